@@ -1,0 +1,523 @@
+//! Every type on the wire: the daemon's API, `--json` output, the journal.
+//!
+//! HTTP/1.1 and JSON on the daemon's Unix socket. Times are RFC 3339 in UTC, durations are integer
+//! milliseconds, what is absent is `null`. Readers skip fields they do not know, so a client may be one
+//! release older than its daemon. Nothing here decides anything; `daemon/publish.rs` is the only
+//! place that translates the fleet into these types.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// `GET /v1/deck`, `opsdeck status --json`: everything that is managed, at one revision.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Deck {
+    /// `[deck] name`, by default the host name.
+    pub deck: String,
+    pub host: String,
+    pub revision: u64,
+    /// Version of the daemon.
+    pub version: String,
+    /// Pid of the daemon.
+    pub pid: u32,
+    /// The daemon's clock when it wrote this.
+    pub now: Option<Timestamp>,
+    pub config: Config,
+    /// Something starts this daemon at boot.
+    pub at_boot: bool,
+    /// What the asking client may do.
+    pub role: Role,
+    /// Standing warnings: the state directory cannot be written, the logger is down.
+    pub notices: Vec<String>,
+    /// In the order of the configuration file.
+    pub services: Vec<Service>,
+}
+
+/// The configuration that runs, and what waits.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    pub path: Option<String>,
+    /// Why the file as it is now was not applied: the first line of each mistake.
+    pub error: Option<String>,
+    /// Changes of a watched file that wait for a word because they stop something: `stops queue`.
+    pub pending: Vec<String>,
+    /// `[deck] confirm`.
+    pub confirm: Confirm,
+    /// `[keys]`: action name to keys, only what differs from the built-in table.
+    pub keys: BTreeMap<String, Vec<String>>,
+}
+
+/// When the deck asks before it acts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Confirm {
+    #[default]
+    Guard,
+    Always,
+    Never,
+}
+
+/// What a client may do, decided by its socket credentials.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    #[default]
+    Viewer,
+    Operator,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Goal {
+    #[default]
+    Up,
+    Down,
+}
+
+/// The life of an instance (design.md §3). A service shows the state of its worst instance.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    #[default]
+    Stopped,
+    Spawning,
+    Starting,
+    Running,
+    Draining,
+    Stopping,
+    Backoff,
+    Exited,
+    Fatal,
+    #[serde(other)]
+    Lost,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Service {
+    pub name: String,
+    /// `local`.
+    pub engine: String,
+    pub profile: String,
+    pub goal: Goal,
+    pub state: State,
+    /// Instances that are ready, of those wanted.
+    pub ready: u32,
+    pub wanted: u32,
+    /// Some instance runs what an older configuration said.
+    pub stale: bool,
+    pub rollout: Option<Rollout>,
+    /// What a rolling restart of this service would be able to do now.
+    pub can_roll_back: bool,
+    pub instances: Vec<Instance>,
+}
+
+/// A rolling restart as it stands, or as it halted.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Rollout {
+    pub by: String,
+    pub since: Option<Timestamp>,
+    /// `build`, `draining`, `stopping`, `starting`, `readiness`, `settle`, `waiting`, `paused`, `done`, `halted`, `aborted`.
+    pub step: String,
+    /// The instance that is being renewed.
+    pub instance: Option<String>,
+    pub done: u32,
+    pub of: u32,
+    /// Renewed instances, in order.
+    pub renewed: Vec<String>,
+    pub paused: bool,
+    pub aborting: bool,
+    /// The `rollback` commands run instead of `build`.
+    pub rollback: bool,
+    /// Why it halted.
+    pub halted: Option<String>,
+    /// When a halted, aborted or finished rollout ended.
+    pub ended: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Instance {
+    pub name: String,
+    pub service: String,
+    pub goal: Goal,
+    pub state: State,
+    pub pid: Option<i32>,
+    /// Field 22 of `/proc/PID/stat`: clock ticks since boot. With the pid, the identity.
+    pub start_time: Option<u64>,
+    pub generation: u64,
+    pub port: Option<u16>,
+    pub backup: bool,
+    pub stale: bool,
+    /// Verdicts of the probes; `null` while nothing is known or nothing runs.
+    pub live: Option<bool>,
+    pub ready: Option<bool>,
+    pub in_rotation: bool,
+    /// Who holds it out of rotation.
+    pub held_by: Option<String>,
+    pub in_flight: Option<u32>,
+    /// False where `in_flight` is an estimate from the kernel's sockets (shown as `~7`).
+    pub in_flight_exact: bool,
+    /// Connections that wait in the accept queue of its port.
+    pub accept_queue: Option<u32>,
+    pub oldest_ms: Option<u64>,
+    pub requests_per_second: Option<f64>,
+    pub p99_ms: Option<u64>,
+    /// The one deadline of a stop.
+    pub countdown: Option<Countdown>,
+    /// When the next start is tried, in `backoff`.
+    pub retry_at: Option<Timestamp>,
+    pub cpu_percent: Option<f64>,
+    pub memory_bytes: Option<u64>,
+    /// Restarts that no operator asked for.
+    pub restarts: u64,
+    /// Since when it is in this state.
+    pub since: Option<Timestamp>,
+    /// Since when the process runs.
+    pub started: Option<Timestamp>,
+    pub last_exit: Option<LastExit>,
+    /// The last result of each probe, by `startup`, `liveness`, `readiness`.
+    pub probes: BTreeMap<String, ProbeResult>,
+    /// One line: why it is in this state.
+    pub why: String,
+}
+
+/// From the first moment of the drain until SIGKILL.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Countdown {
+    pub elapsed_ms: u64,
+    pub max_wait_time_ms: u64,
+    pub kill_at: Option<Timestamp>,
+    /// The last signal that was sent; `null` while it only drains.
+    pub rung: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LastExit {
+    pub at: Option<Timestamp>,
+    pub code: Option<i32>,
+    /// Name of the signal that ended it.
+    pub signal: Option<String>,
+    /// Requests that were in flight when it ended.
+    pub lost: u32,
+    /// False where `lost` is an estimate.
+    pub lost_exact: bool,
+    /// `by itself`, `SIGTERM by alice`, `out of memory`, …
+    pub cause: String,
+}
+
+/// The last result of a probe.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProbeResult {
+    pub at: Option<Timestamp>,
+    pub ok: bool,
+    pub latency_ms: f64,
+    /// HTTP status or exit code.
+    pub status: Option<i32>,
+    /// The first KiB of the body or of the output, control characters included: strip before showing.
+    pub body: String,
+    pub error: Option<String>,
+    /// How many results like this in a row.
+    pub in_a_row: u32,
+}
+
+/// One record of the journal. `seq` has no gaps within one journal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    pub seq: u64,
+    pub at: Timestamp,
+    /// Machine-readable kind, kebab-case: `exited`, `rollout-halted`, `signal-sent`, …
+    pub kind: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
+    /// Who did it; absent where opsdeck did it by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<Actor>,
+    /// A sentence for people, without the name of the instance in front.
+    pub message: String,
+    /// The evidence, where there is some: probe bodies, last lines, exit status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Vec<String>>,
+}
+
+/// Who did something.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Actor {
+    pub uid: u32,
+    /// Under sudo the login user's name.
+    pub login: String,
+    /// Pid of the client.
+    pub pid: i32,
+    /// `SSH_CONNECTION` of the client, where known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ssh: Option<String>,
+}
+
+/// One line of `GET /v1/watch`, which starts with a snapshot.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum Change {
+    /// Replaces everything. The first line, and again whenever the client lagged.
+    Snapshot { deck: Box<Deck>, events: Vec<Event> },
+    /// Replaces the services named, takes away those removed, appends the events.
+    Change {
+        revision: u64,
+        now: Timestamp,
+        #[serde(default)]
+        services: Vec<Service>,
+        #[serde(default)]
+        removed: Vec<String>,
+        #[serde(default)]
+        events: Vec<Event>,
+        /// Set when the configuration or the notices changed.
+        #[serde(default)]
+        config: Option<Config>,
+        #[serde(default)]
+        notices: Option<Vec<String>>,
+    },
+    #[serde(other)]
+    Unknown,
+}
+
+/// `GET /v1/instances/{name}/logs`, NDJSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLine {
+    pub instance: String,
+    /// When the logger took it, to the grain of the time index.
+    pub at: Option<Timestamp>,
+    /// Without its newline; bytes that are not UTF-8 became U+FFFD; control characters are still in.
+    pub line: String,
+    /// The line goes on in the next record (lines are cut at 64 KiB).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub partial: bool,
+}
+
+/// `application/problem+json` (RFC 9457): what, why, and what to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(default)]
+#[error("{title}{}{}", if detail.is_empty() { "" } else { ": " }, detail)]
+pub struct Problem {
+    /// `about:blank`, or one of [`problem`].
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub status: u16,
+    /// What could not be done.
+    pub title: String,
+    /// Why.
+    pub detail: String,
+    /// What to do.
+    pub help: Option<String>,
+}
+
+/// The values of [`Problem::kind`].
+pub mod problem {
+    /// The guard wants the action to be confirmed: `detail` says why it is dangerous.
+    pub const CONFIRM: &str = "/problems/confirm";
+    /// The target is no longer the process the client saw.
+    pub const CHANGED: &str = "/problems/target-changed";
+    /// A rollout of the service is under way.
+    pub const BUSY: &str = "/problems/rollout-under-way";
+    /// The client's user may not do this.
+    pub const FORBIDDEN: &str = "/problems/forbidden";
+    pub const NOT_FOUND: &str = "/problems/not-found";
+    /// It makes no sense in the present state.
+    pub const REFUSED: &str = "/problems/refused";
+    /// The configuration file has mistakes; `detail` is the rendered list.
+    pub const CONFIG: &str = "/problems/config";
+    /// The client could not reach the daemon, or did not understand it.
+    pub const UNREACHABLE: &str = "/problems/unreachable";
+}
+
+/// The identity an action is meant for; the daemon refuses if it changed meanwhile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    pub pid: i32,
+    pub start_time: u64,
+}
+
+/// Body of every action on an instance or a service. All fields are optional; `{}` acts at once.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Act {
+    #[serde(flatten)]
+    pub target: Option<Target>,
+    /// For `signal`: `SIGUSR1`, `USR1` or a number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signal: Option<String>,
+    /// Answer [`problem::CONFIRM`] instead of acting where it would hurt.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub guard: bool,
+    /// For `stop`: SIGKILL at once, without the ladder.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub now: bool,
+    /// For `roll`: print the plan, change nothing.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+    /// For `roll`: `{version}` and the like.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub set: BTreeMap<String, String>,
+    /// For `shutdown`: leave the services running. For `config/apply`: ignored.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub keep: bool,
+    /// For `config/apply`: also when more than half of the services would stop.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub yes: bool,
+}
+
+/// Answer to an action: what was begun.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Done {
+    pub message: String,
+    pub revision: u64,
+    /// For `roll`: the plan.
+    pub plan: Option<Plan>,
+    /// For `config/diff` and `config/apply`.
+    pub diff: Option<Vec<Difference>>,
+}
+
+/// A rolling restart, step by step.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Plan {
+    pub service: String,
+    pub min_ready: u32,
+    pub steps: Vec<PlanStep>,
+    /// Why it means downtime, where it does.
+    pub downtime: Option<String>,
+    /// Why it cannot begin now, where it cannot.
+    pub blocked: Option<String>,
+    /// From earlier rollouts, where there were some.
+    pub expected_ms: Option<u64>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PlanStep {
+    pub instance: String,
+    /// `not ready`, `backup`, `primary`.
+    pub because: String,
+    /// Its probe verdict now.
+    pub ready: bool,
+    /// The build commands, expanded.
+    pub build: Vec<String>,
+    pub max_wait_time_ms: u64,
+    pub ready_timeout_ms: u64,
+    pub expected_ms: Option<u64>,
+}
+
+/// One line of a configuration diff.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Difference {
+    /// Service or instance.
+    pub name: String,
+    /// `start`, `stop`, `stale`, `at-once`.
+    pub does: String,
+    /// A sentence: `command changes; taken up by the next restart or rollout`.
+    pub message: String,
+}
+
+/// What a client can ask for. [`Request::route`] says how it is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// `start stop restart reload roll`.
+    Service {
+        name: String,
+        verb: ServiceVerb,
+        act: Act,
+    },
+    /// `start stop restart drain undrain extend kill signal`.
+    Instance {
+        name: String,
+        verb: InstanceVerb,
+        act: Act,
+    },
+    /// `abort pause resume rollback`.
+    Rollout {
+        service: String,
+        verb: RolloutVerb,
+    },
+    /// `check diff apply`.
+    Config {
+        verb: ConfigVerb,
+        act: Act,
+    },
+    Shutdown {
+        act: Act,
+    },
+}
+
+macro_rules! verbs {
+    ($(#[$meta:meta])* $name:ident { $($variant:ident = $text:literal),* $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[serde(rename_all = "lowercase")]
+        pub enum $name { $($variant),* }
+
+        impl $name {
+            /// The word in the path.
+            pub fn word(self) -> &'static str {
+                match self { $(Self::$variant => $text),* }
+            }
+        }
+    };
+}
+
+verbs!(
+    /// `POST /v1/services/{name}/…`
+    ServiceVerb { Start = "start", Stop = "stop", Restart = "restart", Reload = "reload", Roll = "roll" }
+);
+verbs!(
+    /// `POST /v1/instances/{name}/…`
+    InstanceVerb {
+        Start = "start",
+        Stop = "stop",
+        Restart = "restart",
+        Reload = "reload",
+        Drain = "drain",
+        Undrain = "undrain",
+        Extend = "extend",
+        Kill = "kill",
+        Signal = "signal",
+    }
+);
+verbs!(
+    /// `POST /v1/rollouts/{service}/…`
+    RolloutVerb { Abort = "abort", Pause = "pause", Resume = "resume", Rollback = "rollback" }
+);
+verbs!(
+    /// `POST /v1/config/…`
+    ConfigVerb { Check = "check", Diff = "diff", Apply = "apply" }
+);
+
+impl Request {
+    /// The path and the body of the POST that asks for this.
+    pub fn route(&self) -> (String, Act) {
+        match self {
+            Self::Service { name, verb, act } => {
+                (format!("/v1/services/{name}/{}", verb.word()), act.clone())
+            }
+            Self::Instance { name, verb, act } => {
+                (format!("/v1/instances/{name}/{}", verb.word()), act.clone())
+            }
+            Self::Rollout { service, verb } => {
+                (format!("/v1/rollouts/{service}/{}", verb.word()), Act::default())
+            }
+            Self::Config { verb, act } => (format!("/v1/config/{}", verb.word()), act.clone()),
+            Self::Shutdown { act } => ("/v1/shutdown".into(), act.clone()),
+        }
+    }
+}

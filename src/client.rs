@@ -1,0 +1,213 @@
+//! Talks to the daemon: HTTP/1.1 and JSON on its Unix socket.
+//!
+//! Every failure is a [`Problem`]: the daemon's own, or one of kind `unreachable` made here, so that
+//! callers show all of them the same way.
+
+use std::path::{Path, PathBuf};
+
+use futures_util::{Stream, StreamExt, TryStreamExt};
+use serde::de::DeserializeOwned;
+use tokio_util::codec::{FramedRead, LinesCodec};
+use tokio_util::io::StreamReader;
+
+use crate::api::{Change, Deck, Done, Event, LogLine, Problem, Request, problem};
+
+/// The longest line a stream may have: a snapshot of thousands of instances fits.
+const LONGEST_LINE: usize = 64 << 20;
+
+/// A connection to one daemon; cheap to clone, reconnects by itself.
+#[derive(Clone, Debug)]
+pub struct Client {
+    http: reqwest::Client,
+    socket: PathBuf,
+}
+
+/// What to read of the journal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EventQuery {
+    /// Go on with what happens from now on.
+    pub follow: bool,
+    /// The last so many; `None`: all.
+    pub lines: Option<usize>,
+    /// Not older than this many milliseconds.
+    pub since_ms: Option<u64>,
+    pub service: Option<String>,
+    pub actor: Option<String>,
+}
+
+/// What to read of a log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogQuery {
+    /// Go on with what is written from now on.
+    pub follow: bool,
+    /// The last so many lines; `None`: all.
+    pub lines: Option<usize>,
+    /// Not older than this many milliseconds.
+    pub since_ms: Option<u64>,
+    /// Only lines that match this regular expression.
+    pub grep: Option<String>,
+}
+
+impl Client {
+    /// Prepares to talk to the daemon behind `socket`; nothing is sent yet.
+    pub fn new(socket: &Path) -> Result<Self, Problem> {
+        let http = reqwest::Client::builder()
+            .unix_socket(socket)
+            .no_proxy()
+            .build()
+            .map_err(|err| unreachable(socket, &err))?;
+        Ok(Self { http, socket: socket.to_owned() })
+    }
+
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// `GET /v1/deck`.
+    pub async fn deck(&self) -> Result<Deck, Problem> {
+        self.get_json("/v1/deck").await
+    }
+
+    /// Asks for an action and returns what was begun.
+    pub async fn send(&self, request: &Request) -> Result<Done, Problem> {
+        let (path, act) = request.route();
+        let reply = self.http.post(url(&path)).json(&act).send().await;
+        self.read_json(reply).await
+    }
+
+    /// `GET /v1/watch`: a snapshot, then changes.
+    pub async fn watch(
+        &self,
+    ) -> Result<impl Stream<Item = Result<Change, Problem>> + Send + use<>, Problem> {
+        self.stream("/v1/watch", &[]).await
+    }
+
+    /// `GET /v1/instances/{name}/logs`.
+    pub async fn logs(
+        &self,
+        name: &str,
+        query: &LogQuery,
+    ) -> Result<impl Stream<Item = Result<LogLine, Problem>> + Send + use<>, Problem> {
+        let mut pairs = vec![];
+        push(&mut pairs, "follow", query.follow.then_some(true));
+        push(&mut pairs, "lines", query.lines);
+        push(&mut pairs, "since", query.since_ms);
+        push(&mut pairs, "grep", query.grep.as_ref());
+        self.stream(&format!("/v1/instances/{name}/logs"), &pairs).await
+    }
+
+    /// `GET /v1/events`.
+    pub async fn events(
+        &self,
+        query: &EventQuery,
+    ) -> Result<impl Stream<Item = Result<Event, Problem>> + Send + use<>, Problem> {
+        let mut pairs = vec![];
+        push(&mut pairs, "follow", query.follow.then_some(true));
+        push(&mut pairs, "lines", query.lines);
+        push(&mut pairs, "since", query.since_ms);
+        push(&mut pairs, "service", query.service.as_ref());
+        push(&mut pairs, "actor", query.actor.as_ref());
+        self.stream("/v1/events", &pairs).await
+    }
+
+    /// Any other GET that answers with one JSON value.
+    pub async fn get_json<T: DeserializeOwned>(&self, path: &str) -> Result<T, Problem> {
+        let reply = self.http.get(url(path)).send().await;
+        self.read_json(reply).await
+    }
+
+    async fn read_json<T: DeserializeOwned>(
+        &self,
+        reply: reqwest::Result<reqwest::Response>,
+    ) -> Result<T, Problem> {
+        let reply = self.checked(reply).await?;
+        let body = reply.bytes().await.map_err(|err| unreachable(&self.socket, &err))?;
+        serde_json::from_slice(&body).map_err(|err| unreachable(&self.socket, &err))
+    }
+
+    async fn stream<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&'static str, String)],
+    ) -> Result<impl Stream<Item = Result<T, Problem>> + Send + use<T>, Problem> {
+        let mut target = url(path);
+        for (n, (name, value)) in query.iter().enumerate() {
+            target.push(if n == 0 { '?' } else { '&' });
+            target.push_str(name);
+            target.push('=');
+            target.push_str(&percent_encoded(value));
+        }
+        let reply = self.checked(self.http.get(target).send().await).await?;
+        let bytes = StreamReader::new(reply.bytes_stream().map_err(std::io::Error::other));
+        let lines = FramedRead::new(bytes, LinesCodec::new_with_max_length(LONGEST_LINE));
+        let socket = self.socket.clone();
+        Ok(lines.map(move |line| {
+            let line = line.map_err(|err| unreachable(&socket, &err))?;
+            serde_json::from_str(&line).map_err(|err| unreachable(&socket, &err))
+        }))
+    }
+
+    /// Turns a refusal of the daemon into the [`Problem`] it sent.
+    async fn checked(
+        &self,
+        reply: reqwest::Result<reqwest::Response>,
+    ) -> Result<reqwest::Response, Problem> {
+        let reply = reply.map_err(|err| unreachable(&self.socket, &err))?;
+        if reply.status().is_success() {
+            return Ok(reply);
+        }
+        let status = reply.status().as_u16();
+        let body = reply.bytes().await.map_err(|err| unreachable(&self.socket, &err))?;
+        Err(serde_json::from_slice(&body).unwrap_or_else(|_| Problem {
+            kind: problem::UNREACHABLE.into(),
+            status,
+            title: format!("the daemon answered {status}"),
+            detail: String::from_utf8_lossy(&body).trim().to_owned(),
+            help: None,
+        }))
+    }
+}
+
+fn push(pairs: &mut Vec<(&'static str, String)>, name: &'static str, value: Option<impl ToString>) {
+    pairs.extend(value.map(|it| (name, it.to_string())));
+}
+
+/// The host is not used: the connection is the socket.
+fn url(path: &str) -> String {
+    format!("http://opsdeck{path}")
+}
+
+const HEX: &[u8; 16] = b"0123456789ABCDEF";
+
+/// RFC 3986 §2.1: everything but unreserved characters.
+fn percent_encoded(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                out.push(char::from(byte));
+            }
+            _ => {
+                out.push('%');
+                out.push(char::from(HEX[usize::from(byte >> 4)]));
+                out.push(char::from(HEX[usize::from(byte & 15)]));
+            }
+        }
+    }
+    out
+}
+
+fn unreachable(socket: &Path, err: &dyn std::error::Error) -> Problem {
+    // The innermost cause is the one that says "permission denied".
+    let mut cause: &dyn std::error::Error = err;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    Problem {
+        kind: problem::UNREACHABLE.into(),
+        status: 0,
+        title: format!("the daemon at {} cannot be reached", socket.display()),
+        detail: cause.to_string(),
+        help: None,
+    }
+}

@@ -1,0 +1,3 @@
+//! Reads the configuration: file → settings, with every mistake of a file in one run.
+
+pub mod settings;

@@ -1,0 +1,152 @@
+//! The configuration after every check: what the rest of the program trusts.
+//!
+//! `{instance}`, `{port}` and `{service}` are expanded already. Other `{names}` are left in commands,
+//! environment values and `expect` for `opsdeck roll --set`; [`Text::expand`] puts their values in.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::fleet::input::Probe as ProbeKind;
+use crate::fleet::rules::ServiceRules;
+use crate::probe;
+
+/// A whole configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// `None` for the configuration of the demo and of tests.
+    pub path: Option<PathBuf>,
+    /// Every file that was read: the main one and its includes.
+    pub files: Vec<PathBuf>,
+    pub deck: Deck,
+    /// `[keys]`: action name to keys.
+    pub keys: BTreeMap<String, Vec<String>>,
+    /// In file order.
+    pub services: Vec<Service>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Deck {
+    /// `None`: the host name.
+    pub name: Option<String>,
+    /// `None`: see design.md, Paths.
+    pub state_dir: Option<PathBuf>,
+    /// `None`: `opsdeck.sock` in the state directory.
+    pub socket: Option<PathBuf>,
+    pub watch: bool,
+    /// Users and `@groups`; empty: the daemon's own user and root.
+    pub operators: Vec<String>,
+    pub viewers: Vec<String>,
+    pub confirm: Confirm,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Confirm {
+    #[default]
+    Guard,
+    Always,
+    Never,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    /// What the fleet needs to know.
+    pub rules: ServiceRules,
+    pub instances: Vec<Instance>,
+    /// The user its commands run as; `None`: the daemon's.
+    pub user: Option<String>,
+    pub build: Vec<RolloutCommand>,
+    pub rollback: Vec<RolloutCommand>,
+    pub log: Log,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Instance {
+    pub name: String,
+    pub port: Option<u16>,
+    pub launch: Launch,
+    pub probes: BTreeMap<ProbeKind, probe::Probe>,
+}
+
+/// How a process is started. All of it counts for `stale`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Launch {
+    /// Never empty. No shell is involved.
+    pub argv: Vec<Text>,
+    pub directory: Option<PathBuf>,
+    /// Only what is configured; the base variables are added when it starts.
+    pub environment: BTreeMap<String, Text>,
+    pub user: Option<String>,
+}
+
+/// A `build` or `rollback` command, not yet expanded for an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RolloutCommand {
+    pub argv: Vec<Text>,
+    pub timeout: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// Bytes after which the file is rotated.
+    pub max_size: u64,
+    /// Rotated files that are kept.
+    pub keep: u32,
+}
+
+/// A text with `{names}` still in it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Text(pub String);
+
+impl Text {
+    /// Puts in the values of `{names}`; `{{` and `}}` are braces. `Err` is the first name without a value.
+    pub fn expand(&self, values: &BTreeMap<String, String>) -> Result<String, String> {
+        let mut out = String::with_capacity(self.0.len());
+        let mut rest = self.0.as_str();
+        while let Some(at) = rest.find(['{', '}']) {
+            out.push_str(&rest[..at]);
+            let brace = &rest[at..=at];
+            let after = &rest[at + 1..];
+            if after.starts_with(brace) {
+                out.push_str(brace);
+                rest = &after[1..];
+                continue;
+            }
+            match after.find('}') {
+                Some(end) if brace == "{" && is_name(&after[..end]) => {
+                    let name = &after[..end];
+                    out.push_str(values.get(name).ok_or_else(|| name.to_owned())?);
+                    rest = &after[end + 1..];
+                }
+                // A lone brace stands for itself: JSON in a command is common.
+                _ => {
+                    out.push_str(brace);
+                    rest = after;
+                }
+            }
+        }
+        out.push_str(rest);
+        Ok(out)
+    }
+}
+
+/// Letters, digits and `_`, beginning with a letter.
+pub fn is_name(text: &str) -> bool {
+    text.starts_with(|it: char| it.is_ascii_alphabetic())
+        && text.chars().all(|it| it.is_ascii_alphanumeric() || it == '_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_expands_names_and_leaves_other_braces_alone() {
+        let values = BTreeMap::from([("version".to_owned(), "43".to_owned())]);
+        let expand = |text: &str| Text(text.into()).expand(&values);
+
+        assert_eq!(expand("v{version}!").as_deref(), Ok("v43!"));
+        assert_eq!(expand("{{version}} {\"a\":1} {").as_deref(), Ok("{version} {\"a\":1} {"));
+        assert_eq!(expand("{commit}"), Err("commit".to_owned()));
+    }
+}

@@ -1,0 +1,319 @@
+//! Everything the fleet can be told, and everything it can ask for, as plain data.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::rules::ServiceRules;
+use super::time::Timestamp;
+use super::words::{By, Name, Process, Signal};
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// The configuration: the first one, or one that replaces another. In file order.
+    Configured(Vec<ServiceRules>),
+    /// Kept from the last daemon, before [`Input::Begin`]: what the operator wanted of an instance.
+    Remembered {
+        instance: Name,
+        goal: Goal,
+        held_by: Option<By>,
+    },
+    /// Kept from the last daemon and found alive by identity, before [`Input::Begin`].
+    Adopted {
+        instance: Name,
+        process: Process,
+        generation: u64,
+        started: Timestamp,
+        fingerprint: u64,
+    },
+    /// Kept from the last daemon: the next generation is greater than this.
+    Generation {
+        instance: Name,
+        generation: u64,
+    },
+    /// Everything that is known has been told: start what is wanted.
+    Begin,
+    Spawned {
+        instance: Name,
+        generation: u64,
+        process: Process,
+    },
+    SpawnFailed {
+        instance: Name,
+        generation: u64,
+        failure: SpawnFailure,
+    },
+    /// The leader ended. Its group may live on: answer with [`Effect::Sweep`].
+    Exited {
+        instance: Name,
+        generation: u64,
+        exit: Exit,
+    },
+    /// Nothing of that generation is left. `killed` outlived their leader: pid and name.
+    Swept {
+        instance: Name,
+        generation: u64,
+        killed: Vec<(i32, String)>,
+    },
+    /// One probe result. Thresholds are counted here.
+    Probed {
+        instance: Name,
+        generation: u64,
+        probe: Probe,
+        ok: bool,
+        detail: String,
+    },
+    /// What is in flight, and how many wait in the accept queue.
+    Load {
+        instance: Name,
+        in_flight: Option<InFlight>,
+        accept_queue: Option<u32>,
+    },
+    /// A command of a rollout ended; `Err` says how.
+    Ran {
+        service: Name,
+        instance: Name,
+        index: usize,
+        outcome: Result<(), String>,
+    },
+    /// [`super::Fleet::next_deadline`] is past.
+    DeadlineReached,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Probe {
+    Startup,
+    Liveness,
+    Readiness,
+}
+
+/// What the operator wants, as opposed to what is the case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Goal {
+    Up,
+    Down,
+}
+
+/// Requests accepted and not finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InFlight {
+    Exact(u32),
+    /// Established connections on its port.
+    Estimated(u32),
+}
+
+impl InFlight {
+    pub fn count(self) -> u32 {
+        match self {
+            Self::Exact(n) | Self::Estimated(n) => n,
+        }
+    }
+}
+
+/// How a leader ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exit {
+    pub status: Status,
+    /// The cgroup counted an OOM kill.
+    pub out_of_memory: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    Code(i32),
+    Signal(Signal),
+    /// An adopted process: its parent took the status.
+    Unknown,
+}
+
+/// Why a process could not be started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpawnFailure {
+    /// `could not execute /srv/shop/web: permission denied`, `port 9502 is held by php (pid 4711)`.
+    pub reason: String,
+    /// Trying again soon may help (EAGAIN, a port that is still held).
+    pub passing: bool,
+}
+
+/// What an operator wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    pub by: By,
+    pub verb: Verb,
+    /// Refuse with [`RefusalKind::Confirm`] where it would hurt.
+    pub guard: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verb {
+    StartService(Name),
+    StopService(Name),
+    /// All its instances in place, at once.
+    RestartService(Name),
+    /// Instance by instance, each ready before the next. `None`: the profile's reload signal.
+    /// `dispositions` holds what each of its instances does with the signal.
+    SignalService {
+        service: Name,
+        signal: Option<Signal>,
+        dispositions: BTreeMap<Name, Disposition>,
+    },
+    Roll {
+        service: Name,
+        set: BTreeMap<String, String>,
+    },
+    Abort(Name),
+    Pause(Name),
+    Resume(Name),
+    RollBack(Name),
+    Start(Name),
+    /// `now`: SIGKILL at once.
+    Stop {
+        instance: Name,
+        now: bool,
+    },
+    Restart(Name),
+    Drain(Name),
+    Undrain(Name),
+    /// Ten more seconds on its countdown.
+    Extend(Name),
+    /// End its countdown now.
+    Kill(Name),
+    /// SIGTERM begins a stop whose goal stays up; other signals are passed on.
+    Signal {
+        instance: Name,
+        signal: Option<Signal>,
+        /// The process the operator saw; the order is refused if it is another one now.
+        process: Option<Process>,
+        disposition: Disposition,
+    },
+    /// Stop everything in reverse dependency order; [`super::Fleet::is_at_rest`] tells when it is done.
+    StopAll,
+}
+
+/// What a process does with a signal (SigCgt, SigIgn of `/proc/PID/status`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Disposition {
+    Caught,
+    Ignored,
+    /// The kernel's default: for most signals, death.
+    Default,
+    #[default]
+    Unknown,
+}
+
+/// Why an order was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub kind: RefusalKind,
+    /// What could not be done.
+    pub what: String,
+    pub why: String,
+    pub help: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// The guard: `why` says why it is dangerous.
+    Confirm,
+    /// Another process than the operator saw.
+    Changed,
+    /// A rollout is under way.
+    Busy,
+    NotFound,
+    Refused,
+}
+
+/// What to do about it. Each one is begun at once; its outcome comes back as an [`Input`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    Spawn {
+        instance: Name,
+        generation: u64,
+    },
+    /// To the leader only, through its pidfd.
+    Signal {
+        instance: Name,
+        process: Process,
+        signal: Signal,
+    },
+    /// SIGKILL to everything of that generation; report [`Input::Swept`] once nothing is left.
+    KillAll {
+        instance: Name,
+        generation: u64,
+    },
+    /// The leader is gone: kill and name what it left behind, report [`Input::Swept`].
+    Sweep {
+        instance: Name,
+        generation: u64,
+    },
+    /// Begin the probe; report [`Input::Probed`] for every result.
+    StartProbe {
+        instance: Name,
+        generation: u64,
+        probe: Probe,
+    },
+    StopProbe {
+        instance: Name,
+        probe: Probe,
+    },
+    /// The gateway may send it new requests, or not.
+    Admit {
+        instance: Name,
+    },
+    TakeOut {
+        instance: Name,
+    },
+    /// Run a command of a rollout; report [`Input::Ran`].
+    Run {
+        service: Name,
+        instance: Name,
+        command: Command,
+    },
+    /// End the command that runs for this rollout.
+    CancelRun {
+        service: Name,
+        instance: Name,
+    },
+    /// Values of `--set`: from now on used to expand commands, environment and `expect`.
+    Set {
+        service: Name,
+        values: BTreeMap<String, String>,
+    },
+    /// Keep for the next daemon.
+    Remember {
+        instance: Name,
+        goal: Goal,
+        held_by: Option<By>,
+    },
+    Record(Record),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    Build(usize),
+    RollBack(usize),
+}
+
+/// An event for the journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Kebab-case.
+    pub kind: &'static str,
+    pub service: Option<Name>,
+    pub instance: Option<Name>,
+    pub by: Option<By>,
+    /// A sentence for people, without the instance's name in front.
+    pub message: String,
+    /// The hands add probe bodies, last log lines and the exit status.
+    pub with_evidence: bool,
+}
+
+/// A stop in progress, for showing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Countdown {
+    pub began: Timestamp,
+    /// SIGKILL.
+    pub deadline: Timestamp,
+    pub max_wait_time: Duration,
+    pub rung: Option<Signal>,
+}

@@ -1,0 +1,110 @@
+//! What the configuration says to the fleet. Commands, paths and targets are not its business.
+
+use std::time::Duration;
+
+use super::words::{Name, Signal};
+
+/// The rules of one service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceRules {
+    pub name: Name,
+    pub enabled: bool,
+    pub restart: Restart,
+    /// Crashes in a row before `Fatal`; `None` is unlimited.
+    pub retries: Option<u32>,
+    pub backoff: Backoff,
+    /// Running for so long means ready where no readiness probe is configured.
+    pub start_seconds: Duration,
+    /// The one budget of a stop: from the first moment of the drain until SIGKILL.
+    pub max_wait_time: Duration,
+    /// What the ladder still needs when a drain with an exact count is cut short.
+    pub reserve: Duration,
+    /// How long a drain without an exact count lasts.
+    pub drain_delay: Duration,
+    /// The stop ladder; never empty.
+    pub stop: Vec<Rung>,
+    pub depends_on: Vec<Name>,
+    /// In file order; never empty.
+    pub instances: Vec<InstanceRules>,
+    pub startup: Option<Thresholds>,
+    pub liveness: Option<Thresholds>,
+    pub readiness: Option<Thresholds>,
+    pub rollout: RolloutRules,
+    /// What a profile says of signals: what each one does there.
+    pub profile: Profile,
+    /// A gateway stands in front: a drain means something.
+    pub fronted: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstanceRules {
+    pub name: Name,
+    pub port: Option<u16>,
+    pub backup: bool,
+    /// Of everything the process is started with. Another value makes a running instance stale.
+    pub fingerprint: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restart {
+    Always,
+    OnFailure,
+    Never,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backoff {
+    pub min: Duration,
+    pub max: Duration,
+    /// Running for so long forgives earlier crashes.
+    pub stable_after: Duration,
+}
+
+/// One signal of a stop ladder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rung {
+    pub signal: Signal,
+    /// Until the next rung; the last one waits for the deadline.
+    pub wait: Option<Duration>,
+}
+
+/// When a run of probe results changes the verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Thresholds {
+    pub success: u32,
+    pub failure: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RolloutRules {
+    /// How many build commands there are; the commands themselves are known to the hands.
+    pub build: usize,
+    pub rollback: usize,
+    pub settle: Duration,
+    pub successes: u32,
+    pub ready_timeout: Duration,
+    /// `None`: instances − 1.
+    pub min_ready: Option<u32>,
+}
+
+/// What signals mean to a kind of server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Profile {
+    /// `generic`, `swoole`, `nginx`, `php-fpm`, `gunicorn`, `puma`.
+    pub name: &'static str,
+    /// The signal of `opsdeck reload`.
+    pub reload: Option<Signal>,
+    pub signals: &'static [Meaning],
+    /// SIGTERM cuts requests: it waits for the drain.
+    pub term_cuts: bool,
+}
+
+/// What one signal does there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Meaning {
+    pub signal: Signal,
+    /// `reload all workers`.
+    pub does: &'static str,
+    /// A reload or a log reopening: goes at once, also on the last ready instance.
+    pub harmless: bool,
+}

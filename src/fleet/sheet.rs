@@ -1,0 +1,103 @@
+//! The fleet as it is, for showing. Plain data; `daemon/publish.rs` turns it into `api` types.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::input::{Countdown, Exit, Goal, InFlight};
+use super::time::Timestamp;
+use super::words::{By, Name, Process};
+
+/// The states of design.md §3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Condition {
+    Stopped,
+    Spawning,
+    Starting,
+    Running,
+    Draining,
+    Stopping,
+    Backoff,
+    Exited,
+    Fatal,
+}
+
+/// One instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sheet {
+    pub name: Name,
+    pub service: Name,
+    pub goal: Goal,
+    pub condition: Condition,
+    pub process: Option<Process>,
+    pub generation: u64,
+    pub port: Option<u16>,
+    pub backup: bool,
+    pub stale: bool,
+    pub live: Option<bool>,
+    pub ready: Option<bool>,
+    pub in_rotation: bool,
+    pub held_by: Option<By>,
+    pub in_flight: Option<InFlight>,
+    pub accept_queue: Option<u32>,
+    pub countdown: Option<Countdown>,
+    pub retry_at: Option<Timestamp>,
+    /// Restarts that no operator asked for.
+    pub restarts: u64,
+    /// Since when it is in this condition.
+    pub since: Timestamp,
+    /// Since when the process runs.
+    pub started: Option<Timestamp>,
+    pub last_exit: Option<LastExit>,
+    /// One line.
+    pub why: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastExit {
+    pub at: Timestamp,
+    pub exit: Exit,
+    /// What was in flight when it ended.
+    pub lost: Option<InFlight>,
+    /// `by itself`, `SIGTERM by alice`, `out of memory`.
+    pub cause: String,
+}
+
+/// A rollout, running or ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RolloutSheet {
+    pub by: By,
+    pub began: Timestamp,
+    pub step: &'static str,
+    pub instance: Option<Name>,
+    pub renewed: Vec<Name>,
+    pub of: usize,
+    pub paused: bool,
+    pub aborting: bool,
+    pub rollback: bool,
+    pub halted: Option<String>,
+    pub ended: Option<Timestamp>,
+}
+
+/// What a rolling restart would do now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    pub min_ready: u32,
+    pub steps: Vec<PlanStep>,
+    pub downtime: Option<String>,
+    pub blocked: Option<String>,
+    /// From the last finished rollout.
+    pub expected: Option<Duration>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanStep {
+    pub instance: Name,
+    /// `not ready`, `backup`, `primary`.
+    pub because: &'static str,
+    pub ready: bool,
+    /// How long this instance took in the last rollout.
+    pub expected: Option<Duration>,
+}
+
+/// Values of `--set`, by service.
+pub type Values = BTreeMap<String, String>;

@@ -1,0 +1,7 @@
+//! opsdeck: an operations console and process supervisor for one host.
+
+pub mod api;
+pub mod client;
+pub mod config;
+pub mod fleet;
+pub mod probe;

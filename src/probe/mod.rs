@@ -1,0 +1,58 @@
+//! Does health checks: http, tcp, exec, each on its own jittered schedule.
+//!
+//! Knows no fleet: it reports results, and what they mean is decided elsewhere.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What to ask, how often, and how long to wait for the answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Probe {
+    pub check: Check,
+    pub initial_delay: Duration,
+    pub period: Duration,
+    pub timeout: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Check {
+    /// GET `http://127.0.0.1:PORT/path`; 200–399 passes unless `expect` says otherwise.
+    Http {
+        host: String,
+        port: u16,
+        path: String,
+        headers: BTreeMap<String, String>,
+        expect: Expect,
+    },
+    /// A connection to the port.
+    Tcp { host: String, port: u16 },
+    /// Exit code 0. The texts may hold `{names}` of `--set`; the daemon expands them.
+    Exec {
+        argv: Vec<String>,
+        directory: Option<PathBuf>,
+        environment: BTreeMap<String, String>,
+        user: Option<String>,
+    },
+}
+
+/// What an HTTP answer must be beyond 200–399.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Expect {
+    /// `200`, `2xx`, `200-204`.
+    pub status: Option<String>,
+    /// A regular expression that must match within the first 64 KiB of the body. May hold `{names}` of `--set`.
+    pub body: Option<String>,
+}
+
+/// One result.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    pub ok: bool,
+    pub latency: Duration,
+    /// HTTP status or exit code.
+    pub status: Option<i32>,
+    /// The first KiB of the body or of the output.
+    pub body: Vec<u8>,
+    pub error: Option<String>,
+}
