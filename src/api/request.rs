@@ -1,0 +1,187 @@
+//! What a client can ask for, and what it is told.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The identity an action is meant for; the daemon refuses if it changed meanwhile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    pub pid: i32,
+    pub start_time: u64,
+}
+
+/// Body of every action on an instance or a service. All fields are optional; `{}` acts at once.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Act {
+    #[serde(flatten)]
+    pub target: Option<Target>,
+    /// For `signal`: `SIGUSR1`, `USR1` or a number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signal: Option<String>,
+    /// Answer [`problem::CONFIRM`](super::problem::CONFIRM) instead of acting where it would hurt.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub guard: bool,
+    /// For `stop`: SIGKILL at once, without the ladder.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub now: bool,
+    /// For `roll`: print the plan, change nothing.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+    /// For `roll`: `{version}` and the like.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub set: BTreeMap<String, String>,
+    /// For `shutdown`: leave the services running. For `config/apply`: ignored.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub keep: bool,
+    /// For `config/apply`: also when more than half of the services would stop.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub yes: bool,
+}
+
+/// Answer to an action: what was begun.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Done {
+    pub message: String,
+    pub revision: u64,
+    /// For `roll`: the plan.
+    pub plan: Option<Plan>,
+    /// For `config/diff` and `config/apply`.
+    pub diff: Option<Vec<Difference>>,
+}
+
+/// A rolling restart, step by step.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Plan {
+    pub service: String,
+    pub min_ready: u32,
+    pub steps: Vec<PlanStep>,
+    /// Why it means downtime, where it does.
+    pub downtime: Option<String>,
+    /// Why it cannot begin now, where it cannot.
+    pub blocked: Option<String>,
+    /// From earlier rollouts, where there were some.
+    pub expected_ms: Option<u64>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PlanStep {
+    pub instance: String,
+    /// `not ready`, `backup`, `primary`.
+    pub because: String,
+    /// Its probe verdict now.
+    pub ready: bool,
+    /// The build commands, expanded.
+    pub build: Vec<String>,
+    pub max_wait_time_ms: u64,
+    pub ready_timeout_ms: u64,
+    pub expected_ms: Option<u64>,
+}
+
+/// One line of a configuration diff.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Difference {
+    /// Service or instance.
+    pub name: String,
+    /// `start`, `stop`, `stale`, `at-once`.
+    pub does: String,
+    /// A sentence: `command changes; taken up by the next restart or rollout`.
+    pub message: String,
+}
+
+/// What a client can ask for. [`Request::route`] says how it is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// `start stop restart reload roll`.
+    Service {
+        name: String,
+        verb: ServiceVerb,
+        act: Act,
+    },
+    /// `start stop restart drain undrain extend kill signal`.
+    Instance {
+        name: String,
+        verb: InstanceVerb,
+        act: Act,
+    },
+    /// `abort pause resume rollback`.
+    Rollout {
+        service: String,
+        verb: RolloutVerb,
+    },
+    /// `check diff apply`.
+    Config {
+        verb: ConfigVerb,
+        act: Act,
+    },
+    Shutdown {
+        act: Act,
+    },
+}
+
+macro_rules! verbs {
+    ($(#[$meta:meta])* $name:ident { $($variant:ident = $text:literal),* $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[serde(rename_all = "lowercase")]
+        pub enum $name { $($variant),* }
+
+        impl $name {
+            /// The word in the path.
+            pub fn word(self) -> &'static str {
+                match self { $(Self::$variant => $text),* }
+            }
+        }
+    };
+}
+
+verbs!(
+    /// `POST /v1/services/{name}/…`
+    ServiceVerb { Start = "start", Stop = "stop", Restart = "restart", Reload = "reload", Roll = "roll" }
+);
+verbs!(
+    /// `POST /v1/instances/{name}/…`
+    InstanceVerb {
+        Start = "start",
+        Stop = "stop",
+        Restart = "restart",
+        Reload = "reload",
+        Drain = "drain",
+        Undrain = "undrain",
+        Extend = "extend",
+        Kill = "kill",
+        Signal = "signal",
+    }
+);
+verbs!(
+    /// `POST /v1/rollouts/{service}/…`
+    RolloutVerb { Abort = "abort", Pause = "pause", Resume = "resume", Rollback = "rollback" }
+);
+verbs!(
+    /// `POST /v1/config/…`
+    ConfigVerb { Check = "check", Diff = "diff", Apply = "apply" }
+);
+
+impl Request {
+    /// The path and the body of the POST that asks for this.
+    pub fn route(&self) -> (String, Act) {
+        match self {
+            Self::Service { name, verb, act } => {
+                (format!("/v1/services/{name}/{}", verb.word()), act.clone())
+            }
+            Self::Instance { name, verb, act } => {
+                (format!("/v1/instances/{name}/{}", verb.word()), act.clone())
+            }
+            Self::Rollout { service, verb } => {
+                (format!("/v1/rollouts/{service}/{}", verb.word()), Act::default())
+            }
+            Self::Config { verb, act } => (format!("/v1/config/{}", verb.word()), act.clone()),
+            Self::Shutdown { act } => ("/v1/shutdown".into(), act.clone()),
+        }
+    }
+}
