@@ -1,10 +1,33 @@
 //! Does health checks: http, tcp, exec, each on its own jittered schedule.
 //!
 //! Knows no fleet: it reports results, and what they mean is decided elsewhere.
+//! One task per probe ([`run`]), one shared client for all of them
+//! ([`Checker`]), and no connection is ever kept: a kept-alive connection of a
+//! probe would stop the target from draining. A target that hangs costs its own
+//! probe one timeout and nobody else anything.
+//!
+//! ```text
+//! Probe ──► run: wait, check, report, wait, …  ──► Report { key, outcome }
+//!                  └► http | tcp | exec (the runner is handed in)
+//! ```
+
+mod check;
+mod exec;
+mod expect;
+mod http;
+mod schedule;
+mod tcp;
+#[cfg(test)]
+mod testing;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use self::check::{Checker, ClientError};
+pub use self::exec::{ExecCheck, ExecOutcome, Runner};
+pub use self::expect::{StatusRange, parse_body, parse_status};
+pub use self::schedule::{Report, run};
 
 /// What to ask, how often, and how long to wait for the answer.
 #[derive(Clone, Debug, PartialEq)]
