@@ -236,12 +236,14 @@ pub enum Effect {
         process: Process,
         signal: Signal,
     },
-    /// SIGKILL to everything of that generation; report [`Input::Swept`] once nothing is left.
+    /// SIGKILL to everything of that generation; report [`Input::Swept`] once nothing is left, after
+    /// [`Input::Exited`]. It may be asked for again while that takes long.
     KillAll {
         instance: Name,
         generation: u64,
     },
-    /// The leader is gone: kill and name what it left behind, report [`Input::Swept`].
+    /// The leader is gone: kill and name what it left behind, report [`Input::Swept`]. It may be asked
+    /// for again while that takes long.
     Sweep {
         instance: Name,
         generation: u64,
@@ -269,7 +271,7 @@ pub enum Effect {
         instance: Name,
         command: Command,
     },
-    /// End the command that runs for this rollout.
+    /// End the command that runs for this rollout. It does not report [`Input::Ran`] any more.
     CancelRun {
         service: Name,
         instance: Name,

@@ -6,13 +6,76 @@
 //!
 //! The words are design.md's: service, instance, goal, state, generation, probe, live, ready, in
 //! rotation, in flight, drain, stop ladder, rung, reload, rollout, profile.
+//!
+//! | | |
+//! |---|---|
+//! | `input`, `rules`, `sheet`, `words`, `time` | what goes in and comes out, as plain data |
+//! | `fleet` | the turn; indexes; who is due |
+//! | `instance`, `life`, `leaving` | one instance: its shapes, the way up, the way down |
+//! | `ladder`, `exits`, `health` | a stop as a countdown; how an exit is told; verdicts of probes |
+//! | `depends`, `service`, `heal`, `wave` | who waits for whom; counts; liveness restarts; signals to a service |
+//! | `rollout`, `rollout_*` | which instance is next; the work on it; how it ends; orders about it |
+//! | `configure`, `orders`, `service_orders`, `guard` | new rules; what operators ask for; when to ask back |
+//! | `explain` | sheets, and why |
+//! | `sim`, `sim_promises`, `sim_tests` | a host with faults that holds all of it to its promises |
 #![warn(clippy::wildcard_enum_match_arm)]
 
+mod configure;
+mod depends;
+mod exits;
+mod explain;
+#[expect(clippy::module_inception, reason = "the fleet is what this folder is about")]
+mod fleet;
+mod guard;
+mod heal;
+mod health;
 pub mod input;
+mod instance;
+mod ladder;
+mod leaving;
+mod life;
+mod orders;
+mod rollout;
+mod rollout_end;
+mod rollout_orders;
+mod rollout_run;
+mod rollout_state;
+mod rollout_step;
+mod roster;
 pub mod rules;
+mod service;
+mod service_orders;
 pub mod sheet;
 pub mod time;
+mod turn;
+mod wave;
 pub mod words;
 
+#[cfg(test)]
+mod configure_tests;
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod fleet_tests;
+#[cfg(test)]
+mod heal_tests;
+#[cfg(test)]
+mod life_tests;
+#[cfg(test)]
+mod order_tests;
+#[cfg(test)]
+mod rollout_order_tests;
+#[cfg(test)]
+mod rollout_tests;
+#[cfg(test)]
+mod sim;
+#[cfg(test)]
+mod sim_promises;
+#[cfg(test)]
+mod sim_tests;
+#[cfg(test)]
+mod stop_tests;
+
+pub use fleet::Fleet;
 pub use time::Timestamp;
 pub use words::{By, Name, Process, Signal};

@@ -21,6 +21,26 @@ pub enum Condition {
     Fatal,
 }
 
+/// One service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceSheet {
+    pub name: Name,
+    /// Up if any instance is wanted up.
+    pub goal: Goal,
+    pub profile: &'static str,
+    /// Instances that are ready, of those wanted.
+    pub ready: usize,
+    pub wanted: usize,
+    /// Some instance runs what an older configuration said.
+    pub stale: bool,
+    /// There are rollback commands, and something to roll back.
+    pub can_roll_back: bool,
+    /// The one under way, or the last one.
+    pub rollout: Option<RolloutSheet>,
+    /// In file order; those that are gone from the file and have not ended yet come last.
+    pub instances: Vec<Sheet>,
+}
+
 /// One instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sheet {

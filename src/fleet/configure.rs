@@ -1,0 +1,218 @@
+//! What a configuration changes, and what an earlier daemon has left.
+//!
+//! A new configuration is a difference: what is new is started, what is gone is drained, stopped and then
+//! forgotten, what runs with another fingerprint is stale, and thresholds and limits hold at once. What
+//! did not change is not touched at all.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::depends::Depends;
+use super::fleet::Fleet;
+use super::input::Goal;
+use super::instance::Instance;
+use super::roster::Named;
+use super::rules::{Backoff, InstanceRules, Profile, Restart, RolloutRules, Rung, ServiceRules};
+use super::service::Service;
+use super::turn::Turn;
+use super::words::{By, Name, Signal};
+
+impl Fleet {
+    pub(super) fn configure(&mut self, all: Vec<ServiceRules>, turn: &mut Turn) {
+        self.file_order = all.iter().map(|it| it.name.clone()).collect();
+        let mut gone = Gone {
+            services: self.services.numbers().collect(),
+            instances: self.instances.numbers().collect(),
+        };
+        for rules in &all {
+            if let Some(number) = self.services.number(rules.name.as_str()) {
+                gone.services.remove(&number);
+            }
+            for own in &rules.instances {
+                if let Some(number) = self.instances.number(own.name.as_str()) {
+                    gone.instances.remove(&number);
+                }
+            }
+        }
+        self.depends = Depends::new(&self.wishes(&all, &gone));
+        for rules in all {
+            self.configure_service(rules, turn);
+        }
+        self.remove(&gone, turn);
+    }
+
+    /// What each service names that it depends on. What is on its way out keeps its order, but nothing
+    /// that stays waits for it.
+    fn wishes(&self, all: &[ServiceRules], gone: &Gone) -> Vec<(Name, Vec<Name>)> {
+        let leaving: Vec<&Service> =
+            gone.services.iter().filter_map(|it| self.services.at(*it)).collect();
+        let is_leaving = |name: &Name| leaving.iter().any(|it| it.name() == name);
+        let staying = all.iter().map(|it| {
+            let on = it.depends_on.iter().filter(|it| !is_leaving(it));
+            (it.name.clone(), on.cloned().collect())
+        });
+        let left = leaving.iter().map(|it| (it.name().clone(), it.rules.depends_on.clone()));
+        staying.chain(left).collect()
+    }
+
+    fn configure_service(&mut self, rules: ServiceRules, turn: &mut Turn) {
+        let name = rules.name.clone();
+        if self.services.get(&name).is_some_and(|it| *it.rules == rules && !it.removed) {
+            // What it waits for may have changed although it has not.
+            self.look_at_members(&name);
+            return;
+        }
+        let rules = Arc::new(rules);
+        let number = match self.services.number(name.as_str()) {
+            Some(number) => number,
+            None => self.services.add(Service::new(Arc::clone(&rules))),
+        };
+        if let Some(service) = self.services.at_mut(number) {
+            service.rules = Arc::clone(&rules);
+            service.removed = false;
+            let former = std::mem::take(&mut service.members);
+            service.members = rules.instances.iter().map(|it| it.name.clone()).collect();
+            if !former.is_empty() {
+                let stay: BTreeSet<&Name> = rules.instances.iter().map(|it| &it.name).collect();
+                service.members.extend(former.into_iter().filter(|it| !stay.contains(it)));
+            }
+        }
+        for own in &rules.instances {
+            self.configure_instance(number, &rules, own, turn);
+        }
+        self.mark_changed(&name);
+    }
+
+    fn configure_instance(
+        &mut self,
+        home: usize,
+        rules: &Arc<ServiceRules>,
+        own: &InstanceRules,
+        turn: &mut Turn,
+    ) {
+        let name = own.name.clone();
+        if let Some(known) = self.instances.get(&name) {
+            if known.home != home
+                && let Some(service) = self.services.at_mut(known.home)
+            {
+                service.members.retain(|it| *it != name);
+            }
+            let was_stale = known.is_stale();
+            self.touch(&name, turn, |it, turn| {
+                it.home = home;
+                it.rules = Arc::clone(rules);
+                it.own = own.clone();
+                it.removed = false;
+                it.on_time(turn);
+                if it.is_stale() && !was_stale {
+                    it.say(turn, "stale", None, "runs an older configuration until its next start");
+                }
+            });
+        } else {
+            let seed = self.dice.roll();
+            let instance = Instance::new(home, Arc::clone(rules), own.clone(), turn.now, seed);
+            self.instances.add(instance);
+            self.touch(&name, turn, |_, _| {});
+        }
+        self.look_at(&name);
+    }
+
+    fn remove(&mut self, gone: &Gone, turn: &mut Turn) {
+        let services = gone.services.iter().filter_map(|it| self.services.at(*it));
+        for name in services.map(|it| it.name().clone()).collect::<Vec<_>>() {
+            if let Some(service) = self.services.get_mut(&name) {
+                service.removed = true;
+            }
+            self.mark_changed(&name);
+            self.drop_if_empty(&name);
+        }
+        let instances = gone.instances.iter().filter_map(|it| self.instances.at(*it));
+        for name in instances.map(|it| it.name().clone()).collect::<Vec<_>>() {
+            self.touch(&name, turn, |it, _| it.removed = true);
+            self.look_at(&name);
+        }
+    }
+
+    fn look_at_members(&mut self, service: &Name) {
+        let members = self.services.get(service).map_or(vec![], |it| it.members.clone());
+        for member in members {
+            self.look_at(&member);
+        }
+    }
+
+    pub(super) fn on_remembered(
+        &mut self,
+        instance: &Name,
+        goal: Goal,
+        held_by: Option<By>,
+        turn: &mut Turn,
+    ) {
+        self.touch(instance, turn, |it, _| {
+            it.goal = goal;
+            it.held_by = held_by;
+        });
+    }
+
+    /// An adopted instance that no configuration names any more is stopped by a ladder of default
+    /// patience: nobody remembers its own.
+    pub(super) fn make_room_for(&mut self, instance: &Name, turn: &Turn) {
+        if self.instances.number(instance.as_str()).is_some() {
+            return;
+        }
+        let strange = Arc::new(rules_of_a_stray(instance));
+        let own = strange.instances[0].clone();
+        let home = self.services.number(instance.as_str()).unwrap_or_else(|| {
+            let mut service = Service::new(strange);
+            service.removed = true;
+            self.services.add(service)
+        });
+        let Some(service) = self.services.at_mut(home) else { return };
+        service.members.push(instance.clone());
+        let rules = Arc::clone(&service.rules);
+        let mut stray = Instance::new(home, rules, own, turn.now, self.dice.roll());
+        stray.removed = true;
+        self.instances.add(stray);
+    }
+}
+
+/// What a new configuration does not name any more, by number.
+struct Gone {
+    services: BTreeSet<usize>,
+    instances: BTreeSet<usize>,
+}
+
+fn rules_of_a_stray(name: &Name) -> ServiceRules {
+    let own = InstanceRules { name: name.clone(), port: None, backup: false, fingerprint: 0 };
+    ServiceRules {
+        name: name.clone(),
+        enabled: false,
+        restart: Restart::Never,
+        retries: None,
+        backoff: Backoff {
+            min: Duration::from_secs(1),
+            max: Duration::from_secs(60),
+            stable_after: Duration::from_secs(60),
+        },
+        start_seconds: Duration::from_secs(1),
+        max_wait_time: Duration::from_secs(10),
+        reserve: Duration::from_secs(3),
+        drain_delay: Duration::ZERO,
+        stop: vec![Rung { signal: Signal::TERM, wait: None }],
+        depends_on: vec![],
+        instances: vec![own],
+        startup: None,
+        liveness: None,
+        readiness: None,
+        rollout: RolloutRules {
+            build: 0,
+            rollback: 0,
+            settle: Duration::ZERO,
+            successes: 1,
+            ready_timeout: Duration::from_secs(60),
+            min_ready: None,
+        },
+        profile: Profile { name: "generic", reload: None, signals: &[], term_cuts: false },
+        fronted: false,
+    }
+}

@@ -1,0 +1,165 @@
+//! How an exit is told: by itself or by whom, and what was lost.
+//!
+//! Exit status 0 proves nothing, because a stop that cut requests also exits 0. What was in flight at the
+//! last measurement decides what is said, and an estimate is called one.
+
+use std::time::Duration;
+
+use super::input::{Exit, InFlight, Status};
+use super::ladder::Stop;
+use super::time::Timestamp;
+use super::turn::{count, elapsed, span};
+use super::words::{By, Signal};
+
+/// An exit so soon after a signal of the operator is its work.
+pub(super) const SIGNAL_MEMORY: Duration = Duration::from_secs(5);
+/// How long after a whole second a limit of a server may still show.
+const GRAIN: Duration = Duration::from_millis(150);
+
+/// A signal that an operator had passed on.
+#[derive(Clone, Debug)]
+pub(super) struct Signalled {
+    pub(super) signal: Signal,
+    pub(super) by: By,
+    pub(super) at: Timestamp,
+    /// The profile says that it does not end anything.
+    pub(super) harmless: bool,
+}
+
+impl Signalled {
+    /// The exit is what the operator asked for.
+    pub(super) fn explains(&self, now: Timestamp, exit: &Exit) -> bool {
+        let soon = now.since(self.at) <= SIGNAL_MEMORY;
+        let fits = match exit.status {
+            Status::Signal(signal) => signal == self.signal,
+            Status::Code(code) => !self.harmless && (code == 0 || code == 128 + self.signal.0),
+            Status::Unknown => !self.harmless,
+        };
+        soon && fits && !exit.out_of_memory
+    }
+
+    fn cause(&self) -> String {
+        format!("{} by {}", self.signal, self.by)
+    }
+}
+
+/// The cause of an exit that no stop had asked for.
+pub(super) fn cause_of_exit(now: Timestamp, exit: &Exit, signalled: Option<&Signalled>) -> String {
+    if exit.out_of_memory {
+        return "out of memory".into();
+    }
+    match signalled.filter(|it| it.explains(now, exit)) {
+        Some(signalled) => signalled.cause(),
+        None => cause_of_status(exit.status),
+    }
+}
+
+/// The cause of an exit within a stop.
+pub(super) fn cause_of_stop(
+    now: Timestamp,
+    exit: &Exit,
+    stop: &Stop,
+    signalled: Option<&Signalled>,
+) -> String {
+    if exit.out_of_memory {
+        return "out of memory".into();
+    }
+    let killed = stop.killing().is_some();
+    let rung = stop.last_rung();
+    match exit.status {
+        Status::Signal(_) | Status::Code(_)
+            if rung.is_none() && signalled.is_some_and(|it| it.explains(now, exit)) =>
+        {
+            cause_of_exit(now, exit, signalled)
+        }
+        Status::Signal(Signal::KILL) | Status::Unknown if killed => match &stop.killed_by {
+            Some(by) => format!("SIGKILL by {by}"),
+            None => "SIGKILL: max_wait_time was over".into(),
+        },
+        Status::Signal(signal) if rung != Some(signal) => cause_of_status(exit.status),
+        Status::Signal(_) | Status::Code(_) | Status::Unknown => match rung {
+            Some(rung) => format!("{rung} {}", stop.errand.phrase()),
+            None => cause_of_status(exit.status),
+        },
+    }
+}
+
+fn cause_of_status(status: Status) -> String {
+    match status {
+        Status::Code(code) => format!("by itself with code {code}"),
+        Status::Signal(signal) if is_own_fault(signal) => format!("by itself (killed by {signal})"),
+        Status::Signal(signal) => format!("a signal that opsdeck did not send ({signal})"),
+        Status::Unknown => "by itself, with a status that nobody could read".into(),
+    }
+}
+
+/// Signals that a process brings upon itself: ILL, TRAP, ABRT, BUS, FPE, SEGV, PIPE, ALRM, STKFLT,
+/// XCPU, XFSZ, VTALRM, PROF, SYS (signal(7)).
+fn is_own_fault(signal: Signal) -> bool {
+    matches!(signal.0, 4..=8 | 11 | 13 | 14 | 16 | 24..=27 | 31)
+}
+
+/// `exited with code 3`, `was killed by SIGSEGV`.
+pub(super) fn how(exit: &Exit) -> String {
+    let how = match exit.status {
+        Status::Code(code) => format!("exited with code {code}"),
+        Status::Signal(signal) => format!("was killed by {signal}"),
+        Status::Unknown => "exited".into(),
+    };
+    if exit.out_of_memory { format!("{how}, out of memory") } else { how }
+}
+
+/// ` with 4 requests in flight (estimated)`, or nothing.
+pub(super) fn loss(lost: Option<InFlight>) -> String {
+    match lost {
+        Some(InFlight::Exact(n)) => format!(" with {} in flight", count(n.into(), "request")),
+        Some(InFlight::Estimated(n)) => {
+            format!(" with {} in flight (estimated)", count(n.into(), "request"))
+        }
+        None => String::new(),
+    }
+}
+
+/// Whether what was measured last was lost when the process ended within a stop.
+///
+/// An exact count is. An estimate is some moments old and counts connections that only idle: a server
+/// that exits by itself with code 0, at no limit that anybody can see, has had the time to answer.
+pub(super) fn is_believable(now: Timestamp, last: InFlight, exit: &Exit, stop: &Stop) -> bool {
+    match last {
+        InFlight::Exact(_) => true,
+        InFlight::Estimated(_) => {
+            let in_time = own_limit(now, stop).is_none() && stop.killing().is_none();
+            !(in_time && exit.status == Status::Code(0))
+        }
+    }
+}
+
+/// What the diary says of an exit within a stop.
+pub(super) fn told_of_stop(
+    now: Timestamp,
+    exit: &Exit,
+    stop: &Stop,
+    lost: Option<InFlight>,
+) -> String {
+    let into = elapsed(now.since(stop.began));
+    let suspicion = lost.and_then(|_| own_limit(now, stop)).map_or(String::new(), |limit| {
+        let ours = span(stop.deadline.since(stop.began));
+        format!(": its own max_wait_time is probably {}, the deck's is {ours}", span(limit))
+    });
+    let verb = match exit.status {
+        Status::Signal(signal) => format!("killed by {signal}"),
+        Status::Code(_) | Status::Unknown => "exited".into(),
+    };
+    let memory = if exit.out_of_memory { ", out of memory" } else { "" };
+    format!("{verb} {into} into its drain{}{memory}{suspicion}", loss(lost))
+}
+
+/// The limit a server seems to have of its own: it exited before our SIGKILL, a whole number of seconds
+/// after the first signal.
+fn own_limit(now: Timestamp, stop: &Stop) -> Option<Duration> {
+    let after = now.since(stop.first_signal?);
+    let whole = Duration::from_secs(after.as_secs());
+    let near = after.saturating_sub(whole) <= GRAIN;
+    let plausible = !whole.is_zero() && stop.killing().is_none();
+    (near && plausible).then_some(whole)
+}

@@ -1,0 +1,384 @@
+//! A fleet on a workbench: rules, people, and a rig that says what happens in one word.
+//!
+//! Effects are compared as short lines (`out web1`, `SIGTERM web1`), diary lines as
+//! `kind: message (by)`.
+
+use std::time::Duration;
+
+use super::Fleet;
+use super::input::{
+    Command, Disposition, Effect, Exit, Goal, InFlight, Input, Order, Probe, Refusal, SpawnFailure,
+    Status, Verb,
+};
+use super::rules::{
+    Backoff, InstanceRules, Meaning, Profile, Restart, RolloutRules, Rung, ServiceRules, Thresholds,
+};
+use super::sheet::{Condition, RolloutSheet, Sheet};
+use super::time::Timestamp;
+use super::words::{By, Name, Process, Signal};
+
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const ONCE: Thresholds = Thresholds { success: 1, failure: 1 };
+
+pub(super) const GENERIC: Profile =
+    Profile { name: "generic", reload: None, signals: &[], term_cuts: false };
+
+pub(super) const SWOOLE: Profile = Profile {
+    name: "swoole",
+    reload: Some(Signal::USR1),
+    signals: &[Meaning { signal: Signal::USR1, does: "reload all workers", harmless: true }],
+    term_cuts: false,
+};
+
+/// A service as the smallest configuration has it.
+pub(super) fn rules(name: &str, instances: &[&str]) -> ServiceRules {
+    ServiceRules {
+        name: name.into(),
+        enabled: true,
+        restart: Restart::Always,
+        retries: None,
+        backoff: Backoff { min: SECOND, max: 60 * SECOND, stable_after: 60 * SECOND },
+        start_seconds: SECOND,
+        max_wait_time: 10 * SECOND,
+        reserve: 3 * SECOND,
+        drain_delay: Duration::ZERO,
+        stop: vec![Rung { signal: Signal::TERM, wait: None }],
+        depends_on: vec![],
+        instances: instances.iter().map(|it| instance(it)).collect(),
+        startup: None,
+        liveness: None,
+        readiness: None,
+        rollout: RolloutRules {
+            build: 0,
+            rollback: 0,
+            settle: 3 * SECOND,
+            successes: 1,
+            ready_timeout: 60 * SECOND,
+            min_ready: None,
+        },
+        profile: GENERIC,
+        fronted: false,
+    }
+}
+
+pub(super) fn instance(name: &str) -> InstanceRules {
+    InstanceRules { name: name.into(), port: None, backup: false, fingerprint: 1 }
+}
+
+/// `web` with a readiness probe, a gateway in front, and these instances.
+pub(super) fn web(instances: &[&str]) -> ServiceRules {
+    ServiceRules { readiness: Some(ONCE), fronted: true, ..rules("web", instances) }
+}
+
+pub(super) fn by(login: &str) -> By {
+    By { uid: 1000, login: login.into(), pid: 4711, ssh: None }
+}
+
+pub(super) fn at(seconds: u64) -> Timestamp {
+    Timestamp(Duration::from_secs(seconds))
+}
+
+pub(super) fn code(code: i32) -> Exit {
+    Exit { status: Status::Code(code), out_of_memory: false }
+}
+
+pub(super) fn killed_by(signal: Signal) -> Exit {
+    Exit { status: Status::Signal(signal), out_of_memory: false }
+}
+
+pub(super) fn start(name: &str) -> Verb {
+    Verb::Start(name.into())
+}
+
+pub(super) fn stop(name: &str) -> Verb {
+    Verb::Stop { instance: name.into(), now: false }
+}
+
+pub(super) fn stop_now(name: &str) -> Verb {
+    Verb::Stop { instance: name.into(), now: true }
+}
+
+pub(super) fn restart(name: &str) -> Verb {
+    Verb::Restart(name.into())
+}
+
+pub(super) fn roll(service: &str) -> Verb {
+    Verb::Roll { service: service.into(), set: Default::default() }
+}
+
+pub(super) fn signal(name: &str, signal: Signal) -> Verb {
+    Verb::Signal {
+        instance: name.into(),
+        signal: Some(signal),
+        process: None,
+        disposition: Disposition::Caught,
+    }
+}
+
+/// A fleet, a clock, and the last turn's effects.
+pub(super) struct Rig {
+    pub(super) fleet: Fleet,
+    pub(super) now: Timestamp,
+    /// Everything the diary was told and nobody asked for yet.
+    diary: Vec<String>,
+}
+
+impl Rig {
+    /// Configured, nothing begun.
+    pub(super) fn configured(rules: Vec<ServiceRules>) -> Self {
+        let mut rig = Self { fleet: Fleet::new(7), now: at(100), diary: vec![] };
+        rig.input(Input::Configured(rules));
+        rig
+    }
+
+    /// Configured and begun: spawns were asked for.
+    pub(super) fn begun(rules: Vec<ServiceRules>) -> Self {
+        let mut rig = Self::configured(rules);
+        rig.input(Input::Begin);
+        rig
+    }
+
+    /// Everything has come up and is ready, long enough for crashes to be forgiven.
+    pub(super) fn ready(rules: Vec<ServiceRules>) -> Self {
+        let mut rig = Self::begun(rules);
+        rig.bring_up_all();
+        rig.later(100 * SECOND);
+        rig.diary();
+        rig
+    }
+
+    pub(super) fn bring_up_all(&mut self) {
+        let names = self.fleet.instances.names();
+        for _ in 0..names.len() {
+            for name in &names {
+                if self.sheet(name.as_str()).condition == Condition::Spawning {
+                    self.come_up(name.as_str());
+                }
+            }
+        }
+    }
+
+    /// Spawned and ready.
+    pub(super) fn come_up(&mut self, name: &str) -> Vec<String> {
+        let mut effects = self.spawned(name);
+        effects.extend(self.probed(name, Probe::Readiness, true));
+        if self.sheet(name).ready != Some(true) {
+            effects.extend(self.later(SECOND));
+        }
+        effects
+    }
+
+    pub(super) fn input(&mut self, input: Input) -> Vec<String> {
+        let effects = self.fleet.handle(self.now, input);
+        self.note(effects)
+    }
+
+    fn note(&mut self, effects: Vec<Effect>) -> Vec<String> {
+        let mut lines = Vec::new();
+        for effect in effects {
+            let Effect::Record(it) = &effect else {
+                lines.push(line(&effect));
+                continue;
+            };
+            let who = it.instance.as_ref().or(it.service.as_ref());
+            let who = who.map_or(String::new(), Name::to_string);
+            let by = it.by.as_ref().map_or(String::new(), |by| format!(" ({by})"));
+            let evidence = if it.with_evidence { " [evidence]" } else { "" };
+            self.diary.push(format!("{who} {}: {}{by}{evidence}", it.kind, it.message));
+        }
+        lines
+    }
+
+    /// What the diary was told since the last call.
+    pub(super) fn diary(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.diary)
+    }
+
+    /// Lets time pass, stopping at every deadline on the way.
+    pub(super) fn later(&mut self, time: Duration) -> Vec<String> {
+        let until = self.now + time;
+        let mut lines = Vec::new();
+        for _ in 0..10_000 {
+            let Some(deadline) = self.fleet.next_deadline().filter(|it| *it <= until) else {
+                self.now = until;
+                return lines;
+            };
+            self.now = deadline.max(self.now);
+            lines.extend(self.input(Input::DeadlineReached));
+        }
+        panic!("the fleet never waits: {:?}", self.fleet.next_deadline());
+    }
+
+    pub(super) fn sheet(&self, name: &str) -> Sheet {
+        self.fleet.instance_sheet(name).unwrap()
+    }
+
+    pub(super) fn condition(&self, name: &str) -> Condition {
+        self.sheet(name).condition
+    }
+
+    fn generation(&self, name: &str) -> u64 {
+        self.sheet(name).generation
+    }
+
+    /// The pid says whose process it is: the generation, and a number of the name.
+    pub(super) fn process(&self, name: &str) -> Process {
+        let generation = self.generation(name);
+        let letters: u64 = name.bytes().map(u64::from).sum();
+        Process { pid: i32::try_from(letters * 10 + generation).unwrap(), start_time: generation }
+    }
+
+    pub(super) fn spawned(&mut self, name: &str) -> Vec<String> {
+        let process = self.process(name);
+        self.input(Input::Spawned {
+            instance: name.into(),
+            generation: self.generation(name),
+            process,
+        })
+    }
+
+    pub(super) fn spawn_failed(&mut self, name: &str, passing: bool) -> Vec<String> {
+        self.input(Input::SpawnFailed {
+            instance: name.into(),
+            generation: self.generation(name),
+            failure: SpawnFailure { reason: "could not execute /srv/web".into(), passing },
+        })
+    }
+
+    pub(super) fn exited(&mut self, name: &str, exit: Exit) -> Vec<String> {
+        let generation = self.generation(name);
+        self.input(Input::Exited { instance: name.into(), generation, exit })
+    }
+
+    pub(super) fn swept(&mut self, name: &str) -> Vec<String> {
+        let generation = self.generation(name);
+        self.input(Input::Swept { instance: name.into(), generation, killed: vec![] })
+    }
+
+    /// Exited and swept.
+    pub(super) fn gone(&mut self, name: &str, exit: Exit) -> Vec<String> {
+        let mut effects = self.exited(name, exit);
+        effects.extend(self.swept(name));
+        effects
+    }
+
+    pub(super) fn probed(&mut self, name: &str, probe: Probe, ok: bool) -> Vec<String> {
+        self.input(Input::Probed {
+            instance: name.into(),
+            generation: self.generation(name),
+            probe,
+            ok,
+            detail: if ok { "200".into() } else { "503".into() },
+        })
+    }
+
+    pub(super) fn load(&mut self, name: &str, in_flight: Option<InFlight>) -> Vec<String> {
+        self.input(Input::Load { instance: name.into(), in_flight, accept_queue: Some(0) })
+    }
+
+    pub(super) fn ran(
+        &mut self,
+        name: &str,
+        index: usize,
+        outcome: Result<(), &str>,
+    ) -> Vec<String> {
+        self.input(Input::Ran {
+            service: self.sheet(name).service,
+            instance: name.into(),
+            index,
+            outcome: outcome.map_err(str::to_owned),
+        })
+    }
+
+    /// Alice orders it, unguarded: the sentence or the refusal, and the effects.
+    pub(super) fn ask(&mut self, verb: Verb) -> (Result<String, Refusal>, Vec<String>) {
+        self.ask_as("alice", verb)
+    }
+
+    pub(super) fn ask_as(
+        &mut self,
+        login: &str,
+        verb: Verb,
+    ) -> (Result<String, Refusal>, Vec<String>) {
+        let order = Order { by: by(login), verb, guard: false };
+        let (answer, effects) = self.fleet.order(self.now, order);
+        (answer, self.note(effects))
+    }
+
+    /// Alice orders it and is obeyed.
+    pub(super) fn tell(&mut self, verb: Verb) -> Vec<String> {
+        let (answer, effects) = self.ask(verb.clone());
+        assert!(answer.is_ok(), "{verb:?}: {answer:?}");
+        effects
+    }
+
+    /// Alice orders it and is refused.
+    pub(super) fn refusal(&mut self, verb: Verb) -> String {
+        let (answer, effects) = self.ask(verb);
+        assert_eq!(effects, [""; 0], "a refusal must change nothing");
+        let refusal = answer.unwrap_err();
+        format!("{:?}: {}: {}", refusal.kind, refusal.what, refusal.why)
+    }
+
+    /// Alice asks under the guard: the question, or nothing if it went at once.
+    pub(super) fn question(&mut self, verb: Verb) -> Option<String> {
+        let order = Order { by: by("alice"), verb, guard: true };
+        let (answer, effects) = self.fleet.order(self.now, order);
+        let effects = self.note(effects);
+        answer.err().map(|refusal| {
+            assert_eq!(effects, [""; 0], "a question must change nothing");
+            assert_eq!(refusal.kind, super::input::RefusalKind::Confirm, "{refusal:?}");
+            refusal.why
+        })
+    }
+}
+
+/// `web1` and `web2` with other rules for rollouts.
+pub(super) fn with(change: impl FnOnce(&mut RolloutRules)) -> ServiceRules {
+    let mut service = web(&["web1", "web2"]);
+    change(&mut service.rollout);
+    service
+}
+
+pub(super) fn rollout_sheet(rig: &Rig) -> RolloutSheet {
+    rig.fleet.service_sheet("web").unwrap().rollout.unwrap()
+}
+
+/// `draining web1`.
+pub(super) fn place(rig: &Rig) -> String {
+    let sheet = rollout_sheet(rig);
+    let instance = sheet.instance.map_or(String::new(), |it| format!(" {it}"));
+    format!("{}{instance}", sheet.step)
+}
+
+/// The instance goes down as told and its next generation is ready.
+pub(super) fn renew(rig: &mut Rig, name: &str) -> Vec<String> {
+    rig.gone(name, code(0));
+    rig.spawned(name);
+    rig.probed(name, Probe::Readiness, true)
+}
+
+fn line(effect: &Effect) -> String {
+    match effect {
+        Effect::Spawn { instance, generation } => format!("spawn {instance}#{generation}"),
+        Effect::Signal { instance, signal, .. } => format!("{signal} {instance}"),
+        Effect::KillAll { instance, generation } => format!("kill all {instance}#{generation}"),
+        Effect::Sweep { instance, generation } => format!("sweep {instance}#{generation}"),
+        Effect::StartProbe { instance, probe, .. } => format!("start {probe:?} {instance}"),
+        Effect::StopProbe { instance, probe } => format!("stop {probe:?} {instance}"),
+        Effect::Admit { instance } => format!("admit {instance}"),
+        Effect::TakeOut { instance } => format!("out {instance}"),
+        Effect::Run { instance, command: Command::Build(i), .. } => format!("build {i} {instance}"),
+        Effect::Run { instance, command: Command::RollBack(i), .. } => {
+            format!("roll back {i} {instance}")
+        }
+        Effect::CancelRun { instance, .. } => format!("cancel {instance}"),
+        Effect::Set { service, values } => format!("set {service} {values:?}"),
+        Effect::Remember { instance, goal, held_by } => {
+            let goal = if *goal == Goal::Up { "up" } else { "down" };
+            let held = held_by.as_ref().map_or(String::new(), |by| format!(", held by {by}"));
+            format!("remember {instance} {goal}{held}")
+        }
+        Effect::Record(it) => it.message.clone(),
+    }
+}

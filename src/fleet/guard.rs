@@ -1,0 +1,104 @@
+//! When the deck asks before it acts.
+//!
+//! It asks only when it would hurt: the last ready instance of a service would go, a signal would kill
+//! because nobody catches it, or something ends without finishing its work. What a profile calls a reload
+//! goes at once. The reasons are written for the footer: who, and why it is dangerous.
+
+use super::fleet::Fleet;
+use super::input::{Disposition, Refusal, RefusalKind};
+use super::instance::Instance;
+use super::roster::Named;
+use super::rules::Meaning;
+use super::words::{Name, Signal};
+
+impl Refusal {
+    pub(super) fn new(kind: RefusalKind, what: String, why: String, help: Option<&str>) -> Self {
+        Self { kind, what, why, help: help.map(str::to_owned) }
+    }
+}
+
+/// Refuses with the question, if there is one and the order wants to be asked.
+pub(super) fn ask(guard: bool, what: &str, why: Option<String>) -> Result<(), Refusal> {
+    match why.filter(|_| guard) {
+        Some(why) => Err(Refusal::new(RefusalKind::Confirm, what.to_owned(), why, None)),
+        None => Ok(()),
+    }
+}
+
+impl Fleet {
+    /// Why it hurts to take this instance away, if it does.
+    pub(super) fn last_ready(&self, instance: &Instance) -> Option<String> {
+        let service = self.services.get(&instance.rules.name)?;
+        let others = || {
+            let names = service.members.iter().filter(|it| *it != instance.name());
+            names.filter_map(|it| self.instances.get(it))
+        };
+        let (name, home) = (instance.name(), &instance.rules.name);
+        let last = instance.may_serve() && !others().any(Instance::is_serving);
+        last.then(|| match service.members.len() {
+            1 => format!("{name} is the only instance of {home}"),
+            _ => format!("{name} is the last ready instance of {home}"),
+        })
+    }
+
+    /// Why it hurts to send this signal, if it does.
+    pub(super) fn danger_of(
+        &self,
+        instance: &Instance,
+        signal: Signal,
+        disposition: Disposition,
+    ) -> Option<String> {
+        if disposition == Disposition::Default && kills_by_default(signal) {
+            return Some(uncaught(signal, instance.name()));
+        }
+        let harmless = meaning(instance, signal).is_some_and(|it| it.harmless);
+        if harmless || disposition == Disposition::Ignored {
+            return None;
+        }
+        self.last_ready(instance)
+    }
+}
+
+pub(super) fn uncaught(signal: Signal, name: &Name) -> String {
+    format!("{signal} is not caught: it will kill {name}")
+}
+
+pub(super) fn meaning(instance: &Instance, signal: Signal) -> Option<&'static Meaning> {
+    instance.rules.profile.signals.iter().find(|it| it.signal == signal)
+}
+
+/// Why ending it at once is dangerous.
+pub(super) fn danger_of_kill(instance: &Instance) -> String {
+    let name = instance.name();
+    match instance.at_stake() {
+        Some(requests) => format!("SIGKILL ends {name} at once and cuts {requests} in flight"),
+        None => format!("SIGKILL ends {name} at once, whatever it is doing"),
+    }
+}
+
+/// Every signal but CHLD, CONT, URG and WINCH, which do nothing, and STOP, TSTP, TTIN and TTOU, which
+/// suspend (signal(7)).
+pub(super) fn kills_by_default(signal: Signal) -> bool {
+    !matches!(signal.0, 17..=23 | 28)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn most_signals_kill_what_does_not_catch_them() {
+        let harmless: Vec<String> = (1..=64)
+            .map(Signal)
+            .filter(|it| !kills_by_default(*it))
+            .map(|it| it.to_string())
+            .collect();
+        assert_eq!(
+            harmless,
+            [
+                "SIGCHLD", "SIGCONT", "SIGSTOP", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGURG",
+                "SIGWINCH"
+            ]
+        );
+    }
+}

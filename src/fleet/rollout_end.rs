@@ -1,0 +1,92 @@
+//! How a rolling restart ends.
+//!
+//! A failure ends it where it is: those that were not touched keep serving, and the one that failed stays
+//! out of rotation until somebody says otherwise.
+
+use super::fleet::Fleet;
+use super::input::{Effect, Record};
+use super::rollout_state::{Outcome, Rollout, Stage};
+use super::turn::{Turn, span};
+use super::words::Name;
+
+impl Fleet {
+    /// Ends it with a failure. The one that failed stays out of rotation.
+    pub(super) fn halt(
+        &mut self,
+        service: &Name,
+        rollout: &mut Rollout,
+        failed: Option<&Name>,
+        why: String,
+        turn: &mut Turn,
+    ) {
+        if let Some(name) = failed {
+            self.touch(name, turn, |it, _| it.benched = true);
+        }
+        self.tell_halt(service, rollout, failed, &why, turn);
+        let touched = failed.cloned();
+        rollout.stage = Stage::Over { at: turn.now, outcome: Outcome::Halted(why), touched };
+    }
+
+    pub(super) fn halt_untouched(
+        &self,
+        service: &Name,
+        rollout: &mut Rollout,
+        instance: &Name,
+        why: String,
+        turn: &mut Turn,
+    ) {
+        self.tell_halt(service, rollout, Some(instance), &why, turn);
+        rollout.stage = Stage::Over { at: turn.now, outcome: Outcome::Halted(why), touched: None };
+    }
+
+    fn tell_halt(
+        &self,
+        service: &Name,
+        rollout: &Rollout,
+        instance: Option<&Name>,
+        why: &str,
+        turn: &mut Turn,
+    ) {
+        let done = format!("{} of {} renewed", rollout.renewed.len(), rollout.of);
+        turn.push(Effect::Record(Record {
+            kind: "rollout-halted",
+            service: Some(service.clone()),
+            instance: instance.cloned(),
+            by: Some(rollout.by.clone()),
+            message: format!("{} halted, {done}: {why}", rollout.title(service)),
+            with_evidence: true,
+        }));
+    }
+
+    /// Ends it without a failure, wherever it is.
+    pub(super) fn end(
+        &mut self,
+        service: &Name,
+        rollout: &mut Rollout,
+        outcome: Outcome,
+        turn: &mut Turn,
+    ) {
+        if let Stage::Building { instance, .. } = &rollout.stage {
+            let (service, instance) = (service.clone(), instance.clone());
+            turn.push(Effect::CancelRun { service, instance });
+        }
+        let done = format!("{} of {} renewed", rollout.renewed.len(), rollout.of);
+        let title = rollout.title(service);
+        let (kind, message) = match outcome {
+            Outcome::Done => {
+                let took = turn.now.since(rollout.began);
+                if let Some(it) = self.services.get_mut(service) {
+                    it.history.whole = Some(took);
+                }
+                ("rollout-finished", format!("{title} finished after {}, {done}", span(took)))
+            }
+            Outcome::Aborted | Outcome::Halted(_) => {
+                ("rollout-aborted", format!("{title} ended early, {done}"))
+            }
+        };
+        let by = rollout.aborted_by.as_ref().unwrap_or(&rollout.by);
+        turn.say(service, kind, Some(by), message);
+        let touched = rollout.touched().cloned();
+        rollout.stage = Stage::Over { at: turn.now, outcome, touched };
+    }
+}

@@ -1,0 +1,172 @@
+//! A rolling restart in progress: what it is at, and what comes next.
+//!
+//! ```text
+//! Choosing ─► Building ─► Choosing ─► Renewing (drain, stop, start, ready) ─► Settling ─► Choosing … ─► Over
+//! ```
+//!
+//! The stage says what is waited for; what comes next is chosen by [`rollout::next`] from the members as
+//! they are. `rollout_step.rs` has the work on one instance, `rollout_end.rs` how a rollout ends.
+
+use std::time::Duration;
+
+use super::fleet::Fleet;
+use super::input::Effect;
+use super::rollout::{self, Member, Next};
+use super::rollout_state::{Outcome, Rollout, Stage, Waiting};
+use super::roster::Named;
+use super::turn::{Turn, span};
+use super::words::Name;
+
+impl Fleet {
+    /// Moves the rollout of a service on as far as it goes in this turn.
+    pub(super) fn progress(&mut self, service: &Name, turn: &mut Turn) {
+        let Some(it) = self.services.get_mut(service) else { return };
+        let Some(mut rollout) = it.rollout.take_if(|it| it.is_under_way()) else { return };
+        let before = rollout.mark();
+        while rollout.is_under_way() && self.advance(service, &mut rollout, turn) {}
+        let moved = rollout.mark() != before;
+        if let Some(it) = self.services.get_mut(service) {
+            it.rollout = Some(rollout);
+        }
+        if moved {
+            self.mark_changed(service);
+        }
+    }
+
+    /// One transition; false when there is nothing to do but wait.
+    fn advance(&mut self, service: &Name, rollout: &mut Rollout, turn: &mut Turn) -> bool {
+        if let Some(name) = rollout.instance().cloned()
+            && !self.is_member(service, &name)
+        {
+            self.skip(service, rollout, &name, turn);
+            return true;
+        }
+        match rollout.stage.clone() {
+            Stage::Choosing { built, waiting } => {
+                self.choose(service, rollout, built, waiting, turn)
+            }
+            Stage::Building { .. } if rollout.aborted_by.is_some() => {
+                self.end(service, rollout, Outcome::Aborted, turn);
+                false
+            }
+            Stage::Renewing { instance, floor, mishaps, give_up } => {
+                self.watch(service, rollout, (&instance, floor, mishaps), give_up, turn)
+            }
+            Stage::Settling { instance, mishaps, until } => {
+                self.watch_settling(service, rollout, (&instance, mishaps), until, turn)
+            }
+            Stage::Building { .. } | Stage::Over { .. } => false,
+        }
+    }
+
+    fn is_member(&self, service: &Name, name: &Name) -> bool {
+        self.instances.get(name).is_some_and(|it| it.is_wanted() && it.rules.name == *service)
+    }
+
+    /// The present instance is no longer wanted: the rollout goes on without it.
+    fn skip(&mut self, service: &Name, rollout: &mut Rollout, name: &Name, turn: &mut Turn) {
+        if let Stage::Building { instance, .. } = &rollout.stage {
+            let (service, instance) = (service.clone(), instance.clone());
+            turn.push(Effect::CancelRun { service, instance });
+        }
+        self.touch(name, turn, |it, _| it.benched = false);
+        rollout.go_on();
+    }
+
+    /// The members of a service as a rollout sees them.
+    pub(super) fn members(&self, service: &Name, rollout: Option<&Rollout>) -> Vec<Member> {
+        let Some(home) = self.services.get(service) else { return vec![] };
+        let members = home.members.iter().filter_map(|name| self.instances.get(name));
+        members
+            .filter(|it| it.is_wanted())
+            .map(|it| {
+                let name = it.name().clone();
+                let mishaps = rollout.and_then(|rollout| rollout.mishaps.get(&name));
+                Member {
+                    backup: it.own.backup,
+                    ready: it.is_ready(),
+                    serving: it.is_serving(),
+                    held: it.held_by.is_some(),
+                    due: rollout.is_none_or(|rollout| rollout.is_due(&name)),
+                    renewed: mishaps.is_some(),
+                    failed: mishaps.is_some_and(|mishaps| it.mishaps != *mishaps),
+                    moving: it.is_occupied() && it.up().is_none()
+                        || it.may_serve() && !it.is_serving(),
+                    healing: home.healing.as_ref() == Some(&name)
+                        && it.is_occupied()
+                        && !it.is_ready(),
+                    name,
+                }
+            })
+            .collect()
+    }
+
+    /// How many have to keep serving, for so many members.
+    pub(super) fn min_ready(&self, service: &Name, members: usize) -> usize {
+        let configured = self.services.get(service).and_then(|it| it.rules.rollout.min_ready);
+        match configured.and_then(|it| usize::try_from(it).ok()) {
+            Some(min_ready) => min_ready,
+            None => members.saturating_sub(1),
+        }
+    }
+
+    fn choose(
+        &mut self,
+        service: &Name,
+        rollout: &mut Rollout,
+        built: Option<Name>,
+        waiting: Option<Waiting>,
+        turn: &mut Turn,
+    ) -> bool {
+        let members = self.members(service, Some(rollout));
+        rollout.of = rollout.renewed.len() + members.iter().filter(|it| it.due).count();
+        if rollout.aborted_by.is_some() || members.is_empty() {
+            self.end(service, rollout, Outcome::Aborted, turn);
+            return false;
+        }
+        if rollout.paused {
+            rollout.stage = Stage::Choosing { built, waiting: None };
+            return false;
+        }
+        let min_ready = self.min_ready(service, members.len());
+        match rollout::next(&members, min_ready, built.as_ref()) {
+            Next::Done => {
+                self.end(service, rollout, Outcome::Done, turn);
+                false
+            }
+            Next::Halt { index, why } => {
+                self.halt(service, rollout, Some(&members[index].name), why, turn);
+                false
+            }
+            Next::Take(index) => {
+                let name = members[index].name.clone();
+                self.begin_step(service, rollout, name, built.as_ref(), turn);
+                true
+            }
+            Next::Wait(why) => self.hold_on(service, rollout, (built, waiting), why, turn),
+        }
+    }
+
+    fn hold_on(
+        &mut self,
+        service: &Name,
+        rollout: &mut Rollout,
+        (built, waiting): (Option<Name>, Option<Waiting>),
+        why: String,
+        turn: &mut Turn,
+    ) -> bool {
+        let timeout = self.ready_timeout(service);
+        let waiting = waiting.unwrap_or(Waiting { give_up: turn.now + timeout });
+        if turn.now >= waiting.give_up {
+            let why = format!("waited {} in vain: {why}", span(timeout));
+            self.halt(service, rollout, None, why, turn);
+        } else {
+            rollout.stage = Stage::Choosing { built, waiting: Some(waiting) };
+        }
+        false
+    }
+
+    fn ready_timeout(&self, service: &Name) -> Duration {
+        self.services.get(service).map_or(Duration::ZERO, |it| it.rules.rollout.ready_timeout)
+    }
+}

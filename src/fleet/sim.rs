@@ -1,0 +1,426 @@
+//! A host that exists only in tests.
+//!
+//! It carries out effects by scheduling what a real host would report, then jumps to whatever comes
+//! first: its own next event or the deadline of the fleet. Processes are slow, deaf or mortal, leave
+//! others behind, die late; probes flap; builds fail; the daemon is replaced. What a process does is
+//! drawn from one seed when it is spawned, so every run can be repeated.
+//!
+//! After every turn the [promises](super::sim_promises) are checked.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::Fleet;
+use super::input::{
+    Effect, Exit, Goal, InFlight, Input, Order, Probe, Refusal, SpawnFailure, Status,
+};
+use super::rules::ServiceRules;
+use super::time::Timestamp;
+use super::turn::Dice;
+use super::words::{By, Name, Process, Signal};
+
+/// How often things go wrong, in percent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Temper {
+    pub(super) spawn_fails: u64,
+    pub(super) dies: u64,
+    pub(super) ignores_term: u64,
+    pub(super) survivors: u64,
+    pub(super) slow_kill: u64,
+    pub(super) never_ready: u64,
+    pub(super) flaps: u64,
+    pub(super) sickens: u64,
+    pub(super) build_fails: u64,
+    pub(super) counts: u64,
+}
+
+/// A process and what it left behind.
+#[derive(Clone, Debug)]
+pub(super) struct Group {
+    pub(super) process: Process,
+    pub(super) started: Timestamp,
+    fingerprint: u64,
+    pub(super) leader_lives: bool,
+    survivors: u32,
+    ignores_term: bool,
+    slow_kill: bool,
+    flaps: bool,
+    ready_at: Option<Timestamp>,
+    sick_at: Option<Timestamp>,
+    exact: bool,
+}
+
+/// Something that will happen unless the world changes before.
+#[derive(Clone, Debug)]
+enum Happening {
+    Report(Input),
+    Ends { instance: Name, generation: u64, status: Status },
+    Gone { instance: Name, generation: u64 },
+    Probe { instance: Name, generation: u64, probe: Probe },
+}
+
+pub(super) struct Sim {
+    pub(super) fleet: Fleet,
+    pub(super) now: Timestamp,
+    pub(super) dice: Dice,
+    pub(super) temper: Temper,
+    pub(super) rules: Vec<ServiceRules>,
+    /// Living groups, by instance and generation.
+    pub(super) groups: BTreeMap<(Name, u64), Group>,
+    /// The highest generation that was ever started.
+    pub(super) highest: BTreeMap<Name, u64>,
+    /// What the gateway sends requests to.
+    pub(super) admitted: BTreeSet<Name>,
+    /// What is probed: instance and probe, with the generation.
+    pub(super) probes: BTreeMap<(Name, Probe), u64>,
+    pub(super) commands: BTreeMap<Name, (Name, usize)>,
+    pub(super) terms: BTreeMap<(Name, u64), u32>,
+    remembered: BTreeMap<Name, (Goal, Option<By>)>,
+    future: BTreeMap<(Timestamp, u64), Happening>,
+    counter: u64,
+    /// Turns since the clock last moved.
+    pub(super) turns: u32,
+}
+
+impl Sim {
+    pub(super) fn new(rules: Vec<ServiceRules>, temper: Temper, seed: u64) -> Self {
+        let mut sim = Self {
+            fleet: Fleet::new(seed),
+            now: Timestamp(Duration::from_secs(1000)),
+            dice: Dice::new(seed),
+            temper,
+            rules,
+            groups: BTreeMap::new(),
+            highest: BTreeMap::new(),
+            admitted: BTreeSet::new(),
+            probes: BTreeMap::new(),
+            commands: BTreeMap::new(),
+            terms: BTreeMap::new(),
+            remembered: BTreeMap::new(),
+            future: BTreeMap::new(),
+            counter: 1,
+            turns: 0,
+        };
+        sim.input(Input::Configured(sim.rules.clone()));
+        sim.input(Input::Begin);
+        sim
+    }
+
+    pub(super) fn chance(&mut self, percent: u64) -> bool {
+        self.dice.roll() % 100 < percent
+    }
+
+    pub(super) fn within(&mut self, millis: u64) -> Duration {
+        Duration::from_millis(self.dice.roll() % millis.max(1))
+    }
+
+    fn later(&mut self, delay: Duration, happening: Happening) {
+        self.counter += 1;
+        self.future.insert((self.now + delay, self.counter), happening);
+    }
+
+    pub(super) fn input(&mut self, input: Input) {
+        let before = self.before();
+        let said = format!("{input:?}");
+        let effects = self.fleet.handle(self.now, input);
+        self.carry_out_all(effects);
+        self.check_promises(&before, &said);
+    }
+
+    pub(super) fn order(&mut self, order: Order) -> Result<String, Refusal> {
+        let before = self.before();
+        let said = format!("{:?}", order.verb);
+        let (answer, effects) = self.fleet.order(self.now, order);
+        self.carry_out_all(effects);
+        self.check_promises(&before, &said);
+        answer
+    }
+
+    /// Lets the next thing happen that happens before `until`. False once that moment is reached.
+    pub(super) fn step(&mut self, until: Timestamp) -> bool {
+        let event = self.future.first_key_value().map(|((at, _), _)| *at);
+        let deadline = self.fleet.next_deadline();
+        let Some(next) = event.into_iter().chain(deadline).min().filter(|it| *it <= until) else {
+            self.now = until.max(self.now);
+            self.turns = 0;
+            return false;
+        };
+        self.turns = if next > self.now { 0 } else { self.turns + 1 };
+        assert!(self.turns < 2000, "time stands still at {:?}", self.now);
+        self.now = next.max(self.now);
+        if deadline.is_some_and(|at| at <= self.now) {
+            self.input(Input::DeadlineReached);
+        } else if let Some((_, happening)) = self.future.pop_first() {
+            self.happen(happening);
+        }
+        true
+    }
+
+    pub(super) fn run_for(&mut self, time: Duration) {
+        let until = self.now + time;
+        while self.step(until) {}
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Report(input) => {
+                if let Input::Ran { service, .. } = &input {
+                    self.commands.remove(service);
+                }
+                self.input(input);
+            }
+            Happening::Ends { instance, generation, status } => {
+                self.end(instance, generation, status);
+            }
+            Happening::Gone { instance, generation } => {
+                let group = self.groups.remove(&(instance.clone(), generation));
+                let killed = (0..group.map_or(0, |it| it.survivors))
+                    .map(|n| (9000 + i32::try_from(n).unwrap(), "child".to_owned()))
+                    .collect();
+                self.input(Input::Swept { instance, generation, killed });
+            }
+            Happening::Probe { instance, generation, probe } => {
+                self.probe(instance, generation, probe);
+            }
+        }
+    }
+
+    fn end(&mut self, instance: Name, generation: u64, status: Status) {
+        let Some(group) = self.groups.get_mut(&(instance.clone(), generation)) else { return };
+        if std::mem::replace(&mut group.leader_lives, false) {
+            let exit = Exit { status, out_of_memory: false };
+            self.input(Input::Exited { instance, generation, exit });
+        }
+    }
+
+    fn probe(&mut self, instance: Name, generation: u64, probe: Probe) {
+        if self.probes.get(&(instance.clone(), probe)) != Some(&generation) {
+            return;
+        }
+        let again = Duration::from_millis(500) + self.within(1500);
+        let next = Happening::Probe { instance: instance.clone(), generation, probe };
+        self.later(again, next);
+        let now = self.now;
+        let flips = self.chance(25);
+        let Some(group) = self.groups.get(&(instance.clone(), generation)) else { return };
+        let well = match probe {
+            Probe::Liveness => group.sick_at.is_none_or(|at| now < at),
+            Probe::Startup | Probe::Readiness => group.ready_at.is_some_and(|at| now >= at),
+        };
+        let ok = well && !(group.flaps && flips);
+        let detail = if ok { "200" } else { "503" }.to_owned();
+        self.input(Input::Probed { instance, generation, probe, ok, detail });
+    }
+
+    fn carry_out_all(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            self.carry_out(effect);
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Spawn { instance, generation } => self.spawn(instance, generation),
+            Effect::Signal { instance, process, signal } => self.signal(instance, process, signal),
+            Effect::KillAll { instance, generation } => self.kill_all(instance, generation, true),
+            Effect::Sweep { instance, generation } => self.kill_all(instance, generation, false),
+            Effect::StartProbe { instance, generation, probe } => {
+                self.probes.insert((instance.clone(), probe), generation);
+                let first = self.within(1000);
+                self.later(first, Happening::Probe { instance, generation, probe });
+            }
+            Effect::StopProbe { instance, probe } => {
+                let known = self.probes.remove(&(instance.clone(), probe));
+                assert!(known.is_some(), "{probe:?} of {instance} was not running");
+            }
+            Effect::Admit { instance } => {
+                self.admitted.insert(instance);
+            }
+            Effect::TakeOut { instance } => self.take_out(&instance),
+            Effect::Run { service, instance, command } => {
+                let (super::input::Command::Build(index) | super::input::Command::RollBack(index)) =
+                    command;
+                let other = self.commands.insert(service.clone(), (instance.clone(), index));
+                assert_eq!(other, None, "two commands of {service} at once");
+                let fails = self.chance(self.temper.build_fails);
+                let outcome = if fails { Err("exit code 1".into()) } else { Ok(()) };
+                let takes = self.within(5000);
+                let ran = Input::Ran { service, instance, index, outcome };
+                self.later(takes, Happening::Report(ran));
+            }
+            Effect::CancelRun { service, .. } => self.cancel(&service),
+            Effect::Remember { instance, goal, held_by } => {
+                self.remembered.insert(instance, (goal, held_by));
+            }
+            Effect::Set { .. } | Effect::Record(_) => {}
+        }
+    }
+
+    /// A command that is cancelled does not report any more.
+    fn cancel(&mut self, service: &Name) {
+        assert!(self.commands.remove(service).is_some(), "no command of {service} runs");
+        self.future.retain(|_, it| {
+            !matches!(it, Happening::Report(Input::Ran { service: of, .. }) if of == service)
+        });
+    }
+
+    fn spawn(&mut self, instance: Name, generation: u64) {
+        let alive = self.groups.keys().find(|(name, _)| *name == instance);
+        assert_eq!(alive, None, "{instance} has two generations at once");
+        let highest = self.highest.insert(instance.clone(), generation).unwrap_or(0);
+        assert!(generation > highest, "{instance} starts generation {generation} again");
+        let delay = self.within(50);
+        if self.chance(self.temper.spawn_fails) {
+            let passing = self.chance(50);
+            let failure = SpawnFailure { reason: "could not execute it".into(), passing };
+            let failed = Input::SpawnFailed { instance, generation, failure };
+            self.later(delay, Happening::Report(failed));
+            return;
+        }
+        let group = self.draw_group(&instance, generation);
+        let process = group.process;
+        if self.chance(self.temper.dies) {
+            let life = self.within(90_000);
+            let status = if self.chance(50) { Status::Code(1) } else { Status::Signal(Signal(11)) };
+            let ends = Happening::Ends { instance: instance.clone(), generation, status };
+            self.later(delay + life, ends);
+        }
+        self.groups.insert((instance.clone(), generation), group);
+        let spawned = Input::Spawned { instance, generation, process };
+        self.later(delay, Happening::Report(spawned));
+    }
+
+    fn draw_group(&mut self, instance: &Name, generation: u64) -> Group {
+        self.counter += 1;
+        let temper = self.temper;
+        let start = self.within(20_000);
+        let sickens = self.within(60_000);
+        let own = self.rules.iter().flat_map(|it| &it.instances).find(|it| it.name == *instance);
+        let fingerprint = own.map_or(0, |it| it.fingerprint);
+        Group {
+            process: Process { pid: i32::try_from(self.counter).unwrap(), start_time: generation },
+            started: self.now,
+            fingerprint,
+            leader_lives: true,
+            survivors: u32::from(self.chance(temper.survivors)),
+            ignores_term: self.chance(temper.ignores_term),
+            slow_kill: self.chance(temper.slow_kill),
+            flaps: self.chance(temper.flaps),
+            ready_at: (!self.chance(temper.never_ready)).then_some(self.now + start),
+            sick_at: self.chance(temper.sickens).then_some(self.now + sickens),
+            exact: self.chance(temper.counts),
+        }
+    }
+
+    fn signal(&mut self, instance: Name, process: Process, signal: Signal) {
+        let generation = process.start_time;
+        let key = (instance.clone(), generation);
+        let Some(group) = self.groups.get(&key) else { return };
+        assert_eq!(group.process, process, "{instance}: a signal to somebody else");
+        if signal == Signal::TERM {
+            let terms = self.terms.entry(key).or_default();
+            *terms += 1;
+            assert_eq!(*terms, 1, "{instance} got SIGTERM twice");
+        }
+        let deaf = group.ignores_term || signal == Signal::USR1;
+        if !deaf {
+            let takes = self.within(4000);
+            let status = if self.chance(50) { Status::Code(0) } else { Status::Signal(signal) };
+            self.later(takes, Happening::Ends { instance, generation, status });
+        }
+    }
+
+    /// Kills what is left. Slow ones need minutes, as in an uninterruptible sleep.
+    fn kill_all(&mut self, instance: Name, generation: u64, leader_too: bool) {
+        let Some(group) = self.groups.get(&(instance.clone(), generation)) else {
+            self.later(Duration::ZERO, Happening::Gone { instance, generation });
+            return;
+        };
+        assert!(leader_too || !group.leader_lives, "{instance} was swept while its leader lives");
+        let asked_before = self.future.values().any(|it| {
+            matches!(it, Happening::Gone { instance: of, generation: g } if *of == instance && *g == generation)
+        });
+        if asked_before {
+            return;
+        }
+        let most = if group.slow_kill { 25_000 } else { 10 };
+        let takes = self.within(most);
+        let status = Status::Signal(Signal::KILL);
+        let ends = Happening::Ends { instance: instance.clone(), generation, status };
+        self.later(takes, ends);
+        self.later(takes, Happening::Gone { instance, generation });
+    }
+
+    fn take_out(&mut self, instance: &Name) {
+        self.admitted.remove(instance);
+        let Some(((_, generation), group)) = self.groups.iter().find(|((it, _), _)| it == instance)
+        else {
+            return;
+        };
+        if group.exact && *generation > 0 {
+            let drained = self.within(15_000);
+            self.report_load(instance, drained, InFlight::Exact(0));
+        }
+    }
+
+    fn report_load(&mut self, instance: &Name, delay: Duration, in_flight: InFlight) {
+        let load = Input::Load {
+            instance: instance.clone(),
+            in_flight: Some(in_flight),
+            accept_queue: Some(0),
+        };
+        self.later(delay, Happening::Report(load));
+    }
+
+    /// Requests come in.
+    pub(super) fn make_busy(&mut self) {
+        let n = u32::try_from(self.dice.roll() % 5).unwrap();
+        let busy: Vec<(Name, bool)> =
+            self.groups.iter().map(|((name, _), it)| (name.clone(), it.exact)).collect();
+        for (name, exact) in busy {
+            let flight = if exact { InFlight::Exact(n) } else { InFlight::Estimated(n) };
+            self.report_load(&name, Duration::ZERO, flight);
+            if exact {
+                let ends = self.within(8000);
+                self.report_load(&name, ends, InFlight::Exact(0));
+            }
+        }
+    }
+
+    pub(super) fn reconfigure(&mut self, rules: Vec<ServiceRules>) {
+        self.rules = rules;
+        self.input(Input::Configured(self.rules.clone()));
+    }
+
+    /// The daemon is replaced: the next one knows goals, generations, and what it finds alive.
+    pub(super) fn replace_daemon(&mut self) {
+        self.fleet = Fleet::new(self.dice.roll());
+        let fronted = |name: &Name| {
+            let mut rules = self.rules.iter().filter(|it| it.fronted).flat_map(|it| &it.instances);
+            rules.any(|it| it.name == *name)
+        };
+        self.admitted.retain(fronted);
+        self.probes.clear();
+        self.commands.clear();
+        self.terms.clear();
+        self.groups.retain(|_, it| it.leader_lives);
+        self.future.retain(|_, it| matches!(it, Happening::Ends { .. }));
+        self.input(Input::Configured(self.rules.clone()));
+        for (instance, (goal, held_by)) in self.remembered.clone() {
+            self.input(Input::Remembered { instance, goal, held_by });
+        }
+        for (instance, generation) in self.highest.clone() {
+            self.input(Input::Generation { instance, generation });
+        }
+        for ((instance, generation), group) in self.groups.clone() {
+            self.input(Input::Adopted {
+                instance,
+                process: group.process,
+                generation,
+                started: group.started,
+                fingerprint: group.fingerprint,
+            });
+        }
+        self.input(Input::Begin);
+    }
+}

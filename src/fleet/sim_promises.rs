@@ -1,0 +1,168 @@
+//! What the simulated host holds the fleet to, after every turn.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::instance::{Instance, Phase};
+use super::ladder::{Errand, Stop};
+use super::rollout_state::Rollout;
+use super::roster::Named;
+use super::service::{Counts, Service};
+use super::sim::Sim;
+use super::words::Name;
+
+/// What was the case before a turn.
+pub(super) struct Before {
+    admitted: BTreeSet<Name>,
+    leaving: BTreeSet<Name>,
+}
+
+/// SIGKILL is asked for again and again; so long it takes at most here.
+const SLOWEST_KILL: Duration = Duration::from_secs(60);
+
+impl Sim {
+    pub(super) fn before(&self) -> Before {
+        let instances = self.fleet.instances.values();
+        let leaving = instances.filter(|it| it.stop().is_some()).map(|it| it.name().clone());
+        Before { admitted: self.admitted.clone(), leaving: leaving.collect() }
+    }
+
+    pub(super) fn check_promises(&self, before: &Before, said: &str) {
+        for instance in self.fleet.instances.values() {
+            self.check_rotation(instance, said);
+            self.check_probes(instance, said);
+            self.check_stop(instance, before, said);
+        }
+        for service in self.fleet.services.values() {
+            self.check_service(service, said);
+        }
+        self.check_indexes(said);
+    }
+
+    /// Only what is up and not held gets requests, and the sheet says the same.
+    fn check_rotation(&self, instance: &Instance, said: &str) {
+        let name = instance.name();
+        let admitted = self.admitted.contains(name);
+        if let Some(rotation) = instance.rotation {
+            assert_eq!(admitted, rotation, "{name} after {said}");
+        }
+        if self.fleet.begun {
+            let may = instance.up().is_some() && instance.held_by.is_none() && !instance.benched;
+            assert!(may || !admitted, "{name} gets requests after {said}: {:?}", instance.phase);
+        }
+    }
+
+    /// Exactly what is up is probed.
+    fn check_probes(&self, instance: &Instance, said: &str) {
+        let name = instance.name();
+        let running: BTreeMap<_, _> = self
+            .probes
+            .iter()
+            .filter(|((it, _), _)| it == name)
+            .map(|((_, p), g)| (*p, *g))
+            .collect();
+        let wanted = match instance.up().filter(|_| self.fleet.begun) {
+            Some(body) => body.health.wanted(&instance.rules),
+            None => BTreeSet::new(),
+        };
+        let wanted: BTreeMap<_, _> =
+            wanted.into_iter().map(|it| (it, instance.generation)).collect();
+        assert_eq!(running, wanted, "probes of {name} after {said}");
+    }
+
+    fn check_stop(&self, instance: &Instance, before: &Before, said: &str) {
+        let Some(stop) = instance.stop() else { return };
+        let name = instance.name();
+        let overdue = self.now.since(stop.deadline) > SLOWEST_KILL;
+        assert!(!overdue, "the stop of {name} does not end: {stop:?}");
+        let killing_in_time = stop.killing().is_some() || self.now < stop.deadline;
+        assert!(killing_in_time, "{name} outlives its deadline after {said}");
+        let set_aside = instance.benched && stop.errand == Errand::Liveness;
+        let served = before.admitted.contains(name)
+            && instance.held_by.is_none()
+            && !set_aside
+            && instance.body().is_some_and(|it| it.health.ready(&instance.rules) != Some(false));
+        if before.leaving.contains(name) || !served {
+            return;
+        }
+        self.check_capacity(instance, stop, said);
+    }
+
+    /// What opsdeck takes away by itself leaves enough in rotation.
+    fn check_capacity(&self, instance: &Instance, stop: &Stop, said: &str) {
+        let service = self.fleet.services.get(&instance.rules.name).unwrap();
+        let members = service.members.iter().filter_map(|it| self.fleet.instances.get(it));
+        let wanted = members.filter(|it| it.is_wanted()).count();
+        let most = wanted.saturating_sub(1);
+        let configured = service.rules.rollout.min_ready.map_or(most, |it| it as usize);
+        let min_ready = match &stop.errand {
+            Errand::Rollout(_) => configured,
+            Errand::Liveness => configured.min(most),
+            Errand::Stop(_)
+            | Errand::Restart(_)
+            | Errand::Term(_)
+            | Errand::Kill(_)
+            | Errand::Startup
+            | Errand::Configuration
+            | Errand::Shutdown(_)
+            | Errand::Unwanted => return,
+        };
+        let serving = service.members.iter().filter(|it| self.admitted.contains(*it)).count();
+        let name = instance.name();
+        assert!(
+            serving >= min_ready,
+            "{serving} of {min_ready} serve while {name} is away: {:?}, after {said}",
+            stop.errand
+        );
+    }
+
+    /// One at a time: steps of a rollout, restarts for liveness.
+    fn check_service(&self, service: &Service, said: &str) {
+        let members = service.members.iter().filter_map(|it| self.fleet.instances.get(it));
+        let stops: Vec<&Stop> = members.filter_map(Instance::stop).collect();
+        let rolled = stops.iter().filter(|it| matches!(it.errand, Errand::Rollout(_))).count();
+        let healed = stops.iter().filter(|it| it.errand == Errand::Liveness).count();
+        let name = service.name();
+        let in_step = service.rollout.as_ref().is_some_and(Rollout::is_in_step);
+        assert!(healed == 0 || !in_step, "liveness of {name} beside a rollout, after {said}");
+        assert!(healed <= 1, "{healed} of {name} restart for liveness at once, after {said}");
+        // One that was dropped by its rollout because it is wanted down may still be leaving.
+        let skipped = stops.iter().filter(|it| matches!(it.errand, Errand::Stop(_))).count();
+        assert!(rolled <= 1 + skipped, "{rolled} of {name} are renewed at once, after {said}");
+    }
+
+    /// The indexes are what a walk over everything finds.
+    fn check_indexes(&self, said: &str) {
+        let mut deadlines = BTreeSet::new();
+        for service in self.fleet.services.values() {
+            let members: Vec<&Instance> =
+                service.members.iter().map(|it| self.fleet.instances.get(it).unwrap()).collect();
+            let counts = Counts {
+                wanted: members.iter().filter(|it| it.is_wanted()).count(),
+                ready: members.iter().filter(|it| it.is_wanted() && it.is_ready()).count(),
+                occupied: members.iter().filter(|it| it.is_occupied()).count(),
+            };
+            assert_eq!(service.counts, counts, "counts of {} after {said}", service.name());
+            assert_eq!(service.deadline, service.business_deadline(), "{said}");
+            deadlines.extend(service.deadline);
+            deadlines.extend(members.iter().filter_map(|it| it.deadline()));
+            for it in members {
+                assert_eq!(it.rules.name, *service.name());
+            }
+        }
+        assert_eq!(self.fleet.next_deadline(), deadlines.first().copied(), "after {said}");
+    }
+
+    /// Nothing is left anywhere.
+    pub(super) fn check_rest(&self) {
+        assert!(self.fleet.is_at_rest(), "still busy: {:?}", self.busy());
+        assert!(self.groups.is_empty(), "left behind: {:?}", self.groups);
+        assert!(self.admitted.is_empty() && self.probes.is_empty() && self.commands.is_empty());
+        assert_eq!(self.fleet.next_deadline(), None);
+    }
+
+    pub(super) fn busy(&self) -> Vec<(&Name, &Phase)> {
+        let instances = self.fleet.instances.values();
+        instances.filter(|it| it.is_occupied()).map(|it| (it.name(), &it.phase)).collect()
+    }
+}
