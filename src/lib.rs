@@ -5,4 +5,5 @@ pub mod client;
 pub mod config;
 pub mod fleet;
 pub mod probe;
+pub mod process;
 pub mod quantity;

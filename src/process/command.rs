@@ -1,0 +1,187 @@
+//! Runs one command to its end: builds, rollbacks, exec probes.
+//!
+//! Its output comes through a pipe and only the end of it is kept, so a command that floods costs
+//! nothing but its own time. After its timeout everything it started is killed. Its death comes
+//! from the one [`Reaper`]: nothing here waits for a pid.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::net::unix::pipe::Receiver;
+use tokio::sync::oneshot;
+
+use super::exec_as::{Refusal, Switch, Verdict};
+use super::group::{Group, Marks};
+use super::reaper::{Reaper, Status};
+use super::spawn::{Launch, Output, SpawnError};
+
+/// A command that is to run to its end.
+#[derive(Clone, Copy, Debug)]
+pub struct Command<'a> {
+    /// Never empty. No shell is involved.
+    pub argv: &'a [String],
+    pub directory: Option<&'a Path>,
+    /// Complete, as for [`Launch`].
+    pub environment: &'a [(String, String)],
+    pub switch: Option<&'a Switch>,
+    pub timeout: Duration,
+    /// Bytes of output that are kept: the last ones.
+    pub keep: usize,
+}
+
+/// What became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    pub status: Status,
+    /// The last bytes of standard output and error, as they came.
+    pub output: Vec<u8>,
+    /// Bytes before these that were dropped.
+    pub dropped: u64,
+    /// It was killed, with everything it had started, because its time was over.
+    pub timed_out: bool,
+}
+
+/// Why there is no outcome.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    #[error(transparent)]
+    Spawn(#[from] SpawnError),
+    #[error("could not read the output of {program}: {source}")]
+    Output { program: String, source: io::Error },
+    #[error("nobody reaps the children of this process any more")]
+    NotReaped,
+}
+
+/// Runs a command until it has ended, or its time is over.
+///
+/// What it leaves running in the background may go on, unless its time is over: then its whole
+/// session is killed. If this future is dropped the session is killed too.
+pub async fn run(reaper: &Reaper, command: Command<'_>) -> Result<Outcome, CommandError> {
+    let unreadable = |source| CommandError::Output {
+        program: command.argv.first().cloned().unwrap_or_default(),
+        source,
+    };
+    let (reader, writer) = io::pipe().map_err(SpawnError::Pipe)?;
+    let reader = Receiver::from_owned_fd(reader.into()).map_err(unreadable)?;
+    let launch = Launch {
+        argv: command.argv,
+        directory: command.directory,
+        environment: command.environment,
+        output: Output::Descriptor(writer.as_fd()),
+        passed: &[],
+        switch: command.switch,
+        cgroup: None,
+    };
+    let (mut spawned, mut death) = reaper.spawn_awaited(&launch)?;
+    let marks = Marks::of_output(writer.as_fd()).map_err(unreadable)?;
+    drop(writer);
+
+    let mut session = Session { group: Group::new(spawned.identity, None, marks), is_over: false };
+    let mut tail = Tail::new(command.keep);
+    let work = until_death(&reader, &mut tail, &mut death);
+    let (status, timed_out) = match tokio::time::timeout(command.timeout, work).await {
+        Ok(status) => (status?, false),
+        Err(_) => {
+            session.kill();
+            (until_death(&reader, &mut tail, &mut death).await?, true)
+        }
+    };
+    session.is_over = true;
+    if let Some(Verdict::Refused(source)) = spawned.refusal.as_mut().map(Refusal::verdict) {
+        return Err(source.into());
+    }
+    Ok(Outcome { status, output: tail.bytes.into(), dropped: tail.dropped, timed_out })
+}
+
+/// Reads until the command itself is dead, and then what the pipe still holds.
+///
+/// Not until the end of the output: what it left in the background may hold the pipe for ever.
+async fn until_death(
+    reader: &Receiver,
+    tail: &mut Tail,
+    death: &mut oneshot::Receiver<Status>,
+) -> Result<Status, CommandError> {
+    let mut is_open = true;
+    loop {
+        let readable = tokio::select! {
+            biased;
+            status = &mut *death => {
+                // As much as a pipe can hold; somebody in the background may go on writing.
+                tail.take_from(reader);
+                return status.map_err(|_| CommandError::NotReaped);
+            }
+            readable = reader.readable(), if is_open => readable,
+        };
+        // The end, or an error that will not get better: the death is still to come.
+        is_open = match readable.and_then(|()| tail.read_from(reader)) {
+            Ok(length) => length > 0,
+            Err(source) => source.kind() == io::ErrorKind::WouldBlock,
+        };
+    }
+}
+
+/// Kills what a command started if nobody waits for its end any more.
+struct Session {
+    group: Group,
+    is_over: bool,
+}
+
+impl Session {
+    fn kill(&mut self) {
+        if let Err(source) = self.group.kill() {
+            tracing::warn!(pid = self.group.leader().pid, %source, "could not kill a command");
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.kill();
+        }
+    }
+}
+
+/// The last bytes of a stream.
+struct Tail {
+    bytes: VecDeque<u8>,
+    keep: usize,
+    dropped: u64,
+    buffer: Box<[u8]>,
+}
+
+/// What a pipe holds unless somebody asked for more.
+const PIPE_BYTES: usize = 64 * 1024;
+
+impl Tail {
+    fn new(keep: usize) -> Self {
+        let buffer = vec![0; PIPE_BYTES].into_boxed_slice();
+        Self { bytes: VecDeque::new(), keep, dropped: 0, buffer }
+    }
+
+    fn read_from(&mut self, pipe: &Receiver) -> io::Result<usize> {
+        let length = pipe.try_read(&mut self.buffer)?;
+        self.bytes.extend(&self.buffer[..length]);
+        let surplus = self.bytes.len().saturating_sub(self.keep);
+        self.bytes.drain(..surplus);
+        self.dropped += surplus as u64;
+        Ok(length)
+    }
+
+    /// Reads what is there, at most about one pipe full.
+    fn take_from(&mut self, pipe: &Receiver) {
+        let mut total = 0;
+        while total < PIPE_BYTES
+            && let Ok(length @ 1..) = self.read_from(pipe)
+        {
+            total += length;
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "command_tests.rs"]
+mod tests;

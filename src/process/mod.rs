@@ -1,0 +1,33 @@
+//! Does processes: starts them, waits for them, signals them, reads them, ends them.
+//!
+//! Nothing here decides anything and nothing here knows a fleet: callers say what to start and
+//! what to end, and are told what became of it. The one idea: a process is an [`Identity`]
+//! (pid and start time), never a bare number, and what an instance consists of is a
+//! [`group::Group`], never only its leader.
+//!
+//! - [`spawn`] starts one process; [`exec_as`] is the small program between us and one that runs
+//!   as another user or with limits.
+//! - [`reaper`] is the only place that waits for children; [`command`] runs one to its end.
+//! - [`group`] and [`cgroup`] find and kill everything that belongs to an instance.
+//! - [`preflight`], [`port`], [`usage`], [`stat`] and [`table`] read what the kernel knows.
+
+pub mod cgroup;
+pub mod command;
+pub mod exec_as;
+pub mod group;
+pub mod identity;
+pub mod peer;
+pub mod pidfd;
+pub mod port;
+pub mod preflight;
+pub mod reaper;
+pub mod signal;
+pub mod spawn;
+pub mod stat;
+pub mod table;
+pub mod usage;
+
+#[cfg(test)]
+mod alone;
+
+pub use identity::Identity;

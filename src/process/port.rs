@@ -1,0 +1,212 @@
+//! Who holds a TCP port, asked before an instance is started on it.
+//!
+//! An instance whose port is taken exits with 255 five times before anybody reads its log. Asking
+//! is cheap while the port is free: it is bound for a moment. Only if that fails are the kernel's
+//! listeners read, and then the open files of every process.
+
+use std::fmt;
+use std::fs;
+use std::io::{self, BufRead, BufReader};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
+
+use super::stat::{Comm, Stat, sweep};
+
+/// Whoever listens on a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// The one that started first, of those that share the listener. `None`: it cannot be seen
+    /// from here (another user's, another container's, the kernel's).
+    pub pid: Option<i32>,
+    /// Its short name, `?` if it cannot be seen.
+    pub name: String,
+    /// Its command line, arguments joined by blanks, control characters escaped; may be empty.
+    pub command: String,
+    /// What it listens on.
+    pub address: SocketAddr,
+}
+
+impl fmt::Display for Holder {
+    /// `php (pid 4711)`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.pid {
+            Some(pid) => write!(f, "{} (pid {pid})", self.name),
+            None => f.write_str("a process that cannot be seen from here"),
+        }
+    }
+}
+
+/// Finds out who listens on a TCP port, on whatever address; `None`: nobody.
+pub fn holder(port: u16) -> io::Result<Option<Holder>> {
+    if port == 0 || is_free(port) {
+        return Ok(None);
+    }
+    let Some(listener) = listener(port)? else { return Ok(None) };
+    Ok(Some(named(listener)))
+}
+
+/// Whether the port can be bound on every address of both families.
+///
+/// With SO_REUSEADDR, as servers do: connections of the last generation in TIME_WAIT are no
+/// obstacle, listeners are. Nothing is ever listened on, so no client can notice.
+fn is_free(port: u16) -> bool {
+    let attempt = |family, address: IpAddr| -> Result<(), Errno> {
+        let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+        if family == AddressFamily::INET6 {
+            sockopt::set_ipv6_v6only(&socket, false)?;
+        }
+        bind(&socket, &SocketAddr::new(address, port))
+    };
+    match attempt(AddressFamily::INET6, Ipv6Addr::UNSPECIFIED.into()) {
+        // No IPv6 on this host.
+        Err(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) => {
+            attempt(AddressFamily::INET, Ipv4Addr::UNSPECIFIED.into()).is_ok()
+        }
+        answer => answer.is_ok(),
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Listener {
+    address: SocketAddr,
+    inode: u64,
+}
+
+fn listener(port: u16) -> io::Result<Option<Listener>> {
+    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
+        let file = match fs::File::open(table) {
+            Err(source) if source.kind() == io::ErrorKind::NotFound => continue,
+            file => file?,
+        };
+        for line in BufReader::new(file).lines().skip(1) {
+            match parse(&line?) {
+                Some(found) if found.address.port() == port => return Ok(Some(found)),
+                Some(_) => {}
+                // Listeners come first; there may be thousands of connections behind them.
+                None => break,
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Reads a line of `/proc/net/tcp` or `tcp6`; `None` unless it is a listener.
+fn parse(line: &str) -> Option<Listener> {
+    let mut fields = line.split_ascii_whitespace().skip(1);
+    let (address, port) = fields.next()?.split_once(':')?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    let state = fields.nth(1)?;
+    let inode = fields.nth(5)?.parse().ok()?;
+    // Each 32 bits of an address are printed as a number of this machine.
+    let word = |at: usize| {
+        let word = u32::from_str_radix(address.get(at * 8..at * 8 + 8)?, 16).ok()?;
+        Some(word.to_ne_bytes())
+    };
+    let address = match address.len() {
+        8 => IpAddr::from(word(0)?),
+        32 => {
+            let bytes: Vec<u8> = (0..4).map(word).collect::<Option<Vec<_>>>()?.concat();
+            IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?)
+        }
+        _ => return None,
+    };
+    (state == "0A").then_some(Listener { address: SocketAddr::new(address, port), inode })
+}
+
+fn named(Listener { address, inode }: Listener) -> Holder {
+    let wanted = format!("socket:[{inode}]");
+    let holds = |it: &Stat| {
+        let files = fs::read_dir(format!("/proc/{}/fd", it.identity.pid)).ok();
+        files.into_iter().flatten().flatten().any(|file| {
+            fs::read_link(file.path()).is_ok_and(|link| link.as_os_str() == wanted.as_str())
+        })
+    };
+    // A server's workers hold its listener too; the one that opened it is the oldest.
+    let mut processes = sweep().unwrap_or_default();
+    processes.sort_by_key(|it| (it.identity.start_time, it.identity.pid));
+    match processes.iter().find(|it| holds(it)) {
+        Some(stat) => Holder {
+            pid: Some(stat.identity.pid),
+            name: Comm::to_string(&stat.name),
+            command: command_line(stat.identity.pid),
+            address,
+        },
+        None => Holder { pid: None, name: "?".to_owned(), command: String::new(), address },
+    }
+}
+
+/// Bytes of a command line that are of use in a message.
+const COMMAND_BYTES: usize = 300;
+
+fn command_line(pid: i32) -> String {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let bytes = bytes.get(..COMMAND_BYTES).unwrap_or(&bytes);
+    let text = String::from_utf8_lossy(bytes).replace('\0', " ");
+    text.trim_end().chars().map(|it| if it.is_control() { '\u{fffd}' } else { it }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn a_listener_is_named_in_both_families() {
+        for address in ["127.0.0.1:0", "[::1]:0", "0.0.0.0:0", "[::]:0"] {
+            let listener = TcpListener::bind(address).unwrap();
+            let address = listener.local_addr().unwrap();
+
+            let holder = holder(address.port()).unwrap().unwrap();
+
+            assert_eq!(holder.pid, Some(std::process::id().cast_signed()), "{address}");
+            assert_eq!(holder.address, address);
+            assert!(holder.to_string().starts_with("opsdeck-"), "{holder}");
+            assert!(holder.command.contains("deps/opsdeck-"), "{}", holder.command);
+        }
+    }
+
+    #[test]
+    fn a_port_is_free_once_its_listener_is_gone_even_with_connections_in_time_wait() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = TcpStream::connect(address).unwrap();
+        let (served, _) = listener.accept().unwrap();
+        // The side that closes first waits.
+        drop(served);
+        drop(client);
+        drop(listener);
+
+        assert_eq!(holder(address.port()).unwrap(), None);
+        assert!(TcpListener::bind(address).is_ok(), "asking leaves nothing behind");
+    }
+
+    #[test]
+    fn asking_for_no_port_is_answered() {
+        assert_eq!(holder(0).unwrap(), None);
+    }
+
+    #[test]
+    fn lines_of_both_tables_are_read() {
+        let four = "   0: 0100007F:251E 00000000:0000 0A 00000000:00000000 00:00000000 00000000  \
+            1000        0 4242 1 0000000000000000 100 0 0 10 0";
+        let expected = Listener { address: "127.0.0.1:9502".parse().unwrap(), inode: 4242 };
+        assert_eq!(parse(four), Some(expected));
+        assert_eq!(parse(&four.replace(" 0A ", " 01 ")), None);
+
+        let six = four.replace("0100007F", "00000000000000000000000001000000");
+        let expected = Listener { address: "[::1]:9502".parse().unwrap(), inode: 4242 };
+        assert_eq!(parse(&six), Some(expected));
+        for line in [
+            "",
+            "  sl  local_address rem_address   st",
+            "0: 01:1 0:0 0A",
+            "0: é:1 0:0 0A 0 0 0 0 0 0",
+        ] {
+            assert_eq!(parse(line), None, "{line}");
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! What a process would do with a signal, asked before it is sent.
+//!
+//! Most signals kill a process that did not ask for them: SIGUSR1 to a server that knows no
+//! reload, SIGHUP to one that is no daemon. `/proc/PID/status` tells which it catches.
+
+use std::fs;
+use std::io;
+
+/// What happens to a process when a signal arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposition {
+    /// It has a handler, or takes it from a signalfd or sigwait (it blocks it).
+    Caught,
+    Ignored,
+    /// The kernel's default: for most signals death.
+    Default,
+}
+
+/// Reads what the process does with a signal.
+pub fn disposition(pid: i32, signal: i32) -> io::Result<Disposition> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    parse(&status, signal).ok_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}/status has no SigCgt"))
+    })
+}
+
+/// The signals that the process catches, by number: for the detail of an instance.
+pub fn caught(pid: i32) -> io::Result<Vec<i32>> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    Ok((1..=64).filter(|it| parse(&status, *it) == Some(Disposition::Caught)).collect())
+}
+
+/// Reads `/proc/PID/status`: bit n − 1 of a mask is signal n (proc_pid_status(5)).
+///
+/// A blocked signal without handler counts as caught: it waits for sigwait or a signalfd. SIGKILL
+/// and SIGSTOP are always the default. `None` if the text has no masks or the number no meaning.
+pub fn parse(status: &str, signal: i32) -> Option<Disposition> {
+    let bit = 1_u64 << u32::try_from(signal.checked_sub(1)?).ok().filter(|it| *it < 64)?;
+    let mask = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        u64::from_str_radix(line.trim(), 16).ok()
+    };
+    let (caught, ignored) = (mask("SigCgt")?, mask("SigIgn")?);
+    let blocked = mask("SigBlk").unwrap_or(0);
+    Some(match signal {
+        libc::SIGKILL | libc::SIGSTOP => Disposition::Default,
+        _ if caught & bit != 0 => Disposition::Caught,
+        _ if ignored & bit != 0 => Disposition::Ignored,
+        _ if blocked & bit != 0 => Disposition::Caught,
+        _ => Disposition::Default,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STATUS: &str = "Name:\tphp\nUmask:\t0022\nShdPnd:\t0000000000000000\n\
+        SigBlk:\t0000000000000002\nSigIgn:\t0000000000001000\nSigCgt:\t8000000000004201\n";
+
+    #[test]
+    fn a_bit_of_each_mask_is_read() {
+        let expected = [
+            (libc::SIGHUP, Disposition::Caught),
+            (libc::SIGINT, Disposition::Caught),
+            (libc::SIGUSR1, Disposition::Caught),
+            (libc::SIGPIPE, Disposition::Ignored),
+            (libc::SIGTERM, Disposition::Caught),
+            (libc::SIGUSR2, Disposition::Default),
+            (libc::SIGKILL, Disposition::Default),
+            (64, Disposition::Caught),
+            (63, Disposition::Default),
+        ];
+        for (signal, disposition) in expected {
+            assert_eq!(parse(STATUS, signal), Some(disposition), "{signal}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_signal_or_no_status_is_none() {
+        for signal in [0, -1, 65, i32::MIN + 1] {
+            assert_eq!(parse(STATUS, signal), None, "{signal}");
+        }
+        assert_eq!(parse("Name:\tphp\n", libc::SIGHUP), None);
+        assert_eq!(parse("SigCgt:\tzz\nSigIgn:\t0\n", libc::SIGHUP), None);
+    }
+
+    #[test]
+    fn a_name_that_holds_a_line_of_masks_is_not_believed() {
+        // The kernel escapes the newline in a name.
+        let status = format!("Name:\t\\nSigCgt:\\tffffffffffffffff\n{STATUS}");
+        assert_eq!(parse(&status, libc::SIGUSR2), Some(Disposition::Default));
+    }
+}
