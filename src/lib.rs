@@ -4,6 +4,7 @@ pub mod api;
 pub mod client;
 pub mod config;
 pub mod fleet;
+pub mod load;
 pub mod probe;
 pub mod process;
 pub mod quantity;
