@@ -5,6 +5,7 @@ pub mod client;
 pub mod config;
 pub mod fleet;
 pub mod load;
+pub mod logger;
 pub mod probe;
 pub mod process;
 pub mod quantity;
