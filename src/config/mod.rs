@@ -1,3 +1,182 @@
-//! Reads the configuration: file → settings, with every mistake of a file in one run.
+//! Reads the configuration: files → settings, with every mistake of all files in one run.
+//!
+//! ```text
+//! text ── toml ──▶ tree with places ── read.rs ──▶ checked values ── resolve/ ──▶ Settings
+//!                                        ▲                              │
+//!                                     shape.rs (the table of keys)      └──▶ ConfigError
+//! ```
+//!
+//! Reading the files is all that touches the world here; the rest is a function of their texts.
 
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use mistake::{Mistake, Sort, Source, Span};
+use settings::Settings;
+use value::{Layers, Table};
+
+pub mod diff;
+mod fingerprint;
+mod include;
+pub mod keys;
+mod mistake;
+pub mod paths;
+mod placeholder;
+mod profiles;
+mod read;
+mod resolve;
+pub mod scalar;
+pub mod schema;
 pub mod settings;
+mod shape;
+pub mod show;
+mod value;
+pub mod warnings;
+
+pub use diff::{Diff, diff, without_stops};
+pub use mistake::ConfigError;
+pub use show::show;
+pub use warnings::{Warning, warnings};
+
+/// A configuration is a few kilobytes; this is somebody's log file.
+const LARGEST: u64 = 16 << 20;
+
+/// Reads a configuration file and what it includes.
+pub fn load(path: &Path) -> Result<Settings, ConfigError> {
+    // Fails only for an empty path and without a working directory, which reading will say.
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut files = Files::default();
+    files.add_file(&path);
+    for (pattern, span) in files.includes() {
+        match include::matches(path.parent().unwrap_or(Path::new("/")), &pattern) {
+            Ok(paths) => paths.iter().for_each(|it| files.add_file(it)),
+            Err(why) => files.mistakes.push(
+                Mistake::new(span, format!("`{pattern}` cannot be included"), why.to_string())
+                    .help("paths are relative to this file; a pattern with * may match nothing"),
+            ),
+        }
+    }
+    let paths = files.sources.iter().map(|it| it.path.clone()).collect();
+    files.resolve(Some(path), paths)
+}
+
+/// Reads `[deck]` of a configuration file, if it stands before the services and has no mistake: enough to
+/// find a daemon, and a thousand services behind it need not be read for that. `None`: use [`load`].
+pub fn deck(path: &Path) -> Option<settings::Deck> {
+    let text = text_of(path).ok()?;
+    let end = text.find("\n[service.")? + 1;
+    // What is whole up to the head of a table cannot be changed by what follows: TOML lets no table be
+    // opened twice. A cut through a text of several lines is not whole.
+    let head = &text[..end];
+    let read::Read { root, mut mistakes, .. } =
+        read::read(0, path.parent().unwrap_or(Path::new("")), head);
+    root.find("deck")?;
+    let source = Source { path: path.to_owned(), text: head.to_owned() };
+    let deck = resolve::deck(&source, &root, &mut mistakes);
+    mistakes.is_empty().then_some(deck)
+}
+
+/// Reads one text, without what it includes. `path` is for messages and for relative paths.
+pub fn parse(path: &str, text: &str) -> Result<Settings, ConfigError> {
+    let mut files = Files::default();
+    files.add(Path::new(path), text.to_owned());
+    files.resolve(None, vec![])
+}
+
+/// The files of one configuration, the main one first.
+#[derive(Default)]
+struct Files {
+    sources: Vec<Source>,
+    roots: Vec<Table>,
+    mistakes: Vec<Mistake>,
+    secrets: Vec<Span>,
+    seen: BTreeSet<PathBuf>,
+}
+
+impl Files {
+    fn add_file(&mut self, path: &Path) {
+        // The same file by two patterns, or the main file by its own, is one file.
+        let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        if !self.seen.insert(real) {
+            return;
+        }
+        match text_of(path) {
+            Ok(text) => self.add(path, text),
+            Err(why) => {
+                let file = self.sources.len();
+                self.add(path, String::new());
+                self.mistakes.push(Mistake::of_file(
+                    file,
+                    format!("{} cannot be read: {why}", path.display()),
+                ));
+            }
+        }
+    }
+
+    fn add(&mut self, path: &Path, text: String) {
+        let directory = path.parent().unwrap_or(Path::new(""));
+        let read = read::read(self.sources.len(), directory, &text);
+        self.roots.push(read.root);
+        self.mistakes.extend(read.mistakes);
+        self.secrets.extend(read.secrets);
+        self.sources.push(Source { path: path.to_owned(), text });
+    }
+
+    /// The patterns of `[deck] include`.
+    fn includes(&self) -> Vec<(String, Span)> {
+        let main = self.roots.iter().take(1);
+        let texts = Layers::new(main).inner("deck").texts("include");
+        texts.into_iter().map(|(text, span)| (text.to_owned(), span)).collect()
+    }
+
+    fn resolve(
+        mut self,
+        path: Option<PathBuf>,
+        files: Vec<PathBuf>,
+    ) -> Result<Settings, ConfigError> {
+        let was_torn: BTreeSet<usize> = self
+            .mistakes
+            .iter()
+            .filter(|it| it.sort == Sort::Syntax)
+            .map(|it| it.span.file)
+            .collect();
+        let resolved = resolve::resolve(&self.sources, &self.roots, &mut self.mistakes);
+        // What is missing may be what the syntax mistake swallowed.
+        self.mistakes.retain(|it| it.sort != Sort::Absent || !was_torn.contains(&it.span.file));
+        if !self.mistakes.is_empty() {
+            return Err(ConfigError::new(self.sources, self.mistakes, &self.secrets));
+        }
+        let resolve::Resolved { deck, keys, services } = resolved;
+        Ok(Settings { path, files, deck, keys, services })
+    }
+}
+
+fn text_of(path: &Path) -> Result<String, String> {
+    let file = File::open(path).map_err(|err| reason(&err))?;
+    let mut bytes = vec![];
+    // A pipe has no size to ask for, so the limit is on what is read.
+    file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(|err| reason(&err))?;
+    if bytes.len() as u64 > LARGEST {
+        return Err("it is larger than 16 MiB".into());
+    }
+    String::from_utf8(bytes).map_err(|err| {
+        let line = err.as_bytes()[..err.utf8_error().valid_up_to()]
+            .iter()
+            .filter(|it| **it == b'\n')
+            .count();
+        format!("line {} is not UTF-8", line + 1)
+    })
+}
+
+/// `no such file or directory`, as everywhere else: lower case, without the number.
+fn reason(err: &std::io::Error) -> String {
+    let text = err.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |it| it.to_lowercase().chain(chars).collect())
+}
+
+#[cfg(test)]
+mod tests;

@@ -40,6 +40,20 @@ pub struct Deck {
     pub confirm: Confirm,
 }
 
+impl Default for Deck {
+    fn default() -> Self {
+        Self {
+            name: None,
+            state_dir: None,
+            socket: None,
+            watch: true,
+            operators: vec![],
+            viewers: vec![],
+            confirm: Confirm::Guard,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Confirm {
     #[default]
@@ -58,6 +72,30 @@ pub struct Service {
     pub build: Vec<RolloutCommand>,
     pub rollback: Vec<RolloutCommand>,
     pub log: Log,
+    pub written: Written,
+}
+
+/// What a service's instances are made from, as the files say it: nothing is expanded. For showing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Written {
+    pub command: Vec<Text>,
+    pub directory: Option<String>,
+    pub environment: BTreeMap<String, Text>,
+    /// With port 0.
+    pub probes: BTreeMap<ProbeKind, probe::Probe>,
+}
+
+impl Service {
+    /// The values of `{service}`, `{instance}` and `{port}`, for [`Text::expand`]: `build` and
+    /// `rollback` still hold these names.
+    pub fn names_of(&self, instance: &Instance) -> BTreeMap<String, String> {
+        let mut names = BTreeMap::from([
+            ("service".to_owned(), self.rules.name.to_string()),
+            ("instance".to_owned(), instance.name.clone()),
+        ]);
+        names.extend(instance.port.map(|port| ("port".to_owned(), port.to_string())));
+        names
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

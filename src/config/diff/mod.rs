@@ -1,0 +1,185 @@
+//! What applying a configuration would do, before it happens.
+//!
+//! | change | does |
+//! |---|---|
+//! | added, or enabled | start |
+//! | removed, or disabled | stop: drained, then the ladder |
+//! | command, directory, environment, user, port | stale: taken up by the next restart or rollout |
+//! | probes, thresholds, limits, names of signals | at once |
+//!
+//! Instances are told apart by name. Values of the environment are never part of a message.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::settings::{Instance, Service, Settings};
+
+mod changes;
+mod partial;
+
+pub use partial::without_stops;
+
+/// What a change does when it is applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Does {
+    Start,
+    Stop,
+    Stale,
+    AtOnce,
+}
+
+impl Does {
+    /// The word on the wire: `start`, `stop`, `stale`, `at-once`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Stale => "stale",
+            Self::AtOnce => "at-once",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// A service, an instance, or `deck`.
+    pub name: String,
+    pub does: Does,
+    /// A sentence without the name: `command changes; taken up by the next restart or rollout`.
+    pub message: String,
+}
+
+/// The changes from one configuration to another, in the order of the new file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Diff {
+    pub changes: Vec<Change>,
+    stops: Vec<String>,
+    /// Services that would stop as a whole, and that run now.
+    services_stopped: usize,
+    services_before: usize,
+}
+
+impl Diff {
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// Names of the services that would stop, and of instances that leave a service that stays.
+    pub fn stops(&self) -> &[String] {
+        &self.stops
+    }
+
+    /// More than half of the services that run now would stop: a slip of the editor looks like that.
+    pub fn stops_more_than_half(&self) -> bool {
+        self.services_stopped * 2 > self.services_before
+    }
+
+    fn push(&mut self, name: &str, does: Does, message: impl Into<String>) {
+        if does == Does::Stop {
+            self.stops.push(name.to_owned());
+        }
+        self.changes.push(Change { name: name.to_owned(), does, message: message.into() });
+    }
+}
+
+/// Compares two configurations.
+pub fn diff(old: &Settings, new: &Settings) -> Diff {
+    let services_before = old.services.iter().filter(|it| it.rules.enabled).count();
+    let mut diff = Diff { services_before, ..Diff::default() };
+    changes::deck(old, new, &mut diff);
+    let (before, after) = (by_name(old), by_name(new));
+    for service in &new.services {
+        match before.get(name_of(service)) {
+            None => added(service, &mut diff),
+            Some(before) => kept(before, service, &mut diff),
+        }
+    }
+    for service in old.services.iter().filter(|it| !after.contains_key(name_of(it))) {
+        removed(service, &mut diff);
+    }
+    diff
+}
+
+fn added(service: &Service, diff: &mut Diff) {
+    if service.rules.enabled {
+        let instances: Vec<&str> = service.instances.iter().map(|it| it.name.as_str()).collect();
+        diff.push(
+            name_of(service),
+            Does::Start,
+            format!("added: {} will be started", instances.join(", ")),
+        );
+    } else {
+        diff.push(name_of(service), Does::AtOnce, "added, but not enabled: nothing is started");
+    }
+}
+
+fn removed(service: &Service, diff: &mut Diff) {
+    if service.rules.enabled {
+        diff.services_stopped += 1;
+        diff.push(name_of(service), Does::Stop, "removed: it will be drained and stopped");
+    } else {
+        diff.push(name_of(service), Does::AtOnce, "removed; it was not enabled");
+    }
+}
+
+fn kept(old: &Service, new: &Service, diff: &mut Diff) {
+    match (old.rules.enabled, new.rules.enabled) {
+        (true, true) => running(old, new, diff),
+        (false, true) => diff.push(name_of(new), Does::Start, "enabled: it will be started"),
+        (true, false) => {
+            diff.services_stopped += 1;
+            diff.push(name_of(new), Does::Stop, "disabled: it will be drained and stopped");
+        }
+        (false, false) if old != new => {
+            diff.push(name_of(new), Does::AtOnce, "changes; it is not enabled");
+        }
+        (false, false) => {}
+    }
+}
+
+/// A service that is wanted before and after.
+fn running(old: &Service, new: &Service, diff: &mut Diff) {
+    let name = name_of(new);
+    let mut stale: Vec<(&str, String)> = vec![];
+    for it in &new.instances {
+        match instance(old, &it.name) {
+            None => {
+                diff.push(&it.name, Does::Start, format!("added to {name}: it will be started"));
+            }
+            Some(before) => {
+                stale.extend(changes::launch(before, it).map(|what| (it.name.as_str(), what)));
+            }
+        }
+    }
+    for it in old.instances.iter().filter(|it| instance(new, &it.name).is_none()) {
+        diff.push(
+            &it.name,
+            Does::Stop,
+            format!("removed from {name}: it will be drained and stopped"),
+        );
+    }
+    let sentence = |what: &str| format!("{what}; taken up by the next restart or rollout");
+    let reasons: BTreeSet<&str> = stale.iter().map(|it| it.1.as_str()).collect();
+    match (reasons.first(), stale.len() == new.instances.len() && reasons.len() == 1) {
+        (Some(what), true) => diff.push(name, Does::Stale, sentence(what)),
+        _ => stale.iter().for_each(|(name, what)| diff.push(name, Does::Stale, sentence(what))),
+    }
+    let at_once = changes::rules(old, new);
+    if !at_once.is_empty() {
+        diff.push(name, Does::AtOnce, at_once.join("; "));
+    }
+}
+
+fn name_of(service: &Service) -> &str {
+    service.rules.name.as_str()
+}
+
+fn by_name(settings: &Settings) -> BTreeMap<&str, &Service> {
+    settings.services.iter().map(|it| (name_of(it), it)).collect()
+}
+
+fn instance<'a>(service: &'a Service, name: &str) -> Option<&'a Instance> {
+    service.instances.iter().find(|it| it.name == name)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,119 @@
+use insta::assert_snapshot;
+
+use super::*;
+use crate::config::parse;
+
+fn settings(text: &str) -> Settings {
+    parse("config.toml", text).unwrap_or_else(|err| panic!("{}", err.render(false)))
+}
+
+fn lines(old: &str, new: &str) -> String {
+    let diff = diff(&settings(old), &settings(new));
+    let line = |it: &Change| format!("{} {}: {}", it.does.word(), it.name, it.message);
+    diff.changes.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+const WEB: &str = "[service.web]\ncommand = \"php web {port}\"\nenvironment = { A = \"geheim\", B = \"1\" }\ninstance.web1 = { port = 1 }\ninstance.web2 = { port = 2 }\n";
+const QUEUE: &str = "[service.queue]\ncommand = \"php queue\"\n";
+
+#[test]
+fn nothing_changes_between_equal_files() {
+    let same = settings(&format!("{WEB}{QUEUE}"));
+    assert!(diff(&same, &same).is_empty());
+    assert_eq!(without_stops(&same, &same), (same.clone(), vec![]));
+}
+
+#[test]
+fn services_come_and_go() {
+    let old = format!("{WEB}{QUEUE}");
+    let new = format!(
+        "{WEB}[service.cron]\ncommand = \"cron\"\n[service.off]\ncommand = \"x\"\nenabled = false\n"
+    );
+    assert_snapshot!(lines(&old, &new), @r"
+    start cron: added: cron will be started
+    at-once off: added, but not enabled: nothing is started
+    stop queue: removed: it will be drained and stopped
+    ");
+    assert_snapshot!(lines(&old, &format!("{WEB}{QUEUE}enabled = false\n")), @"stop queue: disabled: it will be drained and stopped");
+    assert_snapshot!(lines(&format!("{WEB}{QUEUE}enabled = false\n"), &old), @"start queue: enabled: it will be started");
+}
+
+#[test]
+fn a_changed_start_makes_stale_and_a_changed_rule_applies_at_once() {
+    let new = WEB.replace("geheim", "neu").replace("B = \"1\"", "C = \"1\"")
+        + "max_wait_time = \"20s\"\nuser = \"www-data\"\nprobe.liveness = { http = {} }\nlog.keep = 1\n";
+    assert_snapshot!(lines(WEB, &new), @r"
+    stale web: environment (A, B, C) and user change; taken up by the next restart or rollout
+    at-once web: max_wait_time 10s → 20s; probe.liveness and log change
+    ");
+    assert_snapshot!(lines(WEB, &WEB.replace("port = 2", "port = 3, backup = true")), @r"
+    stale web2: port (2 → 3) and command change; taken up by the next restart or rollout
+    at-once web: backup changes
+    ");
+}
+
+#[test]
+fn instances_come_and_go() {
+    let new = WEB.replace("web2 = { port = 2 }", "web3 = { port = 3 }");
+    assert_snapshot!(lines(WEB, &new), @r"
+    start web3: added to web: it will be started
+    stop web2: removed from web: it will be drained and stopped
+    ");
+}
+
+#[test]
+fn the_deck_and_its_keys_change() {
+    let new = "[deck]\nwatch = true\nstate_dir = \"/x\"\nsocket = \"/y\"\n[keys]\nterm = \"T\"\n"
+        .to_owned()
+        + QUEUE
+        + WEB;
+    assert_snapshot!(lines(&format!("{WEB}{QUEUE}"), &new), @r"
+    stale deck: state_dir and socket change; taken up when the daemon is started again
+    at-once deck: watch, [keys] and the order of the services change
+    ");
+}
+
+#[test]
+fn stopping_more_than_half_is_noticed() {
+    let names = |names: &[&str]| {
+        let text: String =
+            names.iter().map(|it| format!("[service.{it}]\ncommand = \"x\"\n")).collect();
+        settings(&text)
+    };
+    let four = names(&["a", "b", "c", "d"]);
+    assert!(!diff(&four, &names(&["a", "b"])).stops_more_than_half());
+    assert!(diff(&four, &names(&["a"])).stops_more_than_half());
+    assert_eq!(diff(&four, &names(&["a"])).stops(), ["b", "c", "d"]);
+    assert!(!diff(&names(&[]), &four).stops_more_than_half());
+}
+
+#[test]
+fn a_watched_edit_stops_nothing() {
+    let old = settings(&format!("{WEB}{QUEUE}[service.cron]\ncommand = \"cron\"\n"));
+    let new = settings(
+        &(WEB.replace("instance.web2 = { port = 2 }\n", "")
+            + QUEUE
+            + "enabled = false\nmax_wait_time = \"1s\"\n"),
+    );
+
+    let (part, pending) = without_stops(&old, &new);
+
+    assert_eq!(pending, ["stops web2", "stops queue", "stops cron"]);
+    assert_eq!(diff(&old, &part).stops(), [""; 0]);
+    assert_eq!(diff(&part, &new).stops(), ["web2", "queue", "cron"]);
+    let names: Vec<_> = part.services.iter().map(name_of).collect();
+    assert_eq!(names, ["web", "queue", "cron"]);
+    assert_eq!(part.services[1].rules.max_wait_time.as_secs(), 1, "the rest applies at once");
+}
+
+#[test]
+fn what_needs_the_place_of_a_stop_waits_with_it() {
+    let old = settings(&format!("{WEB}{QUEUE}"));
+    let new = "[service.other]\ncommand = \"x\"\ninstance.web1 = { port = 9 }\n[service.third]\ncommand = \"x\"\ninstance.t = { port = 2 }\n[service.free]\ncommand = \"x\"\ndepends_on = [\"third\"]\n";
+    let (part, pending) = without_stops(&old, &settings(&format!("{new}{QUEUE}")));
+
+    assert_eq!(pending, ["stops web", "starts other", "starts third"]);
+    let names: Vec<_> = part.services.iter().map(name_of).collect();
+    assert_eq!(names, ["web", "free", "queue"]);
+    assert!(part.services[1].rules.depends_on.is_empty());
+}

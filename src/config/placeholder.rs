@@ -1,0 +1,95 @@
+//! `{names}` in texts.
+//!
+//! `{instance}`, `{port}` and `{service}` are known while loading and are put in here. Other names are
+//! values of `opsdeck roll --set`: they stay in commands, environment and `expect`, and are a
+//! mistake elsewhere. `{{` and `}}` are braces, and stay as they are until the last expansion.
+
+use super::settings::is_name;
+
+/// A piece of a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Piece<'a> {
+    /// Stays as it is, `{{` and `}}` included.
+    Plain(&'a str),
+    Name(&'a str),
+}
+
+/// Cuts a text into what stays and names.
+pub(crate) fn pieces(text: &str) -> Vec<Piece<'_>> {
+    let mut pieces = vec![];
+    let (mut plain, mut at) = (0, 0);
+    while let Some(brace) = text[at..].find(['{', '}']) {
+        let brace = at + brace;
+        let (this, after) = (&text[brace..=brace], &text[brace + 1..]);
+        if after.starts_with(this) {
+            at = brace + 2;
+            continue;
+        }
+        at = brace + 1;
+        let name = after.split_once('}').map(|(name, _)| name).filter(|name| is_name(name));
+        if let Some(name) = name.filter(|_| this == "{") {
+            pieces.push(Piece::Plain(&text[plain..brace]));
+            pieces.push(Piece::Name(name));
+            at += name.len() + 1;
+            plain = at;
+        }
+    }
+    pieces.push(Piece::Plain(&text[plain..]));
+    pieces.retain(|it| *it != Piece::Plain(""));
+    pieces
+}
+
+/// The names in a text, in order.
+pub(crate) fn names(text: &str) -> impl Iterator<Item = &str> {
+    pieces(text).into_iter().filter_map(|it| match it {
+        Piece::Name(name) => Some(name),
+        Piece::Plain(_) => None,
+    })
+}
+
+/// The text with every name replaced and every doubled brace single.
+pub(crate) fn replace_all(text: &str, with: &str) -> String {
+    if !text.contains(['{', '}']) {
+        return text.to_owned();
+    }
+    let piece = |it| match it {
+        Piece::Plain(text) => unescape(text),
+        Piece::Name(_) => with.to_owned(),
+    };
+    pieces(text).into_iter().map(piece).collect()
+}
+
+/// `{{` and `}}` as single braces.
+pub(crate) fn unescape(text: &str) -> String {
+    text.replace("{{", "{").replace("}}", "}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::super::settings::Text;
+    use super::*;
+
+    #[test]
+    fn names_are_found_and_other_braces_left_alone() {
+        use Piece::{Name, Plain};
+        assert_eq!(
+            pieces("a{port}b{{x}} {\"j\":1}{"),
+            [Plain("a"), Name("port"), Plain("b{{x}} {\"j\":1}{")]
+        );
+        assert_eq!(pieces("{{{port}}}"), [Plain("{{"), Name("port"), Plain("}}")]);
+        assert_eq!(replace_all("\\d{3} v{version} \\p{{Greek}}", "x"), "\\d{3} vx \\p{Greek}");
+    }
+
+    proptest! {
+        /// What is checked here is what [`Text::expand`] does later.
+        #[test]
+        fn the_pieces_are_what_is_expanded(text in "[{}abc]{0,12}") {
+            let values: BTreeMap<String, String> = names(&text).map(|it| (it.to_owned(), "x".to_owned())).collect();
+            prop_assert_eq!(Text(text.clone()).expand(&values), Ok(replace_all(&text, "x")));
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! One service: its own keys, then its defaults.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{Names, Others, Resolver};
+use crate::config::fingerprint;
+use crate::config::mistake::{Mistake, Span};
+use crate::config::profiles::{BuiltIn, built_in};
+use crate::config::scalar::format_duration;
+use crate::config::settings::{Instance, Launch, Log, Service, Text, Written};
+use crate::config::value::{Data, Entry, Layers, Table};
+use crate::fleet::rules::{Backoff, InstanceRules, Restart, Rung, ServiceRules};
+use crate::fleet::words::Name;
+
+/// An instance as it is written.
+pub(super) struct Member<'a> {
+    pub(super) name: &'a str,
+    pub(super) at: Span,
+    pub(super) port: Option<u16>,
+    pub(super) backup: bool,
+}
+
+impl Resolver<'_> {
+    /// `None` where it is no table; what is mistaken otherwise has its default meanwhile.
+    pub(super) fn service(&mut self, entry: &Entry, defaults: &Layers<'_>) -> Option<Service> {
+        let Data::Table(own) = &entry.value.data else { return None };
+        let table = &defaults.below(own);
+        let members = members(entry, own);
+        let profile = built_in(table.text("profile").map_or("generic", |it| it.0))?;
+        let written = self.written(entry, table);
+        let (probes, thresholds) = self.probes(table, &members);
+        let written = Written { probes, ..written };
+        let instances: Vec<Instance> =
+            members.iter().map(|it| self.instance(entry, table, it, &written)).collect();
+        let max_wait_time =
+            table.duration("max_wait_time").map_or(Duration::from_secs(10), |it| it.0);
+        let (rollout, build, rollback) = self.rollout(table, &entry.name, &members);
+        let [startup, liveness, readiness] = thresholds;
+        let rules = ServiceRules {
+            name: Name::from(entry.name.as_str()),
+            enabled: table.boolean("enabled").unwrap_or(true),
+            restart: restart(table),
+            retries: table.integer("retries").map(|it| it.0),
+            backoff: self.backoff(table),
+            start_seconds: table
+                .duration("start_seconds")
+                .map_or(Duration::from_secs(1), |it| it.0),
+            max_wait_time,
+            reserve: self.reserve(table, profile, max_wait_time),
+            drain_delay: self.within(table, "drain_delay", max_wait_time).unwrap_or_default(),
+            stop: self.ladder(table, profile, max_wait_time),
+            depends_on: table.texts("depends_on").into_iter().map(|it| Name::from(it.0)).collect(),
+            instances: members
+                .iter()
+                .zip(&instances)
+                .map(|(member, it)| rules_of(member, it))
+                .collect(),
+            startup,
+            liveness,
+            readiness,
+            rollout,
+            profile: profile.profile.clone(),
+            fronted: false,
+        };
+        let user = table.text("user").map(|it| it.0.to_owned());
+        let log = log(table);
+        Some(Service { rules, instances, user, build, rollback, log, written })
+    }
+
+    /// What instances are made from, without the probes.
+    fn written(&mut self, entry: &Entry, table: &Layers<'_>) -> Written {
+        if table.find("command").is_none() {
+            let title = format!("`{}` has no command", entry.name);
+            let mistake = Mistake::new(entry.at, title, "nothing says what to run").absent();
+            self.report(mistake.help("add command = \"program argument …\""));
+        }
+        if let Some((user, span)) = table.text("user") {
+            self.refuse_names("user", user, span);
+        }
+        // Where it is mistaken nothing is started anyway.
+        let command = table.command("command").map_or(&[][..], |it| it.0);
+        let environment =
+            table.inner("environment").entries().into_iter().filter_map(|it| {
+                match &it.value.data {
+                    Data::Text(text) => Some((it.name.clone(), Text(text.clone()))),
+                    _ => None,
+                }
+            });
+        Written {
+            command: command.iter().cloned().map(Text).collect(),
+            directory: table.text("directory").map(|it| it.0.to_owned()),
+            environment: environment.collect(),
+            probes: BTreeMap::new(),
+        }
+    }
+
+    fn instance(
+        &mut self,
+        entry: &Entry,
+        table: &Layers<'_>,
+        member: &Member<'_>,
+        written: &Written,
+    ) -> Instance {
+        let names = Names { service: &entry.name, instance: member.name, port: member.port };
+        let launch = self.launch(table, names, written);
+        let probes = self.filled_probes(table, names, member, &launch, written);
+        Instance { name: member.name.to_owned(), port: member.port, launch, probes }
+    }
+
+    fn launch(&mut self, table: &Layers<'_>, names: Names<'_>, written: &Written) -> Launch {
+        let place = |key: &str| {
+            table.find(key).map(|it| it.value.span).unwrap_or(Span { file: 0, start: 0, end: 0 })
+        };
+        let command = place("command");
+        let argv = written
+            .command
+            .iter()
+            .map(|it| Text(self.fill(&it.0, command, names, Others::Stay)))
+            .collect();
+        let directory = written
+            .directory
+            .as_ref()
+            .map(|it| PathBuf::from(self.fill(it, place("directory"), names, Others::Refuse)));
+        let variables = table.inner("environment");
+        let environment = written.environment.iter().map(|(name, value)| {
+            let span = variables.find(name).map_or(command, |it| it.value.span);
+            (name.clone(), Text(self.fill(&value.0, span, names, Others::Stay)))
+        });
+        let environment = environment.collect();
+        Launch { argv, directory, environment, user: table.text("user").map(|it| it.0.to_owned()) }
+    }
+
+    fn backoff(&mut self, table: &Layers<'_>) -> Backoff {
+        let backoff = table.inner("backoff");
+        let (min, max) = (backoff.duration("min"), backoff.duration("max"));
+        let minimum = min.map_or(Duration::from_secs(1), |it| it.0);
+        let maximum = max.map_or(Duration::from_secs(60).max(minimum), |it| it.0);
+        if let Some((_, span)) = max.or(min).filter(|_| minimum > maximum) {
+            let title =
+                format!("`backoff.min` is {}, longer than `backoff.max`", format_duration(minimum));
+            self.report(Mistake::new(span, title, "the waits grow from min to max"));
+        }
+        let stable_after =
+            table.duration("stable_after").map_or(Duration::from_secs(60), |it| it.0);
+        Backoff { min: minimum, max: maximum, stable_after }
+    }
+
+    /// A duration that must fit into the budget of a stop.
+    fn within(
+        &mut self,
+        table: &Layers<'_>,
+        key: &str,
+        max_wait_time: Duration,
+    ) -> Option<Duration> {
+        let (duration, span) = table.duration(key)?;
+        if duration > max_wait_time {
+            let title = format!(
+                "`{key}` is longer than `max_wait_time`, which is {}",
+                format_duration(max_wait_time)
+            );
+            let mistake = Mistake::new(span, title, "a stop ends before this does");
+            let mistake = match table.duration("max_wait_time") {
+                Some((_, place)) => mistake.also(place, "the whole stop has this long"),
+                None => mistake,
+            };
+            self.report(mistake.help(format!("raise max_wait_time, or make {key} shorter")));
+        }
+        Some(duration)
+    }
+
+    /// By default the server's own limit, but never more than half of the budget: the other half is
+    /// for the requests.
+    fn reserve(
+        &mut self,
+        table: &Layers<'_>,
+        profile: &BuiltIn,
+        max_wait_time: Duration,
+    ) -> Duration {
+        let half =
+            Duration::from_millis(u64::try_from(max_wait_time.as_millis() / 2).unwrap_or(u64::MAX));
+        self.within(table, "reserve", max_wait_time).unwrap_or(profile.limit.min(half))
+    }
+
+    fn ladder(
+        &mut self,
+        table: &Layers<'_>,
+        profile: &BuiltIn,
+        max_wait_time: Duration,
+    ) -> Vec<Rung> {
+        let default = vec![Rung { signal: profile.stop, wait: None }];
+        let Some((values, span)) = table.list("stop") else { return default };
+        if values.is_empty() {
+            let mistake =
+                Mistake::new(span, "`stop` names no signal", "a stop begins with a signal");
+            self.report(mistake.help("write stop = [{ signal = \"SIGTERM\" }]"));
+            return default;
+        }
+        let (mut rungs, mut spent) = (vec![], Duration::ZERO);
+        for (n, value) in values.iter().enumerate() {
+            let Data::Table(rung) = &value.data else { continue };
+            let rung = Layers::new([rung]);
+            let is_last = n + 1 == values.len();
+            rungs.extend(self.rung(&rung, value.span, is_last));
+            spent += rung.duration("wait").map_or(Duration::ZERO, |it| it.0);
+            let never_ends = spent > max_wait_time || (!is_last && spent >= max_wait_time);
+            if let Some((_, span)) = rung.duration("wait").filter(|_| never_ends) {
+                self.report_too_long(table, span, spent, max_wait_time);
+                break;
+            }
+        }
+        if rungs.is_empty() { default } else { rungs }
+    }
+
+    fn report_too_long(
+        &mut self,
+        table: &Layers<'_>,
+        span: Span,
+        spent: Duration,
+        max_wait_time: Duration,
+    ) {
+        let budget = format_duration(max_wait_time);
+        let title =
+            format!("the signals of `stop` wait longer than `max_wait_time`, which is {budget}");
+        let label = format!("SIGKILL comes before this is over: {} so far", format_duration(spent));
+        let mistake = Mistake::new(span, title, label);
+        let mistake = match table.duration("max_wait_time") {
+            Some((_, place)) => mistake.also(place, "the whole stop has this long"),
+            None => mistake,
+        };
+        self.report(mistake.help(format!(
+            "set max_wait_time to more than {}, or wait less",
+            format_duration(spent)
+        )));
+    }
+
+    fn rung(&mut self, rung: &Layers<'_>, span: Span, is_last: bool) -> Option<Rung> {
+        let Some(entry) = rung.find("signal") else {
+            let mistake =
+                Mistake::new(span, "a step of `stop` has no signal", "nothing says what to send")
+                    .absent();
+            self.report(mistake.help("add signal = \"SIGTERM\""));
+            return None;
+        };
+        if !is_last && rung.find("wait").is_none() {
+            let mistake = Mistake::new(
+                span,
+                "this step of `stop` has no wait",
+                "the next signal would follow at once",
+            )
+            .absent();
+            self.report(mistake.help("add wait = \"5s\": how long to wait before the next signal"));
+        }
+        let Data::Signal(signal) = entry.value.data else { return None };
+        Some(Rung { signal, wait: rung.duration("wait").map(|it| it.0) })
+    }
+}
+
+/// The instances as written; without any, one that bears the service's name.
+fn members<'a>(service: &'a Entry, own: &'a Table) -> Vec<Member<'a>> {
+    let read = |it: &'a Entry| {
+        let Data::Table(table) = &it.value.data else { return None };
+        let table = Layers::new([table]);
+        let port = table.integer("port").and_then(|it| u16::try_from(it.0).ok());
+        let backup = table.boolean("backup").unwrap_or(false);
+        Some(Member { name: &it.name, at: it.at, port, backup })
+    };
+    let written: Vec<Member<'_>> = match own.find("instance").map(|it| &it.value.data) {
+        Some(Data::Table(table)) => table.entries.iter().filter_map(read).collect(),
+        _ => vec![],
+    };
+    if !written.is_empty() {
+        return written;
+    }
+    vec![Member { name: &service.name, at: service.at, port: None, backup: false }]
+}
+
+fn rules_of(member: &Member<'_>, instance: &Instance) -> InstanceRules {
+    InstanceRules {
+        name: Name::from(member.name),
+        port: member.port,
+        backup: member.backup,
+        fingerprint: fingerprint::of(member.port, &instance.launch),
+    }
+}
+
+fn restart(table: &Layers<'_>) -> Restart {
+    match table.text("restart").map(|it| it.0) {
+        Some("on-failure") => Restart::OnFailure,
+        Some("never") => Restart::Never,
+        _ => Restart::Always,
+    }
+}
+
+fn log(table: &Layers<'_>) -> Log {
+    let log = table.inner("log");
+    let max_size = match log.find("max_size").map(|it| &it.value.data) {
+        Some(Data::Size(bytes)) => *bytes,
+        _ => 50 << 20,
+    };
+    Log { max_size, keep: log.integer("keep").map_or(5, |it| it.0) }
+}

@@ -1,0 +1,291 @@
+//! Durations, sizes and command lines: from text and back.
+//!
+//! Nothing here knows files or spans. A reader returns what is wrong and what to do, in words; where
+//! that stood is the caller's business. The writers print what the readers read, so that
+//! `opsdeck config show` is a configuration file again.
+
+use std::time::Duration;
+
+/// Why a text is not what it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wrong {
+    /// For the caret: short, without the value.
+    pub(crate) label: String,
+    pub(crate) help: Option<String>,
+}
+
+impl Wrong {
+    pub(crate) fn new(label: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { label: label.into(), help: Some(help.into()) }
+    }
+}
+
+const DURATION_HELP: &str = "write it as \"300ms\", \"10s\", \"1m30s\" or \"2h\"";
+
+/// Milliseconds in each unit, the longest first: units must come in this order.
+const UNITS: [(&str, u64); 5] =
+    [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+
+/// Reads `300ms`, `10s`, `1.5s`, `1m30s`, `2h`, `1d`; whole milliseconds, at most ten years.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    read_duration(text).map_err(|wrong| wrong.label)
+}
+
+pub(crate) fn read_duration(text: &str) -> Result<Duration, Wrong> {
+    let wrong = |label: &str| Wrong::new(label, DURATION_HELP);
+    let mut rest = text.trim();
+    if rest.is_empty() {
+        return Err(wrong("this is empty"));
+    }
+    if rest.starts_with('-') {
+        return Err(wrong("a duration cannot be negative"));
+    }
+    let (mut total, mut units) = (0_u64, &UNITS[..]);
+    while !rest.is_empty() {
+        let digits = rest.find(|it: char| !it.is_ascii_digit() && it != '.').unwrap_or(rest.len());
+        let (number, after) = rest.split_at(digits);
+        let letters = after.find(|it: char| !it.is_ascii_alphabetic()).unwrap_or(after.len());
+        let (unit, next) = after.split_at(letters);
+        if unit.is_empty() && !number.is_empty() {
+            return Err(wrong("a number without a unit"));
+        }
+        let Some(at) = units.iter().position(|(name, _)| *name == unit) else {
+            return Err(wrong("not a duration"));
+        };
+        let amount = milliseconds(number, units[at].1).ok_or_else(|| wrong("not a duration"))?;
+        total = total.checked_add(amount).ok_or_else(|| wrong("longer than ten years"))?;
+        units = &units[at + 1..];
+        rest = next;
+    }
+    if total > 3_660 * UNITS[0].1 {
+        return Err(wrong("longer than ten years"));
+    }
+    Ok(Duration::from_millis(total))
+}
+
+/// `1.5` of a unit in whole milliseconds.
+fn milliseconds(number: &str, unit: u64) -> Option<u64> {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    if fraction.is_empty() || fraction.len() > 9 {
+        return None;
+    }
+    let scale = 10_u64.pow(u32::try_from(fraction.len()).ok()?);
+    let parts = fraction.parse::<u64>().ok()?.checked_mul(unit)?;
+    if !parts.is_multiple_of(scale) {
+        return None;
+    }
+    whole.parse::<u64>().ok()?.checked_mul(unit)?.checked_add(parts / scale)
+}
+
+/// Prints a duration the way [`parse_duration`] reads it: `10s`, `1m30s`, `1.5s`, `300ms`.
+pub fn format_duration(duration: Duration) -> String {
+    let total = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    if total == 0 {
+        return "0s".into();
+    }
+    if total < 1_000 {
+        return format!("{total}ms");
+    }
+    let (hours, minutes, rest) = (total / 3_600_000, total / 60_000 % 60, total % 60_000);
+    let part = |amount: u64, unit| (amount > 0).then(|| format!("{amount}{unit}"));
+    let seconds = (rest > 0).then(|| {
+        let thousandths = format!("{:03}", rest % 1_000);
+        let fraction = thousandths.trim_end_matches('0');
+        let point = if fraction.is_empty() { "" } else { "." };
+        format!("{}{point}{fraction}s", rest / 1_000)
+    });
+    [part(hours, 'h'), part(minutes, 'm'), seconds].into_iter().flatten().collect()
+}
+
+const SIZES: [(&str, u64); 9] = [
+    ("TiB", 1 << 40),
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("TB", 1_000_000_000_000),
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+    ("kB", 1_000),
+    ("B", 1),
+];
+
+/// Reads `50MiB`, `1GB`, `4096B` as bytes.
+pub(crate) fn read_size(text: &str) -> Result<u64, Wrong> {
+    let help = "write it as \"50MiB\", \"1GiB\" or \"500kB\"";
+    let text = text.trim();
+    let digits = text.find(|it: char| !it.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| Wrong::new("not a size", help))?;
+    if unit.is_empty() {
+        return Err(Wrong::new("a number without a unit", help));
+    }
+    let (_, factor) = SIZES
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case(unit.trim()))
+        .ok_or_else(|| Wrong::new("not a size", help))?;
+    number.checked_mul(*factor).ok_or_else(|| Wrong::new("larger than any disk", help))
+}
+
+/// Prints bytes the way [`read_size`] reads them, in the largest unit that fits exactly.
+pub(crate) fn format_size(bytes: u64) -> String {
+    let (unit, factor) = SIZES[..4]
+        .iter()
+        .find(|(_, it)| bytes >= *it && bytes.is_multiple_of(*it))
+        .unwrap_or(&SIZES[8]);
+    format!("{}{unit}", bytes / factor)
+}
+
+/// Splits a command like a POSIX shell would, and refuses what only a shell could carry out.
+pub(crate) fn split_command(text: &str) -> Result<Vec<String>, Wrong> {
+    if let Some(found) = shell_syntax(text) {
+        let script = text.replace('\'', "'\\''");
+        return Err(Wrong::new(
+            format!("{found}: commands run without a shell"),
+            format!(
+                "to use a shell, say so: [\"sh\", \"-c\", \"…\"] or sh -c '{script}'; to pass it on as it is, quote it"
+            ),
+        ));
+    }
+    let words = shlex::split(text).ok_or_else(|| {
+        Wrong::new(
+            "a quote that is never closed",
+            "close the quote, or write the command as an array of words",
+        )
+    })?;
+    let Some(first) = words.first() else {
+        return Err(Wrong::new("this is empty", "name the program and its arguments"));
+    };
+    if first.is_empty() {
+        return Err(Wrong::new("the program is an empty word", "name the program first"));
+    }
+    if first.split_once('=').is_some_and(|(name, _)| super::settings::is_name(name)) {
+        return Err(Wrong::new(
+            "a variable in front of the command: commands run without a shell",
+            "set it with environment = { NAME = \"value\" }",
+        ));
+    }
+    Ok(words)
+}
+
+/// The first thing outside of quotes that means something to a shell.
+fn shell_syntax(text: &str) -> Option<String> {
+    let mut quote = None;
+    let mut chars = text.chars().peekable();
+    while let Some(it) = chars.next() {
+        match (it, quote) {
+            ('\\', None | Some('"')) => drop(chars.next()),
+            ('\'' | '"', None) => quote = Some(it),
+            ('\'', Some('\'')) | ('"', Some('"')) => quote = None,
+            ('$', None | Some('"')) => match chars.peek().copied() {
+                Some(next) if next.is_ascii_alphanumeric() || "_{(@*#?$!".contains(next) => {
+                    let end = |it: char| !it.is_ascii_alphanumeric() && it != '_';
+                    let name: String = chars.clone().take_while(|it| !end(*it)).collect();
+                    let name = if name.is_empty() { next.to_string() } else { name };
+                    return Some(format!("`${name}` would not be expanded"));
+                }
+                _ => {}
+            },
+            ('`', None | Some('"')) => return Some("a backquote would not be carried out".into()),
+            ('|' | '&' | ';' | '<' | '>', None) => {
+                let twice = chars.peek() == Some(&it);
+                let found = if twice { format!("{it}{it}") } else { it.to_string() };
+                return Some(format!("`{found}` would be handed to the program"));
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Prints words so that [`split_command`] gives the same words again.
+pub(crate) fn join_command<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+    let quoted: Vec<String> = words.into_iter().map(quote).collect();
+    quoted.join(" ")
+}
+
+fn quote(word: &str) -> String {
+    let plain = |it: char| it.is_alphanumeric() || "_-./:=,+@%{}[]^".contains(it);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn durations_are_read_with_their_units() {
+        let cases = [("300ms", 300), ("10s", 10_000), ("1m30s", 90_000), ("2h", 7_200_000)];
+        for (text, ms) in cases.into_iter().chain([("1.5s", 1_500), ("0s", 0), ("1d", 86_400_000)])
+        {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+        let wrong =
+            ["", "10", "s", "10 s", "30s1m", "1s1s", "-1s", "1e3s", "0.0001s", "9999999999d"];
+        for text in wrong.into_iter().chain([".", "1.s", "99999999999999999999s", "10sec"]) {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_read_with_their_units() {
+        assert_eq!(read_size("50MiB"), Ok(50 << 20));
+        assert_eq!(read_size("1 GB"), Ok(1_000_000_000));
+        for text in ["50", "", "MiB", "50M", "99999999999999GiB", "-1MiB"] {
+            assert!(read_size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_command_is_split_like_a_shell_would() {
+        let words = |text: &str| split_command(text).map_err(|it| it.label);
+        assert_eq!(
+            words("php bin/hyperf.php 'a b' \"c d\"").as_deref(),
+            Ok(&["php", "bin/hyperf.php", "a b", "c d"].map(String::from)[..])
+        );
+        assert_eq!(
+            words("sh -c 'a | b > $C'").as_deref(),
+            Ok(&["sh", "-c", "a | b > $C"].map(String::from)[..])
+        );
+        assert_eq!(words("grep 'x$' \"y$\" --x={port}").map(|it| it.len()), Ok(4));
+        assert_eq!(
+            words("a && b"),
+            Err("`&&` would be handed to the program: commands run without a shell".into())
+        );
+        assert_eq!(
+            words("echo $HOME"),
+            Err("`$HOME` would not be expanded: commands run without a shell".into())
+        );
+        assert_eq!(words("a 'b"), Err("a quote that is never closed".into()));
+        assert_eq!(
+            words("A=1 b"),
+            Err("a variable in front of the command: commands run without a shell".into())
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_printed_is_read_again(ms in 0_u64..300_000_000_000, bytes: u64) {
+            let duration = Duration::from_millis(ms);
+            prop_assert_eq!(parse_duration(&format_duration(duration)), Ok(duration));
+            prop_assert_eq!(read_size(&format_size(bytes)), Ok(bytes));
+        }
+
+        #[test]
+        fn words_survive_being_joined_and_split(words in prop::collection::vec("[^\0]{0,8}", 0..4)) {
+            let mut all = vec!["program".to_owned()];
+            all.extend(words);
+            let line = join_command(all.iter().map(String::as_str));
+            prop_assert_eq!(split_command(&line), Ok(all));
+        }
+
+        #[test]
+        fn any_text_is_read_without_a_panic(text in ".*") {
+            let _ = (read_duration(&text), read_size(&text), split_command(&text));
+        }
+    }
+}

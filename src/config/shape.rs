@@ -1,0 +1,365 @@
+//! The table of keys: what may stand where in a configuration file.
+//!
+//! The reader (`read.rs`) walks a file along this table and `schema.rs` prints it as JSON Schema, so
+//! the two cannot disagree. Defaults are written as JSON, for the schema and for people; the values
+//! themselves are filled in by `resolve/`, and a test compares the two.
+
+/// One key of a table.
+pub(crate) struct Key {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    /// One sentence for the schema.
+    pub(crate) doc: &'static str,
+    /// JSON; empty where there is none.
+    pub(crate) default: &'static str,
+}
+
+/// What a value must be.
+pub(crate) enum Kind {
+    Text,
+    /// Also a number or a boolean, as text: `APP_PORT = 9501`.
+    Loose,
+    /// A path, relative to the directory of its file.
+    Path,
+    Boolean,
+    Integer {
+        min: i64,
+        max: i64,
+    },
+    /// Milliseconds it must have at least.
+    Duration {
+        min: u64,
+    },
+    /// Bytes it must have at least.
+    Size {
+        min: u64,
+    },
+    Choice(&'static [Choice]),
+    Signal,
+    /// Text that is split like a shell would, or an array of words.
+    Command,
+    Port,
+    /// A number, or `"unlimited"`.
+    Retries,
+    /// `200`, `2xx`, `200-204`.
+    Status,
+    Pattern,
+    List(&'static Self),
+    /// One value or a list of them.
+    OneOrMore(&'static Self),
+    Table(&'static [Key]),
+    /// A table whose keys are chosen by the user.
+    Named(&'static Self, Naming),
+    /// A feature that a later version brings, and what it will be for.
+    Later(&'static str),
+}
+
+/// What the names of [`Kind::Named`] must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Naming {
+    /// A service or an instance.
+    Name,
+    /// An environment variable.
+    Variable,
+    /// A header field.
+    Field,
+    /// An action of the deck.
+    Action,
+}
+
+/// One word of a [`Kind::Choice`].
+pub(crate) enum Choice {
+    Word(&'static str),
+    /// Known, but not in this version; what it will be for.
+    Later(&'static str, &'static str),
+}
+
+const fn key(name: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
+    Key { name, kind, doc, default }
+}
+
+const fn later(name: &'static str, what: &'static str) -> Key {
+    key(name, Kind::Later(what), "", what)
+}
+
+const fn duration(name: &'static str, default: &'static str, doc: &'static str) -> Key {
+    key(name, Kind::Duration { min: 0 }, default, doc)
+}
+
+const fn count(name: &'static str, min: i64, default: &'static str, doc: &'static str) -> Key {
+    key(name, Kind::Integer { min, max: 1_000_000 }, default, doc)
+}
+
+use Choice::{Later, Word};
+
+/// A configuration file.
+pub(crate) const ROOT: &[Key] = &[
+    key("deck", Kind::Table(DECK), "", "The deck itself."),
+    key("defaults", Kind::Table(SERVICE), "", "Any key of a service; services inherit it."),
+    key("service", Kind::Named(&Kind::Table(SERVICE), Naming::Name), "", "The services."),
+    key(
+        "keys",
+        Kind::Named(&Kind::OneOrMore(&Kind::Text), Naming::Action),
+        "",
+        "Keys of the deck: action = \"key\" or a list of keys.",
+    ),
+    later("gateway", "the embedded reverse proxy and the nginx provider"),
+    later("hooks", "commands that are run when something fails"),
+    later("k8s", "Kubernetes workloads"),
+    later("kubernetes", "Kubernetes workloads"),
+    later("registry", "registration with a service registry"),
+    later("tars", "registration with Tars"),
+    later("supervisord", "services of a running supervisord"),
+    later("profile", "profiles of your own"),
+    later("theme", "themes of your own"),
+];
+
+const DECK: &[Key] = &[
+    key("name", Kind::Text, "", "The name in the header; by default the host name."),
+    key(
+        "state_dir",
+        Kind::Path,
+        "",
+        "State, lock and logs; by default /var/lib/opsdeck for root, else $XDG_STATE_HOME/opsdeck.",
+    ),
+    key("socket", Kind::Path, "", "The API socket; by default opsdeck.sock in state_dir."),
+    key(
+        "include",
+        Kind::OneOrMore(&Kind::Text),
+        "[]",
+        "More files: paths relative to this one, with * and ?.",
+    ),
+    key("watch", Kind::Boolean, "false", "Apply edits by themselves where they stop nothing."),
+    key(
+        "operators",
+        Kind::List(&Kind::Text),
+        "[]",
+        "Users and @groups who may act; by default the daemon's own user and root.",
+    ),
+    key("viewers", Kind::List(&Kind::Text), "[]", "Users and @groups who may look."),
+    key(
+        "confirm",
+        Kind::Choice(&[Word("guard"), Word("always"), Word("never")]),
+        "\"guard\"",
+        "When the deck asks before it acts.",
+    ),
+    later("metrics", "an address for Prometheus"),
+    later("theme", "the colours of the deck"),
+    later("themes", "the colours of the deck"),
+    later("mouse", "the mouse in the deck"),
+    later("ascii", "a deck without characters beyond ASCII"),
+    later("title", "the title of the terminal window"),
+    later("notify", "notifications of the terminal"),
+    later("profiles", "profiles of your own"),
+    later("hooks", "commands that are run when something fails"),
+];
+
+const FOREIGN: &str = "processes that another supervisor runs";
+
+const SERVICE: &[Key] = &[
+    key(
+        "engine",
+        Kind::Choice(&[
+            Word("local"),
+            Later("pidfile", "processes that somebody else started"),
+            Later("supervisord", FOREIGN),
+            Later("systemd", FOREIGN),
+            Later("kubernetes", FOREIGN),
+            Later("tars", FOREIGN),
+        ]),
+        "\"local\"",
+        "Who runs the processes.",
+    ),
+    key("profile", Kind::Choice(PROFILES), "\"generic\"", "What signals mean to it."),
+    key(
+        "command",
+        Kind::Command,
+        "",
+        "What is run: split like a shell would, run without one; or an array of words.",
+    ),
+    key(
+        "directory",
+        Kind::Path,
+        "",
+        "Where it is run; by default the daemon's own working directory.",
+    ),
+    key(
+        "environment",
+        Kind::Named(&Kind::Loose, Naming::Variable),
+        "{}",
+        "Variables beside PATH, HOME, USER, LOGNAME, SHELL and LANG.",
+    ),
+    key("user", Kind::Text, "", "The user it runs as; by default the daemon's own."),
+    key("enabled", Kind::Boolean, "true", "Whether it is wanted; false drains and stops it."),
+    key(
+        "restart",
+        Kind::Choice(&[Word("always"), Word("on-failure"), Word("never")]),
+        "\"always\"",
+        "What happens when an instance ends by itself.",
+    ),
+    key("retries", Kind::Retries, "\"unlimited\"", "Crashes in a row before it is given up."),
+    duration(
+        "max_wait_time",
+        "\"10s\"",
+        "The one budget of a stop: from the first moment of the drain until SIGKILL.",
+    ),
+    key(
+        "stop",
+        Kind::List(&Kind::Table(RUNG)),
+        "",
+        "The signals of a stop in order, each with its own wait; by default the graceful signal of the profile.",
+    ),
+    duration(
+        "reserve",
+        "",
+        "What the signals need at the end of a drain; by default the server's own limit by profile (3s), at most half of max_wait_time.",
+    ),
+    duration(
+        "drain_delay",
+        "\"0s\"",
+        "How long an instance stays up out of rotation when nothing counts what is in flight.",
+    ),
+    duration(
+        "start_seconds",
+        "\"1s\"",
+        "Running for so long means ready where there is no readiness probe.",
+    ),
+    duration("stable_after", "\"60s\"", "Running for so long forgives earlier crashes."),
+    key("backoff", Kind::Table(BACKOFF), "", "Waits between restarts after crashes."),
+    key(
+        "depends_on",
+        Kind::List(&Kind::Text),
+        "[]",
+        "Services that are ready before it is started, and stopped after it.",
+    ),
+    key(
+        "instance",
+        Kind::Named(&Kind::Table(INSTANCE), Naming::Name),
+        "",
+        "Its instances; by default one that bears its name.",
+    ),
+    key("probe", Kind::Table(PROBES), "", "Health checks."),
+    key("rollout", Kind::Table(ROLLOUT), "", "How a rolling restart goes."),
+    key("log", Kind::Table(LOG), "", "Its output."),
+    later("load", "where the load of a server is read"),
+    later("reload", "a drain around a reload signal"),
+    later("socket", "a listening socket that is passed to every generation"),
+    later(
+        "port",
+        "one port for the whole service; ports belong to instances: instance.NAME = { port = … }",
+    ),
+    later("liveness_restarts", "restarts of processes that another supervisor runs"),
+    later("pidfile", "processes that somebody else started"),
+    later("start", "the start command of processes that somebody else runs"),
+    later("no_new_privs", "privileges of the processes"),
+    later("capabilities", "privileges of the processes"),
+    later("limits", "resource limits of the processes"),
+    later("umask", "the umask of the processes"),
+];
+
+const PROFILES: &[Choice] = &[
+    Word("generic"),
+    Word("swoole"),
+    Word("nginx"),
+    Word("php-fpm"),
+    Word("gunicorn"),
+    Word("puma"),
+    Later("auto", "a guess from the process tree"),
+];
+
+const RUNG: &[Key] = &[
+    key("signal", Kind::Signal, "", "SIGTERM, TERM or 15."),
+    duration("wait", "", "Until the next signal; the last one waits for max_wait_time."),
+];
+
+const BACKOFF: &[Key] = &[
+    key(
+        "min",
+        Kind::Duration { min: 1 },
+        "\"1s\"",
+        "The wait after the second crash in a row; it doubles.",
+    ),
+    key("max", Kind::Duration { min: 1 }, "\"60s\"", "The longest wait."),
+];
+
+const INSTANCE: &[Key] = &[
+    key("port", Kind::Port, "", "The port it listens on."),
+    key("backup", Kind::Boolean, "false", "It gets requests only while no primary is ready."),
+    later("weight", "weights of a proxy"),
+];
+
+const PROBES: &[Key] = &[
+    key("startup", Kind::Table(PROBE), "", "Passes once the server is up; the others wait for it."),
+    key("liveness", Kind::Table(PROBE), "", "Failing restarts the instance."),
+    key("readiness", Kind::Table(PROBE), "", "Failing takes the instance out of rotation."),
+];
+
+const PROBE: &[Key] = &[
+    key("http", Kind::Table(HTTP), "", "GET on the instance's port; 200 to 399 passes."),
+    key("tcp", Kind::Table(TCP), "", "A connection to the instance's port."),
+    key("exec", Kind::Table(EXEC), "", "A command; exit code 0 passes."),
+    key("expect", Kind::Table(EXPECT), "", "What an http answer must be beyond 200 to 399."),
+    duration("initial_delay", "\"0s\"", "Before the first check."),
+    key("period", Kind::Duration { min: 10 }, "\"10s\"", "From check to check."),
+    key("timeout", Kind::Duration { min: 10 }, "\"1s\"", "How long an answer may take."),
+    count(
+        "success_threshold",
+        1,
+        "1",
+        "Successes in a row that change the verdict; 1 for startup and liveness.",
+    ),
+    count("failure_threshold", 1, "3", "Failures in a row that change the verdict."),
+    later("grpc", "checks by grpc.health.v1"),
+];
+
+const HTTP: &[Key] = &[
+    key("path", Kind::Text, "\"/\"", "Path and query."),
+    key("headers", Kind::Named(&Kind::Loose, Naming::Field), "{}", "Header fields of the request."),
+    key("host", Kind::Text, "\"127.0.0.1\"", "The address to connect to."),
+];
+
+const TCP: &[Key] = &[key("host", Kind::Text, "\"127.0.0.1\"", "The address to connect to.")];
+
+const EXEC: &[Key] =
+    &[key("command", Kind::Command, "", "Run like the service's own command, as its user.")];
+
+const EXPECT: &[Key] = &[
+    key("status", Kind::Status, "", "200, 2xx or 200-204."),
+    key("body", Kind::Pattern, "", "A regular expression that must match within the first 64 KiB."),
+];
+
+const ROLLOUT: &[Key] = &[
+    key(
+        "build",
+        Kind::List(&Kind::Command),
+        "[]",
+        "Commands before an instance is stopped, in its directory.",
+    ),
+    key("rollback", Kind::List(&Kind::Command), "[]", "Commands that undo a build."),
+    key(
+        "build_timeout",
+        Kind::Duration { min: 1 },
+        "\"10m\"",
+        "How long each of these commands may take.",
+    ),
+    duration(
+        "settle",
+        "\"3s\"",
+        "How long a renewed instance must stay ready before the next one.",
+    ),
+    count("successes", 1, "1", "Readiness checks that must pass in a row."),
+    key(
+        "ready_timeout",
+        Kind::Duration { min: 1 },
+        "\"60s\"",
+        "How long an instance may take until it is ready.",
+    ),
+    count("min_ready", 0, "", "Instances that stay ready; by default all but one."),
+    later("surge", "a new generation on a spare port before the old one stops"),
+    later("hold", "requests that wait while nothing is ready"),
+];
+
+const LOG: &[Key] = &[
+    key("max_size", Kind::Size { min: 4096 }, "\"50MiB\"", "Size at which the file is rotated."),
+    key("keep", Kind::Integer { min: 0, max: 1000 }, "5", "Rotated files that are kept."),
+];

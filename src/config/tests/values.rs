@@ -1,0 +1,282 @@
+//! Mistakes that a value makes by itself.
+
+use insta::assert_snapshot;
+
+use super::{first_lines, mistakes, of_web};
+
+#[test]
+fn a_misspelled_key_is_told_and_the_one_that_was_meant_is_not_missed() {
+    assert_snapshot!(mistakes("[service.web]\ncomand = \"php web\"\n"), @r#"
+    error: unknown key `comand`
+     --> config.toml:2:1
+      |
+    2 | comand = "php web"
+      | ^^^^^^ no key has this name here
+      |
+      = help: did you mean `command`?
+    "#);
+}
+
+#[test]
+fn an_unknown_key_is_answered_with_the_known_ones() {
+    assert_snapshot!(of_web("log = { destination = \"/var/log\" }"), @r#"
+    error: unknown key `destination`
+     --> config.toml:3:9
+      |
+    3 | log = { destination = "/var/log" }
+      |         ^^^^^^^^^^^ no key has this name here
+      |
+      = help: the keys here are max_size, keep
+    "#);
+}
+
+#[test]
+fn a_number_is_no_duration_and_no_size() {
+    assert_snapshot!(of_web("max_wait_time = 10\nlog.max_size = 50\n"), @r#"
+    error: `max_wait_time` must be a duration
+     --> config.toml:3:17
+      |
+    3 | max_wait_time = 10
+      |                 ^^ a number without a unit
+      |
+      = help: write it as "300ms", "10s", "1m30s" or "2h"
+
+    error: `max_size` must be a size
+     --> config.toml:4:16
+      |
+    4 | log.max_size = 50
+      |                ^^ a number without a unit
+      |
+      = help: write it as "50MiB", "1GiB" or "500kB"
+    "#);
+}
+
+#[test]
+fn words_and_signals_are_known_ones() {
+    assert_snapshot!(of_web("restart = \"allways\"\nstop = [{ signal = \"SIGTREM\" }]\n"), @r#"
+    error: `restart` cannot be "allways"
+     --> config.toml:3:11
+      |
+    3 | restart = "allways"
+      |           ^^^^^^^^^ not one of its words
+      |
+      = help: did you mean `always`?
+
+    error: `signal` must be a signal
+     --> config.toml:4:20
+      |
+    4 | stop = [{ signal = "SIGTREM" }]
+      |                    ^^^^^^^^^ not a signal of Linux
+      |
+      = help: write it as "SIGTERM", "TERM" or "15"
+    "#);
+}
+
+#[test]
+fn types_are_told_by_name() {
+    assert_snapshot!(of_web("enabled = \"yes\"\nrollout.build = \"make\"\ninstance = 2\n"), @r#"
+    error: `enabled` must be true or false
+     --> config.toml:3:11
+      |
+    3 | enabled = "yes"
+      |           ^^^^^ this is text
+
+    error: `build` must be a list
+     --> config.toml:4:17
+      |
+    4 | rollout.build = "make"
+      |                 ^^^^^^ this is text
+      |
+      = help: write build = [ … ]
+
+    error: `instance` must be a table
+     --> config.toml:5:12
+      |
+    5 | instance = 2
+      |            ^ this is a whole number
+      |
+      = help: write instance = { … }
+    "#);
+}
+
+#[test]
+fn a_port_has_a_range_and_is_not_chosen_for_you() {
+    assert_snapshot!(of_web("instance = { a = { port = 70000 }, b = { port = \"auto\" }, c = { port = \"80\" } }"), @r#"
+    error: `port` must be between 1 and 65535
+     --> config.toml:3:27
+      |
+    3 | instance = { a = { port = 70000 }, b = { port = "auto" }, c = { port = "80" } }
+      |                           ^^^^^ too large
+
+    error: `port = "auto"` is not in this version of opsdeck
+     --> config.toml:3:49
+      |
+    3 | instance = { a = { port = 70000 }, b = { port = "auto" }, c = { port = "80" } }
+      |                                                 ^^^^^^ it will be for a spare port for each generation
+      |
+      = help: remove it for now
+
+    error: `port` must be a number
+     --> config.toml:3:72
+      |
+    3 | instance = { a = { port = 70000 }, b = { port = "auto" }, c = { port = "80" } }
+      |                                                                        ^^^^ this is text
+      |
+      = help: write it without quotes
+    "#);
+}
+
+#[test]
+fn a_command_is_no_shell_script() {
+    assert_snapshot!(mistakes("[service.a]\ncommand = \"echo $HOME > /tmp/x\"\n[service.b]\ncommand = \"echo 'x\"\n[service.c]\ncommand = \"A=1 php\"\n"), @r#"
+    error: `command` cannot be run
+     --> config.toml:2:11
+      |
+    2 | command = "echo $HOME > /tmp/x"
+      |           ^^^^^^^^^^^^^^^^^^^^^ `$HOME` would not be expanded: commands run without a shell
+      |
+      = help: to use a shell, say so: ["sh", "-c", "…"] or sh -c 'echo $HOME > /tmp/x'; to pass it on as it is, quote it
+
+    error: `command` cannot be run
+     --> config.toml:4:11
+      |
+    4 | command = "echo 'x"
+      |           ^^^^^^^^^ a quote that is never closed
+      |
+      = help: close the quote, or write the command as an array of words
+
+    error: `command` cannot be run
+     --> config.toml:6:11
+      |
+    6 | command = "A=1 php"
+      |           ^^^^^^^^^ a variable in front of the command: commands run without a shell
+      |
+      = help: set it with environment = { NAME = "value" }
+    "#);
+}
+
+#[test]
+fn names_are_made_of_letters_and_digits() {
+    assert_snapshot!(mistakes("[service.\"a b\"]\ncommand = \"a\"\n"), @r#"
+    error: this cannot be the name of a service or an instance
+     --> config.toml:1:10
+      |
+    1 | [service."a b"]
+      |          ^^^^^ not a name
+      |
+      = help: use 1 to 64 letters, digits, dots, `_` and `-`, beginning with a letter or a digit
+    "#);
+}
+
+#[test]
+fn a_pattern_is_a_regular_expression() {
+    assert_snapshot!(of_web("instance.a.port = 1\nprobe.readiness = { http = {}, expect.body = \"v{version} (\" }\nprobe.liveness = { http = {}, expect.body = '\\p{Greek}' }\n"), @r#"
+    error: `body` is not a regular expression
+     --> config.toml:4:46
+      |
+    4 | probe.readiness = { http = {}, expect.body = "v{version} (" }
+      |                                              ^^^^^^^^^^^^^^ unclosed group
+      |
+      = help: `{name}` stands for a value of --set; write `{{` and `}}` for braces around a name, as in \p{{Greek}}
+
+    error: `body` is not a regular expression
+     --> config.toml:5:45
+      |
+    5 | probe.liveness = { http = {}, expect.body = '\p{Greek}' }
+      |                                             ^^^^^^^^^^^ Unicode property not found
+      |
+      = help: `{name}` stands for a value of --set; write `{{` and `}}` for braces around a name, as in \p{{Greek}}
+    "#);
+}
+
+#[test]
+fn what_later_versions_bring_is_named() {
+    let text = "[gateway.shop]\nlisten = \"0.0.0.0:80\"\n[hooks]\ncommand = \"page\"\n[service.web]\ncommand = \"a\"\nengine = \"pidfile\"\nprofile = \"auto\"\nload = \"sockets\"\nreload = { drain = true }\nprobe.readiness.grpc.service = \"x\"\nrollout.surge = true\n";
+    assert_snapshot!(first_lines(text), @r#"
+    config.toml:1: `gateway` is not in this version of opsdeck
+    config.toml:3: `hooks` is not in this version of opsdeck
+    config.toml:7: `engine = "pidfile"` is not in this version of opsdeck
+    config.toml:8: `profile = "auto"` is not in this version of opsdeck
+    config.toml:9: `load` is not in this version of opsdeck
+    config.toml:10: `reload` is not in this version of opsdeck
+    config.toml:11: `grpc` is not in this version of opsdeck
+    config.toml:12: `surge` is not in this version of opsdeck
+    "#);
+    assert_snapshot!(mistakes("[gateway.shop]\nlisten = \"0.0.0.0:80\"\n"), @r"
+    error: `gateway` is not in this version of opsdeck
+     --> config.toml:1:2
+      |
+    1 | [gateway.shop]
+      |  ^^^^^^^ it will be for the embedded reverse proxy and the nginx provider
+      |
+      = help: remove it for now
+    ");
+}
+
+#[test]
+fn a_torn_text_is_one_mistake() {
+    assert_snapshot!(mistakes("[service.web]\ncommand = \"php web\nuser = 7\n"), @r#"
+    error: this is not TOML: invalid basic string
+     --> config.toml:2:19
+      |
+    2 | command = "php web
+      |                   ^ expected `"`
+
+    error: `user` must be text
+     --> config.toml:3:8
+      |
+    3 | user = 7
+      |        ^ this is a whole number
+    "#);
+    assert_snapshot!(mistakes("[service.web\ncommand = \"a\"\n[service.b]\ncommand = \"b\"\n"), @r"
+    error: this is not TOML: unclosed table
+     --> config.toml:1:13
+      |
+    1 | [service.web
+      |             ^ expected `]`
+    ");
+    assert_snapshot!(mistakes("[service.web]\ncommand = \"a\"\n[service.web]\ncommand = \"b\"\n"), @r"
+    error: `web` is given twice
+     --> config.toml:3:10
+      |
+    3 | [service.web]
+      |          ^^^ here for the second time
+      |
+      = help: keep one of the two
+    ");
+    assert_snapshot!(mistakes("[[service]]\nname = \"web\"\n"), @r"
+    error: `service` must be a table
+     --> config.toml:1:1
+      |
+    1 | [[service]]
+      | ^^^^^^^^^^^ this is a list
+      |
+      = help: write [service.NAME] for each service
+    ");
+}
+
+#[test]
+fn values_of_the_environment_are_never_drawn() {
+    assert_snapshot!(of_web("environment = { MODE = \"geheim\", PORT = \"{port} geheim\", LIST = [\"geheim\"] }\n"), @r#"
+    error: `web` has no port
+     --> config.toml:3:42
+      |
+    3 | environment = { MODE = "******", PORT = "{port} ******", LIST = *"******"* }
+      |                                          ^^^^^^ this stands for its port
+      |
+      = help: give it one: instance.web = { port = 9501 }
+
+    error: `LIST` must be text
+     --> config.toml:3:65
+      |
+    3 | environment = { MODE = "******", PORT = "{port} ******", LIST = *"******"* }
+      |                                                                 ^^^^^^^^^^ this is a list
+      |
+      = help: put it into quotes
+    "#);
+    let torn = of_web("environment = { DB_PASSWORD = \"geheim, X = 1 }\n");
+    let header = of_web(
+        "probe.readiness = { http = { headers = { Authorization = \"geheim\" } }, perod = \"1s\" }\n",
+    );
+    assert!(!torn.contains("geheim") && !header.contains("geheim"), "{torn}\n{header}");
+}

@@ -1,0 +1,183 @@
+//! What is no mistake and still worth a word, for `opsdeck config check`.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use crate::fleet::input::Probe as ProbeKind;
+use crate::fleet::words::Signal;
+use crate::probe::{Check, Probe};
+
+use super::placeholder::names;
+use super::profiles::built_in;
+use super::settings::{Service, Settings};
+
+/// Something that will work and may surprise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// The service.
+    pub name: String,
+    pub message: String,
+    pub help: String,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}; {}", self.name, self.message, self.help)
+    }
+}
+
+/// Looks at every enabled service.
+pub fn warnings(settings: &Settings) -> Vec<Warning> {
+    let checks = [
+        shared_directory,
+        downtime,
+        readiness,
+        only_tcp,
+        only_backups,
+        cutting_signal,
+        names_of_set,
+    ];
+    let rules = settings.services.iter().map(|it| &it.rules).filter(|it| !it.enabled);
+    let off: BTreeSet<&str> = rules.map(|it| it.name.as_str()).collect();
+    let mut warnings = vec![];
+    for service in settings.services.iter().filter(|it| it.rules.enabled) {
+        let found = checks.iter().filter_map(|check| check(service)).chain(disabled(&off, service));
+        warnings.extend(found.map(|(message, help)| Warning {
+            name: service.rules.name.to_string(),
+            message,
+            help,
+        }));
+    }
+    warnings
+}
+
+/// What is the case, and what to do about it.
+type Found = Option<(String, String)>;
+
+fn found(message: impl Into<String>, help: impl Into<String>) -> Found {
+    Some((message.into(), help.into()))
+}
+
+fn shared_directory(service: &Service) -> Found {
+    let directories: BTreeSet<_> =
+        service.instances.iter().map(|it| &it.launch.directory).collect();
+    if service.build.is_empty() || directories.len() == service.instances.len() {
+        return None;
+    }
+    found(
+        "its instances share a directory, so `rollout.build` changes files under instances that still run",
+        "give each its own: directory = \"/srv/…/{instance}\"",
+    )
+}
+
+fn downtime(service: &Service) -> Found {
+    let [alone] = &service.instances[..] else { return None };
+    alone.port?;
+    found("a rolling restart means downtime: it has one instance", "add a second instance")
+}
+
+fn readiness(service: &Service) -> Found {
+    let probed = [ProbeKind::Readiness, ProbeKind::Startup]
+        .iter()
+        .any(|it| service.written.probes.contains_key(it));
+    if probed || service.instances.len() < 2 || service.instances.iter().all(|it| it.port.is_none())
+    {
+        return None;
+    }
+    found(
+        "nothing asks whether it is ready: a rollout goes on once a new instance has run for `start_seconds`",
+        "add probe.readiness = { http.path = \"/…\" }",
+    )
+}
+
+fn only_tcp(service: &Service) -> Found {
+    let is_tcp = |it: &Probe| matches!(it.check, Check::Tcp { .. });
+    let probes = &service.written.probes;
+    if probes.is_empty() || !probes.values().all(is_tcp) {
+        return None;
+    }
+    found(
+        "it is probed by tcp alone, which passes on a server that is draining or hangs",
+        "prefer http or exec",
+    )
+}
+
+fn only_backups(service: &Service) -> Found {
+    if !service.rules.instances.iter().all(|it| it.backup) {
+        return None;
+    }
+    found(
+        "all its instances are backups: there is no primary to back up",
+        "remove `backup` from one of them",
+    )
+}
+
+/// A first signal that cuts requests where the server has one that does not.
+fn cutting_signal(service: &Service) -> Found {
+    let profile = &service.rules.profile;
+    let graceful = built_in(profile.name)?.stop;
+    let first = service.rules.stop.first()?.signal;
+    if !profile.term_cuts || first != Signal::TERM || graceful == Signal::TERM {
+        return None;
+    }
+    found(
+        format!("its stop begins with SIGTERM, which cuts requests on {}", profile.name),
+        format!(
+            "{graceful} lets them finish: remove `stop` for the default, or begin with {graceful}"
+        ),
+    )
+}
+
+fn names_of_set(service: &Service) -> Found {
+    let built_in = ["instance", "port", "service"];
+    let texts = service.written.command.iter().chain(service.written.environment.values());
+    let name = texts.flat_map(|it| names(&it.0)).find(|it| !built_in.contains(it))?;
+    found(
+        format!("`{{{name}}}` has no value until a rollout sets one: it cannot start before"),
+        format!(
+            "begin with opsdeck roll {} --set {name}=…, or write {{{{{name}}}}} for the braces themselves",
+            service.rules.name
+        ),
+    )
+}
+
+fn disabled(off: &BTreeSet<&str>, service: &Service) -> Found {
+    let name = service.rules.depends_on.iter().find(|it| off.contains(it.as_str()))?;
+    found(
+        format!("it depends on `{name}`, which is not enabled: it will not start"),
+        format!("enable `{name}`, or remove it from depends_on"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use insta::assert_snapshot;
+
+    use super::*;
+    use crate::config::parse;
+
+    fn of(text: &str) -> String {
+        let settings =
+            parse("config.toml", text).unwrap_or_else(|err| panic!("{}", err.render(false)));
+        warnings(&settings).iter().map(Warning::to_string).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn what_may_surprise_is_said() {
+        assert_snapshot!(of("[service.web]\ncommand = \"web {version}\"\nprofile = \"nginx\"\nstop = [{ signal = \"TERM\" }]\nrollout.build = [\"make\"]\ndepends_on = [\"redis\"]\ninstance = { a = { port = 1, backup = true }, b = { port = 2, backup = true } }\nprobe.liveness.tcp = {}\n[service.redis]\ncommand = \"redis\"\nenabled = false\n[service.one]\ncommand = \"x\"\ninstance.one = { port = 3 }\n"), @r#"
+        web: its instances share a directory, so `rollout.build` changes files under instances that still run; give each its own: directory = "/srv/…/{instance}"
+        web: nothing asks whether it is ready: a rollout goes on once a new instance has run for `start_seconds`; add probe.readiness = { http.path = "/…" }
+        web: it is probed by tcp alone, which passes on a server that is draining or hangs; prefer http or exec
+        web: all its instances are backups: there is no primary to back up; remove `backup` from one of them
+        web: its stop begins with SIGTERM, which cuts requests on nginx; SIGQUIT lets them finish: remove `stop` for the default, or begin with SIGQUIT
+        web: `{version}` has no value until a rollout sets one: it cannot start before; begin with opsdeck roll web --set version=…, or write {{version}} for the braces themselves
+        web: it depends on `redis`, which is not enabled: it will not start; enable `redis`, or remove it from depends_on
+        one: a rolling restart means downtime: it has one instance; add a second instance
+        "#);
+    }
+
+    #[test]
+    fn the_example_needs_no_warning() {
+        assert_eq!(of(include_str!("../../config.example.toml")), "");
+    }
+}
