@@ -1,0 +1,146 @@
+//! One connection to the target, and why a request on it failed.
+//!
+//! A client library that pools and retries would hide exactly what this program
+//! is to count, so each request goes straight onto a hyper connection. A
+//! connection that is *known* to be closed is replaced before the request is
+//! sent: that loses nothing for anybody. A request of which a byte may have
+//! left is never sent again.
+
+use std::error::Error;
+use std::io;
+use std::pin::Pin;
+
+use http_body_util::{BodyExt, Full};
+use hyper::Request;
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::options::Target;
+
+/// Why there is no complete reply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// Nobody listens.
+    Refused,
+    /// The connection was reset, at whatever point.
+    Reset,
+    /// `--timeout` was over.
+    TimedOut,
+    /// The connection was closed before the whole reply had come.
+    Closed,
+    Other(String),
+}
+
+/// What came of sending a request.
+pub(super) enum Sent {
+    /// A complete reply with this status.
+    Reply(u16),
+    /// The connection had closed before a byte of the request was sent.
+    Unsent,
+    Failed(Failure),
+}
+
+type Driver = http1::Connection<TokioIo<TcpStream>, Full<Bytes>>;
+
+pub(super) struct Connection {
+    sender: http1::SendRequest<Full<Bytes>>,
+    driver: Pin<Box<Driver>>,
+    /// How the driver ended; absent while it is to be polled.
+    ended: Option<Result<(), hyper::Error>>,
+}
+
+impl Connection {
+    pub(super) async fn open(target: &Target) -> Result<Self, Failure> {
+        let stream = TcpStream::connect((target.host.as_str(), target.port)).await;
+        let stream = stream.map_err(|error| from_io(&error))?;
+        stream.set_nodelay(true).map_err(|error| from_io(&error))?;
+        let (sender, driver) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|error| from_hyper(&error))?;
+        Ok(Self { sender, driver: Box::pin(driver), ended: None })
+    }
+
+    /// Waits until the connection takes a request; false when it is closed.
+    pub(super) async fn is_usable(&mut self) -> bool {
+        let Self { sender, driver, ended } = self;
+        with_driver(driver, ended, sender.ready()).await.is_ok() && ended.is_none()
+    }
+
+    /// Ends when the other side closes the connection.
+    pub(super) async fn closed(&mut self) {
+        if self.ended.is_none() {
+            self.ended = Some(self.driver.as_mut().await);
+        }
+    }
+
+    /// Sends the request and reads the whole reply.
+    pub(super) async fn send(&mut self, request: Request<Full<Bytes>>) -> Sent {
+        let Self { sender, driver, ended } = self;
+        let exchange = async {
+            let mut response = match sender.try_send_request(request).await {
+                Ok(response) => response,
+                // It gives the request back when not a byte of it was sent.
+                Err(error) if error.message().is_some() => return Ok(Sent::Unsent),
+                Err(error) => return Err(error.into_error()),
+            };
+            while let Some(frame) = response.body_mut().frame().await {
+                frame?;
+            }
+            Ok(Sent::Reply(response.status().as_u16()))
+        };
+        match with_driver(driver, ended, exchange).await {
+            Ok(sent) => sent,
+            // The driver may have seen the reset that the request only hears of.
+            Err(error) => Sent::Failed(match (from_hyper(&error), ended) {
+                (Failure::Closed | Failure::Other(_), Some(Err(cause))) => from_hyper(cause),
+                (failure, _) => failure,
+            }),
+        }
+    }
+}
+
+/// Drives the connection until `work` is done.
+async fn with_driver<T>(
+    driver: &mut Pin<Box<Driver>>,
+    ended: &mut Option<Result<(), hyper::Error>>,
+    work: impl Future<Output = T>,
+) -> T {
+    tokio::pin!(work);
+    if ended.is_none() {
+        tokio::select! {
+            biased;
+            // First, so that a close which has arrived is seen before a request is sent.
+            result = driver.as_mut() => *ended = Some(result),
+            done = &mut work => return done,
+        }
+    }
+    work.await
+}
+
+fn from_hyper(error: &hyper::Error) -> Failure {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return from_io(error);
+        }
+        cause = error.source();
+    }
+    if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
+        return Failure::Closed;
+    }
+    if error.is_parse() {
+        return Failure::Other("the reply is not HTTP".to_owned());
+    }
+    Failure::Other(error.to_string())
+}
+
+fn from_io(error: &io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => Failure::Refused,
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Failure::Reset,
+        io::ErrorKind::TimedOut => Failure::TimedOut,
+        io::ErrorKind::UnexpectedEof => Failure::Closed,
+        _ => Failure::Other(error.to_string()),
+    }
+}

@@ -1,0 +1,123 @@
+//! `opsdeck sample`: a server that behaves like the servers opsdeck exists for.
+//!
+//! The demo and the tests run it where an operator would run Swoole or Hyperf:
+//! it works, drains at SIGTERM for at most its own `--max-wait-time` and exits
+//! 0, also when it had to cut requests. On request it misbehaves in the ways
+//! that real servers do. It knows nothing of the rest of opsdeck and shows
+//! nothing about opsdeck's own manners.
+//!
+//! ```text
+//! signals ─► Order ─► server (routes, stats) ─► drain ─► End ─► exit code
+//!                  └► worker
+//! ```
+
+mod drain;
+mod faults;
+mod options;
+mod routes;
+mod server;
+mod signals;
+mod stats;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+use std::io::{self, Write};
+
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+pub use self::options::{Faults, Role, SampleArgs};
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    /// SIGTERM.
+    Term,
+    /// SIGUSR1.
+    Reload,
+    /// SIGHUP, where it is caught.
+    Hangup,
+}
+
+/// How a sample ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Everything in flight was answered.
+    Drained,
+    /// So many requests were cut.
+    Cut(usize),
+    /// A second SIGTERM came during the drain.
+    ToldTwice,
+    /// `--crash-after` or `--exit-at-once`.
+    Crashed,
+    /// It never served; the reason was printed.
+    Refused,
+}
+
+/// Runs the sample until a signal or one of its faults ends it.
+///
+/// Returns the exit code. Wants a runtime with io, time and signals; prints to
+/// stdout and stderr like the program it plays.
+pub async fn run(args: SampleArgs) -> u8 {
+    if let Some(role) = args.role {
+        return faults::play(role).await;
+    }
+    match run_to_end(&args).await {
+        End::Drained | End::Cut(_) => 0,
+        End::Crashed => {
+            if let Some(words) = &args.faults.say {
+                complain(words);
+            }
+            args.faults.exit_code
+        }
+        End::ToldTwice => faults::die_of_sigterm(),
+        // As PHP does for an uncaught exception.
+        End::Refused => 255,
+    }
+}
+
+async fn run_to_end(args: &SampleArgs) -> End {
+    if args.faults.exit_at_once {
+        return End::Crashed;
+    }
+    let (orders, received) = mpsc::channel(16);
+    if let Err(error) = signals::listen(orders, args.catch_hup) {
+        complain(&format!("cannot catch signals: {error}"));
+        return End::Refused;
+    }
+    if args.faults.fork_grandchild {
+        faults::fork_grandchild();
+    }
+    tokio::select! {
+        end = work(args, received) => end,
+        () = faults::crash(&args.faults) => End::Crashed,
+        never = faults::flood(&args.faults) => match never {},
+    }
+}
+
+async fn work(args: &SampleArgs, mut orders: mpsc::Receiver<Order>) -> End {
+    if !faults::start_delay(&args.faults, &mut orders).await {
+        return End::Drained;
+    }
+    if args.worker {
+        return worker::work(args, &mut orders).await;
+    }
+    match TcpListener::bind((args.host.as_str(), args.port)).await {
+        Ok(listener) => server::serve(listener, args, &mut orders).await,
+        Err(error) => {
+            complain(&format!("cannot listen on {}:{}: {error}", args.host, args.port));
+            End::Refused
+        }
+    }
+}
+
+/// Prints a line of output. A reader that has gone away is no reason to stop.
+fn say(line: &str) {
+    drop(writeln!(io::stdout(), "{line}"));
+}
+
+/// Prints a line to stderr.
+fn complain(line: &str) {
+    drop(writeln!(io::stderr(), "{line}"));
+}

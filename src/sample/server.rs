@@ -1,0 +1,128 @@
+//! The sample as a server: it accepts, answers, and hands over to the drain.
+//!
+//! Connections are served one task each, straight on hyper, because what
+//! happens to a connection at SIGTERM is what the sample is for.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::stats::Stats;
+use super::{End, Order, SampleArgs, complain, drain, faults, routes, say};
+
+/// What all connections see.
+pub(super) struct Shared {
+    pub(super) args: SampleArgs,
+    pub(super) stats: Stats,
+    /// Cancelled when the drain begins.
+    pub(super) draining: CancellationToken,
+    /// The connections on which a request has come. One that has sent half a
+    /// request, or none, must not hold up a drain.
+    pub(super) spoken: TaskTracker,
+    ready: AtomicBool,
+}
+
+impl Shared {
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.is_cancelled()
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.ready.load(Relaxed)
+    }
+}
+
+/// Serves until SIGTERM, then drains.
+pub(super) async fn serve(
+    listener: TcpListener,
+    args: &SampleArgs,
+    orders: &mut mpsc::Receiver<Order>,
+) -> End {
+    let shared = Arc::new(Shared {
+        args: args.clone(),
+        stats: Stats::new(),
+        draining: CancellationToken::new(),
+        spoken: TaskTracker::new(),
+        ready: AtomicBool::new(false),
+    });
+    match listener.local_addr() {
+        Ok(address) => say(&format!("{} listening on {address}", args.name)),
+        Err(error) => complain(&format!("cannot tell the address of the listener: {error}")),
+    }
+    let mut connections = JoinSet::new();
+    tokio::select! {
+        () = accept_all(&listener, &shared, &mut connections) => {}
+        () = obey_until_term(&shared, orders) => {}
+        never = be_ready(&shared) => match never {},
+    }
+    drain::drain(listener, connections, &shared, orders).await
+}
+
+async fn accept_all(listener: &TcpListener, shared: &Arc<Shared>, connections: &mut JoinSet<()>) {
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    connections.spawn(serve_connection(stream, Arc::clone(shared)));
+                }
+                Err(error) => pause_after(&error).await,
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+/// Too many open files: the backlog keeps its connections until some are closed.
+async fn pause_after(error: &io::Error) {
+    complain(&format!("cannot accept a connection: {error}"));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+}
+
+async fn obey_until_term(shared: &Shared, orders: &mut mpsc::Receiver<Order>) {
+    loop {
+        match orders.recv().await {
+            Some(Order::Term) if shared.args.faults.ignore_term => say("SIGTERM ignored"),
+            Some(Order::Term) | None => return,
+            Some(Order::Reload) => {
+                say(&format!("reloaded: generation {}", shared.stats.reload()));
+            }
+            Some(Order::Hangup) => say("SIGHUP caught"),
+        }
+    }
+}
+
+async fn be_ready(shared: &Shared) -> Infallible {
+    faults::readiness(&shared.args, |ready| shared.ready.store(ready, Relaxed)).await;
+    std::future::pending().await
+}
+
+async fn serve_connection(stream: TcpStream, shared: Arc<Shared>) {
+    let _open = shared.stats.connection();
+    // Held from the first request until the last answer is written out.
+    let spoken = Arc::new(OnceLock::new());
+    let service = service_fn(|request| {
+        spoken.get_or_init(|| shared.spoken.token());
+        routes::answer(Arc::clone(&shared), request)
+    });
+    let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    // What goes wrong on a connection is its client's to tell.
+    tokio::select! {
+        biased;
+        _ = &mut connection => return,
+        () = shared.draining.cancelled() => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    drop(connection.await);
+}
