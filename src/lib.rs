@@ -11,3 +11,4 @@ pub mod probe;
 pub mod process;
 pub mod quantity;
 pub mod sample;
+pub mod tui;

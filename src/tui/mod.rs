@@ -1,0 +1,86 @@
+//! The deck: a client of the daemon on a terminal. It holds no truth; when it ends, nothing else
+//! notices.
+//!
+//! [`update`] decides, [`view`] draws, [`runtime`] does:
+//!
+//! ```text
+//! terminal ─► key ─┐                        ┌─► Command ─► client
+//!                  ├─► Msg ─► update(model) ┤
+//! daemon ─► link ──┘                        └─► view(model) ─► screen ─► terminal
+//! ```
+//!
+//! There is no tick. The loop sleeps until a key, a change or [`model::Model::next_wakeup`].
+
+use std::{fmt, io};
+
+use jiff::tz::TimeZone;
+
+use crate::client::Client;
+
+pub mod ansi;
+pub mod key;
+pub mod keymap;
+pub mod layout;
+pub mod link;
+pub mod logs;
+pub mod model;
+pub mod pace;
+pub mod rows;
+pub mod runtime;
+pub mod screen;
+pub mod signals;
+pub mod terminal;
+pub mod theme;
+pub mod update;
+pub mod view;
+
+#[cfg(test)]
+mod fixtures;
+
+pub use runtime::run;
+
+/// How the deck is started.
+#[derive(Debug)]
+pub struct Options {
+    pub client: Client,
+    /// Acting keys are unbound, whatever the daemon would allow.
+    pub read_only: bool,
+    /// Draw with characters that every terminal has.
+    pub ascii: bool,
+    /// `NO_COLOR` is set (<https://no-color.org>).
+    pub no_color: bool,
+    /// Where the operator is; times are shown in it.
+    pub tz: TimeZone,
+    /// Who looks, for the header.
+    pub user: String,
+    /// Something to say first: that a daemon was started.
+    pub start_notice: Option<String>,
+}
+
+/// How the deck ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Farewell {
+    /// Nobody is there to read anything: write nothing.
+    pub terminal_gone: bool,
+}
+
+impl fmt::Display for Farewell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the services run on; `opsdeck shutdown` stops them")
+    }
+}
+
+/// Why there is no deck.
+#[derive(Debug, thiserror::Error)]
+pub enum TuiError {
+    #[error("the deck needs a terminal for its input and output (`opsdeck status` does not)")]
+    NoTerminal {
+        #[source]
+        source: io::Error,
+    },
+    #[error("signals could not be watched")]
+    Signals {
+        #[source]
+        source: io::Error,
+    },
+}

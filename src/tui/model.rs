@@ -1,0 +1,304 @@
+//! Everything the deck knows, and nothing it does.
+//!
+//! One [`Model`]; [`super::update`] changes it, [`super::view`] draws it. What came from the daemon
+//! was made safe ([`super::ansi`]) before it got here. Time is never read: every message and every
+//! frame brings its [`Now`].
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use tui_input::Input;
+
+use super::key::Key;
+use super::keymap::Keymap;
+use super::rows::{RowId, Rows, Sort};
+use super::theme::Theme;
+use crate::api::{Act, Deck, Difference, Event, Instance, Request, Role, Service, Target};
+
+/// How many events are kept for the feed.
+pub const MOST_EVENTS: usize = 1000;
+
+/// A question waits this long for its answer.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+/// A second press counts from here on; a key that is held down repeats sooner.
+pub const REPEAT: Duration = Duration::from_millis(300);
+
+const NOTICE: Duration = Duration::from_secs(10);
+
+/// One moment, by both clocks: time since the deck started, and what the wall shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    pub mono: Duration,
+    pub wall: Timestamp,
+}
+
+/// What the deck knows.
+#[derive(Debug)]
+pub struct Model {
+    pub tz: TimeZone,
+    pub theme: Theme,
+    pub keymap: Keymap,
+    /// Who looks, for the header.
+    pub user: String,
+    /// Started with `--read-only`.
+    pub read_only: bool,
+    /// Columns and lines.
+    pub size: (u16, u16),
+
+    pub deck: Deck,
+    /// When the daemon last spoke about a service: its countdowns run on from there.
+    pub heard: BTreeMap<String, Duration>,
+    /// Oldest first.
+    pub events: VecDeque<Event>,
+    pub link: Link,
+
+    pub rows: Rows,
+    pub folded: BTreeSet<String>,
+    pub marked: BTreeSet<RowId>,
+    pub sort: Sort,
+    pub filter: Filter,
+
+    pub screen: Screen,
+    pub guard: Guard,
+    pub notice: Option<Notice>,
+}
+
+/// The connection to the daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// No snapshot has come yet; `problem` is why, if that is known.
+    Connecting {
+        problem: Option<String>,
+    },
+    Up,
+    /// It was there; the picture is from `since`.
+    Lost {
+        since: Now,
+        problem: String,
+    },
+}
+
+/// The text that rows must contain.
+#[derive(Debug, Default)]
+pub struct Filter {
+    pub input: Input,
+    /// Keys go into the text.
+    pub editing: bool,
+}
+
+impl Filter {
+    pub fn text(&self) -> &str {
+        self.input.value()
+    }
+
+    pub fn is_shown(&self) -> bool {
+        self.editing || !self.text().is_empty()
+    }
+}
+
+/// What is in front.
+#[derive(Debug)]
+pub enum Screen {
+    Table,
+    Panel(Panel),
+    Picker(Picker),
+    Palette(Palette),
+    Logs(Box<super::logs::Logs>),
+}
+
+/// A page of text that scrolls.
+#[derive(Debug, PartialEq)]
+pub struct Panel {
+    pub page: Page,
+    /// The first line that is shown; beyond the end, the last screenful is.
+    pub top: usize,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Page {
+    Help,
+    Events,
+    Detail(RowId),
+    /// The configuration, and what applying it would do once the daemon has said so.
+    Config(Option<Vec<Difference>>),
+}
+
+/// The list of signals. Its targets are frozen when it opens.
+#[derive(Debug)]
+pub struct Picker {
+    pub cursor: usize,
+    pub aims: Vec<Aim>,
+    /// Digits typed so far.
+    pub digits: String,
+}
+
+/// The list of actions.
+#[derive(Debug, Default)]
+pub struct Palette {
+    pub input: Input,
+    pub cursor: usize,
+}
+
+/// What an action is meant for, as it was when the key was pressed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Aim {
+    pub service: String,
+    /// `None`: the service as a whole.
+    pub instance: Option<String>,
+    pub target: Option<Target>,
+}
+
+impl Aim {
+    /// The instance or the service.
+    pub fn name(&self) -> &str {
+        self.instance.as_deref().unwrap_or(&self.service)
+    }
+
+    /// The body of a request that is meant for exactly this process.
+    pub fn act(&self) -> Act {
+        Act { target: self.target, ..Act::default() }
+    }
+}
+
+/// Actions that are under way, and the question that waits for a second key.
+#[derive(Debug, Default)]
+pub struct Guard {
+    /// Their first request is with the daemon.
+    pub sent: Vec<Batch>,
+    pub armed: Option<Armed>,
+    pub last_id: u64,
+    /// The id of the last question for a configuration diff.
+    pub diff: u64,
+    /// How many keys were pressed so far; tells whether one came after another.
+    pub keys: u64,
+}
+
+/// Requests that are sent one after another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    pub id: u64,
+    /// The key that asked for it, and that confirms it.
+    pub key: Key,
+    /// What it does, for the question: `SIGTERM`.
+    pub label: String,
+    /// Not done yet; the first is the next or the one that is with the daemon.
+    pub queue: VecDeque<Request>,
+    pub of: usize,
+    /// [`Guard::keys`] when it was asked for or confirmed.
+    pub asked_at_key: u64,
+}
+
+/// A dangerous action that waits for the same key again.
+#[derive(Debug)]
+pub struct Armed {
+    pub batch: Batch,
+    /// Who, and why it is dangerous.
+    pub question: String,
+    /// When the question was on the screen.
+    pub drawn: Option<Duration>,
+}
+
+/// A line for the operator that goes away by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    pub text: String,
+    pub bad: bool,
+    pub until: Duration,
+}
+
+impl Model {
+    pub fn new(theme: Theme, tz: TimeZone, user: String, read_only: bool) -> Self {
+        Self {
+            tz,
+            theme,
+            keymap: Keymap::default(),
+            user,
+            read_only,
+            size: (80, 24),
+            deck: Deck::default(),
+            heard: BTreeMap::new(),
+            events: VecDeque::new(),
+            link: Link::Connecting { problem: None },
+            rows: Rows::default(),
+            folded: BTreeSet::new(),
+            marked: BTreeSet::new(),
+            sort: Sort::default(),
+            filter: Filter::default(),
+            screen: Screen::Table,
+            guard: Guard::default(),
+            notice: None,
+        }
+    }
+
+    pub fn say(&mut self, now: Now, text: impl Into<String>) {
+        self.notice = Some(Notice { text: text.into(), bad: false, until: now.mono + NOTICE });
+    }
+
+    pub fn warn(&mut self, now: Now, text: impl Into<String>) {
+        self.notice = Some(Notice { text: text.into(), bad: true, until: now.mono + NOTICE });
+    }
+
+    pub fn service(&self, name: &str) -> Option<&Service> {
+        self.deck.services.iter().find(|it| it.name == name)
+    }
+
+    pub fn instance(&self, service: &str, name: &str) -> Option<&Instance> {
+        self.service(service)?.instances.iter().find(|it| it.name == name)
+    }
+
+    /// Why nothing may be changed from here, if so.
+    pub fn forbidden(&self) -> Option<&'static str> {
+        if self.read_only {
+            return Some("read-only: this deck was started with --read-only");
+        }
+        let known = !matches!(self.link, Link::Connecting { .. });
+        let viewer = known && self.deck.role == Role::Viewer;
+        viewer.then_some(
+            "read-only: you may look, not act; `operators` in the configuration names who may",
+        )
+    }
+
+    /// The moment the picture is from: while the daemon is away, it stands still.
+    pub fn picture(&self, now: Now) -> Now {
+        match &self.link {
+            Link::Lost { since, .. } => *since,
+            Link::Connecting { .. } | Link::Up => now,
+        }
+    }
+
+    /// How long an instance of `service` has been stopping.
+    pub fn elapsed(&self, service: &str, elapsed_ms: u64, now: Now) -> Duration {
+        let heard = self.heard.get(service).copied().unwrap_or(now.mono);
+        Duration::from_millis(elapsed_ms) + self.picture(now).mono.saturating_sub(heard)
+    }
+
+    /// When something on the screen moves by itself. There is no tick: until then, and until
+    /// something happens, nothing is drawn.
+    pub fn next_wakeup(&self, now: Now) -> Duration {
+        let past = now.wall.subsec_nanosecond().rem_euclid(1_000_000_000).unsigned_abs();
+        let clock = now.mono + Duration::from_nanos(1_000_000_000 - u64::from(past));
+        let notice = self.notice.as_ref().map(|it| it.until);
+        let armed = self.guard.armed.as_ref().and_then(|it| it.drawn).map(|at| at + PATIENCE);
+        let moving = self.next_tenth(now);
+        [notice, armed, moving].into_iter().flatten().fold(clock, Duration::min)
+    }
+
+    /// When the first countdown on the screen shows its next tenth of a second.
+    fn next_tenth(&self, now: Now) -> Option<Duration> {
+        const TENTH: u64 = 100_000_000;
+        if !matches!(self.screen, Screen::Table) || self.link != Link::Up {
+            return None;
+        }
+        let layout = super::layout::layout(self, now);
+        let mut rows = self.rows.window(&self.deck, usize::from(layout.table.height));
+        let (service, countdown) = rows.find_map(|it| {
+            let countdown = it.instance(&self.deck)?.countdown.as_ref()?;
+            Some((it.service(&self.deck)?, countdown))
+        })?;
+        let elapsed = self.elapsed(&service.name, countdown.elapsed_ms, now).as_nanos();
+        let past = u64::try_from(elapsed % u128::from(TENTH)).unwrap_or(0);
+        Some(now.mono + Duration::from_nanos(TENTH - past))
+    }
+}

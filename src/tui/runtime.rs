@@ -1,0 +1,343 @@
+//! The loop that joins terminal, daemon and model. It sleeps until something happens.
+
+use std::io;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::link;
+use super::model::{Link, Model, Now};
+use super::pace::Pace;
+use super::screen::Screen;
+use super::terminal::{Keyboard, Terminal, stop_self, write};
+use super::theme::Theme;
+use super::update::{Command, Msg, update};
+use super::{Farewell, Options, TuiError};
+use crate::api::{Problem, Request, problem};
+use crate::client::Client;
+
+/// Messages from the daemon that wait; more push back on the sockets they come from.
+const WAITING: usize = 256;
+/// Actions that wait for their turn; nobody types more before the first is answered.
+const ACTIONS: usize = 64;
+/// Without a picture by then, the deck says that it is connecting.
+const FIRST: Duration = Duration::from_millis(100);
+
+/// Shows the deck until the operator leaves or the terminal goes away.
+pub async fn run(options: Options) -> Result<Farewell, TuiError> {
+    let keyboard = Keyboard::new().map_err(|source| TuiError::NoTerminal { source })?;
+    let signals = Signals::new().map_err(|source| TuiError::Signals { source })?;
+    let size = Terminal::size().map_err(|source| TuiError::NoTerminal { source })?;
+
+    let (msgs, inbox) = mpsc::channel(WAITING);
+    let (requests, queue) = mpsc::channel(ACTIONS);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(link::send(options.client.clone(), queue, msgs.clone()));
+    let mut watch = JoinSet::new();
+    watch.spawn(link::watch(options.client.clone(), msgs.clone()));
+
+    let theme = Theme::new(options.ascii, options.no_color);
+    let user = super::ansi::clean(&options.user).into_owned();
+    let mut model = Model::new(theme, options.tz, user, options.read_only);
+    model.size = size;
+    let clock = Clock::start();
+    if let Some(notice) = options.start_notice {
+        model.say(clock.now(), super::ansi::clean(&notice));
+    }
+    let terminal = Terminal::enter().map_err(|source| TuiError::NoTerminal { source })?;
+    let deck = Deck {
+        model,
+        screen: Screen::default(),
+        pace: Pace::default(),
+        clock,
+        client: options.client,
+        requests,
+        msgs,
+        watch,
+        logs: JoinSet::new(),
+        terminal: Some(terminal),
+    };
+    let farewell = deck.live(keyboard, signals, inbox).await;
+    tasks.shutdown().await;
+    farewell
+}
+
+/// Why the loop ends.
+enum Ending {
+    Asked,
+    /// SIGTERM or SIGINT.
+    Told,
+    /// SIGHUP, or nothing can be read or written any more.
+    NoTerminal,
+}
+
+/// What woke the loop.
+enum Wakeup {
+    Msg(Msg),
+    Stop,
+    Size,
+    End(Ending),
+}
+
+struct Deck {
+    model: Model,
+    screen: Screen,
+    pace: Pace,
+    clock: Clock,
+    client: Client,
+    requests: mpsc::Sender<(u64, Request)>,
+    msgs: mpsc::Sender<Msg>,
+    watch: JoinSet<()>,
+    logs: JoinSet<()>,
+    /// `None` while the shell has it.
+    terminal: Option<Terminal>,
+}
+
+impl Deck {
+    async fn live(
+        mut self,
+        mut keyboard: Keyboard,
+        mut signals: Signals,
+        mut inbox: mpsc::Receiver<Msg>,
+    ) -> Result<Farewell, TuiError> {
+        // With a daemon that answers, the first frame is the picture and not an empty one.
+        let mut dirty = false;
+        let mut urgent = false;
+        let ending = loop {
+            let now = self.clock.now();
+            if dirty && self.pace.ready_at(urgent) <= now.mono {
+                if self.draw(now).is_err() {
+                    break Ending::NoTerminal;
+                }
+                (dirty, urgent) = (false, false);
+            }
+            let due = self.due(now, dirty, urgent);
+            let wakeup = tokio::select! {
+                biased;
+                wakeup = signals.next() => wakeup,
+                typed = keyboard.next() => match typed {
+                    Ok(typed) => {
+                        urgent = true;
+                        if let Some(ending) = self.typed(typed.keys, typed.pastes).await {
+                            break ending;
+                        }
+                        dirty = true;
+                        continue;
+                    }
+                    Err(_) => Wakeup::End(Ending::NoTerminal),
+                },
+                Some(msg) = inbox.recv() => Wakeup::Msg(msg),
+                () = self.clock.sleep_until(due) => Wakeup::Msg(Msg::Wake),
+            };
+            urgent |=
+                matches!(wakeup, Wakeup::Msg(Msg::Reply { .. }) | Wakeup::Size | Wakeup::Stop);
+            // A timer that only waited for a frame's turn changes nothing.
+            dirty |= !(dirty && matches!(wakeup, Wakeup::Msg(Msg::Wake)));
+            if let Some(ending) = self.woken(wakeup).await {
+                break ending;
+            }
+        };
+        self.logs.shutdown().await;
+        self.watch.shutdown().await;
+        drop(self.terminal);
+        Ok(Farewell { terminal_gone: matches!(ending, Ending::NoTerminal) })
+    }
+
+    /// When to go on without anything happening: for a frame's turn, or for what moves by itself.
+    fn due(&self, now: Now, dirty: bool, urgent: bool) -> Duration {
+        let moves = match self.model.link {
+            Link::Connecting { problem: None } if now.mono < FIRST => FIRST,
+            _ => self.model.next_wakeup(now),
+        };
+        if dirty { self.pace.ready_at(urgent).min(moves) } else { moves }
+    }
+
+    async fn typed(&mut self, keys: Vec<super::key::Key>, pastes: Vec<String>) -> Option<Ending> {
+        for paste in pastes {
+            if let Some(ending) = self.turn(Msg::Paste(paste)).await {
+                return Some(ending);
+            }
+        }
+        if keys.is_empty() { None } else { self.turn(Msg::Keys(keys)).await }
+    }
+
+    async fn woken(&mut self, wakeup: Wakeup) -> Option<Ending> {
+        match wakeup {
+            Wakeup::Msg(msg) => self.turn(msg).await,
+            Wakeup::Size => self.resized().await,
+            Wakeup::Stop => self.suspend().await,
+            Wakeup::End(ending) => Some(ending),
+        }
+    }
+
+    async fn resized(&mut self) -> Option<Ending> {
+        match Terminal::size() {
+            Ok((width, height)) => self.turn(Msg::Resize(width, height)).await,
+            Err(_) => Some(Ending::NoTerminal),
+        }
+    }
+
+    /// One message, and what follows from it.
+    async fn turn(&mut self, msg: Msg) -> Option<Ending> {
+        let commands = update(&mut self.model, self.clock.now(), msg);
+        for command in commands {
+            if let Some(ending) = self.perform(command).await {
+                return Some(ending);
+            }
+        }
+        None
+    }
+
+    async fn perform(&mut self, command: Command) -> Option<Ending> {
+        match command {
+            Command::Quit => return Some(Ending::Asked),
+            Command::Suspend => return Box::pin(self.suspend()).await,
+            Command::Redraw => self.screen.forget(),
+            Command::Send { id, request } => {
+                if self.requests.try_send((id, request)).is_err() {
+                    // Full: the daemon has not answered for long.
+                    let msg = Msg::Reply { id, result: Err(stuck()) };
+                    return Box::pin(self.turn(msg)).await;
+                }
+            }
+            Command::Follow { session, names } => {
+                self.logs = link::follow(&self.client, session, &names, &self.msgs);
+            }
+            Command::Unfollow => self.logs.abort_all(),
+            Command::Copy(text) => return copy(&text),
+        }
+        None
+    }
+
+    fn draw(&mut self, now: Now) -> io::Result<()> {
+        let bytes = self.screen.frame(&self.model, now);
+        if !bytes.is_empty() {
+            write(&bytes)?;
+            self.pace.drew(now.mono);
+        }
+        update(&mut self.model, self.clock.now(), Msg::Drawn);
+        Ok(())
+    }
+
+    /// Gives the terminal to the shell and stops; goes on here when continued.
+    async fn suspend(&mut self) -> Option<Ending> {
+        self.terminal = None;
+        let stopped = stop_self();
+        match Terminal::enter() {
+            Ok(terminal) => self.terminal = Some(terminal),
+            Err(_) => return Some(Ending::NoTerminal),
+        }
+        self.screen.forget();
+        // What waits in the socket is old by now, and its countdowns would be taken for new.
+        self.watch.shutdown().await;
+        self.watch.spawn(link::watch(self.client.clone(), self.msgs.clone()));
+        if !stopped {
+            let text = "no shell to go back to: this session runs only the deck";
+            self.model.warn(self.clock.now(), text);
+        }
+        // The window may have another size by now.
+        Box::pin(self.resized()).await
+    }
+}
+
+/// OSC 52: the terminal, wherever it is, puts it on its clipboard.
+fn copy(text: &str) -> Option<Ending> {
+    let sequence = format!("\x1b]52;c;{}\x07", base64(text.as_bytes()));
+    write(sequence.as_bytes()).is_err().then_some(Ending::NoTerminal)
+}
+
+fn stuck() -> Problem {
+    Problem {
+        kind: problem::UNREACHABLE.into(),
+        title: "not sent: the daemon has not answered what was asked before".into(),
+        ..Problem::default()
+    }
+}
+
+/// RFC 4648 §4.
+fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let word =
+            (0..3).fold(0u32, |word, n| word << 8 | chunk.get(n).copied().map_or(0, u32::from));
+        for n in 0..4u32 {
+            let index = usize::try_from(word >> (18 - 6 * n) & 63).unwrap_or(0);
+            let is_padding = usize::try_from(n).is_ok_and(|it| it > chunk.len());
+            out.push(if is_padding { '=' } else { char::from(ALPHABET[index]) });
+        }
+    }
+    out
+}
+
+/// The only place of the deck that looks at clocks.
+#[derive(Clone, Copy)]
+struct Clock {
+    started: Instant,
+}
+
+impl Clock {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the deck's clock; everything else is given its time"
+    )]
+    fn start() -> Self {
+        Self { started: Instant::now() }
+    }
+
+    fn now(self) -> Now {
+        Now { mono: self.started.elapsed(), wall: Timestamp::now() }
+    }
+
+    async fn sleep_until(self, at: Duration) {
+        tokio::time::sleep_until(self.started + at).await;
+    }
+}
+
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+    stop: Signal,
+    window: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            stop: signal(SignalKind::from_raw(nix::libc::SIGTSTP))?,
+            window: signal(SignalKind::window_change())?,
+        })
+    }
+
+    async fn next(&mut self) -> Wakeup {
+        tokio::select! {
+            biased;
+            _ = self.hangup.recv() => Wakeup::End(Ending::NoTerminal),
+            _ = self.terminate.recv() => Wakeup::End(Ending::Told),
+            _ = self.interrupt.recv() => Wakeup::End(Ending::Told),
+            _ = self.stop.recv() => Wakeup::Stop,
+            _ = self.window.recv() => Wakeup::Size,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clipboard_text_is_base64() {
+        let cases = [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("é漢", "w6nmvKI=")];
+        for (text, expected) in cases {
+            assert_eq!(base64(text.as_bytes()), expected);
+        }
+    }
+}

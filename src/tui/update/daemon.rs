@@ -1,0 +1,140 @@
+//! What the daemon says: pictures, changes, answers, silence.
+
+use super::{Command, guard, keys, logs, panels};
+use crate::api::{Change, Config, Done, Event, Problem, Service};
+use crate::tui::ansi;
+use crate::tui::keymap::Keymap;
+use crate::tui::model::{Link, MOST_EVENTS, Model, Now};
+use crate::tui::rows::Sort;
+
+pub(super) fn on_change(model: &mut Model, now: Now, change: Change) -> Vec<Command> {
+    let came_back = model.link != Link::Up;
+    match change {
+        Change::Snapshot { mut deck, events } => {
+            ansi::clean_deck(&mut deck);
+            let config = std::mem::take(&mut deck.config);
+            model.heard = deck.services.iter().map(|it| (it.name.clone(), now.mono)).collect();
+            // The keys are compared with those that held so far.
+            deck.config = std::mem::take(&mut model.deck.config);
+            model.deck = *deck;
+            set_config(model, now, config);
+            model.events.clear();
+            add_events(model, events);
+            model.link = Link::Up;
+            forget_marks(model);
+            keys::rebuild(model);
+            if came_back {
+                return logs::again(model);
+            }
+        }
+        Change::Change { revision, now: at, services, removed, events, config, notices } => {
+            model.deck.revision = revision;
+            model.deck.now = Some(at);
+            add_events(model, events);
+            if let Some(mut config) = config {
+                ansi::clean_config(&mut config);
+                set_config(model, now, config);
+            }
+            if let Some(notices) = notices {
+                model.deck.notices =
+                    notices.iter().map(|it| ansi::clean(it).into_owned()).collect();
+            }
+            apply(model, now, services, &removed);
+        }
+        Change::Unknown => (),
+    }
+    vec![]
+}
+
+/// Replaces and removes services; makes the rows anew only where their order or number may differ.
+fn apply(model: &mut Model, now: Now, services: Vec<Service>, removed: &[String]) {
+    let mut reshaped = !removed.is_empty();
+    model.deck.services.retain(|it| !removed.contains(&it.name));
+    for mut service in services {
+        ansi::clean_service(&mut service);
+        model.heard.insert(service.name.clone(), now.mono);
+        model.rows.present.add(&service);
+        match model.deck.services.iter_mut().find(|it| it.name == service.name) {
+            Some(known) => {
+                reshaped |= !same_rows(known, &service);
+                *known = service;
+            }
+            None => {
+                reshaped = true;
+                model.deck.services.push(service);
+            }
+        }
+    }
+    let by_value =
+        !matches!(model.sort, Sort::File | Sort::Name) || !model.filter.text().is_empty();
+    if reshaped {
+        forget_marks(model);
+    }
+    if reshaped || by_value {
+        keys::rebuild(model);
+    }
+}
+
+fn same_rows(one: &Service, other: &Service) -> bool {
+    one.instances.len() == other.instances.len()
+        && one.instances.iter().zip(&other.instances).all(|(a, b)| a.name == b.name)
+}
+
+/// A mark on what is gone must not come back with a new instance of the name.
+fn forget_marks(model: &mut Model) {
+    let deck = &model.deck;
+    model.marked.retain(|id| {
+        let service = deck.services.iter().find(|it| it.name == id.service);
+        service.is_some_and(|it| match &id.instance {
+            Some(name) => it.instances.iter().any(|it| it.name == *name),
+            None => true,
+        })
+    });
+}
+
+fn set_config(model: &mut Model, now: Now, config: Config) {
+    if config.keys != model.deck.config.keys {
+        let (keymap, mistakes) = Keymap::new(&config.keys);
+        model.keymap = keymap;
+        if let Some(mistake) = mistakes.first() {
+            model.warn(now, ansi::clean(mistake).into_owned());
+        }
+    }
+    model.deck.config = config;
+}
+
+fn add_events(model: &mut Model, events: Vec<Event>) {
+    for mut event in events {
+        ansi::clean_event(&mut event);
+        model.events.push_back(event);
+    }
+    let excess = model.events.len().saturating_sub(MOST_EVENTS);
+    model.events.drain(..excess);
+}
+
+pub(super) fn on_lost(model: &mut Model, now: Now, problem: &Problem) -> Vec<Command> {
+    let problem = guard::tell(problem);
+    model.link = match &model.link {
+        Link::Connecting { .. } => Link::Connecting { problem: Some(problem) },
+        Link::Up => Link::Lost { since: now, problem },
+        Link::Lost { since, .. } => Link::Lost { since: *since, problem },
+    };
+    // A question about a picture that stands still must not be answered.
+    if model.guard.armed.take().is_some() {
+        model.warn(now, "nothing was sent: the daemon is away");
+    }
+    vec![]
+}
+
+pub(super) fn on_reply(
+    model: &mut Model,
+    now: Now,
+    id: u64,
+    result: Result<Done, Problem>,
+) -> Vec<Command> {
+    if panels::is_diff(model, id) {
+        panels::on_diff(model, now, result);
+        return vec![];
+    }
+    guard::on_reply(model, now, id, result)
+}

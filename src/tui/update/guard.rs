@@ -1,0 +1,389 @@
+//! Keys that act: what they ask of the daemon, and when they ask the operator first.
+//!
+//! The daemon judges. Every request says `guard`, and where it would hurt the daemon answers with
+//! the reason instead of acting; that arms the footer, and the same key again sends the same request
+//! without `guard`. The target, pid and start time, is frozen when the key is pressed, so nothing
+//! ever hits a row that moved under the cursor or a process that took another's pid.
+//!
+//! What always loses something (`X`, `!`, SIGKILL) is asked here, without a way to the daemon.
+
+use std::collections::VecDeque;
+
+use super::Command;
+use crate::api::{
+    Act, Confirm, Done, InstanceVerb, Problem, Request, RolloutVerb, ServiceVerb, Target, problem,
+};
+use crate::tui::ansi;
+use crate::tui::key::Key;
+use crate::tui::keymap::Action;
+use crate::tui::model::{Aim, Armed, Batch, Model, Now, PATIENCE, Page, Picker, REPEAT, Screen};
+use crate::tui::rows::{Kind, Row};
+use crate::tui::signals::{KILL, PRESELECTED};
+
+/// Does what an acting key means for the marked rows, or else for the row under the cursor.
+pub(super) fn act(model: &mut Model, now: Now, action: Action, key: Key) -> Vec<Command> {
+    if let Some(why) = model.forbidden() {
+        model.warn(now, why);
+        return vec![];
+    }
+    let aims = aims(model, action);
+    if aims.is_empty() {
+        model.warn(now, "nothing is selected");
+        return vec![];
+    }
+    if action == Action::Pick {
+        return pick(model, now, aims);
+    }
+    let requests: Result<VecDeque<Request>, String> =
+        aims.iter().map(|aim| request(model, action, aim)).collect();
+    match requests {
+        Ok(queue) => begin(model, now, key, label(action), queue, &aims),
+        Err(why) => {
+            model.warn(now, why);
+            vec![]
+        }
+    }
+}
+
+/// Sends a chosen signal to the frozen targets of the picker.
+pub(super) fn signal(
+    model: &mut Model,
+    now: Now,
+    key: Key,
+    name: &str,
+    aims: &[Aim],
+) -> Vec<Command> {
+    let queue = aims.iter().map(|aim| instance(aim, InstanceVerb::Signal, signalled(aim, name)));
+    begin(model, now, key, name, queue.collect(), aims)
+}
+
+/// What is acted on: the marked rows in the order of the file, else the row under the cursor.
+fn aims(model: &Model, action: Action) -> Vec<Aim> {
+    let mut aims: Vec<Aim> = if model.marked.is_empty() {
+        model.rows.row().and_then(|row| aim(model, row)).into_iter().collect()
+    } else {
+        model.deck.services.iter().enumerate().flat_map(|(n, _)| marked(model, n)).collect()
+    };
+    if is_of_service(action) {
+        aims.iter_mut().for_each(|it| (it.instance, it.target) = (None, None));
+        aims.dedup();
+    }
+    aims
+}
+
+fn marked(model: &Model, at: usize) -> Vec<Aim> {
+    let service = &model.deck.services[at];
+    let single = crate::tui::rows::is_single(service);
+    let whole = (!single).then_some(Row { service: at, instance: None, kind: Kind::Service });
+    let parts = (0..service.instances.len()).map(|n| Row {
+        service: at,
+        instance: Some(n),
+        kind: Kind::Instance,
+    });
+    let is_marked = |row: &Row| row.id(&model.deck).is_some_and(|it| model.marked.contains(&it));
+    whole.into_iter().chain(parts).filter(is_marked).filter_map(|row| aim(model, row)).collect()
+}
+
+/// Freezes a row: from here on the process that it showed is meant, and no other.
+fn aim(model: &Model, row: Row) -> Option<Aim> {
+    let service = row.service(&model.deck)?.name.clone();
+    let instance = row.instance(&model.deck);
+    let target = instance.and_then(|it| Some(Target { pid: it.pid?, start_time: it.start_time? }));
+    Some(Aim { service, instance: instance.map(|it| it.name.clone()), target })
+}
+
+fn is_of_service(action: Action) -> bool {
+    matches!(action, Action::Roll | Action::Abort | Action::Pause | Action::Rollback)
+}
+
+fn label(action: Action) -> &'static str {
+    match action {
+        Action::Term => "SIGTERM",
+        Action::Usr1 => "SIGUSR1",
+        Action::Hup => "SIGHUP",
+        Action::Kill => "SIGKILL",
+        Action::Roll => "rolling restart",
+        Action::Extend => "10 s more",
+        action => crate::tui::keymap::entry(action).map_or("", |it| it.label),
+    }
+}
+
+/// The request of one action for one row, or why it makes no sense there.
+fn request(model: &Model, action: Action, aim: &Aim) -> Result<Request, String> {
+    if is_of_service(action) {
+        return of_service(model, action, aim);
+    }
+    if aim.instance.is_none() {
+        return on_service(action, aim);
+    }
+    let needs_process =
+        matches!(action, Action::Term | Action::Usr1 | Action::Hup | Action::Kill | Action::Extend);
+    if needs_process && aim.target.is_none() {
+        return Err(format!(
+            "{} has no process: there is nothing to send {} to",
+            aim.name(),
+            label(action)
+        ));
+    }
+    Ok(match action {
+        Action::Term => instance(aim, InstanceVerb::Signal, signalled(aim, "SIGTERM")),
+        Action::Usr1 => instance(aim, InstanceVerb::Signal, signalled(aim, "SIGUSR1")),
+        Action::Hup => instance(aim, InstanceVerb::Signal, signalled(aim, "SIGHUP")),
+        Action::Start => instance(aim, InstanceVerb::Start, Act::default()),
+        Action::Stop => instance(aim, InstanceVerb::Stop, aim.act()),
+        Action::StopNow => instance(aim, InstanceVerb::Stop, Act { now: true, ..aim.act() }),
+        Action::Restart => instance(aim, InstanceVerb::Restart, aim.act()),
+        Action::Drain => instance(aim, InstanceVerb::Drain, aim.act()),
+        Action::Undrain => instance(aim, InstanceVerb::Undrain, aim.act()),
+        Action::Extend => instance(aim, InstanceVerb::Extend, aim.act()),
+        Action::Kill => instance(aim, InstanceVerb::Kill, aim.act()),
+        other => return Err(format!("{} does nothing here", label(other))),
+    })
+}
+
+fn instance(aim: &Aim, verb: InstanceVerb, act: Act) -> Request {
+    Request::Instance { name: aim.name().to_owned(), verb, act }
+}
+
+fn signalled(aim: &Aim, signal: &str) -> Act {
+    Act { signal: Some(signal.into()), ..aim.act() }
+}
+
+/// On the row of a service: what goes to all of it, and a hint where that would be too much.
+fn on_service(action: Action, aim: &Aim) -> Result<Request, String> {
+    let reload = |signal: &str| Act { signal: Some(signal.into()), ..Act::default() };
+    let (verb, act) = match action {
+        Action::Usr1 => (ServiceVerb::Reload, reload("SIGUSR1")),
+        Action::Hup => (ServiceVerb::Reload, reload("SIGHUP")),
+        Action::Start => (ServiceVerb::Start, Act::default()),
+        Action::Stop => (ServiceVerb::Stop, Act::default()),
+        Action::StopNow => (ServiceVerb::Stop, Act { now: true, ..Act::default() }),
+        Action::Restart => (ServiceVerb::Restart, Act::default()),
+        other => {
+            let what = if other == Action::Pick { "a signal" } else { label(other) };
+            return Err(format!("{what} goes to one instance: choose one below {}", aim.service));
+        }
+    };
+    Ok(Request::Service { name: aim.service.clone(), verb, act })
+}
+
+fn of_service(model: &Model, action: Action, aim: &Aim) -> Result<Request, String> {
+    let name = aim.service.clone();
+    if action == Action::Roll {
+        return Ok(Request::Service { name, verb: ServiceVerb::Roll, act: Act::default() });
+    }
+    let service = model.service(&name).ok_or_else(|| format!("{name} is gone"))?;
+    let rollout = service.rollout.as_ref();
+    let running = rollout.filter(|it| it.ended.is_none() && it.halted.is_none());
+    let verb = match action {
+        Action::Rollback if !service.can_roll_back => {
+            return Err(format!(
+                "{name} cannot be rolled back: its `rollout.rollback` has no commands"
+            ));
+        }
+        Action::Rollback => RolloutVerb::Rollback,
+        _ if running.is_none() => return Err(format!("no rolling restart of {name} is under way")),
+        Action::Abort => RolloutVerb::Abort,
+        _ if rollout.is_some_and(|it| it.paused) => RolloutVerb::Resume,
+        _ => RolloutVerb::Pause,
+    };
+    Ok(Request::Rollout { service: name, verb })
+}
+
+fn pick(model: &mut Model, now: Now, aims: Vec<Aim>) -> Vec<Command> {
+    let idle = aims.iter().find(|it| it.target.is_none());
+    match idle {
+        Some(it) if it.instance.is_none() => {
+            let why = on_service(Action::Pick, it).err().unwrap_or_default();
+            model.warn(now, why);
+        }
+        Some(it) => {
+            let why = format!("{} has no process: there is nothing to signal", it.name());
+            model.warn(now, why);
+        }
+        None => {
+            let picker = Picker { cursor: PRESELECTED, aims, digits: String::new() };
+            model.screen = Screen::Picker(picker);
+        }
+    }
+    vec![]
+}
+
+/// Sends the first request, or asks first where it always hurts or the operator wants to be asked.
+fn begin(
+    model: &mut Model,
+    now: Now,
+    key: Key,
+    label: &str,
+    queue: VecDeque<Request>,
+    aims: &[Aim],
+) -> Vec<Command> {
+    model.guard.last_id += 1;
+    let confirm = model.deck.config.confirm;
+    let mut batch = Batch {
+        id: model.guard.last_id,
+        key,
+        label: label.into(),
+        of: queue.len(),
+        queue,
+        asked_at_key: model.guard.keys,
+    };
+    let deadly = batch.queue.iter().any(is_deadly);
+    // An abort or a pause makes nothing worse; it is never asked.
+    let harmless = batch
+        .queue
+        .iter()
+        .all(|it| matches!(it, Request::Rollout { verb, .. } if *verb != RolloutVerb::Rollback));
+    if deadly || (confirm == Confirm::Always && !harmless) {
+        let question = question(model, &batch.label, aims, deadly);
+        batch.queue.iter_mut().for_each(|it| set_guard(it, false));
+        model.guard.armed = Some(Armed { batch, question, drawn: None });
+        return vec![];
+    }
+    batch.queue.iter_mut().for_each(|it| set_guard(it, confirm != Confirm::Never));
+    send(model, now, batch)
+}
+
+fn is_deadly(request: &Request) -> bool {
+    match request {
+        Request::Instance { verb: InstanceVerb::Kill, .. } => true,
+        Request::Instance { act, .. } | Request::Service { act, .. } => {
+            act.now || act.signal.as_deref() == Some(KILL)
+        }
+        Request::Rollout { .. } | Request::Config { .. } | Request::Shutdown { .. } => false,
+    }
+}
+
+pub(super) fn set_guard(request: &mut Request, guard: bool) {
+    match request {
+        Request::Service { act, .. } | Request::Instance { act, .. } => act.guard = guard,
+        Request::Rollout { .. } | Request::Config { .. } | Request::Shutdown { .. } => (),
+    }
+}
+
+/// What is asked here, with what this deck knows.
+fn question(model: &Model, label: &str, aims: &[Aim], deadly: bool) -> String {
+    let names: Vec<&str> = aims.iter().map(Aim::name).collect();
+    let mut question = format!("{label} {}", names.join(", "));
+    if deadly {
+        question.push_str(" at once: requests in flight are lost");
+    }
+    if let Some(last) = aims.iter().find_map(|aim| last_ready(model, aim)) {
+        question.push_str("; ");
+        question.push_str(&last);
+    }
+    question
+}
+
+fn last_ready(model: &Model, aim: &Aim) -> Option<String> {
+    let ready = |name: &str| {
+        let it = model.instance(&aim.service, name);
+        it.is_some_and(|it| it.ready == Some(true))
+    };
+    let name = aim.instance.as_deref().filter(|name| ready(name))?;
+    let service = model.service(&aim.service)?;
+    let alone = service.instances.iter().filter(|it| it.ready == Some(true)).count() == 1;
+    alone.then(|| format!("{name} is the last ready instance of {}", aim.service))
+}
+
+/// A key while a question waits: the same again does it, any other cancels.
+pub(super) fn answer(model: &mut Model, now: Now, key: Key, together: bool) -> Vec<Command> {
+    let Some(armed) = &model.guard.armed else { return vec![] };
+    let waited = armed.drawn.map(|at| now.mono.saturating_sub(at));
+    let same = key == armed.batch.key;
+    // Too early: the first press, repeating.
+    if same && !together && waited.is_none_or(|it| it < REPEAT) {
+        return vec![];
+    }
+    let Some(Armed { mut batch, .. }) = model.guard.armed.take() else { return vec![] };
+    if !same || together || waited.is_some_and(|it| it >= PATIENCE) {
+        model.say(now, format!("{} was not sent", batch.label));
+        return vec![];
+    }
+    if let Some(first) = batch.queue.front_mut() {
+        set_guard(first, false);
+        if let Request::Config { act, .. } = first {
+            act.yes = true;
+        }
+    }
+    batch.asked_at_key = model.guard.keys;
+    send(model, now, batch)
+}
+
+/// Puts the first request of a batch on its way.
+pub(super) fn send(model: &mut Model, now: Now, batch: Batch) -> Vec<Command> {
+    let Some(request) = batch.queue.front().cloned() else { return vec![] };
+    if matches!(model.link, crate::tui::model::Link::Lost { .. }) {
+        model.warn(now, format!("{} was not sent: the daemon is away", batch.label));
+        return vec![];
+    }
+    let id = batch.id;
+    model.guard.sent.push(batch);
+    vec![Command::Send { id, request }]
+}
+
+/// The daemon answered a request of a batch.
+pub(super) fn on_reply(
+    model: &mut Model,
+    now: Now,
+    id: u64,
+    result: Result<Done, Problem>,
+) -> Vec<Command> {
+    let Some(at) = model.guard.sent.iter().position(|it| it.id == id) else { return vec![] };
+    let mut batch = model.guard.sent.swap_remove(at);
+    match result {
+        Ok(done) => {
+            batch.queue.pop_front();
+            if !batch.queue.is_empty() {
+                return send(model, now, batch);
+            }
+            if matches!(&model.screen, Screen::Panel(it) if matches!(it.page, Page::Config(_))) {
+                model.screen = Screen::Table;
+            }
+            let message = ansi::clean(&done.message).into_owned();
+            if batch.of > 1 {
+                model.marked.clear();
+                model.say(
+                    now,
+                    format!("{}: {} of {} done; {message}", batch.label, batch.of, batch.of),
+                );
+            } else {
+                model.say(now, message);
+            }
+        }
+        Err(problem) if problem.kind == problem::CONFIRM => confirm(model, now, batch, &problem),
+        Err(problem) => {
+            let done = batch.of - batch.queue.len();
+            let part = if batch.of > 1 {
+                format!(" ({done} of {} done)", batch.of)
+            } else {
+                String::new()
+            };
+            model.warn(now, tell(&problem) + &part);
+        }
+    }
+    vec![]
+}
+
+/// The daemon wants to be told twice.
+fn confirm(model: &mut Model, now: Now, batch: Batch, problem: &Problem) {
+    let why = if problem.detail.is_empty() { &problem.title } else { &problem.detail };
+    let question = format!("{}: {}", batch.label, ansi::clean(why));
+    // A key that came after the one that asked was an answer to something else; and there is only
+    // one question at a time.
+    if model.guard.keys != batch.asked_at_key || model.guard.armed.is_some() {
+        model.warn(now, format!("{question}; it was not sent"));
+        return;
+    }
+    model.guard.armed = Some(Armed { batch, question, drawn: None });
+}
+
+/// A problem in one line: what, why, what to do.
+pub(super) fn tell(problem: &Problem) -> String {
+    let mut text = problem.to_string();
+    if let Some(help) = &problem.help {
+        text.push_str("; ");
+        text.push_str(help);
+    }
+    ansi::clean(&text.replace('\n', "; ")).into_owned()
+}

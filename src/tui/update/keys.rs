@@ -1,0 +1,223 @@
+//! Keys on the main screen, and where keys go.
+//!
+//! A question takes every key first, then a text that is being written, then what is in front.
+
+use tui_input::{Input, InputRequest};
+
+use super::{Command, guard, logs, panels};
+use crate::tui::ansi;
+use crate::tui::key::{Code, Key};
+use crate::tui::keymap::{Action, Scope, entry};
+use crate::tui::layout::layout;
+use crate::tui::model::{Model, Now, Screen};
+use crate::tui::rows::{Kind, RowId};
+
+/// A filter longer than this finds nothing anyway.
+const LONGEST_TEXT: usize = 100;
+
+/// Takes what one read brought. Keys that come together may move but not act: they were pasted, or
+/// typed at a screen that nobody saw.
+pub(super) fn on_keys(model: &mut Model, now: Now, keys: Vec<Key>) -> Vec<Command> {
+    let together = keys.len() > 1;
+    keys.into_iter().flat_map(|key| on_key(model, now, key, together)).collect()
+}
+
+fn on_key(model: &mut Model, now: Now, key: Key, together: bool) -> Vec<Command> {
+    model.guard.keys += 1;
+    if key == Key::ctrl('c') {
+        return vec![Command::Quit];
+    }
+    if model.guard.armed.is_some() {
+        return guard::answer(model, now, key, together);
+    }
+    if !together {
+        model.notice = None;
+    }
+    match model.screen {
+        Screen::Table if model.filter.editing => on_filter(model, now, key),
+        Screen::Table => on_table(model, now, key, together),
+        Screen::Panel(_) => panels::on_panel(model, now, key, together),
+        Screen::Picker(_) => panels::on_picker(model, now, key, together),
+        Screen::Palette(_) => panels::on_palette(model, now, key, together),
+        Screen::Logs(_) => logs::on_key(model, now, key),
+    }
+}
+
+/// A paste may fill a text that is being written; it is never a command.
+pub(super) fn on_paste(model: &mut Model, now: Now, text: &str) -> Vec<Command> {
+    if model.guard.armed.take().is_some() {
+        model.warn(now, "nothing was sent: a paste is no answer");
+        return vec![];
+    }
+    let safe = ansi::clean(text).into_owned();
+    let input = match &mut model.screen {
+        Screen::Table if model.filter.editing => Some(&mut model.filter.input),
+        Screen::Palette(palette) => Some(&mut palette.input),
+        Screen::Logs(logs) if logs.search.editing => Some(&mut logs.search.input),
+        _ => None,
+    };
+    let Some(input) = input else {
+        model.warn(now, "a paste was ignored: keys that act must be typed");
+        return vec![];
+    };
+    let room = LONGEST_TEXT.saturating_sub(input.value().chars().count());
+    for c in safe.chars().take(room) {
+        // What changed is drawn from the text itself.
+        let _ = input.handle(InputRequest::InsertChar(c));
+    }
+    rebuild(model);
+    vec![]
+}
+
+fn on_filter(model: &mut Model, now: Now, key: Key) -> Vec<Command> {
+    match key.code {
+        Code::Esc => {
+            model.filter.input.reset();
+            model.filter.editing = false;
+        }
+        Code::Enter => model.filter.editing = false,
+        Code::Up => step(model, now, Action::Up),
+        Code::Down => step(model, now, Action::Down),
+        _ => edit(&mut model.filter.input, key),
+    }
+    rebuild(model);
+    vec![]
+}
+
+/// Line editing, as in a shell.
+pub(super) fn edit(input: &mut Input, key: Key) {
+    let request = match (key.code, key.ctrl) {
+        (Code::Char('u'), true) => InputRequest::DeleteLine,
+        (Code::Char('w'), true) => InputRequest::DeletePrevWord,
+        (Code::Char('a'), true) | (Code::Home, _) => InputRequest::GoToStart,
+        (Code::Char('e'), true) | (Code::End, _) => InputRequest::GoToEnd,
+        (Code::Char(c), false) if !key.alt => {
+            let mut buffer = [0; 4];
+            let unsafe_or_full = ansi::clean(c.encode_utf8(&mut buffer)).is_empty()
+                || input.value().chars().count() >= LONGEST_TEXT;
+            if unsafe_or_full {
+                return;
+            }
+            InputRequest::InsertChar(c)
+        }
+        (Code::Backspace, _) => InputRequest::DeletePrevChar,
+        (Code::Delete, _) => InputRequest::DeleteNextChar,
+        (Code::Left, _) => InputRequest::GoToPrevChar,
+        (Code::Right, _) => InputRequest::GoToNextChar,
+        _ => return,
+    };
+    // What changed is drawn from the text itself.
+    let _ = input.handle(request);
+}
+
+fn on_table(model: &mut Model, now: Now, key: Key, together: bool) -> Vec<Command> {
+    if key.code == Code::Esc {
+        go_home(model);
+        return vec![];
+    }
+    match model.keymap.action(Scope::Table, key) {
+        Some(action) => run(model, now, action, key, together),
+        None => vec![],
+    }
+}
+
+/// Esc on the main screen: first the filter goes, then the marks.
+fn go_home(model: &mut Model) {
+    if model.filter.is_shown() {
+        model.filter.input.reset();
+        rebuild(model);
+    } else {
+        model.marked.clear();
+    }
+}
+
+/// Does what `action` means on the main screen.
+pub(super) fn run(
+    model: &mut Model,
+    now: Now,
+    action: Action,
+    key: Key,
+    together: bool,
+) -> Vec<Command> {
+    if entry(action).is_some_and(|it| it.acts) {
+        if together {
+            model.warn(
+                now,
+                format!(
+                    "{key} was ignored: it arrived together with other keys, so it was not typed"
+                ),
+            );
+            return vec![];
+        }
+        return guard::act(model, now, action, key);
+    }
+    match action {
+        Action::Quit => return vec![Command::Quit],
+        Action::Redraw => return vec![Command::Redraw],
+        Action::Suspend => return vec![Command::Suspend],
+        Action::Logs => return logs::open(model, now),
+        Action::Config => return panels::open_config(model),
+        Action::Detail | Action::Help | Action::Events | Action::Palette => {
+            panels::open(model, now, action);
+        }
+        Action::Filter => model.filter.editing = true,
+        Action::Fold => fold(model),
+        Action::Unfold => unfold(model),
+        Action::Mark => mark(model, now),
+        Action::Sort => {
+            model.sort = model.sort.next();
+            rebuild(model);
+            model.say(now, format!("sorted by {}", model.sort.word()));
+        }
+        action => step(model, now, action),
+    }
+    vec![]
+}
+
+/// Moves the cursor; it stops at the ends.
+fn step(model: &mut Model, now: Now, action: Action) {
+    let page = usize::from(layout(model, now).table.height).saturating_sub(1).max(1);
+    let at = model.rows.cursor;
+    let to = match action {
+        Action::Up => at.saturating_sub(1),
+        Action::Down => at + 1,
+        Action::Top => 0,
+        Action::Bottom => usize::MAX,
+        Action::PageUp => at.saturating_sub(page),
+        Action::PageDown => at + page,
+        _ => return,
+    };
+    model.rows.move_to(&model.deck, to);
+}
+
+/// On an instance, folding goes to its service, so that the cursor is still somewhere.
+fn fold(model: &mut Model) {
+    let Some(row) = model.rows.row() else { return };
+    let Some(service) = row.service(&model.deck).map(|it| it.name.clone()) else { return };
+    if row.kind != Kind::Single {
+        model.rows.selected = Some(RowId { service: service.clone(), instance: None });
+        model.folded.insert(service);
+        rebuild(model);
+    }
+}
+
+fn unfold(model: &mut Model) {
+    if let Some(id) = &model.rows.selected {
+        model.folded.remove(&id.service);
+        rebuild(model);
+    }
+}
+
+/// Marks or unmarks the row and goes on to the next.
+fn mark(model: &mut Model, now: Now) {
+    let Some(id) = model.rows.selected.clone() else { return };
+    if !model.marked.remove(&id) {
+        model.marked.insert(id);
+    }
+    step(model, now, Action::Down);
+}
+
+/// Makes the index of rows anew.
+pub(super) fn rebuild(model: &mut Model) {
+    model.rows.rebuild(&model.deck, &model.folded, model.sort, model.filter.input.value());
+}

@@ -1,0 +1,119 @@
+//! What happens, and what follows from it.
+//!
+//! [`update`] takes one message and returns what to do about it. It does nothing itself and reads no
+//! clock, so every rule of the deck is tested by calling it.
+
+mod daemon;
+mod guard;
+mod keys;
+mod logs;
+mod panels;
+
+pub(in crate::tui) use panels::choices;
+
+use super::key::Key;
+use super::layout::layout;
+use super::model::{Model, Now, PATIENCE};
+use crate::api::{Change, Done, LogLine, Problem, Request};
+
+/// Something happened.
+#[derive(Debug)]
+pub enum Msg {
+    /// What one read of the terminal brought, in order.
+    Keys(Vec<Key>),
+    /// A bracketed paste.
+    Paste(String),
+    Resize(u16, u16),
+    Change(Box<Change>),
+    /// The connection to the daemon is gone, or could not be made; it is tried again.
+    LinkLost(Problem),
+    /// The daemon's answer to a [`Command::Send`].
+    Reply {
+        id: u64,
+        result: Result<Done, Problem>,
+    },
+    /// From the log view's streams.
+    Log {
+        session: u64,
+        line: LogLine,
+    },
+    LogEnded {
+        session: u64,
+        name: String,
+        problem: Option<Problem>,
+    },
+    /// A frame with the model as it is now is on the screen.
+    Drawn,
+    /// [`Model::next_wakeup`] has come.
+    Wake,
+}
+
+/// What the runtime should do after an update.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    Quit,
+    /// Give the terminal back to the shell until SIGCONT.
+    Suspend,
+    /// The screen cannot be trusted: write all of it.
+    Redraw,
+    /// Ask the daemon; the answer comes back with the id.
+    Send {
+        id: u64,
+        request: Request,
+    },
+    /// Stream the logs of `names`, after ending what was streamed before.
+    Follow {
+        session: u64,
+        names: Vec<String>,
+    },
+    Unfollow,
+    /// Put a text on the clipboard of the operator's terminal.
+    Copy(String),
+}
+
+/// Applies one message to the model and returns what to do about it.
+pub fn update(model: &mut Model, now: Now, msg: Msg) -> Vec<Command> {
+    expire(model, now);
+    let commands = match msg {
+        Msg::Keys(keys) => keys::on_keys(model, now, keys),
+        Msg::Paste(text) => keys::on_paste(model, now, &text),
+        Msg::Resize(width, height) => {
+            model.size = (width, height);
+            vec![]
+        }
+        Msg::Change(change) => daemon::on_change(model, now, *change),
+        Msg::LinkLost(problem) => daemon::on_lost(model, now, &problem),
+        Msg::Reply { id, result } => daemon::on_reply(model, now, id, result),
+        Msg::Log { session, line } => logs::on_line(model, session, &line),
+        Msg::LogEnded { session, name, problem } => {
+            logs::on_end(model, session, &name, problem.as_ref())
+        }
+        Msg::Drawn => {
+            if let Some(armed) = &mut model.guard.armed {
+                armed.drawn.get_or_insert(now.mono);
+            }
+            return vec![];
+        }
+        Msg::Wake => vec![],
+    };
+    settle(model, now);
+    commands
+}
+
+/// Takes away what had its time.
+fn expire(model: &mut Model, now: Now) {
+    model.notice.take_if(|it| it.until <= now.mono);
+    let late = |at: std::time::Duration| now.mono >= at + PATIENCE;
+    if model.guard.armed.take_if(|it| it.drawn.is_some_and(late)).is_some() {
+        model.say(now, "nothing was sent: the second key did not come within 5 s");
+    }
+}
+
+/// Keeps the cursor on the screen.
+fn settle(model: &mut Model, now: Now) {
+    let height = usize::from(layout(model, now).table.height);
+    model.rows.scroll(&model.deck, height);
+}
+
+#[cfg(test)]
+mod tests;

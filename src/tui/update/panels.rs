@@ -1,0 +1,224 @@
+//! Pages in front of the table: help, events, detail, configuration, picker, palette.
+
+use super::{Command, guard, keys};
+use crate::api::{Act, ConfigVerb, Done, Problem, Request};
+use crate::tui::ansi;
+use crate::tui::key::{Code, Key};
+use crate::tui::keymap::{Action, Entry, Scope, TABLE};
+use crate::tui::model::{Armed, Batch, Model, Now, Page, Palette, Panel, Picker, Screen};
+use crate::tui::signals::SIGNALS;
+use crate::tui::view::panel::last_top;
+
+/// Opens the page of `action`.
+pub(super) fn open(model: &mut Model, now: Now, action: Action) {
+    let page = match action {
+        Action::Help => Page::Help,
+        Action::Events => Page::Events,
+        Action::Detail => match model.rows.selected.clone() {
+            Some(id) => Page::Detail(id),
+            None => return model.warn(now, "nothing is selected"),
+        },
+        _ => {
+            model.screen = Screen::Palette(Palette::default());
+            return;
+        }
+    };
+    // The newest event is the last line.
+    let top = if page == Page::Events { usize::MAX } else { 0 };
+    model.screen = Screen::Panel(Panel { page, top });
+}
+
+/// Opens the configuration and asks the daemon what applying it would do.
+pub(super) fn open_config(model: &mut Model) -> Vec<Command> {
+    model.screen = Screen::Panel(Panel { page: Page::Config(None), top: 0 });
+    model.guard.last_id += 1;
+    model.guard.diff = model.guard.last_id;
+    let request = Request::Config { verb: ConfigVerb::Diff, act: Act::default() };
+    vec![Command::Send { id: model.guard.diff, request }]
+}
+
+pub(super) fn is_diff(model: &Model, id: u64) -> bool {
+    id == model.guard.diff
+}
+
+pub(super) fn on_diff(model: &mut Model, now: Now, result: Result<Done, Problem>) {
+    match result {
+        Ok(done) => {
+            let mut diff = done.diff.unwrap_or_default();
+            for it in &mut diff {
+                for text in [&mut it.name, &mut it.does, &mut it.message] {
+                    *text = ansi::clean(text).into_owned();
+                }
+            }
+            if let Screen::Panel(Panel { page: Page::Config(known), .. }) = &mut model.screen {
+                *known = Some(diff);
+            }
+        }
+        Err(problem) => model.warn(now, guard::tell(&problem)),
+    }
+}
+
+pub(super) fn on_panel(model: &mut Model, now: Now, key: Key, together: bool) -> Vec<Command> {
+    let action = model.keymap.action(Scope::Table, key);
+    let Screen::Panel(panel) = &model.screen else { return vec![] };
+    let page = &panel.page;
+    let config = matches!(page, Page::Config(_));
+    match action {
+        _ if key.code == Code::Esc => model.screen = Screen::Table,
+        Some(Action::Config | Action::Detail) if config => {
+            return apply(model, now, key, together);
+        }
+        Some(Action::Quit | Action::Detail) => model.screen = Screen::Table,
+        Some(Action::Help) if *page == Page::Help => model.screen = Screen::Table,
+        Some(Action::Events) if *page == Page::Events => model.screen = Screen::Table,
+        Some(Action::Help) => open(model, now, Action::Help),
+        Some(Action::Logs) if matches!(page, Page::Detail(_)) => {
+            return super::logs::open(model, now);
+        }
+        Some(Action::Redraw) => return vec![Command::Redraw],
+        Some(Action::Suspend) => return vec![Command::Suspend],
+        Some(action) => scroll(model, now, action),
+        None => (),
+    }
+    vec![]
+}
+
+/// Scrolls a page. The end of the events is where new ones come, so there it follows them.
+fn scroll(model: &mut Model, now: Now, action: Action) {
+    let height = usize::from(model.size.1.saturating_sub(3));
+    let Screen::Panel(panel) = &model.screen else { return };
+    let last = last_top(model, now, panel);
+    let at = panel.top.min(last);
+    let to = match action {
+        Action::Up => at.saturating_sub(1),
+        Action::Down => at + 1,
+        Action::PageUp => at.saturating_sub(height),
+        Action::PageDown => at + height,
+        Action::Top => 0,
+        Action::Bottom => last,
+        _ => return,
+    };
+    if let Screen::Panel(panel) = &mut model.screen {
+        let follows = panel.page == Page::Events && to >= last;
+        panel.top = if follows { usize::MAX } else { to.min(last) };
+    }
+}
+
+/// Applies the configuration. What stops something is asked first.
+fn apply(model: &mut Model, now: Now, key: Key, together: bool) -> Vec<Command> {
+    if let Some(why) = model.forbidden() {
+        model.warn(now, why);
+        return vec![];
+    }
+    let Screen::Panel(Panel { page: Page::Config(diff), .. }) = &model.screen else {
+        return vec![];
+    };
+    let stops: Vec<&str> = match diff {
+        _ if together => vec![],
+        None => return vec![],
+        Some(diff) if diff.is_empty() => {
+            model.say(now, "nothing to apply: this configuration runs already");
+            return vec![];
+        }
+        Some(diff) => {
+            diff.iter().filter(|it| it.does == "stop").map(|it| it.name.as_str()).collect()
+        }
+    };
+    if together {
+        model.warn(
+            now,
+            format!("{key} was ignored: it arrived together with other keys, so it was not typed"),
+        );
+        return vec![];
+    }
+    let question = (!stops.is_empty()).then(|| format!("applying stops {}", stops.join(", ")));
+    model.guard.last_id += 1;
+    let act = Act { yes: question.is_some(), ..Act::default() };
+    let batch = Batch {
+        id: model.guard.last_id,
+        key,
+        label: "apply".into(),
+        queue: [Request::Config { verb: ConfigVerb::Apply, act }].into(),
+        of: 1,
+        asked_at_key: model.guard.keys,
+    };
+    if let Some(question) = question {
+        model.guard.armed = Some(Armed { batch, question, drawn: None });
+        return vec![];
+    }
+    guard::send(model, now, batch)
+}
+
+pub(super) fn on_picker(model: &mut Model, now: Now, key: Key, together: bool) -> Vec<Command> {
+    let action = model.keymap.action(Scope::Table, key);
+    let Screen::Picker(picker) = &mut model.screen else { return vec![] };
+    let last = SIGNALS.len() - 1;
+    match (key.code, action) {
+        (Code::Char(c @ '0'..='9'), _) => return digit(picker, c),
+        (Code::Esc, _) | (_, Some(Action::Quit | Action::Pick)) => model.screen = Screen::Table,
+        (Code::Enter, _) if together => {
+            model.screen = Screen::Table;
+            model.warn(now, "nothing was sent: the keys arrived together, so they were not typed");
+        }
+        (Code::Enter, _) => {
+            let (aims, name) = (std::mem::take(&mut picker.aims), SIGNALS[picker.cursor].name);
+            model.screen = Screen::Table;
+            return guard::signal(model, now, key, name, &aims);
+        }
+        (_, Some(Action::Up)) => picker.cursor = picker.cursor.saturating_sub(1),
+        (_, Some(Action::Down)) => picker.cursor = (picker.cursor + 1).min(last),
+        (_, Some(Action::Top | Action::PageUp)) => picker.cursor = 0,
+        (_, Some(Action::Bottom | Action::PageDown)) => picker.cursor = last,
+        _ => (),
+    }
+    vec![]
+}
+
+/// A number goes to its signal: `1` to SIGHUP, then `5` to SIGTERM.
+fn digit(picker: &mut Picker, digit: char) -> Vec<Command> {
+    let find = |text: &str| SIGNALS.iter().position(|it| it.number.to_string() == text);
+    picker.digits.push(digit);
+    let mut found = find(&picker.digits);
+    if found.is_none() {
+        picker.digits = digit.to_string();
+        found = find(&picker.digits);
+    }
+    picker.cursor = found.unwrap_or(picker.cursor);
+    vec![]
+}
+
+/// The actions of the main screen whose name, help or label has the palette's text.
+pub(in crate::tui) fn choices(palette: &Palette) -> Vec<&'static Entry> {
+    let needle = palette.input.value().trim().to_lowercase();
+    let has = |it: &&Entry| {
+        let text = format!("{} {} {}", it.name, it.label, it.help).to_lowercase();
+        text.contains(&needle)
+    };
+    let mut all: Vec<_> = TABLE.iter().filter(|it| it.scope != Scope::Logs).filter(has).collect();
+    // Who types a name means it, more than a word of some explanation.
+    all.sort_by_key(|it| !it.name.starts_with(&needle));
+    all
+}
+
+pub(super) fn on_palette(model: &mut Model, now: Now, key: Key, together: bool) -> Vec<Command> {
+    let Screen::Palette(palette) = &mut model.screen else { return vec![] };
+    let choices = choices(palette);
+    let last = choices.len().saturating_sub(1);
+    match key.code {
+        Code::Esc => model.screen = Screen::Table,
+        Code::Up => palette.cursor = palette.cursor.saturating_sub(1),
+        Code::Down => palette.cursor = (palette.cursor + 1).min(last),
+        Code::Enter => {
+            let chosen = choices.get(palette.cursor).map(|it| it.action);
+            model.screen = Screen::Table;
+            if let Some(action) = chosen {
+                return keys::run(model, now, action, key, together);
+            }
+        }
+        _ => {
+            keys::edit(&mut palette.input, key);
+            palette.cursor = 0;
+        }
+    }
+    vec![]
+}

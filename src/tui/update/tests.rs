@@ -1,0 +1,5 @@
+//! The rules of the keys, as sentences.
+
+mod guard;
+mod panels;
+mod table;

@@ -1,0 +1,150 @@
+//! Below the table: rolling restarts, what happened last, standing warnings.
+
+use ratatui::buffer::Buffer;
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+use unicode_width::UnicodeWidthStr;
+
+use super::format::{clock, wrap};
+use super::{put, put_line};
+use crate::api::{Event, Rollout, Service};
+use crate::tui::layout::{self, Lines};
+use crate::tui::model::{Model, Now};
+
+/// A reason longer than this is told by the events.
+const MOST_REASON: usize = 3;
+
+pub(super) fn rollouts(model: &Model, now: Now, lines: Lines, buf: &mut Buffer) {
+    let ys = lines.y..lines.y + lines.height;
+    for (y, line) in ys.zip(rollout_lines(model, now, buf.area.width)) {
+        put_line(buf, 0, y, &line);
+    }
+}
+
+/// A line for each rolling restart, and below a halted one the reason.
+pub(in crate::tui) fn rollout_lines(model: &Model, now: Now, width: u16) -> Vec<Line<'static>> {
+    let width = usize::from(width);
+    let mut lines = vec![];
+    for service in layout::rollouts(model, now) {
+        let Some(rollout) = &service.rollout else { continue };
+        lines.push(rollout_line(model, service, rollout, width));
+        if let Some(why) = &rollout.halted {
+            let back = if service.can_roll_back { "; b rolls back" } else { "" };
+            let text = format!("{why}; r tries again{back}");
+            let parts = wrap(&text, width.saturating_sub(6));
+            let style = model.theme.bad();
+            lines.extend(
+                parts
+                    .into_iter()
+                    .take(MOST_REASON)
+                    .map(|it| Line::styled(format!("    {it}"), style)),
+            );
+        }
+    }
+    lines
+}
+
+fn rollout_line(model: &Model, service: &Service, it: &Rollout, width: usize) -> Line<'static> {
+    let theme = model.theme;
+    let rule = theme.signs.rule;
+    let what = if it.rollback { "roll back" } else { "rolling restart" };
+    let title = format!(
+        " {rule}{rule} {}: {what} by {}, {} of {} {rule}{rule} ",
+        service.name, it.by, it.done, it.of
+    );
+    let style = if it.halted.is_some() { theme.bad() } else { theme.moving() };
+    let progress = progress(model, it);
+    let rest = width.saturating_sub(title.width() + progress.width() + 2);
+    Line::from(vec![
+        Span::styled(title, style),
+        Span::raw(progress),
+        Span::styled(format!(" {}", rule.repeat(rest)), theme.faint()),
+    ])
+}
+
+/// `web2 ✓  web1 draining…`, or how it ended.
+fn progress(model: &Model, it: &Rollout) -> String {
+    let signs = model.theme.signs;
+    if it.halted.is_some() {
+        return format!("HALTED at {}", it.instance.as_deref().unwrap_or(&it.step));
+    }
+    let mut parts: Vec<String> = match it.renewed.len() {
+        // A long row of what went well would push out what goes on.
+        n @ 5.. => vec![format!("{n} {}", signs.done)],
+        _ => it.renewed.iter().map(|name| format!("{name} {}", signs.done)).collect(),
+    };
+    if it.ended.is_some() {
+        parts.push(it.step.clone());
+        return parts.join("  ");
+    }
+    let step = if it.paused { "paused" } else { it.step.as_str() };
+    let aborting = if it.aborting { ", aborting" } else { "" };
+    let name = it.instance.as_deref().unwrap_or_default();
+    let gap = if name.is_empty() { "" } else { " " };
+    parts.push(format!("{name}{gap}{step}{aborting}{}", signs.more));
+    parts.join("  ")
+}
+
+/// The last events, newest last.
+pub(super) fn events(model: &Model, lines: Lines, ruled: bool, buf: &mut Buffer) {
+    let Lines { mut y, mut height } = lines;
+    if ruled && height >= 4 && !model.events.is_empty() {
+        let rule = model.theme.signs.rule;
+        let rest = usize::from(buf.area.width.saturating_sub(12));
+        let text = format!(" {rule}{rule} events {}", rule.repeat(rest));
+        put(buf, 0, y, buf.area.width, &text, model.theme.faint());
+        (y, height) = (y + 1, height - 1);
+    }
+    let skip = model.events.len().saturating_sub(usize::from(height));
+    let shown = || model.events.iter().skip(skip);
+    let who = shown().map(|it| who(it).width()).max().unwrap_or(0).clamp(5, 12);
+    for (y, event) in (y..y + height).zip(shown()) {
+        put_line(buf, 0, y, &line(model, event, who));
+    }
+}
+
+/// One event: when, who, what.
+pub(super) fn line(model: &Model, event: &Event, width: usize) -> Line<'static> {
+    let theme = model.theme;
+    let style = if is_bad(event) { theme.bad() } else { theme.plain() };
+    let mut who: String = who(event).chars().take(width).collect();
+    who.push_str(&" ".repeat(width.saturating_sub(who.width())));
+    Line::from(vec![
+        Span::styled(format!(" {} ", clock(event.at, &model.tz)), theme.faint()),
+        Span::styled(who, theme.name()),
+        Span::styled(format!("  {}", what(event)), style),
+    ])
+}
+
+/// The operator, or what it happened to.
+fn who(event: &Event) -> &str {
+    let actor = event.actor.as_ref().map(|it| it.login.as_str());
+    actor.or(event.instance.as_deref()).or(event.service.as_deref()).unwrap_or("deck")
+}
+
+/// The message; where an operator did it, with the name of what it was done to.
+fn what(event: &Event) -> String {
+    let of = event.instance.as_deref().or(event.service.as_deref());
+    match of.filter(|name| event.actor.is_some() && !event.message.contains(name)) {
+        Some(name) => format!("{name}: {}", event.message),
+        None => event.message.clone(),
+    }
+}
+
+fn is_bad(event: &Event) -> bool {
+    ["halted", "fatal", "lost", "killed", "failed"].iter().any(|it| event.kind.contains(it))
+}
+
+pub(super) fn warning(model: &Model, lines: Lines, buf: &mut Buffer) {
+    if lines.height > 0
+        && let Some(text) = layout::warning(model)
+    {
+        let style: Style = model.theme.bad();
+        put(buf, 1, lines.y, buf.area.width - 1, &format!("! {text}"), style);
+    }
+}
+
+/// How a service stands, for the footer: whether its rolling restart goes on.
+pub(super) fn is_rolling(service: &Service) -> bool {
+    service.rollout.as_ref().is_some_and(|it| it.ended.is_none() && it.halted.is_none())
+}

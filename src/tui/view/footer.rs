@@ -1,0 +1,157 @@
+//! The last lines: a question that waits, a notice, or what the keys do.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::style::{Modifier, Style};
+use unicode_width::UnicodeWidthStr;
+
+use super::feed::is_rolling;
+use super::format::wrap;
+use super::put;
+use crate::tui::keymap::{Action, TABLE, entry};
+use crate::tui::layout::layout;
+use crate::tui::model::{Model, Now, Page, Screen};
+
+/// A question may need more room than a line; more than this would push out what it is about.
+const MOST_LINES: usize = 3;
+
+/// How many lines the footer needs.
+pub(in crate::tui) fn height(model: &Model, _: Now, width: usize) -> u16 {
+    let lines = message(model).map_or(1, |(text, _)| wrap(&text, width.saturating_sub(2)).len());
+    u16::try_from(lines.min(MOST_LINES)).unwrap_or(1)
+}
+
+/// A question, or else a notice.
+fn message(model: &Model) -> Option<(String, Style)> {
+    if let Some(armed) = &model.guard.armed {
+        let key = armed.batch.key;
+        let text = format!("{}. {key} again does it, any other key cancels", armed.question);
+        return Some((text, model.theme.question()));
+    }
+    let notice = model.notice.as_ref()?;
+    let style = if notice.bad { model.theme.bad() } else { model.theme.strong() };
+    Some((notice.text.clone(), style))
+}
+
+pub(super) fn draw(model: &Model, now: Now, buf: &mut Buffer) {
+    let width = buf.area.width;
+    let lines = layout(model, now).footer;
+    let area = Rect { x: 0, y: lines.y, width, height: lines.height }.intersection(buf.area);
+    ratatui::widgets::Widget::render(ratatui::widgets::Clear, area, buf);
+    if let Some((text, style)) = message(model) {
+        let parts = wrap(&text, usize::from(width.saturating_sub(2)));
+        let cut = parts.len() > usize::from(lines.height);
+        for (n, (y, part)) in (lines.y..lines.y + lines.height).zip(&parts).enumerate() {
+            let last = cut && n + 1 == usize::from(lines.height);
+            let part = if last { format!("{part}…") } else { part.clone() };
+            put(buf, 1, y, width - 1, &part, style);
+        }
+        return;
+    }
+    match &model.screen {
+        Screen::Table if model.filter.editing => {
+            input(model, buf, lines.y, "/", &model.filter.input, "⏎ keep  Esc clear");
+        }
+        Screen::Logs(logs) if logs.search.editing => {
+            input(model, buf, lines.y, "search ", &logs.search.input, "⏎ find  Esc end");
+        }
+        _ => keys(model, lines.y, buf),
+    }
+}
+
+/// A text that is being written, with its cursor.
+fn input(
+    model: &Model,
+    buf: &mut Buffer,
+    y: u16,
+    label: &str,
+    input: &tui_input::Input,
+    help: &str,
+) {
+    let room = usize::from(buf.area.width).saturating_sub(label.width() + help.width() + 6);
+    let skip = input.visual_scroll(room);
+    let text: String = input.value().chars().skip(skip).collect();
+    let x = put(buf, 1, y, 20, label, model.theme.strong());
+    let end = put(buf, x, y, u16::try_from(room).unwrap_or(0), &text, model.theme.plain());
+    let at = x + u16::try_from(input.visual_cursor().saturating_sub(skip)).unwrap_or(0);
+    let cursor = Rect { x: at, y, width: 1, height: 1 }.intersection(buf.area);
+    buf.set_style(cursor, Style::new().add_modifier(Modifier::REVERSED));
+    put(buf, end.max(at) + 2, y, buf.area.width, help, model.theme.faint());
+}
+
+/// What the keys do here, as many as fit; how to get help and out always.
+fn keys(model: &Model, y: u16, buf: &mut Buffer) {
+    let theme = model.theme;
+    let (shown, last) = choice(model);
+    let mut x = 1;
+    if matches!(model.screen, Screen::Table) {
+        for text in prefix(model) {
+            x = put(buf, x, y, buf.area.width, &text, theme.moving()) + 2;
+        }
+    }
+    let text = |action: Action| {
+        let key = model.keymap.key(action)?;
+        Some((key.to_string(), entry(action)?.label))
+    };
+    let width =
+        |(key, label): &(String, &str)| u16::try_from(key.width() + label.width() + 3).unwrap_or(0);
+    let mut tail: Vec<_> = last.iter().filter_map(|it| text(*it)).collect();
+    if !matches!(model.screen, Screen::Table) {
+        tail.push(("Esc".into(), "back"));
+    }
+    let mut room = buf.area.width.saturating_sub(x + tail.iter().map(width).sum::<u16>());
+    let mut all = vec![];
+    for it in shown.iter().filter_map(|it| text(*it)) {
+        let Some(left) = room.checked_sub(width(&it)) else { break };
+        room = left;
+        all.push(it);
+    }
+    for (key, label) in all.iter().chain(&tail) {
+        x = put(buf, x, y, buf.area.width, key, theme.strong());
+        x = put(buf, x + 1, y, buf.area.width, label, theme.plain()) + 2;
+    }
+}
+
+fn prefix(model: &Model) -> Vec<String> {
+    let mut all = vec![];
+    if !model.filter.text().is_empty() {
+        all.push(format!("/{} (Esc clears)", model.filter.text()));
+    }
+    if !model.marked.is_empty() {
+        all.push(format!("{} marked", model.marked.len()));
+    }
+    all
+}
+
+/// The actions to show, and those that are always shown.
+fn choice(model: &Model) -> (Vec<Action>, &'static [Action]) {
+    use Action::{
+        Abort, Bottom, Config, Copy, Extend, Follow, Help, Kill, NextMatch, PageDown, PageUp,
+        Pause, Quit, Search, Top, Wrap,
+    };
+    match &model.screen {
+        Screen::Table => {
+            let mut all = vec![];
+            let row = model.rows.row();
+            let stops = row.and_then(|it| it.instance(&model.deck)?.countdown.as_ref());
+            if stops.is_some() {
+                all.extend([Extend, Kill]);
+            }
+            if row.and_then(|it| it.service(&model.deck)).is_some_and(is_rolling) {
+                all.extend([Abort, Pause]);
+            }
+            let first = all.clone();
+            let rest = TABLE.iter().map(|it| it.action).filter(|it| !first.contains(it));
+            all.extend(rest.take_while(|it| *it != Help));
+            if model.forbidden().is_some() {
+                all.retain(|it| entry(*it).is_some_and(|it| !it.acts));
+            }
+            (all, &[Help, Quit])
+        }
+        Screen::Logs(_) => (vec![Search, NextMatch, Follow, Wrap, Copy, PageUp, Top], &[]),
+        Screen::Panel(it) if matches!(it.page, Page::Config(_)) => (vec![Config, PageDown], &[]),
+        Screen::Panel(_) | Screen::Picker(_) | Screen::Palette(_) => {
+            (vec![PageUp, PageDown, Top, Bottom], &[])
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The first line: which deck, how it is, who looks, what time it is.
+
+use ratatui::buffer::Buffer;
+use ratatui::style::Style;
+use unicode_width::UnicodeWidthStr;
+
+use super::format::{clock, span};
+use super::{put, put_right};
+use crate::tui::model::{Link, Model, Now};
+
+/// The clock is the only cell that changes on a screen at rest.
+pub(super) fn draw(model: &Model, now: Now, buf: &mut Buffer) {
+    let width = buf.area.width;
+    let theme = model.theme;
+    let time = clock(now.wall, &model.tz);
+    put_right(buf, width - 9, 0, 8, &time, theme.plain());
+
+    let mut left = put(buf, 1, 0, width - 11, "opsdeck", theme.strong());
+    let name = &model.deck.deck;
+    left = put(buf, left + 1, 0, (width - 10).saturating_sub(left + 1), name, theme.name());
+
+    let mut room = usize::from((width - 11).saturating_sub(left));
+    let (shown, from) = (summary(model, now), left);
+    let mut x = from;
+    for (text, style) in shown {
+        let its = text.width() + 3;
+        if its > room {
+            // The first thing said is worth being cut; the others can wait for a wider screen.
+            if x == from && room > 8 {
+                x = put(buf, x + 2, 0, u16::try_from(room - 2).unwrap_or(0), &text, style);
+            }
+            break;
+        }
+        x = put(buf, x + 3, 0, u16::try_from(its - 3).unwrap_or(0), &text, style);
+        room -= its;
+    }
+    right(model, x, buf);
+}
+
+/// Who looks, where there is room for it.
+fn right(model: &Model, after: u16, buf: &mut Buffer) {
+    let host = if model.deck.host.is_empty() { &model.deck.deck } else { &model.deck.host };
+    let who = format!("{}@{host}", model.user);
+    let end = buf.area.width - 11;
+    let its = u16::try_from(who.width()).unwrap_or(u16::MAX);
+    if !host.is_empty() && end.saturating_sub(after) >= its.saturating_add(2) {
+        put_right(buf, end - its, 0, its, &who, model.theme.faint());
+    }
+}
+
+/// What is said in the middle, the most important first.
+fn summary(model: &Model, now: Now) -> Vec<(String, Style)> {
+    let theme = model.theme;
+    match &model.link {
+        Link::Connecting { problem: None } => return vec![("connecting".into(), theme.moving())],
+        Link::Connecting { problem: Some(_) } => {
+            return vec![("no daemon yet, trying again".into(), theme.bad())];
+        }
+        Link::Lost { since, .. } => {
+            let age = now.mono.saturating_sub(since.mono).as_secs();
+            let age = span(i64::try_from(age).unwrap_or(i64::MAX));
+            return vec![
+                ("reconnecting, the services run on".into(), theme.bad()),
+                (format!("picture of {age} ago"), theme.moving()),
+            ];
+        }
+        Link::Up => (),
+    }
+    let services = &model.deck.services;
+    let (ready, wanted) =
+        services.iter().fold((0, 0), |sum, it| (sum.0 + it.ready, sum.1 + it.wanted));
+    let style = if ready < wanted { theme.moving() } else { theme.good() };
+    let noun = if services.len() == 1 { "service" } else { "services" };
+    let mut all = vec![
+        (format!("{ready}/{wanted} ready"), style),
+        (format!("{} {noun}", services.len()), theme.plain()),
+    ];
+    // The way it is read, where nothing is left out.
+    if model.size.0 >= 60 {
+        all.swap(0, 1);
+    }
+    if model.forbidden().is_some() {
+        all.insert(0, ("read-only".into(), theme.moving()));
+    }
+    all.extend(load(model).into_iter().map(|text| (text, theme.plain())));
+    if !model.deck.at_boot {
+        all.push(("not at boot".into(), theme.moving()));
+    }
+    all
+}
+
+fn load(model: &Model) -> Vec<String> {
+    let mut all = vec![];
+    let instances = || model.deck.services.iter().flat_map(|it| &it.instances);
+    if model.rows.present.rate {
+        let rate: f64 = instances().filter_map(|it| it.requests_per_second).sum();
+        all.push(format!("{rate:.0} req/s"));
+    }
+    if model.rows.present.in_flight {
+        let sum: u32 = instances().filter_map(|it| it.in_flight).sum();
+        let about = instances().any(|it| it.in_flight.is_some() && !it.in_flight_exact);
+        all.push(format!("{}{sum} in flight", if about { "~" } else { "" }));
+    }
+    all
+}

@@ -1,0 +1,66 @@
+//! Lists to choose from: the signals, and every action.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::style::{Modifier, Style};
+
+use super::{put, put_right};
+use crate::tui::model::{Aim, Model, Palette, Picker};
+use crate::tui::signals::SIGNALS;
+use crate::tui::update::choices;
+
+/// The line of the list that is shown first.
+fn first(cursor: usize, height: usize) -> usize {
+    (cursor + 1).saturating_sub(height.max(1))
+}
+
+pub(super) fn picker(model: &Model, picker: &Picker, buf: &mut Buffer) {
+    let names: Vec<&str> = picker.aims.iter().map(Aim::name).collect();
+    let title = format!("signal to {}   ⏎ sends, Esc does not, digits choose", names.join(", "));
+    let height = heading(model, &title, buf);
+    let skip = first(picker.cursor, usize::from(height));
+    for (y, (n, signal)) in (3..3 + height).zip(SIGNALS.iter().enumerate().skip(skip)) {
+        put_right(buf, 1, y, 4, &signal.number.to_string(), model.theme.faint());
+        put(buf, 7, y, 10, signal.name, model.theme.name());
+        put(buf, 18, y, buf.area.width.saturating_sub(18), signal.meaning, model.theme.plain());
+        select(model, buf, y, n == picker.cursor);
+    }
+}
+
+pub(super) fn palette(model: &Model, palette: &Palette, buf: &mut Buffer) {
+    let height = heading(model, ":", buf);
+    let value = palette.input.value();
+    put(buf, 2, 2, buf.area.width.saturating_sub(3), value, model.theme.strong());
+    let at = Rect {
+        x: 2 + u16::try_from(palette.input.visual_cursor()).unwrap_or(0),
+        y: 2,
+        width: 1,
+        height: 1,
+    };
+    buf.set_style(at.intersection(buf.area), Style::new().add_modifier(Modifier::REVERSED));
+    let all = choices(palette);
+    let skip = first(palette.cursor, usize::from(height));
+    for (y, (n, entry)) in (3..3 + height).zip(all.iter().enumerate().skip(skip)) {
+        let key = model.keymap.key(entry.action).map(|it| it.to_string()).unwrap_or_default();
+        put_right(buf, 1, y, 6, &key, model.theme.name());
+        put(buf, 9, y, 11, entry.name, model.theme.strong());
+        put(buf, 21, y, buf.area.width.saturating_sub(21), entry.help, model.theme.plain());
+        select(model, buf, y, n == palette.cursor);
+    }
+    if all.is_empty() {
+        put(buf, 2, 3, buf.area.width - 2, "no action has this text", model.theme.faint());
+    }
+}
+
+/// Draws the title and returns the height that is left for the list.
+fn heading(model: &Model, title: &str, buf: &mut Buffer) -> u16 {
+    put(buf, 1, 2, buf.area.width.saturating_sub(1), title, model.theme.strong());
+    buf.area.height.saturating_sub(4)
+}
+
+fn select(model: &Model, buf: &mut Buffer, y: u16, selected: bool) {
+    if selected {
+        let line = Rect { x: 0, y, width: buf.area.width, height: 1 }.intersection(buf.area);
+        buf.set_style(line, model.theme.selected());
+    }
+}

@@ -1,0 +1,227 @@
+//! Pages of text: help, events, the detail of one row, the configuration.
+
+use ratatui::buffer::Buffer;
+use ratatui::text::{Line, Span};
+use unicode_width::UnicodeWidthStr;
+
+use super::format::{age, bytes, clock, date, percent, wrap};
+use super::{feed, help, put_line};
+use crate::api::{Difference, Instance, LastExit, ProbeResult, Service};
+use crate::tui::model::{Model, Now, Page, Panel};
+use crate::tui::rows::RowId;
+use crate::tui::theme::word;
+
+/// Lines that a page has on the screen.
+fn height(model: &Model) -> usize {
+    usize::from(model.size.1.saturating_sub(3))
+}
+
+/// The last scroll position that wastes no room.
+pub(in crate::tui) fn last_top(model: &Model, now: Now, panel: &Panel) -> usize {
+    let lines = match panel.page {
+        Page::Events => model.events.len(),
+        _ => lines(model, now, &panel.page).len(),
+    };
+    lines.saturating_sub(height(model))
+}
+
+pub(super) fn draw(model: &Model, now: Now, panel: &Panel, buf: &mut Buffer) {
+    let height = height(model);
+    let top = panel.top.min(last_top(model, now, panel));
+    let lines = match panel.page {
+        Page::Events => events(model, top, height),
+        _ => lines(model, now, &panel.page).into_iter().skip(top).take(height).collect(),
+    };
+    for (y, line) in (2..).zip(lines) {
+        put_line(buf, 0, y, &line);
+    }
+}
+
+fn lines(model: &Model, now: Now, page: &Page) -> Vec<Line<'static>> {
+    match page {
+        Page::Help => help::lines(model),
+        Page::Events => vec![],
+        Page::Detail(id) => detail(model, now, id),
+        Page::Config(diff) => config(model, diff.as_deref()),
+    }
+}
+
+/// Only what is on the screen is made: there may be thousands.
+fn events(model: &Model, top: usize, height: usize) -> Vec<Line<'static>> {
+    if model.events.is_empty() {
+        return vec![Line::styled(" nothing has happened yet", model.theme.faint())];
+    }
+    model.events.iter().skip(top).take(height).map(|it| feed::line(model, it, 12)).collect()
+}
+
+fn detail(model: &Model, now: Now, id: &RowId) -> Vec<Line<'static>> {
+    let Some(service) = model.service(&id.service) else {
+        return vec![Line::raw(format!(" {} is gone", id.service))];
+    };
+    let mut page = Text { model, now: model.picture(now), lines: vec![] };
+    match &id.instance {
+        None => page.service(service),
+        Some(name) => match service.instances.iter().find(|it| it.name == *name) {
+            Some(it) => page.instance(service, it),
+            None => page.lines.push(Line::raw(format!(" {name} is gone"))),
+        },
+    }
+    page.lines
+}
+
+/// A page that is being written.
+struct Text<'a> {
+    model: &'a Model,
+    now: Now,
+    lines: Vec<Line<'static>>,
+}
+
+impl Text<'_> {
+    fn title(&mut self, text: String) {
+        self.lines.push(Line::styled(format!(" {text}"), self.model.theme.strong()));
+    }
+
+    /// A labelled text, wrapped under itself.
+    fn field(&mut self, label: &str, text: &str) {
+        if text.is_empty() {
+            return;
+        }
+        let width = usize::from(self.model.size.0).saturating_sub(16);
+        for (n, part) in wrap(text, width).into_iter().enumerate() {
+            let label = if n == 0 { label } else { "" };
+            self.lines.push(Line::from(vec![
+                Span::styled(format!(" {label:<12}  "), self.model.theme.faint()),
+                Span::raw(part),
+            ]));
+        }
+    }
+
+    fn service(&mut self, it: &Service) {
+        self.title(format!("{}  {}/{} ready", it.name, it.ready, it.wanted));
+        self.field("engine", &it.engine);
+        self.field("profile", &it.profile);
+        if let Some(rollout) = &it.rollout {
+            let halted =
+                rollout.halted.as_ref().map(|why| format!("; halted: {why}")).unwrap_or_default();
+            let text = format!(
+                "by {}, {} of {}, {}{halted}",
+                rollout.by, rollout.done, rollout.of, rollout.step
+            );
+            self.field("rollout", &text);
+        }
+        for instance in &it.instances {
+            self.lines.push(Line::default());
+            self.instance(it, instance);
+        }
+    }
+
+    fn instance(&mut self, service: &Service, it: &Instance) {
+        self.title(format!("{}  {}", it.name, word(it.state)));
+        self.field("why", &it.why);
+        self.field("service", &format!("{} ({})", service.name, service.profile));
+        if let Some(pid) = it.pid {
+            self.field("pid", &format!("{pid}, generation {}", it.generation));
+        }
+        self.field("port", &it.port.map(|it| it.to_string()).unwrap_or_default());
+        self.times(it);
+        self.field("in rotation", if it.in_rotation { "yes" } else { "no" });
+        self.field("held by", it.held_by.as_deref().unwrap_or_default());
+        self.field("load", &load(it));
+        self.field("restarts", &it.restarts.to_string());
+        if let Some(exit) = &it.last_exit {
+            self.field("last exit", &self.exit(exit));
+        }
+        for (kind, probe) in &it.probes {
+            self.probe(kind, probe);
+        }
+    }
+
+    fn times(&mut self, it: &Instance) {
+        let tz = &self.model.tz;
+        let ago = |at| age(self.now.wall.duration_since(at).as_secs());
+        let started = it.started.map(|at| format!("{} ({} ago)", date(at, tz), ago(at)));
+        let since = it.since.map(|at| format!("{} since {}", word(it.state), date(at, tz)));
+        self.field("started", &started.unwrap_or_default());
+        self.field("state", &since.unwrap_or_default());
+    }
+
+    fn exit(&self, exit: &LastExit) -> String {
+        let at = exit.at.map(|at| format!("{}: ", date(at, &self.model.tz))).unwrap_or_default();
+        let how = match (&exit.signal, exit.code) {
+            (Some(signal), _) => format!("ended by {signal}"),
+            (None, Some(code)) => format!("exit status {code}"),
+            (None, None) => "exit status unknown".into(),
+        };
+        let about = if exit.lost_exact { "" } else { "about " };
+        let lost = if exit.lost > 0 {
+            format!(", {about}{} requests lost", exit.lost)
+        } else {
+            String::new()
+        };
+        format!("{at}{how}, {}{lost}", exit.cause)
+    }
+
+    fn probe(&mut self, kind: &str, it: &ProbeResult) {
+        let verdict = if it.ok { "passed" } else { "failed" };
+        let at = it.at.map(|at| format!(" at {}", clock(at, &self.model.tz))).unwrap_or_default();
+        let status = it.status.map(|it| format!(", status {it}")).unwrap_or_default();
+        let text =
+            format!("{verdict}{at}, {} in a row{status}, {:.1} ms", it.in_a_row, it.latency_ms);
+        self.field(kind, &text);
+        self.field("", it.error.as_deref().unwrap_or_default());
+        self.field("", &it.body);
+    }
+}
+
+fn load(it: &Instance) -> String {
+    let about = if it.in_flight_exact { "" } else { "~" };
+    let parts = [
+        it.in_flight.map(|n| format!("{about}{n} in flight")),
+        it.accept_queue.filter(|n| *n > 0).map(|n| format!("{n} waiting to be accepted")),
+        it.cpu_percent.map(|it| format!("{} CPU", percent(it))),
+        it.memory_bytes.map(|it| format!("{} memory", bytes(it))),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+fn config(model: &Model, diff: Option<&[Difference]>) -> Vec<Line<'static>> {
+    let theme = model.theme;
+    let config = &model.deck.config;
+    let path = config.path.as_deref().unwrap_or("no configuration file");
+    let mut lines = vec![Line::styled(format!(" {path}"), theme.strong())];
+    if let Some(error) = &config.error {
+        lines.push(Line::styled(" not applied; the running configuration stays:", theme.bad()));
+        lines.extend(error.lines().map(|it| Line::raw(format!("   {it}"))));
+        lines.push(Line::raw(" correct the file; `opsdeck config check` shows every mistake"));
+    }
+    lines.extend(
+        config.pending.iter().map(|it| Line::styled(format!(" pending: {it}"), theme.moving())),
+    );
+    lines.push(Line::default());
+    match diff {
+        None => {
+            let text = " asking the daemon what applying it would do…";
+            lines.push(Line::styled(text, theme.faint()));
+        }
+        Some([]) => lines.push(Line::raw(" nothing to apply: this configuration runs already")),
+        Some(diff) => {
+            lines.push(Line::styled(" applying it would:", theme.strong()));
+            let name = diff.iter().map(|it| it.name.width()).max().unwrap_or(0);
+            lines.extend(diff.iter().map(|it| difference(model, it, name)));
+        }
+    }
+    lines
+}
+
+fn difference(model: &Model, it: &Difference, name: usize) -> Line<'static> {
+    let style = match it.does.as_str() {
+        "stop" => model.theme.bad(),
+        "start" => model.theme.good(),
+        _ => model.theme.moving(),
+    };
+    Line::from(vec![
+        Span::styled(format!("   {:<8}", it.does), style),
+        Span::styled(format!("{:<name$}  ", it.name), model.theme.name()),
+        Span::raw(it.message.clone()),
+    ])
+}

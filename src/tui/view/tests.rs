@@ -1,0 +1,6 @@
+//! The screens. A snapshot is reviewed like code.
+
+mod cost;
+mod pages;
+mod table;
+mod whole;

@@ -1,0 +1,258 @@
+//! The pages in front of the table.
+
+use insta::assert_snapshot;
+
+use crate::api::*;
+use crate::tui::fixtures::*;
+use crate::tui::update::Msg;
+
+#[test]
+fn help_is_drawn_from_the_table_of_keys() {
+    let mut model = shop();
+    type_keys(&mut model, &["?"]);
+    assert_snapshot!(screen(&mut model, 80, 24, 0), @r#"
+    opsdeck shop   2 services   2/3 ready   ~14 in flight     root@web-7  10:42:17
+
+    One key acts. Where it would hurt, the deck asks: the same key again does it.
+
+    Actions
+             r  rolling restart of the service; a stops it
+             t  SIGTERM, out of rotation first; the countdown to SIGKILL runs
+             u  SIGUSR1 (Swoole: reload all workers)
+             h  SIGHUP (nginx: reload)
+             s  start, and keep up
+             x  stop through the ladder, and keep down
+             d  hold out of rotation until D
+             R  restart this instance in place, on a service all of them
+             X  SIGKILL at once and keep down; asks first
+             D  back into rotation
+          S F9  choose a signal
+             +  give the countdown 10 s more
+             !  end the countdown with SIGKILL now; asks first
+             a  abort the rolling restart of this service
+             p  pause or resume the rolling restart
+             b  run the rollback commands, renew the instances again
+
+    Looking
+    PgUp page up  PgDn page down  g first  G last  Esc back
+    "#);
+    type_keys(&mut model, &["G"]);
+    assert_snapshot!(screen(&mut model, 60, 12, 0), @r#"
+    opsdeck shop   2 services   2/3 ready             10:42:17
+
+             o  sort by name, state, CPU, memory, restarts
+           k ↑  up
+           j ↓  down
+        g home  to the first
+         G end  to the last
+          PgUp  a page up
+          PgDn  a page down
+             ←  fold the service
+             →  unfold the service
+    PgUp page up  PgDn page down  g first  G last  Esc back
+    "#);
+}
+
+#[test]
+fn the_detail_says_why_and_shows_the_probes() {
+    let mut web = draining(web());
+    let it = &mut web.instances[0];
+    it.why = "out of rotation for a rolling restart by alice; 7 requests are in flight".into();
+    let failed = ProbeResult {
+        at: Some(at(0).wall),
+        status: Some(500),
+        latency_ms: 12.34,
+        body: "{\"error\":\"no database\u{1b}[2J\"}\nsecond line".into(),
+        error: Some("status 500 is not 200".into()),
+        in_a_row: 3,
+        ..ProbeResult::default()
+    };
+    it.probes.insert("readiness".into(), failed);
+    it.last_exit = Some(LastExit {
+        at: Some(at(0).wall),
+        signal: Some("SIGKILL".into()),
+        lost: 4,
+        cause: "by the deck at its deadline".into(),
+        ..LastExit::default()
+    });
+    let mut model = model(vec![web]);
+    type_keys(&mut model, &["j", "enter"]);
+    assert_snapshot!(screen(&mut model, 80, 24, 0), @r#"
+    opsdeck shop   1 service   1/2 ready   ~14 in flight      root@web-7  10:42:17
+
+    web1  DRAINING
+    why           out of rotation for a rolling restart by alice; 7 requests are
+                  in flight
+    service       web (swoole)
+    pid           15502, generation 3
+    port          9502
+    started       2026-11-21 08:40:00 (2h ago)
+    state         DRAINING since 2026-11-21 08:40:01
+    in rotation   yes
+    load          ~7 in flight, 2.1% CPU, 90M memory
+    restarts      0
+    last exit     2026-11-21 10:42:17: ended by SIGKILL, by the deck at its
+                  deadline, about 4 requests lost
+    readiness     failed at 10:42:17, 3 in a row, status 500, 12.3 ms
+                  status 500 is not 200
+                  {"error":"no database"}
+
+
+
+
+
+    PgUp page up  PgDn page down  g first  G last  Esc back
+    "#);
+}
+
+#[test]
+fn events_open_at_the_newest() {
+    let mut model = shop();
+    let all = (0..40).map(|n| event("10:42:11", None, Some("web1"), &format!("event {n}")));
+    events(&mut model, all.collect());
+    events(&mut model, vec![event("10:42:12", Some("alice"), Some("web1"), "SIGTERM sent")]);
+    type_keys(&mut model, &["e"]);
+    assert_snapshot!(screen(&mut model, 60, 10, 0), @r#"
+    opsdeck shop   2 services   2/3 ready             10:42:17
+
+    10:42:11 web1          event 34
+    10:42:11 web1          event 35
+    10:42:11 web1          event 36
+    10:42:11 web1          event 37
+    10:42:11 web1          event 38
+    10:42:11 web1          event 39
+    10:42:12 alice         web1: SIGTERM sent
+    PgUp page up  PgDn page down  g first  G last  Esc back
+    "#);
+}
+
+#[test]
+fn the_configuration_says_what_applying_it_would_do() {
+    let mut deck = deck(vec![web()]);
+    deck.config.path = Some("/etc/opsdeck/config.toml".into());
+    deck.config.pending = vec!["stops queue".into()];
+    let mut model = model_of(deck);
+    type_keys(&mut model, &["c"]);
+    let it = |name: &str, does: &str, message: &str| Difference {
+        name: name.into(),
+        does: does.into(),
+        message: message.into(),
+    };
+    let diff = vec![
+        it("queue", "stop", "removed: drained and stopped"),
+        it("web", "stale", "command changes; taken up by the next restart or rollout"),
+    ];
+    let result = Ok(Done { diff: Some(diff), ..Done::default() });
+    send(&mut model, 0, Msg::Reply { id: 1, result });
+    type_keys(&mut model, &["c"]);
+    assert_snapshot!(screen(&mut model, 80, 12, 0), @r#"
+    opsdeck shop   1 service   2/2 ready   ~14 in flight      root@web-7  10:42:17
+
+    /etc/opsdeck/config.toml
+    pending: stops queue
+
+    applying it would:
+      stop    queue  removed: drained and stopped
+      stale   web    command changes; taken up by the next restart or rollout
+
+
+
+    applying stops queue. c again does it, any other key cancels
+    "#);
+}
+
+#[test]
+fn signals_have_numbers_and_meanings() {
+    let mut model = shop();
+    type_keys(&mut model, &["j", "S"]);
+    assert_snapshot!(screen(&mut model, 80, 14, 0), @r#"
+    opsdeck shop   2 services   2/3 ready   ~14 in flight     root@web-7  10:42:17
+
+    signal to web1   ⏎ sends, Esc does not, digits choose
+       6  SIGABRT    abort; core dump
+       7  SIGBUS     bus error; core dump
+       8  SIGFPE     arithmetic error; core dump
+       9  SIGKILL    end at once, cannot be caught; requests are lost
+      10  SIGUSR1    Swoole: reload all workers; nginx: reopen logs
+      11  SIGSEGV    segmentation fault; core dump
+      12  SIGUSR2    Swoole: reload task workers; nginx: upgrade the binary
+      13  SIGPIPE    broken pipe
+      14  SIGALRM    alarm
+      15  SIGTERM    ask to end
+    PgUp page up  PgDn page down  g first  G last  Esc back
+    "#);
+}
+
+#[test]
+fn the_palette_finds_actions_by_their_text() {
+    let mut model = shop();
+    type_keys(&mut model, &[":", "s", "t", "o", "p"]);
+    assert_snapshot!(screen(&mut model, 80, 12, 0), @r#"
+    opsdeck shop   2 services   2/3 ready   ~14 in flight     root@web-7  10:42:17
+
+    :stop
+         x  stop        stop through the ladder, and keep down
+         X  stop-now    SIGKILL at once and keep down; asks first
+         r  roll        rolling restart of the service; a stops it
+         q  quit        leave; nothing stops
+
+
+
+
+    PgUp page up  PgDn page down  g first  G last  Esc back
+    "#);
+}
+
+#[test]
+fn logs_with_hostile_text_leave_the_screen_whole() {
+    let mut model = shop();
+    type_keys(&mut model, &["l"]);
+    let hostile = [
+        ("web1", "\u{1b}[2J\u{1b}[H\u{1b}]0;pwned\u{7}GET / 200"),
+        ("web2", "10%\r20%\r100% done"),
+        (
+            "web1",
+            "\u{202e}gpj.exe\u{2066} \u{200b}zero\u{200d}width \u{feff}漢字 👩\u{200d}👩\u{200d}👧 e\u{301}",
+        ),
+        ("web2", "a\tb\u{8}\u{8}\u{0}\u{7f}c \u{9b}31m \u{fffd}"),
+        (
+            "web1",
+            "a very long line that goes on and on, past the right edge of every sensible screen, and on",
+        ),
+        ("web2", ""),
+    ];
+    for (instance, line) in hostile {
+        let line =
+            LogLine { instance: instance.into(), at: None, line: line.into(), partial: false };
+        send(&mut model, 0, Msg::Log { session: 1, line });
+    }
+    assert_snapshot!(screen(&mut model, 60, 12, 0), @r#"
+     opsdeck shop   2 services   2/3 ready             10:42:17
+     logs of web1, web2                               following
+    web1  GET / 200
+    web2  100% done
+    web1  gpj.exe zerowidth 漢字 👩👩👧 é
+    web2  a       bc 31m �
+    web1  a very long line that goes on and on, past the right …
+    web2
+
+
+
+     / search  n next  f follow  w wrap  y copy  Esc back
+    "#);
+    type_keys(&mut model, &["w"]);
+    assert_snapshot!(screen(&mut model, 60, 12, 0), @r#"
+     opsdeck shop   2 services   2/3 ready             10:42:17
+     logs of web1, web2                               following
+    web1  GET / 200
+    web2  100% done
+    web1  gpj.exe zerowidth 漢字 👩👩👧 é
+    web2  a       bc 31m �
+    web1  a very long line that goes on and on, past the right e
+          dge of every sensible screen, and on
+    web2
+
+
+     / search  n next  f follow  w wrap  y copy  Esc back
+    "#);
+}

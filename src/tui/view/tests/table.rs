@@ -1,0 +1,437 @@
+//! The main screen in its sizes and states.
+
+use insta::assert_snapshot;
+
+use crate::api::*;
+use crate::tui::fixtures::*;
+use crate::tui::model::Model;
+use crate::tui::update::Msg;
+
+/// `web` while its first instance drains, `cron` failing, and what was done.
+fn busy() -> Model {
+    let mut model = shop();
+    change(&mut model, 0, draining(web()));
+    let happened = vec![
+        event("10:42:11", Some("alice"), None, "rolling restart of web"),
+        event("10:42:17", None, Some("web1"), "out of rotation, 23 in flight"),
+    ];
+    events(&mut model, happened);
+    model
+}
+
+fn rolling(step: &str, halted: Option<&str>) -> Service {
+    let mut web = draining(web());
+    web.can_roll_back = true;
+    web.rollout = Some(Rollout {
+        by: "alice".into(),
+        step: step.into(),
+        instance: Some("web1".into()),
+        done: 1,
+        of: 2,
+        renewed: vec!["web2".into()],
+        halted: halted.map(Into::into),
+        ..Rollout::default()
+    });
+    web
+}
+
+#[test]
+fn two_services_at_80x24() {
+    assert_snapshot!(screen(&mut shop(), 80, 24, 0), @r#"
+     opsdeck shop   2 services   2/3 ready   ~14 in flight     root@web-7  10:42:17
+      NAME           STATE          PID   UP LIVE READY FLIGHT   CPU   MEM
+    ▾ web            2/2 ready                2/2   2/2    ~14  4.2%  180M
+       web1   :9502  RUNNING      15502   2h   ●    ●       ~7  2.1%   90M
+       web2   :9503  RUNNING      15503   2h   ●    ●       ~7  2.1%   90M  backup
+      cron           BACKOFF    again in 8s; exited 255 five times: "no such table"
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+     r roll  t TERM  u USR1  h HUP  s start  x stop  d drain  ? help  q detach
+    "#);
+}
+
+#[test]
+fn a_countdown_a_backoff_and_the_feed_at_80x24() {
+    assert_snapshot!(screen(&mut busy(), 80, 24, 300), @r#"
+     opsdeck shop   2 services   1/3 ready   ~14 in flight     root@web-7  10:42:17
+      NAME           STATE          PID   UP LIVE READY FLIGHT   CPU   MEM
+    ▾ web            1/2 ready                2/2   1/2    ~14  4.2%  180M
+       web1   :9502  DRAINING     15502   2h   ●    ○       ~7  2.1%   90M
+             ███████▊░░░░  6.5s of 10.0s   ~7 in flight   SIGKILL at 10:42:20
+       web2   :9503  RUNNING      15503   2h   ●    ●       ~7  2.1%   90M  backup
+      cron           BACKOFF    again in 8s; exited 255 five times: "no such table"
+     ── events ────────────────────────────────────────────────────────────────────
+     10:42:11 alice  rolling restart of web
+     10:42:17 web1   out of rotation, 23 in flight
+
+
+
+
+
+
+
+
+
+
+
+
+
+     r roll  t TERM  u USR1  h HUP  s start  x stop  d drain  ? help  q detach
+    "#);
+}
+
+#[test]
+fn the_same_at_40x10_has_no_feed_and_the_most_important_columns() {
+    assert_snapshot!(screen(&mut busy(), 40, 10, 0), @r#"
+     opsdeck shop   1/3 ready      10:42:17
+      NAME           STATE      LIVE READY
+    ▾ web            1/2 ready   2/2   1/2
+       web1   :9502  DRAINING     ●    ○
+      ███▋░░  6.2s of 10.0s KILL 10:42:20
+       web2   :9503  RUNNING      ●    ●
+      cron           BACKOFF    again in 8s…
+
+
+     r roll  t TERM  ? help  q detach
+    "#);
+}
+
+#[test]
+fn the_same_at_120x40_uses_the_room() {
+    assert_snapshot!(screen(&mut busy(), 120, 40, 0), @r#"
+     opsdeck shop   2 services   1/3 ready   ~14 in flight                                             root@web-7  10:42:17
+      NAME           STATE          PID   UP LIVE READY FLIGHT   CPU   MEM RST
+    ▾ web            1/2 ready                2/2   1/2    ~14  4.2%  180M   1
+       web1   :9502  DRAINING     15502   2h   ●    ○       ~7  2.1%   90M   0  all probes pass
+             ████████████▍░░░░░░░  6.2s of 10.0s   ~7 in flight, oldest 5.9s   no signal yet   SIGKILL at 10:42:20
+       web2   :9503  RUNNING      15503   2h   ●    ●       ~7  2.1%   90M   1  backup  all probes pass
+      cron           BACKOFF    again in 8s; exited 255 five times: "no such table"
+     ── events ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+     10:42:11 alice  rolling restart of web
+     10:42:17 web1   out of rotation, 23 in flight
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+     r roll  t TERM  u USR1  h HUP  s start  x stop  d drain  l logs  ⏎ detail  / filter  : all keys  ? help  q detach
+    "#);
+}
+
+#[test]
+fn a_wide_screen_says_why_and_load_has_columns_once_there_is_any() {
+    let mut web = web();
+    for it in &mut web.instances {
+        it.requests_per_second = Some(406.2);
+        it.p99_ms = Some(45);
+        it.in_flight_exact = true;
+        it.held_by = (it.name == "web2").then(|| "alice".into());
+        it.stale = it.name == "web2";
+    }
+    let mut queue = service("queue", vec![Instance { port: None, ..running("queue", "queue", 0) }]);
+    queue.instances[0].state = State::Stopped;
+    queue.instances[0].pid = None;
+    queue.instances[0].why = "stopped by alice".into();
+    assert_snapshot!(screen(&mut model(vec![web, queue]), 200, 12, 0), @r#"
+     opsdeck shop   2 services   3/3 ready   812 req/s   14 in flight                                                                                                                  root@web-7  10:42:17
+      NAME           STATE          PID   UP LIVE READY  REQ/S FLIGHT   P99   CPU   MEM RST  PROFILE    SINCE
+    ▾ web            2/2 ready                2/2   2/2    812     14  45ms  4.2%  180M   1   swoole
+       web1   :9502  RUNNING      15502   2h   ●    ●      406      7  45ms  2.1%   90M   0   swoole 08:40:01  all probes pass
+       web2   :9503  RUNNING      15503   2h   ●    ●      406      7  45ms  2.1%   90M   1   swoole 08:40:01  held by alice stale backup  all probes pass
+      queue          STOPPED    stopped by alice                                          0  generic 08:40:01
+
+
+
+
+
+     r roll  t TERM  u USR1  h HUP  s start  x stop  d drain  l logs  ⏎ detail  / filter  : all keys  ? help  q detach
+    "#);
+}
+
+#[test]
+fn a_rollout_has_a_line() {
+    let mut model = shop();
+    change(&mut model, 0, rolling("draining", None));
+    assert_snapshot!(screen(&mut model, 80, 16, 0), @r#"
+     opsdeck shop   2 services   1/3 ready   ~14 in flight     root@web-7  10:42:17
+      NAME           STATE          PID   UP LIVE READY FLIGHT   CPU   MEM
+    ▾ web            1/2 ready                2/2   1/2    ~14  4.2%  180M
+       web1   :9502  DRAINING     15502   2h   ●    ○       ~7  2.1%   90M
+             ███████▍░░░░  6.2s of 10.0s   ~7 in flight   SIGKILL at 10:42:20
+       web2   :9503  RUNNING      15503   2h   ●    ●       ~7  2.1%   90M  backup
+      cron           BACKOFF    again in 8s; exited 255 five times: "no such table"
+     ── web: rolling restart by alice, 1 of 2 ── web2 ✓  web1 draining… ───────────
+
+
+
+
+
+
+
+     a abort  p pause  r roll  t TERM  u USR1  h HUP  s start  ? help  q detach
+    "#);
+}
+
+#[test]
+fn a_halted_rollout_says_why() {
+    let mut model = shop();
+    change(&mut model, 0, rolling("halted", Some("web1 answers 500 to /readiness")));
+    assert_snapshot!(screen(&mut model, 80, 14, 0), @r#"
+     opsdeck shop   2 services   1/3 ready   ~14 in flight     root@web-7  10:42:17
+      NAME           STATE          PID   UP LIVE READY FLIGHT   CPU   MEM
+    ▾ web            1/2 ready                2/2   1/2    ~14  4.2%  180M
+       web1   :9502  DRAINING     15502   2h   ●    ○       ~7  2.1%   90M
+             ███████▍░░░░  6.2s of 10.0s   ~7 in flight   SIGKILL at 10:42:20
+       web2   :9503  RUNNING      15503   2h   ●    ●       ~7  2.1%   90M  backup
+      cron           BACKOFF    again in 8s; exited 255 five times: "no such table"
+     ── web: rolling restart by alice, 1 of 2 ── HALTED at web1 ───────────────────
+        web1 answers 500 to /readiness; r tries again; b rolls back
+
+
+
+
+     r roll  t TERM  u USR1  h HUP  s start  x stop  d drain  ? help  q detach
+    "#);
+}
+
+#[test]
+fn a_finished_rollout_stays_for_a_minute() {
+    let mut model = shop();
+    let mut done = rolling("done", None);
+    done.rollout.as_mut().unwrap().ended = Some(at(0).wall);
+    change(&mut model, 0, done);
+    assert!(screen(&mut model, 80, 24, 59_000).contains("web2 ✓  done"));
+    assert!(!screen(&mut model, 80, 24, 60_000).contains("rolling restart"));
+}
+
+#[test]
+fn the_guard_asks_in_the_footer() {
+    let mut model = shop();
+    type_keys(&mut model, &["j", "t"]);
+    let why =
+        "web1 is the last ready instance of web: no other one takes its requests while it restarts";
+    let result = Err(problem(problem::CONFIRM, "confirm", why));
+    send(&mut model, 0, Msg::Reply { id: 1, result });
+    assert_snapshot!(screen(&mut model, 80, 14, 0), @r#"
+     opsdeck shop   2 services   2/3 ready   ~14 in flight     root@web-7  10:42:17
+      NAME           STATE          PID   UP LIVE READY FLIGHT   CPU   MEM
+    ▾ web            2/2 ready                2/2   2/2    ~14  4.2%  180M
+       web1   :9502  RUNNING      15502   2h   ●    ●       ~7  2.1%   90M
+       web2   :9503  RUNNING      15503   2h   ●    ●       ~7  2.1%   90M  backup
+      cron           BACKOFF    again in 8s; exited 255 five times: "no such table"
+
+
+
+
+
+
+     SIGTERM: web1 is the last ready instance of web: no other one takes its
+     requests while it restarts. t again does it, any other key cancels
+    "#);
+}
+
+#[test]
+fn a_filter_shows_itself() {
+    let mut model = shop();
+    type_keys(&mut model, &["/", "w", "e", "b", "2"]);
+    assert_snapshot!(screen(&mut model, 80, 8, 0), @r#"
+     opsdeck shop   2 services   2/3 ready   ~14 in flight     root@web-7  10:42:17
+      NAME           STATE          PID   UP LIVE READY FLIGHT   CPU   MEM
+    ▾ web            2/2 ready                2/2   2/2    ~14  4.2%  180M
+       web2   :9503  RUNNING      15503   2h   ●    ●       ~7  2.1%   90M  backup
+
+
+
+     /web2  ⏎ keep  Esc clear
+    "#);
+    type_keys(&mut model, &["enter", "space"]);
+    assert_snapshot!(screen(&mut model, 80, 8, 0), @r#"
+     opsdeck shop   2 services   2/3 ready   ~14 in flight     root@web-7  10:42:17
+      NAME           STATE          PID   UP LIVE READY FLIGHT   CPU   MEM
+    ▾•web            2/2 ready                2/2   2/2    ~14  4.2%  180M
+       web2   :9503  RUNNING      15503   2h   ●    ●       ~7  2.1%   90M  backup
+
+
+
+     /web2 (Esc clears)  1 marked  r roll  t TERM  u USR1  h HUP  ? help  q detach
+    "#);
+}
+
+#[test]
+fn a_lost_daemon_leaves_the_last_picture_and_its_countdown_stands_still() {
+    let mut model = busy();
+    let away = problem(problem::UNREACHABLE, "the daemon cannot be reached", "connection refused");
+    send(&mut model, 1000, Msg::LinkLost(away));
+    assert_snapshot!(screen(&mut model, 80, 14, 9000), @r#"
+     opsdeck shop   reconnecting, the services run on   picture of 8s ago  10:42:26
+      NAME           STATE          PID   UP LIVE READY FLIGHT   CPU   MEM
+    ▾ web            1/2 ready                2/2   1/2    ~14  4.2%  180M
+       web1   :9502  DRAINING     15502   2h   ●    ○       ~7  2.1%   90M
+             ████████▋░░░  7.2s of 10.0s   ~7 in flight   SIGKILL at 10:42:20
+       web2   :9503  RUNNING      15503   2h   ●    ●       ~7  2.1%   90M  backup
+      cron           BACKOFF    again in 7s; exited 255 five times: "no such table"
+     ── events ────────────────────────────────────────────────────────────────────
+     10:42:11 alice  rolling restart of web
+     10:42:17 web1   out of rotation, 23 in flight
+
+
+
+     r roll  t TERM  u USR1  h HUP  s start  x stop  d drain  ? help  q detach
+    "#);
+}
+
+#[test]
+fn a_configuration_error_stays_on_the_screen() {
+    let mut deck = deck(vec![web()]);
+    deck.config.error =
+        Some("line 4: unknown key `comand`; did you mean `command`?\nline 9: x".into());
+    deck.config.pending = vec!["stops queue".into()];
+    assert_snapshot!(screen(&mut model_of(deck), 80, 14, 0), @r#"
+     opsdeck shop   1 service   2/2 ready   ~14 in flight      root@web-7  10:42:17
+      NAME           STATE          PID   UP LIVE READY FLIGHT   CPU   MEM
+    ▾ web            2/2 ready                2/2   2/2    ~14  4.2%  180M
+       web1   :9502  RUNNING      15502   2h   ●    ●       ~7  2.1%   90M
+       web2   :9503  RUNNING      15503   2h   ●    ●       ~7  2.1%   90M  backup
+
+
+
+
+
+
+
+     ! configuration not applied: line 4: unknown key `comand`; did you mean `comma…
+     r roll  t TERM  u USR1  h HUP  s start  x stop  d drain  ? help  q detach
+    "#);
+}
+
+#[test]
+fn an_empty_deck_says_what_to_do() {
+    let mut deck = deck(vec![]);
+    deck.config.path = Some("/etc/opsdeck/config.toml".into());
+    deck.at_boot = false;
+    assert_snapshot!(screen(&mut model_of(deck), 80, 8, 0), @r#"
+    opsdeck shop   0 services   0/0 ready   not at boot       root@web-7  10:42:17
+     NAME    STATE          PID   UP LIVE READY   CPU   MEM RST
+     no services are configured: add a [service.NAME] with a command to
+     /etc/opsdeck/config.toml
+
+
+
+    r roll  t TERM  u USR1  h HUP  s start  x stop  d drain  ? help  q detach
+    "#);
+}
+
+#[test]
+fn a_read_only_deck_shows_no_acting_keys() {
+    let mut model = shop();
+    model.read_only = true;
+    assert_snapshot!(screen(&mut model, 80, 8, 0), @r#"
+     opsdeck shop   read-only   2 services   2/3 ready   ~14 in flight     10:42:17
+      NAME           STATE          PID   UP LIVE READY FLIGHT   CPU   MEM
+    ▾ web            2/2 ready                2/2   2/2    ~14  4.2%  180M
+       web1   :9502  RUNNING      15502   2h   ●    ●       ~7  2.1%   90M
+       web2   :9503  RUNNING      15503   2h   ●    ●       ~7  2.1%   90M  backup
+      cron           BACKOFF    again in 8s; exited 255 five times: "no such table"
+
+     l logs  ⏎ detail  / filter  : all keys  ? help  q detach
+    "#);
+}
+
+#[test]
+fn before_the_first_picture_it_connects_and_says_what_is_wrong() {
+    let mut model = Model::new(
+        crate::tui::theme::Theme::new(false, false),
+        jiff::tz::TimeZone::UTC,
+        "root".into(),
+        false,
+    );
+    assert_snapshot!(screen(&mut model, 60, 6, 0), @r#"
+    opsdeck    connecting                             10:42:17
+     NAME    STATE          PID   UP LIVE READY   CPU   MEM RST
+
+
+
+    r roll  t TERM  u USR1  h HUP  s start  ? help  q detach
+    "#);
+    let away = problem(problem::UNREACHABLE, "the daemon cannot be reached", "no such file");
+    send(&mut model, 0, Msg::LinkLost(away));
+    assert_snapshot!(screen(&mut model, 80, 6, 0), @r#"
+    opsdeck    no daemon yet, trying again                                10:42:17
+     NAME    STATE          PID   UP LIVE READY   CPU   MEM RST
+     the daemon cannot be reached: no such file
+
+
+    r roll  t TERM  u USR1  h HUP  s start  x stop  d drain  ? help  q detach
+    "#);
+}
+
+#[test]
+fn what_is_too_small_says_so() {
+    assert_snapshot!(screen(&mut busy(), 29, 5, 0), @r#"
+    too small
+    29x5, need 30x6
+    q leaves
+    "#);
+}
+
+#[test]
+fn with_ascii_there_is_nothing_else() {
+    let mut model = busy();
+    model.theme = crate::tui::theme::Theme::new(true, true);
+    change(&mut model, 0, rolling("draining", None));
+    assert_snapshot!(screen(&mut model, 80, 14, 0), @r#"
+     opsdeck shop   2 services   1/3 ready   ~14 in flight     root@web-7  10:42:17
+      NAME           STATE          PID   UP LIVE READY FLIGHT   CPU   MEM
+    v web            1/2 ready                2/2   1/2    ~14  4.2%  180M
+       web1   :9502  DRAINING     15502   2h   Y    n       ~7  2.1%   90M
+             #######.....  6.2s of 10.0s   ~7 in flight   SIGKILL at 10:42:20
+       web2   :9503  RUNNING      15503   2h   Y    Y       ~7  2.1%   90M  backup
+      cron           BACKOFF    again in 8s; exited 255 five times: "no such table"
+     -- web: rolling restart by alice, 1 of 2 -- web2 ok  web1 draining.. ---------
+     10:42:11 alice  rolling restart of web
+     10:42:17 web1   out of rotation, 23 in flight
+
+
+
+     a abort  p pause  r roll  t TERM  u USR1  h HUP  s start  ? help  q detach
+    "#);
+}
