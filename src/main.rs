@@ -1,1 +1,18 @@
-fn main() {}
+//! Reads the command line and hands over; every command ends with a code of [`opsdeck::exit`].
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use opsdeck::cli::Cli;
+
+fn main() -> ExitCode {
+    match Cli::try_parse() {
+        Ok(cli) => opsdeck::commands::run(cli),
+        Err(err) => {
+            // Help and version go to stdout and are no mistake.
+            let _ = err.print();
+            if err.use_stderr() { opsdeck::exit::Exit::Usage } else { opsdeck::exit::Exit::Done }
+                .into()
+        }
+    }
+}

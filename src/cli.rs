@@ -1,0 +1,335 @@
+//! The command line: every flag, its type, its help. What the commands do is in `commands/`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::loadgen::LoadArgs;
+use crate::sample::SampleArgs;
+
+/// An operations console for the person who has just logged in to a host to keep its servers running.
+///
+/// Without a command: the deck, a screen that lists what runs and acts at a key press. It attaches to
+/// the daemon of this deck, and starts one in the background if none runs.
+#[derive(Debug, Parser)]
+#[command(name = "opsdeck", version, after_help = crate::exit::table())]
+pub struct Cli {
+    #[command(flatten)]
+    pub place: Place,
+
+    #[command(flatten)]
+    pub deck: DeckArgs,
+
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// Which deck is meant. Before or after any command.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Place {
+    /// The configuration file [default: /etc/opsdeck/config.toml for root, else $XDG_CONFIG_HOME/opsdeck/config.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// The daemon's socket [default: opsdeck.sock in the state directory]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+}
+
+/// How the deck is shown.
+#[derive(Clone, Debug, Default, Args)]
+pub struct DeckArgs {
+    /// Look, but do not act: acting keys are unbound
+    #[arg(long)]
+    pub read_only: bool,
+
+    /// Do not start a daemon if none runs
+    #[arg(long)]
+    pub no_start: bool,
+
+    /// Draw with ASCII characters only
+    #[arg(long)]
+    pub ascii: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// The deck on built-in sample servers under load, in a throwaway directory
+    Demo(DemoArgs),
+    /// The daemon in the foreground: supervises, probes, runs rollouts (for systemd and containers)
+    Daemon(DaemonArgs),
+    /// What is running; exits with 3 if something is not as wanted, with 4 if no daemon answers
+    Status(StatusArgs),
+    /// Start services or instances
+    Start(ActArgs),
+    /// Stop services or instances through their ladders
+    Stop(StopArgs),
+    /// Restart services or instances in place
+    Restart(ActArgs),
+    /// Take instances out of rotation and hold them there
+    Drain(ActArgs),
+    /// Put instances back in rotation
+    Undrain(ActArgs),
+    /// Send a signal; SIGTERM is a restart through the ladder
+    Signal(SignalArgs),
+    /// Send the reload signal of the profile, instance by instance
+    Reload(ActArgs),
+    /// A rolling restart of a service, with its progress
+    Roll(RollArgs),
+    /// What services wrote; several names are interleaved
+    Logs(LogsArgs),
+    /// The journal: what happened and who did it
+    Events(EventsArgs),
+    /// Why a service or an instance is in the state it is in
+    Why(WhyArgs),
+    /// Check, show, compare and apply the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Stop all services in reverse order of their dependencies, then the daemon
+    Shutdown(ShutdownArgs),
+    /// A polite load generator that counts every failed request; exits with 1 if any failed
+    Load(LoadArgs),
+    /// A sample server that behaves, or misbehaves, like the servers opsdeck exists for
+    Sample(SampleArgs),
+    /// Take services' output into rotating files (the daemon starts it)
+    #[command(hide = true)]
+    Logger(LoggerArgs),
+    /// Change user and limits, then execute (the daemon starts it)
+    #[command(hide = true)]
+    ExecAs(ExecAsArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Start the sample services and print how to reach them, without the deck
+    #[arg(long)]
+    pub headless: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct DaemonArgs {
+    /// Log more: warn, info, debug, trace, or a filter such as opsdeck::daemon=debug
+    #[arg(long, value_name = "FILTER", default_value = "info")]
+    pub log: String,
+}
+
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Services or instances [default: all]
+    pub names: Vec<String>,
+
+    /// Print the API's snapshot
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ActArgs {
+    /// Services or instances
+    #[arg(required = true)]
+    pub names: Vec<String>,
+
+    #[command(flatten)]
+    pub wait: Wait,
+}
+
+#[derive(Debug, Args)]
+pub struct StopArgs {
+    /// Services or instances
+    #[arg(required = true)]
+    pub names: Vec<String>,
+
+    /// SIGKILL at once, without the ladder
+    #[arg(long)]
+    pub now: bool,
+
+    #[command(flatten)]
+    pub wait: Wait,
+}
+
+/// Whether to come back before it is done.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Wait {
+    /// Wait until it is done (the default)
+    #[arg(long, overrides_with = "no_wait")]
+    wait: bool,
+
+    /// Come back as soon as the daemon has begun
+    #[arg(long)]
+    no_wait: bool,
+}
+
+impl Wait {
+    pub fn is_wanted(self) -> bool {
+        self.wait || !self.no_wait
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct SignalArgs {
+    /// SIGUSR1, USR1, 10, SIGRTMIN+1, …
+    pub signal: String,
+
+    /// Instances
+    #[arg(required = true)]
+    pub names: Vec<String>,
+
+    /// Also a signal that the process does not catch and that will kill it
+    #[arg(long)]
+    pub yes: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("verb").multiple(false))]
+pub struct RollArgs {
+    /// The service
+    pub service: String,
+
+    /// Print the plan, step by step, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// A value for {NAME} in commands, environment and `expect`
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    pub set: Vec<(String, String)>,
+
+    /// Also when the plan means downtime
+    #[arg(long)]
+    pub yes: bool,
+
+    /// End the rollout that runs: before the signal the instance goes back into rotation
+    #[arg(long, group = "verb")]
+    pub abort: bool,
+
+    /// Hold the rollout after the step it is in
+    #[arg(long, group = "verb")]
+    pub pause: bool,
+
+    /// Go on with a paused rollout
+    #[arg(long, group = "verb")]
+    pub resume: bool,
+
+    /// Run the `rollback` commands, then renew the renewed instances again
+    #[arg(long, group = "verb")]
+    pub rollback: bool,
+
+    /// Print the plan and the result as JSON
+    #[arg(long)]
+    pub json: bool,
+
+    #[command(flatten)]
+    pub wait: Wait,
+}
+
+#[derive(Debug, Args)]
+pub struct LogsArgs {
+    /// Services or instances
+    #[arg(required = true)]
+    pub names: Vec<String>,
+
+    /// Go on with what is written from now on
+    #[arg(short, long)]
+    pub follow: bool,
+
+    /// The last so many lines of each [default: 100 without --since]
+    #[arg(short = 'n', long, value_name = "N")]
+    pub lines: Option<usize>,
+
+    /// Not older than this: 10m, 2h, 30s
+    #[arg(long, value_name = "AGO", value_parser = duration)]
+    pub since: Option<Duration>,
+
+    /// Only lines that match this regular expression
+    #[arg(long, value_name = "RE")]
+    pub grep: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct EventsArgs {
+    /// Go on with what happens from now on
+    #[arg(short, long)]
+    pub follow: bool,
+
+    /// The last so many [default: 100 without --since]
+    #[arg(short = 'n', long, value_name = "N")]
+    pub lines: Option<usize>,
+
+    /// Not older than this: 10m, 2h, 30s
+    #[arg(long, value_name = "AGO", value_parser = duration)]
+    pub since: Option<Duration>,
+
+    /// Only of this service or instance
+    #[arg(long, value_name = "NAME")]
+    pub service: Option<String>,
+
+    /// Only what this user did
+    #[arg(long, value_name = "USER")]
+    pub actor: Option<String>,
+
+    /// One JSON record a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct WhyArgs {
+    /// A service or an instance
+    pub name: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Report every mistake of a file, with its line and what to do
+    Check {
+        /// [default: the deck's own file]
+        file: Option<PathBuf>,
+    },
+    /// Print the configuration with every default filled in
+    Show,
+    /// What applying the file would start, stop and change
+    Diff {
+        /// [default: the deck's own file]
+        file: Option<PathBuf>,
+    },
+    /// Apply the deck's own file
+    Apply {
+        /// Also when more than half of the services would stop
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Print the JSON schema of the file, for editors
+    Schema,
+}
+
+#[derive(Debug, Args)]
+pub struct ShutdownArgs {
+    /// Leave the services running: the next daemon takes them over
+    #[arg(long)]
+    pub keep: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct LoggerArgs {
+    /// Where the FIFOs are
+    pub runtime_dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct ExecAsArgs {
+    /// What the daemon passes on
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub rest: Vec<std::ffi::OsString>,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE, as in version=43")?;
+    if !crate::config::settings::is_name(name) {
+        return Err(format!("`{name}` is no name: letters, digits and `_`"));
+    }
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    crate::quantity::parse_duration(text)
+}

@@ -1,0 +1,179 @@
+//! `start`, `stop`, `restart`, `reload`, `drain`, `undrain`, `signal`, `shutdown`.
+
+use futures_util::StreamExt;
+
+use super::wait::{self, Before, Until};
+use super::{Outcome, local, notice, out, unprinted};
+use crate::api::{Act, Change, Deck, Done, InstanceVerb, Problem, Request, ServiceVerb, problem};
+use crate::client::Client;
+use crate::exit::Exit;
+
+/// What a word on the command line means on this deck.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Meant {
+    Service(String),
+    Instance(String),
+}
+
+/// A verb that works on services and on instances, and what to wait for.
+#[derive(Clone, Copy, Debug)]
+pub struct Deed {
+    pub service: ServiceVerb,
+    pub instance: InstanceVerb,
+    pub until: Option<Until>,
+}
+
+pub const START: Deed =
+    Deed { service: ServiceVerb::Start, instance: InstanceVerb::Start, until: Some(Until::Up) };
+pub const STOP: Deed =
+    Deed { service: ServiceVerb::Stop, instance: InstanceVerb::Stop, until: Some(Until::Down) };
+pub const RESTART: Deed = Deed {
+    service: ServiceVerb::Restart,
+    instance: InstanceVerb::Restart,
+    until: Some(Until::Renewed),
+};
+pub const RELOAD: Deed =
+    Deed { service: ServiceVerb::Reload, instance: InstanceVerb::Reload, until: None };
+
+/// Does the same to every name, in the order given, then waits for all of them.
+pub async fn all(client: &Client, deed: Deed, names: &[String], act: &Act, wait: bool) -> Outcome {
+    let deck = client.deck().await?;
+    let meant = names.iter().map(|it| meaning(&deck, it)).collect::<Result<Vec<_>, _>>()?;
+    let mut before = Before::new();
+    for it in &meant {
+        before.extend(instances(&deck, it));
+        let request = match it.clone() {
+            // SIGKILL without a ladder is an order to an instance.
+            Meant::Service(name) if act.now => {
+                kill_each(client, &deck, &name, act).await?;
+                continue;
+            }
+            Meant::Service(name) => Request::Service { name, verb: deed.service, act: act.clone() },
+            Meant::Instance(name) => {
+                Request::Instance { name, verb: deed.instance, act: act.clone() }
+            }
+        };
+        tell(&client.send(&request).await?)?;
+    }
+    match deed.until {
+        Some(until) if wait => wait::until(client, &before, until).await,
+        _ => Ok(Exit::Done),
+    }
+}
+
+async fn kill_each(client: &Client, deck: &Deck, service: &str, act: &Act) -> Result<(), Problem> {
+    let Some(service) = wait::find_service(deck, service) else { return Ok(()) };
+    for it in &service.instances {
+        let request =
+            Request::Instance { name: it.name.clone(), verb: InstanceVerb::Stop, act: act.clone() };
+        tell(&client.send(&request).await?)?;
+    }
+    Ok(())
+}
+
+/// `drain`, `undrain`: instances, or every instance of a service.
+pub async fn each_instance(client: &Client, verb: InstanceVerb, names: &[String]) -> Outcome {
+    let deck = client.deck().await?;
+    for name in names {
+        for (name, _) in instances(&deck, &meaning(&deck, name)?) {
+            let request = Request::Instance { name, verb, act: Act::default() };
+            tell(&client.send(&request).await?)?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// `signal`: one process each; the daemon refuses what the process does not catch, unless `yes`.
+pub async fn signal(client: &Client, signal: &str, names: &[String], yes: bool) -> Outcome {
+    let deck = client.deck().await?;
+    for name in names {
+        let instance = wait::find(&deck, name).ok_or_else(|| match meaning(&deck, name) {
+            Ok(_) => local(
+                format!("`{name}` has several instances"),
+                "a signal goes to one process: name the instance",
+            ),
+            Err(problem) => problem,
+        })?;
+        let act = Act { signal: Some(signal.to_owned()), guard: !yes, ..Act::default() };
+        let request =
+            Request::Instance { name: instance.name.clone(), verb: InstanceVerb::Signal, act };
+        match client.send(&request).await {
+            Ok(done) => tell(&done)?,
+            Err(refusal) if refusal.kind == problem::CONFIRM => {
+                notice(&format!("opsdeck: {name}: {}", refusal.detail));
+                notice("  help: say it again with `--yes`");
+                return Ok(Exit::Confirm);
+            }
+            Err(problem) => return Err(problem),
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// `shutdown`: returns once the daemon is gone.
+pub async fn shutdown(client: &Client, keep: bool) -> Outcome {
+    let mut changes = Box::pin(client.watch().await?);
+    tell(&client.send(&Request::Shutdown { act: Act { keep, ..Act::default() } }).await?)?;
+    // The stream ends with the daemon.
+    while let Some(Ok(change)) = changes.next().await {
+        let events = match change {
+            Change::Snapshot { .. } | Change::Unknown => continue,
+            Change::Change { events, .. } => events,
+        };
+        for event in events.iter().filter(|it| it.kind == "stopped") {
+            let who = event.instance.as_deref().unwrap_or("opsdeck");
+            notice(&format!("{who} {}", super::printable(&event.message)));
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn tell(done: &Done) -> Result<(), Problem> {
+    match done.message.as_str() {
+        "" => Ok(()),
+        message => out(&format!("{}\n", super::printable(message))).map_err(|err| unprinted(&err)),
+    }
+}
+
+/// Services first: a service of one instance bears the same name as its instance.
+fn meaning(deck: &Deck, name: &str) -> Result<Meant, Problem> {
+    if wait::find_service(deck, name).is_some() {
+        return Ok(Meant::Service(name.to_owned()));
+    }
+    if wait::find(deck, name).is_some() {
+        return Ok(Meant::Instance(name.to_owned()));
+    }
+    Err(unknown(deck, name))
+}
+
+/// The problem of a name that is not there, with the nearest one that is.
+pub fn unknown(deck: &Deck, name: &str) -> Problem {
+    let services = deck.services.iter();
+    let names = services
+        .flat_map(|it| std::iter::once(&it.name).chain(it.instances.iter().map(|it| &it.name)));
+    let nearest = names.min_by_key(|it| strsim::damerau_levenshtein(it, name));
+    let help = match nearest {
+        Some(it) if strsim::damerau_levenshtein(it, name) <= 2 => format!("did you mean `{it}`?"),
+        _ => "`opsdeck status` lists what is there".into(),
+    };
+    Problem {
+        kind: problem::NOT_FOUND.into(),
+        status: 404,
+        title: format!("there is no service or instance `{name}`"),
+        detail: String::new(),
+        help: Some(help),
+    }
+}
+
+fn instances(deck: &Deck, meant: &Meant) -> Before {
+    match meant {
+        Meant::Service(name) => wait::find_service(deck, name)
+            .into_iter()
+            .flat_map(|it| &it.instances)
+            .map(|it| (it.name.clone(), it.generation))
+            .collect(),
+        Meant::Instance(name) => {
+            wait::find(deck, name).into_iter().map(|it| (it.name.clone(), it.generation)).collect()
+        }
+    }
+}

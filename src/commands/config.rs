@@ -1,0 +1,85 @@
+//! `opsdeck config check|show|diff|apply|schema`.
+
+use std::path::{Path, PathBuf};
+
+use super::{Outcome, local, notice, out, place, printable, unprinted};
+use crate::api::{Act, ConfigVerb, Difference, Problem, Request};
+use crate::cli::{ConfigCommand, Place};
+use crate::config::settings::Settings;
+use crate::config::{self, diff, schema, show};
+use crate::exit::Exit;
+
+pub async fn run(place: &Place, command: &ConfigCommand) -> Outcome {
+    match command {
+        ConfigCommand::Check { file } => check(&file_of(place, file.as_deref())?),
+        ConfigCommand::Show => {
+            let settings = load(&file_of(place, None)?)?;
+            print(&show::show(&settings))
+        }
+        ConfigCommand::Diff { file } => compare(place, file.as_deref()).await,
+        ConfigCommand::Apply { yes } => {
+            let client = place::client(place)?;
+            let act = Act { yes: *yes, ..Act::default() };
+            let done = client.send(&Request::Config { verb: ConfigVerb::Apply, act }).await?;
+            print(&format!("{}\n", printable(&done.message)))
+        }
+        ConfigCommand::Schema => {
+            let text = serde_json::to_string_pretty(&schema::schema())
+                .map_err(|err| local("could not write the schema as JSON", err.to_string()))?;
+            print(&(text + "\n"))
+        }
+    }
+}
+
+fn file_of(place: &Place, file: Option<&Path>) -> Result<PathBuf, Problem> {
+    match file {
+        Some(file) => Ok(file.to_owned()),
+        None => place::config_file(place),
+    }
+}
+
+fn load(path: &Path) -> Result<Settings, Problem> {
+    config::load(path).map_err(|err| place::mistakes(&err))
+}
+
+fn check(path: &Path) -> Outcome {
+    let settings = load(path)?;
+    for warning in config::warnings(&settings) {
+        let (name, message) = (&warning.name, &warning.message);
+        notice(&format!("warning: {name}: {message}\n  help: {}", warning.help));
+    }
+    let instances: usize = settings.services.iter().map(|it| it.instances.len()).sum();
+    let services = settings.services.len();
+    print(&format!("{}: {services} services, {instances} instances\n", path.display()))
+}
+
+/// What the daemon would do with its own file; or what tells another file from it.
+async fn compare(place: &Place, file: Option<&Path>) -> Outcome {
+    let lines: Vec<Difference> = match file {
+        None => {
+            let request = Request::Config { verb: ConfigVerb::Diff, act: Act::default() };
+            place::client(place)?.send(&request).await?.diff.unwrap_or_default()
+        }
+        Some(file) => {
+            let old = load(&place::config_file(place)?)?;
+            let diff = diff::diff(&old, &load(file)?);
+            let line = |it: &diff::Change| Difference {
+                name: it.name.clone(),
+                does: it.does.word().into(),
+                message: it.message.clone(),
+            };
+            diff.changes.iter().map(line).collect()
+        }
+    };
+    if lines.is_empty() {
+        return print("no difference\n");
+    }
+    let text: String =
+        lines.iter().map(|it| format!("{:16} {}\n", it.name, printable(&it.message))).collect();
+    print(&text)
+}
+
+fn print(text: &str) -> Outcome {
+    out(text).map_err(|err| unprinted(&err))?;
+    Ok(Exit::Done)
+}

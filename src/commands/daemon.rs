@@ -1,0 +1,97 @@
+//! The processes that are started in the foreground: daemon, logger, `exec-as`, sample, load.
+
+use std::io::IsTerminal;
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+
+use tracing_subscriber::EnvFilter;
+
+use super::{Outcome, local, notice, place};
+use crate::cli::{DaemonArgs, LoggerArgs, Place};
+use crate::daemon::boot::{self, BootError};
+use crate::exit::Exit;
+use crate::loadgen::{self, LoadArgs};
+use crate::sample::{self, SampleArgs};
+
+/// `opsdeck daemon`: until it is told to end.
+pub async fn run(place: &Place, args: &DaemonArgs) -> Outcome {
+    let filter = EnvFilter::try_new(&args.log)
+        .map_err(|err| local(format!("`--log {}` is no filter", args.log), err.to_string()))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    let found = place::find(place)?;
+    let Some(settings) = found.settings else {
+        return Err(place::no_configuration(&found.config));
+    };
+    let plan = boot::Plan {
+        settings,
+        state_dir: found.state_dir,
+        runtime_dir: found.runtime_dir,
+        socket: found.socket,
+        program: place::own_program()?,
+    };
+    match boot::run(plan).await {
+        Ok(_) => Ok(Exit::Done),
+        Err(err) => Err(could_not_begin(&err)),
+    }
+}
+
+fn could_not_begin(err: &BootError) -> crate::api::Problem {
+    let mut detail = String::new();
+    let mut source = std::error::Error::source(err);
+    while let Some(cause) = source {
+        detail = cause.to_string();
+        source = cause.source();
+    }
+    let help = match err {
+        BootError::Held { pid, .. } => {
+            Some(format!("use that one (`opsdeck status`), or end it first: kill {pid}"))
+        }
+        BootError::Directory { .. } | BootError::Lock { .. } => {
+            Some("set `[deck] state_dir` to a directory that this user may write".into())
+        }
+        BootError::Listen { .. } | BootError::Prepare(_) => None,
+    };
+    crate::api::Problem { help, ..local(err.to_string(), detail) }
+}
+
+/// `opsdeck logger`: its standard input is the listener that the daemon made.
+pub fn logger(args: &LoggerArgs) -> Exit {
+    let listener = std::io::stdin().as_fd().try_clone_to_owned();
+    let ran = listener.and_then(|listener| crate::logger::run(listener, &args.runtime_dir));
+    match ran {
+        Ok(()) => Exit::Done,
+        Err(err) => {
+            notice(&format!("opsdeck: the logger could not begin: {err}"));
+            Exit::Failed
+        }
+    }
+}
+
+/// `opsdeck load URL`: exits with 1 if any request failed.
+pub async fn load(args: LoadArgs) -> Outcome {
+    let json = args.json;
+    let failed = |err: std::io::Error| local("the load could not be measured", err.to_string());
+    let report = loadgen::run(args).await.map_err(failed)?;
+    loadgen::print(&report, json).map_err(|err| super::unprinted(&err))?;
+    Ok(if report.failed() == 0 { Exit::Done } else { Exit::Failed })
+}
+
+/// `opsdeck exec-as`: becomes the program, or exits as the shell does when it cannot.
+pub fn exec_as(rest: Vec<std::ffi::OsString>) -> ExitCode {
+    crate::process::exec_as::main(rest)
+}
+
+/// `opsdeck sample`: exits as it was told to.
+pub fn sample(args: SampleArgs) -> ExitCode {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(sample::run(args)).into(),
+        Err(err) => {
+            notice(&format!("opsdeck: the runtime could not be started: {err}"));
+            Exit::Failed.into()
+        }
+    }
+}

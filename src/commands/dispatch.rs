@@ -1,0 +1,91 @@
+//! From the command line to the command.
+
+use std::process::ExitCode;
+
+use super::{Outcome, act, config, daemon, deck, demo, events, logs, place, report, roll, status};
+use crate::api::{Act, InstanceVerb};
+use crate::cli::{Cli, Command};
+use crate::client::Client;
+use crate::exit::Exit;
+
+/// Runs the command and returns what the process exits with.
+pub fn run(cli: Cli) -> ExitCode {
+    match cli.command {
+        // These two must stay small and start fast: no runtime.
+        Some(Command::Logger(args)) => daemon::logger(&args).into(),
+        Some(Command::ExecAs(args)) => daemon::exec_as(args.rest),
+        Some(Command::Sample(args)) => daemon::sample(args),
+        _ => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            match runtime {
+                Ok(runtime) => {
+                    let exit = runtime.block_on(command(cli));
+                    // A blocked read of a log must not hold up the end.
+                    runtime.shutdown_background();
+                    exit.into()
+                }
+                Err(err) => {
+                    super::notice(&format!("opsdeck: the runtime could not be started: {err}"));
+                    Exit::Failed.into()
+                }
+            }
+        }
+    }
+}
+
+async fn command(cli: Cli) -> Exit {
+    answer(cli).await.unwrap_or_else(|problem| report(&problem))
+}
+
+async fn answer(cli: Cli) -> Outcome {
+    let place = &cli.place;
+    let Some(command) = cli.command else {
+        return deck::run(place, &cli.deck).await;
+    };
+    match command {
+        Command::Demo(args) => demo::run(&args, &cli.deck).await,
+        Command::Daemon(args) => daemon::run(place, &args).await,
+        Command::Config(command) => config::run(place, &command).await,
+        Command::Load(args) => daemon::load(args).await,
+        Command::Logger(_) | Command::ExecAs(_) | Command::Sample(_) => Ok(Exit::Usage),
+        command => asks(&place::client(place)?, command).await,
+    }
+}
+
+/// Commands that only talk to the daemon.
+async fn asks(client: &Client, command: Command) -> Outcome {
+    let plain = Act::default();
+    match command {
+        Command::Status(args) => status::run(client, &args).await,
+        Command::Start(args) => {
+            act::all(client, act::START, &args.names, &plain, args.wait.is_wanted()).await
+        }
+        Command::Stop(args) => {
+            let act = Act { now: args.now, ..plain };
+            act::all(client, act::STOP, &args.names, &act, args.wait.is_wanted()).await
+        }
+        Command::Restart(args) => {
+            act::all(client, act::RESTART, &args.names, &plain, args.wait.is_wanted()).await
+        }
+        Command::Reload(args) => {
+            act::all(client, act::RELOAD, &args.names, &plain, args.wait.is_wanted()).await
+        }
+        Command::Drain(args) => act::each_instance(client, InstanceVerb::Drain, &args.names).await,
+        Command::Undrain(args) => {
+            act::each_instance(client, InstanceVerb::Undrain, &args.names).await
+        }
+        Command::Signal(args) => act::signal(client, &args.signal, &args.names, args.yes).await,
+        Command::Roll(args) => roll::run(client, &args).await,
+        Command::Logs(args) => logs::run(client, &args).await,
+        Command::Events(args) => events::run(client, &args).await,
+        Command::Why(args) => events::why(client, &args.name).await,
+        Command::Shutdown(args) => act::shutdown(client, args.keep).await,
+        Command::Demo(_)
+        | Command::Daemon(_)
+        | Command::Config(_)
+        | Command::Load(_)
+        | Command::Logger(_)
+        | Command::ExecAs(_)
+        | Command::Sample(_) => Ok(Exit::Usage),
+    }
+}

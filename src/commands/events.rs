@@ -1,0 +1,67 @@
+//! `opsdeck events` and `opsdeck why`.
+
+use futures_util::StreamExt;
+
+use super::{Outcome, local, out, out_more, printable, unprinted};
+use crate::api::{Event, Problem};
+use crate::cli::EventsArgs;
+use crate::client::{Client, EventQuery};
+use crate::exit::Exit;
+
+/// Events when nothing else is asked for.
+const DEFAULT_LINES: usize = 100;
+
+pub async fn run(client: &Client, args: &EventsArgs) -> Outcome {
+    let query = EventQuery {
+        follow: args.follow,
+        lines: args.lines.or(args.since.is_none().then_some(DEFAULT_LINES)),
+        since_ms: args.since.map(|it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX)),
+        service: args.service.clone(),
+        actor: args.actor.clone(),
+    };
+    let mut events = Box::pin(client.events(&query).await?);
+    while let Some(event) = events.next().await {
+        let event = event?;
+        let text = if args.json { json(&event)? } else { plain(&event) };
+        if !out_more(&text).map_err(|err| unprinted(&err))? {
+            break;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// `opsdeck why NAME`: sentences, for a service those of each instance.
+pub async fn why(client: &Client, name: &str) -> Outcome {
+    let deck = client.deck().await?;
+    let names: Vec<String> = match super::wait::find_service(&deck, name) {
+        Some(service) => service.instances.iter().map(|it| it.name.clone()).collect(),
+        None if super::wait::find(&deck, name).is_some() => vec![name.to_owned()],
+        None => return Err(super::act::unknown(&deck, name)),
+    };
+    for name in names {
+        let why: Vec<String> = client.get_json(&format!("/v1/instances/{name}/why")).await?;
+        let sentences = why.iter().map(|it| format!("  {}\n", printable(it))).collect::<String>();
+        out(&format!("{name}\n{sentences}")).map_err(|err| unprinted(&err))?;
+    }
+    Ok(Exit::Done)
+}
+
+fn json(event: &Event) -> Result<String, Problem> {
+    let text = serde_json::to_string(event)
+        .map_err(|err| local("could not write an event as JSON", err.to_string()))?;
+    Ok(text + "\n")
+}
+
+/// `2026-11-21 10:42:11  alice  web  rolling restart of web`, in local time.
+fn plain(event: &Event) -> String {
+    let at = event.at.to_zoned(jiff::tz::TimeZone::system()).strftime("%F %T").to_string();
+    let actor = event.actor.as_ref().map_or("-", |it| it.login.as_str());
+    let whom = event.instance.as_deref().or(event.service.as_deref()).unwrap_or("opsdeck");
+    let mut text = format!("{at}  {actor:8}  {whom:10}  {}\n", printable(&event.message));
+    for line in event.evidence.iter().flatten() {
+        text.push_str("    ");
+        text.push_str(&printable(line));
+        text.push('\n');
+    }
+    text
+}

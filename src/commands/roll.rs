@@ -1,0 +1,180 @@
+//! `opsdeck roll`: a rolling restart with its progress, and the orders to one that runs.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use futures_util::StreamExt;
+
+use super::wait::{self, lost_sight};
+use super::{Outcome, local, notice, out, printable, unprinted};
+use crate::api::{
+    Act, Change, Deck, Done, Plan, Problem, Request, Rollout, RolloutVerb, ServiceVerb, problem,
+};
+use crate::cli::RollArgs;
+use crate::client::Client;
+use crate::exit::Exit;
+
+pub async fn run(client: &Client, args: &RollArgs) -> Outcome {
+    let verb = match (args.abort, args.pause, args.resume, args.rollback) {
+        (true, ..) => Some(RolloutVerb::Abort),
+        (_, true, ..) => Some(RolloutVerb::Pause),
+        (_, _, true, _) => Some(RolloutVerb::Resume),
+        (_, _, _, true) => Some(RolloutVerb::Rollback),
+        _ => None,
+    };
+    match verb {
+        Some(verb) => steer(client, args, verb).await,
+        None if args.dry_run => dry_run(client, args).await,
+        None => roll(client, args).await,
+    }
+}
+
+async fn steer(client: &Client, args: &RollArgs, verb: RolloutVerb) -> Outcome {
+    let waits = verb == RolloutVerb::Rollback && args.wait.is_wanted();
+    let changes = if waits { Some(Box::pin(client.watch().await?)) } else { None };
+    let done = client.send(&Request::Rollout { service: args.service.clone(), verb }).await?;
+    say(&done.message)?;
+    match changes {
+        Some(changes) => follow(changes, &args.service, done.revision).await,
+        None => Ok(Exit::Done),
+    }
+}
+
+fn request(args: &RollArgs) -> (Act, String) {
+    let set: BTreeMap<_, _> = args.set.iter().cloned().collect();
+    (Act { set, dry_run: args.dry_run, guard: !args.yes, ..Act::default() }, args.service.clone())
+}
+
+async fn dry_run(client: &Client, args: &RollArgs) -> Outcome {
+    let plan = plan(client, args).await?;
+    let text = if args.json {
+        serde_json::to_string(&plan)
+            .map_err(|err| local("could not write the plan as JSON", err.to_string()))?
+            + "\n"
+    } else {
+        plan_text(&plan)
+    };
+    out(&text).map_err(|err| unprinted(&err))?;
+    Ok(if plan.blocked.is_some() { Exit::Failed } else { Exit::Done })
+}
+
+async fn plan(client: &Client, args: &RollArgs) -> Result<Plan, Problem> {
+    let (act, name) = request(args);
+    let act = Act { dry_run: true, ..act };
+    let done = client.send(&Request::Service { name, verb: ServiceVerb::Roll, act }).await?;
+    done.plan.ok_or_else(|| local("the daemon sent no plan", "is it an older release?"))
+}
+
+async fn roll(client: &Client, args: &RollArgs) -> Outcome {
+    // Subscribed first: nothing that happens after the order can be missed.
+    let changes = Box::pin(client.watch().await?);
+    let (act, name) = request(args);
+    match client.send(&Request::Service { name, verb: ServiceVerb::Roll, act }).await {
+        Ok(done) => {
+            began(&done)?;
+            if !args.wait.is_wanted() {
+                return Ok(Exit::Done);
+            }
+            follow(changes, &args.service, done.revision).await
+        }
+        Err(refusal) if refusal.kind == problem::CONFIRM => {
+            notice(&format!("opsdeck: {}: {}", args.service, printable(&refusal.detail)));
+            notice("  help: say it again with `--yes`");
+            Ok(Exit::Confirm)
+        }
+        Err(problem) => Err(problem),
+    }
+}
+
+fn began(done: &Done) -> Result<(), Problem> {
+    say(&done.message)
+}
+
+fn say(message: &str) -> Result<(), Problem> {
+    out(&format!("{}\n", printable(message))).map_err(|err| unprinted(&err))
+}
+
+/// Prints the service's events until its rollout has ended, and says how it ended.
+async fn follow(
+    mut changes: impl futures_util::Stream<Item = Result<Change, Problem>> + Unpin,
+    service: &str,
+    begun_at: u64,
+) -> Outcome {
+    let mut deck = Deck::default();
+    while let Some(change) = changes.next().await {
+        let change = change?;
+        if let Change::Change { events, .. } = &change {
+            for event in events {
+                let of_it = event.service.as_deref() == Some(service)
+                    || event.instance.as_deref().is_some_and(|it| belongs(&deck, service, it));
+                if of_it {
+                    let who = event.instance.as_deref().unwrap_or(service);
+                    say(&format!("{who:10} {}", event.message))?;
+                    for line in event.evidence.iter().flatten() {
+                        say(&format!("{:10}   {line}", ""))?;
+                    }
+                }
+            }
+        }
+        wait::apply(&mut deck, change);
+        if deck.revision <= begun_at {
+            continue;
+        }
+        let Some(it) = wait::find_service(&deck, service) else {
+            return Err(local(format!("{service} was taken out of the configuration"), ""));
+        };
+        if let Some(exit) = it.rollout.as_ref().and_then(ended) {
+            return Ok(exit);
+        }
+    }
+    Err(lost_sight())
+}
+
+fn belongs(deck: &Deck, service: &str, instance: &str) -> bool {
+    wait::find_service(deck, service)
+        .is_some_and(|it| it.instances.iter().any(|it| it.name == instance))
+}
+
+fn ended(rollout: &Rollout) -> Option<Exit> {
+    rollout.ended?;
+    Some(match rollout.step.as_str() {
+        "done" => Exit::Done,
+        _ => Exit::Failed,
+    })
+}
+
+/// The plan, step by step.
+fn plan_text(plan: &Plan) -> String {
+    let mut text = format!(
+        "rolling restart of {}: {} instances, at least {} stay ready\n",
+        plan.service,
+        plan.steps.len(),
+        plan.min_ready
+    );
+    for (n, step) in plan.steps.iter().enumerate() {
+        let ready = if step.ready { "ready" } else { "not ready" };
+        let _ = writeln!(text, "{:3}. {}  ({}, {ready})", n + 1, step.instance, step.because);
+        for command in &step.build {
+            let _ = writeln!(text, "       build: {}", printable(command));
+        }
+        let wait = seconds(step.max_wait_time_ms);
+        let ready = seconds(step.ready_timeout_ms);
+        let _ = writeln!(text, "       drain and stop within {wait}, ready within {ready}");
+        if let Some(expected) = step.expected_ms {
+            let _ = writeln!(text, "       took {} the last time", seconds(expected));
+        }
+    }
+    if let Some(expected) = plan.expected_ms {
+        let _ = writeln!(text, "expected: {}", seconds(expected));
+    }
+    for (word, what) in [("downtime", &plan.downtime), ("blocked", &plan.blocked)] {
+        if let Some(what) = what {
+            let _ = writeln!(text, "{word}: {}", printable(what));
+        }
+    }
+    text
+}
+
+fn seconds(ms: u64) -> String {
+    format!("{}.{}s", ms / 1000, ms % 1000 / 100)
+}

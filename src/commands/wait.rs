@@ -1,0 +1,169 @@
+//! Waiting for what was begun: follow the watch until the fleet is as asked, or cannot become so.
+
+use std::collections::BTreeMap;
+
+use futures_util::StreamExt;
+
+use super::{Outcome, local, notice};
+use crate::api::{Change, Deck, Goal, Instance, Problem, Service, State};
+use crate::client::Client;
+use crate::exit::Exit;
+
+/// What an instance has to become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    Up,
+    Down,
+    /// Up, and of another generation than before.
+    Renewed,
+}
+
+/// Where one instance stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Standing {
+    There,
+    OnTheWay,
+    /// It will not get there by itself.
+    Failed(String),
+}
+
+/// Instances and the generation they had before.
+pub type Before = BTreeMap<String, u64>;
+
+/// Waits until every instance of `before` is there, and says what went wrong with those that are not.
+pub async fn until(client: &Client, before: &Before, goal: Until) -> Outcome {
+    let mut changes = Box::pin(client.watch().await?);
+    let mut deck = Deck::default();
+    while let Some(change) = changes.next().await {
+        apply(&mut deck, change?);
+        let standings: Vec<_> = before
+            .iter()
+            .map(|(name, generation)| (name, standing(find(&deck, name), *generation, goal)))
+            .collect();
+        if standings.iter().any(|(_, it)| *it == Standing::OnTheWay) {
+            continue;
+        }
+        let mut exit = Exit::Done;
+        for (name, standing) in standings {
+            if let Standing::Failed(why) = standing {
+                notice(&format!("opsdeck: {name}: {}", super::printable(&why)));
+                exit = Exit::Failed;
+            }
+        }
+        return Ok(exit);
+    }
+    Err(lost_sight())
+}
+
+/// The daemon ended while somebody waited.
+pub fn lost_sight() -> Problem {
+    local(
+        "the daemon ended before this was done",
+        "the services run on; `opsdeck status` shows them once it is back",
+    )
+}
+
+fn standing(instance: Option<&Instance>, before: u64, goal: Until) -> Standing {
+    let Some(it) = instance else {
+        return match goal {
+            Until::Down => Standing::There,
+            Until::Up | Until::Renewed => Standing::Failed("it is no longer configured".into()),
+        };
+    };
+    match goal {
+        Until::Down => down(it),
+        Until::Up => up(it),
+        // The old generation may be ready still.
+        Until::Renewed if it.generation <= before && it.goal == Goal::Up => match it.state {
+            State::Fatal | State::Lost => Standing::Failed(it.why.clone()),
+            _ => Standing::OnTheWay,
+        },
+        Until::Renewed => up(it),
+    }
+}
+
+fn up(it: &Instance) -> Standing {
+    match it.state {
+        State::Running if it.ready == Some(true) => Standing::There,
+        State::Fatal | State::Lost | State::Backoff | State::Exited => {
+            Standing::Failed(it.why.clone())
+        }
+        _ if it.goal == Goal::Down => Standing::Failed("somebody stopped it meanwhile".into()),
+        _ => Standing::OnTheWay,
+    }
+}
+
+fn down(it: &Instance) -> Standing {
+    match it.state {
+        State::Stopped | State::Exited | State::Fatal => Standing::There,
+        _ if it.goal == Goal::Up => Standing::Failed("somebody started it meanwhile".into()),
+        _ => Standing::OnTheWay,
+    }
+}
+
+/// Follows one change.
+pub fn apply(deck: &mut Deck, change: Change) {
+    match change {
+        Change::Snapshot { deck: snapshot, .. } => *deck = *snapshot,
+        Change::Change { revision, services, removed, .. } => {
+            deck.revision = revision;
+            for service in services {
+                match deck.services.iter_mut().find(|it| it.name == service.name) {
+                    Some(known) => *known = service,
+                    None => deck.services.push(service),
+                }
+            }
+            deck.services.retain(|it| !removed.contains(&it.name));
+        }
+        Change::Unknown => (),
+    }
+}
+
+pub fn find<'a>(deck: &'a Deck, name: &str) -> Option<&'a Instance> {
+    deck.services.iter().flat_map(|it| &it.instances).find(|it| it.name == name)
+}
+
+pub fn find_service<'a>(deck: &'a Deck, name: &str) -> Option<&'a Service> {
+    deck.services.iter().find(|it| it.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn web1(state: State, goal: Goal, generation: u64) -> Instance {
+        Instance {
+            name: "web1".into(),
+            state,
+            goal,
+            generation,
+            ready: Some(state == State::Running),
+            why: "exited with 255".into(),
+            ..Instance::default()
+        }
+    }
+
+    #[test]
+    fn a_restart_is_done_when_the_next_generation_is_ready() {
+        let old = web1(State::Running, Goal::Up, 3);
+        let new = web1(State::Running, Goal::Up, 4);
+        let crashing = web1(State::Backoff, Goal::Up, 4);
+
+        assert_eq!(standing(Some(&old), 3, Until::Renewed), Standing::OnTheWay);
+        assert_eq!(standing(Some(&new), 3, Until::Renewed), Standing::There);
+        assert_eq!(
+            standing(Some(&crashing), 3, Until::Renewed),
+            Standing::Failed("exited with 255".into())
+        );
+    }
+
+    #[test]
+    fn a_stop_that_somebody_undoes_has_failed() {
+        let stopping = web1(State::Stopping, Goal::Down, 3);
+        let undone = web1(State::Stopping, Goal::Up, 3);
+
+        assert_eq!(standing(Some(&stopping), 3, Until::Down), Standing::OnTheWay);
+        assert_ne!(standing(Some(&undone), 3, Until::Down), Standing::OnTheWay);
+        assert_eq!(standing(None, 3, Until::Down), Standing::There);
+    }
+}

@@ -1,0 +1,146 @@
+//! Takes over what the last daemon left running.
+//!
+//! Only by identity: pid, start time and boot id must be those that were written down. What is alive is
+//! adopted, what died meanwhile is swept, what the fleet no longer knows is stopped by it.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use super::clock;
+use super::driver::Daemon;
+use super::hands::{Hands, Living, identity_of};
+use super::state::{Remembered, Running, Wanted};
+use crate::config::settings::Settings;
+use crate::fleet::input::{Goal, Input};
+use crate::fleet::{By, Name, Process, Signal, Timestamp};
+use crate::process::cgroup::Cgroup;
+use crate::process::group::{Group, Marks};
+use crate::process::{identity, pidfd, signal};
+
+/// How long an instance that is no longer configured has from SIGTERM to SIGKILL: the default of
+/// `max_wait_time`, as its own is no longer known.
+const RETIREMENT: Duration = Duration::from_secs(10);
+
+/// Tells the fleet everything that is known, then lets it begin.
+pub fn begin(daemon: &mut Daemon, settings: &Settings, remembered: Remembered) {
+    daemon.hands.configure(settings);
+    let values = remembered.set.into_iter();
+    daemon.hands.values =
+        values.map(|(service, values)| (Name::from(service.as_str()), values)).collect();
+    daemon.turn(Input::Configured(settings.services.iter().map(|it| it.rules.clone()).collect()));
+    for (instance, generation) in &remembered.generations {
+        let instance = Name::from(instance.as_str());
+        daemon.turn(Input::Generation { instance, generation: *generation });
+    }
+    for wanted in remembered.wanted.into_values() {
+        daemon.turn(remembered_input(wanted));
+    }
+    for running in remembered.running.into_values() {
+        if let Some(input) = daemon.hands.adopt(&running) {
+            daemon.turn(input);
+        }
+    }
+    daemon.turn(Input::Begin);
+}
+
+fn remembered_input(wanted: Wanted) -> Input {
+    Input::Remembered {
+        instance: Name::from(wanted.instance.as_str()),
+        goal: match wanted.goal {
+            crate::api::Goal::Up => Goal::Up,
+            crate::api::Goal::Down => Goal::Down,
+        },
+        held_by: wanted.held_by.map(|it| By {
+            uid: it.uid,
+            login: it.login.into(),
+            pid: it.pid,
+            ssh: it.ssh.map(Into::into),
+        }),
+    }
+}
+
+impl Hands {
+    /// Ends a process whose instance was taken out of the configuration while no daemon was there.
+    fn let_go(&self, name: &Name, pidfd: OwnedFd, mut group: Group) {
+        info!(instance = %name, pid = group.leader().pid, "is no longer configured; it is stopped");
+        if let Err(err) = signal::send(pidfd.as_fd(), Signal::TERM.0) {
+            warn!(instance = %name, %err, "could not be told to end");
+        }
+        self.tasks.spawn(async move {
+            // Either it has ended or its time is over: what is left goes.
+            let _ = tokio::time::timeout(RETIREMENT, pidfd::ended(pidfd)).await;
+            if let Err(err) = group.kill() {
+                warn!(%err, "what an instance that is no longer configured left could not be killed");
+            }
+        });
+    }
+
+    /// The cgroup that a process of the last daemon is in, or was in.
+    fn cgroup_left(&self, name: &Name, pid: i32) -> Option<Cgroup> {
+        let by_name = || {
+            let existing = self.cgroups.as_ref()?.existing().ok()?;
+            existing.into_iter().find(|(it, _)| it == name.as_str()).map(|(_, cgroup)| cgroup)
+        };
+        Cgroup::of(pid).or_else(by_name)
+    }
+
+    /// Takes over one process, if it is still that one.
+    fn adopt(&mut self, running: &Running) -> Option<Input> {
+        let name = Name::from(running.instance.as_str());
+        let process = Process { pid: running.pid, start_time: running.start_time };
+        let cgroup = self.cgroup_left(&name, running.pid);
+        let known = self.known.get(&name);
+        let fifo = known.map(|it| self.source(&name, it.log).fifo);
+        let mark = self.mark(&name);
+        let marks = Marks::new(fifo.as_deref(), Some((super::launch::MARK, &mark)));
+        let mut group = Group::new(identity_of(process), cgroup, marks);
+        let pidfd = match identity::open(identity_of(process)) {
+            Ok(Some(pidfd)) if known.is_some() => pidfd,
+            Ok(Some(pidfd)) => {
+                self.let_go(&name, pidfd, group);
+                return None;
+            }
+            Ok(None) => {
+                // It ended while no daemon was there: nothing of it may live when the next
+                // generation starts.
+                match group.kill() {
+                    Ok(killed) => info!(instance = %name, killed = killed.len(), "swept"),
+                    Err(err) => warn!(instance = %name, %err, "could not be swept"),
+                }
+                return None;
+            }
+            Err(err) => {
+                warn!(instance = %name, pid = process.pid, %err, "could not be adopted");
+                return None;
+            }
+        };
+        if let Err(trouble) = self.open_output(&name) {
+            warn!(instance = %name, reason = trouble.reason, "its output could not be opened");
+        }
+        let oom_kills = group.cgroup().and_then(|it| it.oom_kills()).unwrap_or(0);
+        let generation = running.generation;
+        let living = Living {
+            generation,
+            process,
+            pidfd,
+            group,
+            oom_kills,
+            refusal: None,
+            killing: false,
+            sweeping: None,
+        };
+        self.watch_adopted(&name, &living);
+        self.keep(&name, living, running.started_ms, running.fingerprint);
+        info!(instance = %name, pid = process.pid, "adopted");
+        let started = Timestamp(Duration::from_millis(running.started_ms));
+        Some(Input::Adopted {
+            instance: name,
+            process,
+            generation,
+            started: started.min(clock::now()),
+            fingerprint: running.fingerprint,
+        })
+    }
+}

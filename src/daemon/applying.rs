@@ -1,0 +1,213 @@
+//! Applying a configuration: what changes, what waits for a word, what the screens are told.
+//!
+//! A broken file replaces nothing. A watched edit applies only what stops nothing; the rest waits,
+//! named, until an operator or a signal says so (design.md §6).
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tracing::warn;
+
+use super::boot;
+use super::driver::Daemon;
+use super::launch::Values;
+use super::peer::Access;
+use super::publish::{Frame, millis};
+use super::turn::{Mistakes, NewSettings, Scope};
+use super::{config as file, own_name};
+use crate::api::{self, Difference, Done, Problem, problem};
+use crate::config::diff;
+use crate::config::settings::{Confirm, Settings};
+use crate::fleet::By;
+use crate::fleet::input::Input;
+use crate::fleet::sheet;
+
+/// The configuration as the daemon holds it.
+#[derive(Debug)]
+pub struct Config {
+    pub path: Option<PathBuf>,
+    /// The API's; its mode follows who may use it.
+    pub socket: PathBuf,
+    pub settings: Settings,
+    /// Why the file as it is now was not applied.
+    pub error: Option<String>,
+    /// What a watched edit would stop.
+    pub pending: Vec<String>,
+    pub logger_trouble: Option<String>,
+    /// Standing facts of this daemon.
+    pub base: Frame,
+    /// Who may look and who may act.
+    pub access: watch::Sender<Arc<Access>>,
+}
+
+impl Config {
+    fn wire(&self) -> api::Config {
+        api::Config {
+            path: self.path.as_ref().map(|it| it.display().to_string()),
+            error: self.error.clone(),
+            pending: self.pending.clone(),
+            confirm: match self.settings.deck.confirm {
+                Confirm::Guard => api::Confirm::Guard,
+                Confirm::Always => api::Confirm::Always,
+                Confirm::Never => api::Confirm::Never,
+            },
+            keys: self.settings.keys.clone(),
+        }
+    }
+
+    /// What applying these settings would do.
+    pub fn differences(&self, new: &Settings) -> Vec<Difference> {
+        diff::diff(&self.settings, new)
+            .changes
+            .iter()
+            .map(|it| Difference {
+                name: it.name.clone(),
+                does: it.does.word().into(),
+                message: it.message.clone(),
+            })
+            .collect()
+    }
+
+    /// A plan of the fleet with the commands and the patience that only the configuration knows.
+    pub fn plan(&self, service: &str, plan: &sheet::Plan, values: &Values) -> api::Plan {
+        let known = self.settings.services.iter().find(|it| it.rules.name.as_str() == service);
+        let step = |it: &sheet::PlanStep| api::PlanStep {
+            instance: it.instance.to_string(),
+            because: it.because.into(),
+            ready: it.ready,
+            build: known
+                .map_or_else(Vec::new, |known| known.build_for(it.instance.as_str(), values)),
+            max_wait_time_ms: known.map_or(0, |it| millis(it.rules.max_wait_time)),
+            ready_timeout_ms: known.map_or(0, |it| millis(it.rules.rollout.ready_timeout)),
+            expected_ms: it.expected.map(millis),
+        };
+        api::Plan {
+            service: service.to_owned(),
+            min_ready: plan.min_ready,
+            steps: plan.steps.iter().map(step).collect(),
+            downtime: plan.downtime.clone(),
+            blocked: plan.blocked.clone(),
+            expected_ms: plan.expected.map(millis),
+        }
+    }
+}
+
+impl Daemon {
+    pub(super) fn update_frame(&mut self) {
+        let troubles = [
+            self.journal.trouble.clone(),
+            self.hands.trouble(),
+            self.config.logger_trouble.clone(),
+        ];
+        let frame = Frame {
+            config: self.config.wire(),
+            notices: troubles.into_iter().flatten().collect(),
+            ..self.config.base.clone()
+        };
+        if *self.publisher.frame() != frame {
+            self.publisher.set_frame(frame);
+        }
+    }
+
+    pub(super) fn on_settings(&mut self, new: NewSettings) {
+        // Edits are always seen; whether they matter may change with any configuration.
+        if new.scope == Scope::Watched && !self.config.settings.deck.watch {
+            return;
+        }
+        let answer = match new.read {
+            Ok(settings) => self.apply(*settings, &new.scope),
+            Err(mistakes) => Err(self.refuse(&mistakes, &new.scope)),
+        };
+        if let Some(reply) = new.reply {
+            // The client may have gone.
+            let _ = reply.send(answer);
+        }
+    }
+
+    fn refuse(&mut self, mistakes: &Mistakes, scope: &Scope) -> Problem {
+        let first = mistakes.first_lines.join("; ");
+        if self.config.error.as_ref() != Some(&first) {
+            let message = format!("the configuration was not applied: {first}");
+            self.note("config-refused", by(scope), message);
+        }
+        self.config.error = Some(first);
+        file::problem_of(mistakes)
+    }
+
+    fn apply(&mut self, new: Settings, scope: &Scope) -> Result<Done, Problem> {
+        self.config.error = None;
+        let whole = diff::diff(&self.config.settings, &new);
+        let forced = matches!(scope, Scope::Order { yes: true, .. });
+        if *scope != Scope::Watched && whole.stops_more_than_half() && !forced {
+            return Err(self.too_much(&whole, scope));
+        }
+        let (settings, pending) = match scope {
+            Scope::Watched => diff::without_stops(&self.config.settings, &new),
+            Scope::Signal(_) | Scope::Order { .. } => (new, vec![]),
+        };
+        let now = diff::diff(&self.config.settings, &settings);
+        if !pending.is_empty() && pending != self.config.pending {
+            let message = format!("an edit of the configuration waits: {}", pending.join(", "));
+            self.note("config-pending", None, message);
+        }
+        self.config.pending = pending;
+        let message = summary(&now);
+        let differences = self.config.differences(&settings);
+        if !now.is_empty() || settings != self.config.settings {
+            self.take_settings(settings);
+            self.note("config-applied", by(scope), format!("configuration applied: {message}"));
+        }
+        Ok(Done { message, diff: Some(differences), ..Done::default() })
+    }
+
+    fn take_settings(&mut self, settings: Settings) {
+        let rules = settings.services.iter().map(|it| it.rules.clone()).collect();
+        self.hands.configure(&settings);
+        self.config.access.send_replace(Arc::new(Access::of(&settings.deck)));
+        let shared = Access::is_shared(&settings.deck);
+        let state_dir = &self.hands.places.state_dir;
+        if let Err(err) = boot::open_door(state_dir, &self.config.socket, shared) {
+            warn!(%err, socket = %self.config.socket.display(), "its mode could not be changed");
+        }
+        self.config.settings = settings;
+        self.turn(Input::Configured(rules));
+        self.facts.retain(|name| self.fleet.instance_sheet(name).is_some());
+    }
+
+    fn too_much(&mut self, whole: &diff::Diff, scope: &Scope) -> Problem {
+        let stops = whole.stops().join(", ");
+        let detail = format!("it would stop more than half of the services: {stops}");
+        self.config.pending = whole.stops().iter().map(|it| format!("stops {it}")).collect();
+        if let Scope::Signal(signal) = scope {
+            self.note("config-pending", None, format!("{signal} was not followed: {detail}"));
+        }
+        Problem {
+            kind: problem::CONFIRM.into(),
+            status: 409,
+            title: "the configuration was not applied".into(),
+            detail,
+            help: Some("if that is meant: opsdeck config apply --yes".into()),
+        }
+    }
+}
+
+fn by(scope: &Scope) -> Option<By> {
+    match scope {
+        Scope::Watched => None,
+        Scope::Signal(signal) => {
+            let own = own_name();
+            Some(By { login: format!("{signal} to {}", own.login).into(), ..own })
+        }
+        Scope::Order { by, .. } => Some(by.clone()),
+    }
+}
+
+/// `starts queue; stops cron; web1 is stale`.
+fn summary(diff: &diff::Diff) -> String {
+    if diff.is_empty() {
+        return "nothing to do: the configuration is as it runs".into();
+    }
+    let lines = diff.changes.iter().map(|it| format!("{}: {}", it.name, it.message));
+    lines.collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,221 @@
+//! Brings the daemon up: lock, state, logger, adoption, then the socket.
+//!
+//! In this order: nothing is started before the lock is held, nobody is answered before it is known
+//! what runs already.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::stat::{Mode, umask};
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::info;
+
+use super::applying::Config;
+use super::driver::{Daemon, Ended};
+use super::hands::{Hands, Places};
+use super::http::{self, Api};
+use super::journal::Journal;
+use super::peer::{Access, Door};
+use super::publish::{Frame, Publisher};
+use super::signals::Signals;
+use super::state::StateFile;
+use super::turn;
+use super::{adopt, config, host, logging};
+use crate::config::settings::Settings;
+use crate::fleet::Fleet;
+
+/// What the daemon needs to know before it can begin.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub settings: Settings,
+    /// Absolute paths.
+    pub state_dir: PathBuf,
+    pub runtime_dir: PathBuf,
+    pub socket: PathBuf,
+    /// This program, for the logger and `exec-as`.
+    pub program: PathBuf,
+}
+
+/// Why the daemon could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    #[error("could not create {path}")]
+    Directory {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("another daemon (pid {pid}) holds {path}")]
+    Held { path: PathBuf, pid: String },
+    #[error("could not lock {path}")]
+    Lock {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("could not listen on {path}")]
+    Listen {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("could not prepare this process")]
+    Prepare(#[source] io::Error),
+}
+
+/// Runs the daemon to its end.
+pub async fn run(plan: Plan) -> Result<Ended, BootError> {
+    for path in [&plan.state_dir, &plan.runtime_dir] {
+        private_directory(path)
+            .map_err(|source| BootError::Directory { path: path.clone(), source })?;
+    }
+    let _lock = lock(&plan.state_dir)?;
+    host::prepare().map_err(BootError::Prepare)?;
+    let children = signal(SignalKind::child()).map_err(BootError::Prepare)?;
+    let signals = Signals::register().map_err(BootError::Prepare)?;
+
+    let stop = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    let (turns, queue) = mpsc::channel(turn::BACKLOG);
+    let (link, keeper) =
+        logging::start(plan.program.clone(), plan.runtime_dir.clone(), turns.clone(), stop.clone());
+    tasks.spawn(keeper);
+    let boot_id = host::boot_id();
+    let journal = Journal::open(&plan.state_dir);
+    let (state, remembered) = StateFile::open(&plan.state_dir, &boot_id);
+    let hands = Hands::new(Places::of(&plan), state, link, turns.clone(), tasks.clone())
+        .map_err(BootError::Prepare)?;
+
+    let (access, seen) = watch::channel(Arc::new(Access::of(&plan.settings.deck)));
+    let mut daemon = assemble(&plan, hands, journal, access);
+    adopt::begin(&mut daemon, &plan.settings, remembered);
+
+    let listener =
+        listen(&plan).map_err(|source| BootError::Listen { path: plan.socket.clone(), source })?;
+    let path = plan.settings.path.clone();
+    let api = Api { turns: turns.clone(), config: path.clone() };
+    let server = tokio::spawn(http::serve(Door::new(listener, seen), api, stop.clone()));
+    tasks.spawn(signals.listen(path.clone(), turns.clone(), stop.clone()));
+    if let Some(path) = path {
+        let files = plan.settings.files.clone();
+        tasks.spawn(config::watch(path, files, turns.clone(), stop.clone()));
+    }
+    drop(turns);
+    info!(socket = %plan.socket.display(), "the daemon is up");
+
+    let ended = daemon.run(queue, children).await;
+    info!(?ended, "the daemon ends");
+    // A new daemon must not find the socket of an old one.
+    let _ = std::fs::remove_file(&plan.socket);
+    stop.cancel();
+    // Clients hear the end of what they asked for; one that does not read is not waited for.
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(1), server).await;
+    tasks.close();
+    // Nothing that is still under way matters to the services.
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(6), tasks.wait()).await;
+    if ended == Ended::AtRest
+        && let Err(err) = std::fs::remove_dir_all(&plan.runtime_dir)
+    {
+        info!(path = %plan.runtime_dir.display(), %err, "left behind");
+    }
+    Ok(ended)
+}
+
+fn assemble(
+    plan: &Plan,
+    hands: Hands,
+    journal: Journal,
+    access: watch::Sender<Arc<Access>>,
+) -> Daemon {
+    let host = host::name();
+    let base = Frame {
+        deck: plan.settings.deck.name.clone().unwrap_or_else(|| host.clone()),
+        host,
+        pid: std::process::id(),
+        at_boot: host::starts_at_boot(),
+        ..Frame::default()
+    };
+    let config = Config {
+        path: plan.settings.path.clone(),
+        socket: plan.socket.clone(),
+        settings: plan.settings.clone(),
+        error: None,
+        pending: vec![],
+        logger_trouble: None,
+        base: base.clone(),
+        access,
+    };
+    Daemon::new(Fleet::new(host::seed()), hands, journal, Publisher::new(base), config)
+}
+
+/// Creates a directory that only its owner can enter, and its parents.
+pub fn private_directory(path: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// One daemon per state directory. The lock ends with the process, however it ends.
+fn lock(state_dir: &Path) -> Result<Flock<File>, BootError> {
+    let path = state_dir.join("opsdeck.lock");
+    let failed = |source| BootError::Lock { path: path.clone(), source };
+    let file = OpenOptions::new()
+        .create(true)
+        .read(true)
+        .write(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(failed)?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(mut file) => {
+            file.set_len(0).map_err(failed)?;
+            write!(file, "{}", std::process::id()).map_err(failed)?;
+            Ok(file)
+        }
+        Err((mut file, nix::Error::EWOULDBLOCK)) => {
+            let mut pid = String::new();
+            // The pid is a help to the reader, not a fact we act on.
+            let _ = file.read_to_string(&mut pid);
+            Err(BootError::Held { path, pid })
+        }
+        Err((_, err)) => Err(failed(err.into())),
+    }
+}
+
+/// Binds the socket with the mode it is to have: there is no moment in which it is open to more.
+fn listen(plan: &Plan) -> io::Result<UnixListener> {
+    if let Some(parent) = plan.socket.parent() {
+        private_directory(parent)?;
+    }
+    // The lock is ours, so a socket that is there belongs to nobody.
+    match std::fs::remove_file(&plan.socket) {
+        Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(err),
+        _ => (),
+    }
+    let hidden = if Access::is_shared(&plan.settings.deck) { 0o111 } else { 0o177 };
+    let before = umask(Mode::from_bits_truncate(hidden));
+    let listener = UnixListener::bind(&plan.socket);
+    umask(before);
+    let listener = listener?;
+    open_door(&plan.state_dir, &plan.socket, Access::is_shared(&plan.settings.deck))?;
+    Ok(listener)
+}
+
+/// Lets others as far as the socket once they are named, and nobody any more when they are not.
+///
+/// Whoever passes through the state directory can read nothing in it: its files belong to us alone. A
+/// socket elsewhere stands in a directory that is the operator's business.
+pub fn open_door(state_dir: &Path, socket: &Path, shared: bool) -> io::Result<()> {
+    let (door, passage) = if shared { (0o666, 0o711) } else { (0o600, 0o700) };
+    if socket.parent() == Some(state_dir) {
+        std::fs::set_permissions(state_dir, PermissionsExt::from_mode(passage))?;
+    }
+    std::fs::set_permissions(socket, PermissionsExt::from_mode(door))
+}

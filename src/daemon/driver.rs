@@ -1,0 +1,411 @@
+//! Runs the fleet against the real world.
+//!
+//! The only task that touches the [`Fleet`]. Children, probes, the logger and clients all report through
+//! one channel, which puts everything that happens into one order. Each turn is the same three steps:
+//! wait for something, let the fleet decide, carry out the effects. What is known at once (a spawn, an
+//! empty group) comes back from the hands before anything else is waited for.
+
+use std::sync::Arc;
+
+use tokio::signal::unix::Signal as SignalStream;
+use tokio::sync::{broadcast, mpsc};
+use tracing::{debug, info};
+
+use super::applying::Config;
+use super::clock;
+use super::facts::{self, Facts};
+use super::hands::Hands;
+use super::journal::Journal;
+use super::logging::News;
+use super::publish::{self, Publisher};
+use super::turn::{Question, Reply, Turn};
+use crate::api::{self, Done, Problem};
+use crate::fleet::input::{Effect, Input, Order, Record, Refusal, RefusalKind, SpawnFailure, Verb};
+use crate::fleet::{By, Fleet, Name, Process, Timestamp};
+
+/// Turns that are taken before clients and children get a word in.
+const BATCH: usize = 64;
+/// Events that wait for a slow follower of the journal.
+const EVENTS: usize = 1024;
+
+/// How the daemon ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Everything was stopped.
+    AtRest,
+    /// The services run on.
+    Kept,
+}
+
+pub struct Daemon {
+    pub(super) fleet: Fleet,
+    pub(super) hands: Hands,
+    pub(super) facts: Facts,
+    pub(super) journal: Journal,
+    pub(super) publisher: Publisher,
+    pub(super) config: Config,
+    events: broadcast::Sender<Arc<api::Event>>,
+    /// Set by a shutdown that stops everything first.
+    stopping: bool,
+    ended: Option<Ended>,
+}
+
+impl Daemon {
+    pub fn new(
+        fleet: Fleet,
+        hands: Hands,
+        journal: Journal,
+        publisher: Publisher,
+        config: Config,
+    ) -> Self {
+        Self {
+            fleet,
+            hands,
+            facts: Facts::default(),
+            journal,
+            publisher,
+            config,
+            events: broadcast::Sender::new(EVENTS),
+            stopping: false,
+            ended: None,
+        }
+    }
+
+    /// Takes turns until the daemon ends.
+    pub async fn run(
+        mut self,
+        mut turns: mpsc::Receiver<Turn>,
+        mut children: SignalStream,
+    ) -> Ended {
+        loop {
+            let busy = self.settle();
+            if let Some(ended) = self.ended {
+                self.publisher.publish_now(clock::now(), &self.fleet, &self.facts);
+                if ended == Ended::AtRest {
+                    self.hands.retire();
+                }
+                return ended;
+            }
+            if busy {
+                // Hundreds of spawns take a while: let clients be served in between.
+                tokio::task::yield_now().await;
+            }
+            tokio::select! {
+                biased;
+                _ = children.recv() => self.reap(),
+                Some(turn) = turns.recv() => {
+                    self.take(turn);
+                    for turn in std::iter::from_fn(|| turns.try_recv().ok()).take(BATCH) {
+                        self.take(turn);
+                    }
+                }
+                () = std::future::ready(()), if busy => (),
+                () = clock::sleep_until(self.next_deadline()) => self.on_deadline(),
+            }
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Timestamp> {
+        let hands = [self.hands.next_sample(), self.hands.next_look()];
+        let others = [self.fleet.next_deadline(), self.publisher.due()];
+        hands.into_iter().chain(others).flatten().min()
+    }
+
+    fn on_deadline(&mut self) {
+        let now = clock::now();
+        if self.fleet.next_deadline().is_some_and(|it| it <= now) {
+            self.turn(Input::DeadlineReached);
+        }
+        if self.hands.next_look().is_some_and(|it| it <= now) {
+            self.hands.look_at_groups();
+        }
+        if self.hands.next_sample().is_some_and(|it| it <= now) {
+            self.hands.sample(now);
+        }
+    }
+
+    /// Carries out what is known at once, writes what was decided, tells who watches.
+    ///
+    /// Returns true if there is more to do before anything may be waited for.
+    fn settle(&mut self) -> bool {
+        for _ in 0..BATCH {
+            let Some(input) = self.hands.take_outcome() else { break };
+            self.turn(input);
+        }
+        let busy = self.hands.has_outcomes();
+        self.journal.flush();
+        self.hands.flush();
+        self.publisher.mark(self.fleet.take_changed());
+        self.update_frame();
+        let now = clock::now();
+        self.hands.watched(self.publisher.is_watched(), &self.fleet);
+        self.publisher.publish(now, &self.fleet, &self.facts);
+        if self.stopping && !busy && self.fleet.is_at_rest() {
+            self.ended = Some(Ended::AtRest);
+        }
+        busy
+    }
+
+    fn reap(&mut self) {
+        self.hands.reap();
+        for (name, reason) in self.hands.take_refusals() {
+            let service = self.fleet.instance_sheet(name.as_str()).map(|it| it.service);
+            self.record(Record {
+                kind: "spawn-failed",
+                service,
+                instance: Some(name),
+                by: None,
+                message: reason,
+                with_evidence: false,
+            });
+        }
+    }
+
+    /// One turn of the fleet.
+    pub(super) fn turn(&mut self, input: Input) {
+        debug!(?input, "turn");
+        let effects = self.fleet.handle(clock::now(), input);
+        self.perform(effects);
+    }
+
+    fn perform(&mut self, effects: Vec<Effect>) {
+        debug!(?effects, "effects");
+        // Intents are on the disk before the processes they are about.
+        self.hands.intend(&effects);
+        let mut starts = vec![];
+        for effect in effects {
+            match effect {
+                Effect::Record(record) => self.record(record),
+                // Last and together: what ends comes before what begins, and many start side by side.
+                Effect::Spawn { instance, generation } => starts.push((instance, generation)),
+                effect => self.hands.perform(effect),
+            }
+        }
+        self.hands.spawn(starts);
+    }
+
+    pub(super) fn record(&mut self, record: Record) {
+        let evidence =
+            record.with_evidence.then(|| self.hands.evidence(&record, &self.fleet, &self.facts));
+        let event = self.journal.append(api::Event {
+            seq: 0,
+            at: clock::wall(),
+            kind: record.kind.into(),
+            service: record.service.as_ref().map(Name::to_string),
+            instance: record.instance.as_ref().map(Name::to_string),
+            actor: record.by.as_ref().map(publish::actor),
+            message: record.message,
+            evidence,
+        });
+        info!(
+            instance = event.instance,
+            service = event.service,
+            by = event.actor.as_ref().map(|it| it.login.as_str()),
+            "{}",
+            event.message
+        );
+        // Nobody follows: nothing to do.
+        let _ = self.events.send(Arc::new(event.clone()));
+        self.publisher.event(event);
+    }
+
+    /// An event that the fleet does not know of.
+    pub(super) fn note(&mut self, kind: &'static str, by: Option<By>, message: String) {
+        self.record(Record {
+            kind,
+            service: None,
+            instance: None,
+            by,
+            message,
+            with_evidence: false,
+        });
+    }
+
+    fn take(&mut self, turn: Turn) {
+        match turn {
+            Turn::Input(input) => self.turn(input),
+            Turn::Probed(probed) => self.on_probed(probed),
+            Turn::Measured(measured) => self.on_measured(measured),
+            Turn::Logger(news) => self.on_logger(news),
+            Turn::AdoptedExit { instance, generation } => {
+                self.hands.adopted_exit(&instance, generation);
+            }
+            Turn::Order { order, target, reply } => self.on_order(order, target, reply),
+            Turn::Ask(question) => self.answer(question),
+            Turn::Settings(settings) => self.on_settings(settings),
+            Turn::Shutdown { by, keep, reply } => self.on_shutdown(by, keep, reply),
+        }
+    }
+
+    fn on_probed(&mut self, it: super::probes::Probed) {
+        self.facts.probed(&it.instance, it.generation, it.probe, &it.outcome);
+        let instance = Name::from(it.instance.as_str());
+        if let Some(sheet) = self.fleet.instance_sheet(&it.instance) {
+            self.publisher.mark([sheet.service]);
+        }
+        self.turn(Input::Probed {
+            instance,
+            generation: it.generation,
+            probe: it.probe,
+            ok: it.outcome.ok,
+            detail: facts::detail(&it.outcome),
+        });
+    }
+
+    fn on_measured(&mut self, measured: Vec<(String, facts::Usage)>) {
+        for (instance, usage) in measured {
+            if self.facts.measured(&instance, usage)
+                && let Some(sheet) = self.fleet.instance_sheet(&instance)
+            {
+                self.publisher.mark([sheet.service]);
+            }
+        }
+    }
+
+    fn on_logger(&mut self, news: News) {
+        match news {
+            News::Up => self.config.logger_trouble = None,
+            News::Down(why) => {
+                self.config.logger_trouble =
+                    Some(format!("the logger is down ({why}): output waits in the pipes"));
+            }
+            News::Trouble { name, message } => {
+                self.note(
+                    "output-lost",
+                    None,
+                    format!("output of {name} cannot be kept: {message}"),
+                );
+            }
+            News::TroubleOver { name, dropped_bytes } => self.note(
+                "output-kept",
+                None,
+                format!("output of {name} is kept again; {dropped_bytes} bytes are missing"),
+            ),
+            News::Notice(text) => self.note("logger", None, text),
+            News::Flushed { id } => {
+                if let Some((name, words)) = self.hands.last_words(id) {
+                    self.facts.said(name.as_str(), words);
+                    let sheet = self.fleet.instance_sheet(name.as_str());
+                    self.publisher.mark(sheet.map(|it| it.service));
+                }
+            }
+        }
+    }
+
+    fn on_order(
+        &mut self,
+        mut order: Order,
+        target: Option<(Name, Process)>,
+        reply: Reply<Result<Done, Refusal>>,
+    ) {
+        let answer = match self.changed(target) {
+            Some(refusal) => Err(refusal),
+            None => {
+                self.hands.preflight(&mut order.verb, &self.fleet);
+                for input in self.hands.fresh_load(clock::now()) {
+                    self.turn(input);
+                }
+                let (answer, effects) = self.fleet.order(clock::now(), order);
+                self.perform(effects);
+                answer.map(|message| Done {
+                    message,
+                    revision: self.publisher.revision(),
+                    ..Done::default()
+                })
+            }
+        };
+        // The client may have gone; what it ordered is done all the same.
+        let _ = reply.send(answer);
+    }
+
+    /// Refuses an order that is meant for another process than the one that runs now.
+    fn changed(&self, target: Option<(Name, Process)>) -> Option<Refusal> {
+        let (instance, seen) = target?;
+        let sheet = self.fleet.instance_sheet(instance.as_str())?;
+        (sheet.process != Some(seen)).then(|| Refusal {
+            kind: RefusalKind::Changed,
+            what: format!("{instance} was left alone"),
+            why: match sheet.process {
+                Some(now) => format!("pid {} was replaced by pid {} meanwhile", seen.pid, now.pid),
+                None => format!("pid {} has ended meanwhile", seen.pid),
+            },
+            help: Some("look again, then press the key again".into()),
+        })
+    }
+
+    fn answer(&mut self, question: Question) {
+        // A client that has gone needs no answer.
+        match question {
+            Question::Deck { role, reply } => {
+                let _ = reply.send(self.publisher.deck(&self.fleet, &self.facts, role));
+            }
+            Question::Watch { role, reply } => {
+                self.publisher.publish_now(clock::now(), &self.fleet, &self.facts);
+                let changes = self.publisher.subscribe();
+                let deck = Box::new(self.publisher.deck(&self.fleet, &self.facts, role));
+                let events = self.journal.recent(FEED);
+                let line = publish::line(&api::Change::Snapshot { deck, events });
+                let _ = reply.send((line, changes));
+            }
+            Question::Why { instance, reply } => {
+                let _ = reply.send(self.fleet.why(&instance));
+            }
+            Question::Plan { service, set, reply } => {
+                let plan = self.fleet.plan(&service);
+                let values = self.hands.values_with(&service, set);
+                let _ = reply.send(plan.map(|it| self.config.plan(&service, &it, &values)));
+            }
+            Question::Logs { name, reply } => {
+                let _ = reply.send(self.hands.log_files(&name));
+            }
+            Question::Journal { reply } => {
+                self.journal.flush();
+                let answer = (
+                    self.journal.files(),
+                    self.journal.recent(usize::MAX),
+                    self.events.subscribe(),
+                );
+                let _ = reply.send(answer);
+            }
+            Question::Diff { settings, reply } => {
+                let _ = reply.send(self.config.differences(&settings));
+            }
+        }
+    }
+
+    fn on_shutdown(
+        &mut self,
+        by: Option<By>,
+        keep: bool,
+        reply: Option<Reply<Result<Done, Problem>>>,
+    ) {
+        let message = if keep {
+            self.ended = Some(Ended::Kept);
+            "the daemon ends; the services run on"
+        } else {
+            "stopping all services, then the daemon"
+        };
+        self.note("shutdown", by.clone(), message.into());
+        if !keep && !self.stopping {
+            self.stopping = true;
+            let by = by.unwrap_or_else(super::own_name);
+            let order = Order { by, verb: Verb::StopAll, guard: false };
+            let (_, effects) = self.fleet.order(clock::now(), order);
+            self.perform(effects);
+        }
+        if let Some(reply) = reply {
+            let done = Done { message: message.into(), ..Done::default() };
+            // The client may have gone.
+            let _ = reply.send(Ok(done));
+        }
+    }
+}
+
+/// Events in a snapshot: more than the tallest screen shows.
+const FEED: usize = 200;
+
+/// A failure that is no fault of the fleet's rules: for the hands.
+pub(super) fn failed(instance: &Name, generation: u64, reason: String, passing: bool) -> Input {
+    let failure = SpawnFailure { reason, passing };
+    Input::SpawnFailed { instance: instance.clone(), generation, failure }
+}

@@ -1,0 +1,218 @@
+//! Sees processes end: reaps, finds what a leader left behind, kills whole groups.
+//!
+//! A generation is over when nothing of its group lives. Until then the fleet hears nothing of it, so
+//! it cannot start the next one.
+
+use std::time::Duration;
+
+use tracing::warn;
+
+use super::clock;
+use super::hands::{Hands, Living};
+use super::state::Line;
+use super::turn::Turn;
+use crate::fleet::input::{Exit, Input, Status};
+use crate::fleet::{Name, Signal, Timestamp};
+use crate::logger::ToLogger;
+use crate::process::exec_as::Verdict;
+use crate::process::pidfd;
+use crate::process::reaper::{self, Death, Reaper};
+
+/// Flushes that are waited for at most.
+const MOST_FLUSHES: usize = 4096;
+/// Between two looks at a group that does not die at once.
+const LOOK: Duration = Duration::from_millis(20);
+
+impl Hands {
+    /// Takes the statuses of all children that ended.
+    pub fn reap(&mut self) {
+        let mut deaths = vec![];
+        let reaper = self.reaper.clone();
+        if let Err(err) = reaper.reap(|death| deaths.push(death)) {
+            warn!(%err, "children could not be waited for");
+        }
+        for death in deaths {
+            self.on_death(&death);
+        }
+        self.look_at_groups();
+    }
+
+    fn on_death(&mut self, death: &Death) {
+        let Some(name) = self.leaders.remove(&death.pid) else { return };
+        let status = match death.status {
+            reaper::Status::Exited(code) => Status::Code(code),
+            reaper::Status::Signaled { signal, .. } => Status::Signal(Signal(signal)),
+        };
+        self.leader_ended(&name, status);
+    }
+
+    /// The pidfd of an adopted leader became readable. Its status went to another parent.
+    pub fn adopted_exit(&mut self, instance: &str, generation: u64) {
+        let name = Name::from(instance);
+        let Some(living) = self.living.get(&name) else { return };
+        if living.generation == generation && living.sweeping.is_none() {
+            self.leaders.remove(&living.process.pid);
+            self.leader_ended(&name, Status::Unknown);
+        }
+    }
+
+    fn leader_ended(&mut self, name: &Name, status: Status) {
+        let Some(living) = self.living.get_mut(name) else { return };
+        let oom_kills = living.group.cgroup().and_then(|it| it.oom_kills()).unwrap_or(0);
+        if let Some(Verdict::Refused(err)) = living.refusal.as_mut().map(|it| it.verdict()) {
+            // It never became the program: what it exited with is not the program's word.
+            warn!(instance = %name, %err, "was not executed");
+            self.refusals.push((name.clone(), err.to_string()));
+        }
+        self.ask_for_last_words(name);
+        let Some(living) = self.living.get(name) else { return };
+        let exit = Exit { status, out_of_memory: oom_kills > living.oom_kills };
+        let (generation, killing) = (living.generation, living.killing);
+        self.outcomes.push_back(Input::Exited { instance: name.clone(), generation, exit });
+        if killing {
+            // The kill asked for the end of all of it; the fleet does not ask again.
+            self.await_rest(name);
+        }
+    }
+
+    /// Has the logger put what the dead wrote into the file; [`Hands::last_words`] then reads it.
+    fn ask_for_last_words(&mut self, name: &Name) {
+        self.flushes.0 += 1;
+        let id = self.flushes.0;
+        self.flushes.1.insert(id, name.clone());
+        self.orders.push(ToLogger::Flush { name: name.to_string(), id });
+        if self.flushes.1.len() > MOST_FLUSHES {
+            // A logger that is down answers none of them.
+            self.flushes.1.pop_first();
+        }
+    }
+
+    /// The answer to a flush: whose it was, and the last line of its log.
+    pub fn last_words(&mut self, id: u64) -> Option<(Name, Option<String>)> {
+        let name = self.flushes.1.remove(&id)?;
+        let log = self.source(&name, self.known.get(&name)?.log).log;
+        Some((name, super::logs::last_lines(&log, 1).pop()))
+    }
+
+    /// Kills everything of a generation; [`Input::Swept`] follows the exit of its leader.
+    pub(super) fn kill_all(&mut self, name: &Name, generation: u64) {
+        let Some(living) = self.living.get_mut(name).filter(|it| it.generation == generation)
+        else {
+            return;
+        };
+        living.killing |= self.leaders.contains_key(&living.process.pid);
+        if let Err(err) = living.group.kill() {
+            warn!(instance = %name, %err, "could not kill the whole group");
+        }
+    }
+
+    /// The leader is gone: what it left behind goes as well, and is named.
+    pub(super) fn sweep(&mut self, name: &Name, generation: u64) {
+        let Some(living) = self.living.get_mut(name).filter(|it| it.generation == generation)
+        else {
+            let killed = vec![];
+            self.outcomes.push_back(Input::Swept { instance: name.clone(), generation, killed });
+            return;
+        };
+        if living.sweeping.is_some() {
+            return;
+        }
+        if has_ended(living, &self.reaper) {
+            self.swept(name);
+        } else {
+            self.await_rest(name);
+            self.kill_rest(name);
+        }
+    }
+
+    /// Looks at a group whose leader is gone until nothing of it lives.
+    fn await_rest(&mut self, name: &Name) {
+        if let Some(living) = self.living.get_mut(name) {
+            living.sweeping.get_or_insert_default();
+            self.sweeping.insert(name.clone());
+            self.look_at = Some(clock::now() + LOOK);
+        }
+    }
+
+    fn kill_rest(&mut self, name: &Name) {
+        let Some(living) = self.living.get_mut(name) else { return };
+        match living.group.kill() {
+            Ok(members) => {
+                let fresh = members.iter().map(|it| (it.identity.pid, it.name.to_string()));
+                let known = living.sweeping.get_or_insert_default();
+                for (pid, name) in fresh {
+                    if known.iter().all(|(it, _)| *it != pid) {
+                        known.push((pid, name));
+                    }
+                }
+            }
+            Err(err) => warn!(instance = %name, %err, "could not kill what was left behind"),
+        }
+    }
+
+    /// Looks again at the groups that were killed.
+    pub(super) fn look_at_groups(&mut self) {
+        for name in self.sweeping.clone() {
+            match self.living.get(&name) {
+                Some(living) if !has_ended(living, &self.reaper) => self.kill_rest(&name),
+                _ => self.swept(&name),
+            }
+        }
+        self.look_at = (!self.sweeping.is_empty()).then(|| clock::now() + LOOK);
+    }
+
+    fn swept(&mut self, name: &Name) {
+        self.sweeping.remove(name);
+        let Some(living) = self.living.remove(name) else { return };
+        let generation = living.generation;
+        self.leaders.remove(&living.process.pid);
+        self.state.append(&Line::Gone { instance: name.to_string(), generation });
+        let killed = living.sweeping.filter(|_| !living.killing).unwrap_or_default();
+        self.outcomes.push_back(Input::Swept { instance: name.clone(), generation, killed });
+    }
+
+    /// When to look again, while something that was killed still lives.
+    pub fn next_look(&self) -> Option<Timestamp> {
+        self.look_at
+    }
+
+    /// Everything was stopped for good: the logger goes too, and nothing of ours stays in the kernel.
+    pub fn retire(&mut self) {
+        self.orders.push(ToLogger::Quit);
+        self.flush();
+        self.probes.stop_all();
+        if let Some(cgroups) = self.cgroups.take() {
+            for (name, cgroup) in cgroups.existing().unwrap_or_default() {
+                if let Err(err) = cgroup.remove() {
+                    warn!(instance = name, %err, "its cgroup could not be removed");
+                }
+            }
+            if let Err(err) = cgroups.remove() {
+                warn!(%err, "the cgroup of this deck could not be removed");
+            }
+        }
+    }
+
+    /// Watches a process that is not our child.
+    pub(super) fn watch_adopted(&self, name: &Name, living: &Living) {
+        let pidfd = match living.pidfd.try_clone() {
+            Ok(pidfd) => pidfd,
+            Err(err) => return warn!(instance = %name, %err, "its end will not be noticed"),
+        };
+        let (instance, generation) = (name.to_string(), living.generation);
+        let turns = self.turns.clone();
+        tokio::spawn(async move {
+            if pidfd::ended(pidfd).await.is_ok() {
+                let _ = turns.send(Turn::AdoptedExit { instance, generation }).await;
+            }
+        });
+    }
+}
+
+/// Whether nothing of its generation lives. Asked after the reaper has run.
+fn has_ended(living: &Living, reaper: &Reaper) -> bool {
+    living.group.has_ended(reaper).unwrap_or_else(|err| {
+        warn!(pid = living.process.pid, %err, "it is not known whether its group has ended");
+        false
+    })
+}

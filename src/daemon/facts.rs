@@ -1,0 +1,115 @@
+//! What was measured and what probes answered: facts for the screen that decide nothing.
+
+use std::collections::BTreeMap;
+
+use super::clock;
+use super::publish::millis;
+use crate::api::ProbeResult;
+use crate::fleet::input::Probe;
+use crate::probe::Outcome;
+
+/// CPU and memory of a whole process tree.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Usage {
+    /// Of one core; several cores add up.
+    pub cpu_percent: f64,
+    pub memory_bytes: u64,
+}
+
+#[derive(Debug, Default)]
+pub struct Facts {
+    usage: BTreeMap<String, Usage>,
+    probes: BTreeMap<String, Results>,
+    /// The last line an instance wrote before it ended by itself.
+    last_words: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Default)]
+struct Results {
+    generation: u64,
+    by_kind: BTreeMap<&'static str, ProbeResult>,
+}
+
+impl Facts {
+    pub fn usage(&self, instance: &str) -> Option<Usage> {
+        self.usage.get(instance).copied()
+    }
+
+    /// The last result of each probe, if they are of this generation.
+    pub fn probes(&self, instance: &str, generation: u64) -> BTreeMap<String, ProbeResult> {
+        match self.probes.get(instance) {
+            Some(it) if it.generation == generation => {
+                it.by_kind.iter().map(|(kind, result)| ((*kind).into(), result.clone())).collect()
+            }
+            _ => BTreeMap::new(),
+        }
+    }
+
+    /// Keeps a measurement and says whether it looks different on a screen.
+    pub fn measured(&mut self, instance: &str, usage: Usage) -> bool {
+        #[expect(clippy::cast_possible_truncation, reason = "tenths of a percent fit")]
+        let shown = |it: &Usage| ((it.cpu_percent * 10.0).round() as i64, it.memory_bytes >> 16);
+        let old = self.usage.insert(instance.to_owned(), usage);
+        old.as_ref().map(shown) != Some(shown(&usage))
+    }
+
+    /// Keeps a probe result and returns what it came out as, for the fleet.
+    pub fn probed(&mut self, instance: &str, generation: u64, probe: Probe, outcome: &Outcome) {
+        let results = self.probes.entry(instance.to_owned()).or_default();
+        if results.generation != generation {
+            *results = Results { generation, by_kind: BTreeMap::new() };
+        }
+        let before = results.by_kind.get(kind(probe));
+        let in_a_row = match before {
+            Some(it) if it.ok == outcome.ok => it.in_a_row.saturating_add(1),
+            _ => 1,
+        };
+        let result = ProbeResult {
+            at: Some(clock::wall()),
+            ok: outcome.ok,
+            latency_ms: f64::from(u32::try_from(outcome.latency.as_micros()).unwrap_or(u32::MAX))
+                / 1000.0,
+            status: outcome.status,
+            body: String::from_utf8_lossy(&outcome.body).into_owned(),
+            error: outcome.error.clone(),
+            in_a_row,
+        };
+        results.by_kind.insert(kind(probe), result);
+    }
+
+    /// Keeps what an instance said last; an empty line is nothing.
+    pub fn said(&mut self, instance: &str, line: Option<String>) {
+        match line.filter(|it| !it.trim().is_empty()) {
+            Some(line) => self.last_words.insert(instance.to_owned(), line),
+            None => self.last_words.remove(instance),
+        };
+    }
+
+    pub fn last_words(&self, instance: &str) -> Option<&str> {
+        self.last_words.get(instance).map(String::as_str)
+    }
+
+    /// Drops what belongs to instances that are gone.
+    pub fn retain(&mut self, known: impl Fn(&str) -> bool) {
+        self.usage.retain(|name, _| known(name));
+        self.probes.retain(|name, _| known(name));
+        self.last_words.retain(|name, _| known(name));
+    }
+}
+
+/// One line of what a probe said: for events and for `why`.
+pub fn detail(outcome: &Outcome) -> String {
+    match (&outcome.error, outcome.status) {
+        (Some(error), _) => error.clone(),
+        (None, Some(status)) => format!("{status} after {} ms", millis(outcome.latency)),
+        (None, None) => format!("answered after {} ms", millis(outcome.latency)),
+    }
+}
+
+pub fn kind(probe: Probe) -> &'static str {
+    match probe {
+        Probe::Startup => "startup",
+        Probe::Liveness => "liveness",
+        Probe::Readiness => "readiness",
+    }
+}

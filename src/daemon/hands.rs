@@ -1,0 +1,444 @@
+//! Carries out effects. Each one is begun at once; its outcome comes back as an input, either right away
+//! through [`Hands::take_outcome`] or later through the channel of turns.
+//!
+//! What is split off by subject: `launch` starts processes, `ends` sees them die, `sampling` measures,
+//! `runs` runs the commands of rollouts, `probes` and `logging` keep their own tasks.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+
+use super::boot::Plan;
+use super::facts::Facts;
+use super::launch::Values;
+use super::logging::Link;
+use super::probes::Probes;
+use super::publish;
+use super::runs::Runs;
+use super::sampling::Sampler;
+use super::state::{Line, Running, StateFile, Wanted};
+use super::turn::Turns;
+use crate::config::settings::{self, Settings};
+use crate::fleet::input::{Disposition, Effect, Input, Probe, Record, Verb};
+use crate::fleet::{Fleet, Name, Process, Signal, Timestamp};
+use crate::logger::{Source, ToLogger};
+use crate::process::cgroup::Cgroups;
+use crate::process::group::Group;
+use crate::process::reaper::Reaper;
+use crate::process::spawn::Spawned;
+use crate::process::{Identity, preflight, signal};
+
+/// Directories of this daemon.
+#[derive(Clone, Debug)]
+pub struct Places {
+    pub state_dir: PathBuf,
+    pub logs: PathBuf,
+    pub fifos: PathBuf,
+}
+
+impl Places {
+    pub fn of(plan: &Plan) -> Self {
+        Self {
+            state_dir: plan.state_dir.clone(),
+            logs: plan.state_dir.join("logs"),
+            fifos: plan.runtime_dir.clone(),
+        }
+    }
+}
+
+/// What the configuration says about one instance, for those who carry it out.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub service: Name,
+    pub settings: settings::Instance,
+    pub fingerprint: u64,
+    pub log: settings::Log,
+    /// Its FIFO, held open so that nothing is lost while the logger is away.
+    pub fifo: Option<OwnedFd>,
+}
+
+/// A process that runs, or whose group does.
+#[derive(Debug)]
+pub(super) struct Living {
+    pub generation: u64,
+    pub process: Process,
+    pub pidfd: OwnedFd,
+    pub group: Group,
+    /// The cgroup's count of OOM kills when it was started.
+    pub oom_kills: u64,
+    pub refusal: Option<crate::process::exec_as::Refusal>,
+    /// All of it was killed while its leader lived: nobody was left behind.
+    pub killing: bool,
+    /// Its leader is gone; what was killed of the rest.
+    pub sweeping: Option<Vec<(i32, String)>>,
+}
+
+pub struct Hands {
+    pub(super) places: Places,
+    pub(super) turns: Turns,
+    pub(super) tasks: TaskTracker,
+    pub(super) reaper: Reaper,
+    pub(super) cgroups: Option<Cgroups>,
+    pub(super) state: StateFile,
+    pub(super) link: Link,
+    /// Orders to the logger that the link has not taken yet.
+    pub(super) orders: Vec<ToLogger>,
+    pub(super) known: BTreeMap<Name, Known>,
+    pub(super) services: BTreeMap<Name, settings::Service>,
+    /// Values of `--set`, by service.
+    pub(super) values: BTreeMap<Name, BTreeMap<String, String>>,
+    /// Base variables by user, as they were when the configuration was taken over.
+    pub(super) accounts: RefCell<BTreeMap<Option<String>, BTreeMap<String, String>>>,
+    pub(super) living: BTreeMap<Name, Living>,
+    /// Leaders by pid.
+    pub(super) leaders: BTreeMap<i32, Name>,
+    /// Instances whose leader is gone and whose rest is not.
+    pub(super) sweeping: BTreeSet<Name>,
+    pub(super) look_at: Option<Timestamp>,
+    /// Instances that `exec-as` could not start, and why: the driver makes events of them.
+    pub(super) refusals: Vec<(Name, String)>,
+    /// The last number of a flush, and whose output the unanswered ones are about.
+    pub(super) flushes: (u64, BTreeMap<u64, Name>),
+    pub(super) outcomes: VecDeque<Input>,
+    pub(super) probes: Probes,
+    pub(super) runs: Runs,
+    pub(super) sampler: Sampler,
+}
+
+impl Hands {
+    pub fn new(
+        places: Places,
+        state: StateFile,
+        link: Link,
+        turns: Turns,
+        tasks: TaskTracker,
+    ) -> io::Result<Self> {
+        super::boot::private_directory(&places.logs)?;
+        let reaper = Reaper::default();
+        let checker = super::runs::checker(reaper.clone())?;
+        let cgroups = Cgroups::find(&places.state_dir)
+            .inspect_err(|err| tracing::info!(%err, "groups are followed without cgroups"))
+            .ok();
+        Ok(Self {
+            probes: Probes::new(checker, turns.clone(), tasks.clone()),
+            runs: Runs::new(reaper.clone(), turns.clone(), tasks.clone(), places.logs.clone()),
+            sampler: Sampler::new(turns.clone(), tasks.clone()),
+            places,
+            turns,
+            tasks,
+            reaper,
+            cgroups,
+            state,
+            link,
+            orders: vec![],
+            known: BTreeMap::new(),
+            services: BTreeMap::new(),
+            values: BTreeMap::new(),
+            accounts: RefCell::default(),
+            living: BTreeMap::new(),
+            leaders: BTreeMap::new(),
+            sweeping: BTreeSet::new(),
+            look_at: None,
+            refusals: vec![],
+            flushes: (0, BTreeMap::new()),
+            outcomes: VecDeque::new(),
+        })
+    }
+
+    /// Takes over the settings of services and instances. Called before the fleet hears of them.
+    pub fn configure(&mut self, settings: &Settings) {
+        self.accounts.get_mut().clear();
+        let mut known = BTreeMap::new();
+        let mut changed = vec![];
+        for service in &settings.services {
+            for (rules, instance) in service.rules.instances.iter().zip(&service.instances) {
+                let old = self.known.remove(&rules.name);
+                if let Some(old) = &old
+                    && old.settings.port == instance.port
+                {
+                    changed.extend(changed_probes(&rules.name, &old.settings, instance));
+                }
+                let it = Known {
+                    service: service.rules.name.clone(),
+                    settings: instance.clone(),
+                    fingerprint: rules.fingerprint,
+                    log: service.log,
+                    fifo: old.and_then(|it| it.fifo),
+                };
+                if it.fifo.is_some() {
+                    self.orders.push(ToLogger::Open(self.source(&rules.name, service.log)));
+                }
+                known.insert(rules.name.clone(), it);
+            }
+        }
+        // What is no longer configured may still be stopping: it keeps its output until then.
+        for (name, it) in std::mem::take(&mut self.known) {
+            if self.living.contains_key(&name) {
+                known.insert(name, it);
+            } else {
+                self.orders.push(ToLogger::Close { name: name.to_string() });
+            }
+        }
+        self.known = known;
+        self.services =
+            settings.services.iter().map(|it| (it.rules.name.clone(), it.clone())).collect();
+        for (name, kind) in changed {
+            self.restart_probe(&name, kind);
+        }
+    }
+
+    /// A probe that asks for something else now does so at once, of the process that runs.
+    fn restart_probe(&mut self, name: &Name, kind: Probe) {
+        let Some(generation) = self.living.get(name).map(|it| it.generation) else { return };
+        if self.probes.is_running(name, kind) {
+            self.start_probe(name, generation, kind);
+        }
+    }
+
+    pub(super) fn source(&self, name: &Name, log: settings::Log) -> Source {
+        Source {
+            name: name.to_string(),
+            fifo: self.places.fifos.join(format!("{name}.fifo")),
+            log: self.places.logs.join(format!("{name}.log")),
+            max_size: log.max_size,
+            keep: log.keep,
+        }
+    }
+
+    /// Writes down which processes are about to be started.
+    pub fn intend(&mut self, effects: &[Effect]) {
+        let mut any = false;
+        for effect in effects {
+            if let Effect::Spawn { instance, generation } = effect {
+                any = true;
+                let instance = instance.to_string();
+                self.state.append(&Line::Intent { instance, generation: *generation });
+            }
+        }
+        if any {
+            self.state.flush();
+        }
+    }
+
+    /// Begins one effect.
+    pub fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Spawn { instance, generation } => self.spawn(vec![(instance, generation)]),
+            Effect::Signal { instance, process, signal } => self.send(&instance, process, signal),
+            Effect::KillAll { instance, generation } => self.kill_all(&instance, generation),
+            Effect::Sweep { instance, generation } => self.sweep(&instance, generation),
+            Effect::StartProbe { instance, generation, probe } => {
+                self.start_probe(&instance, generation, probe);
+            }
+            Effect::StopProbe { instance, probe } => self.probes.stop(&instance, probe),
+            // No gateway stands in front in this version; the fleet keeps who is in rotation.
+            Effect::Admit { .. } => (),
+            Effect::TakeOut { instance } => self.sampler.follow(&instance),
+            Effect::Run { service, instance, command } => self.run(&service, &instance, command),
+            Effect::CancelRun { service, .. } => self.runs.cancel(&service),
+            Effect::Set { service, values } => {
+                let service_name = service.to_string();
+                self.state.append(&Line::Set { service: service_name, values: values.clone() });
+                self.values.entry(service).or_default().extend(values);
+            }
+            Effect::Remember { instance, goal, held_by } => {
+                self.state.append(&Line::Wanted(Wanted {
+                    instance: instance.to_string(),
+                    goal: publish::goal(goal),
+                    held_by: held_by.as_ref().map(publish::actor),
+                }));
+            }
+            Effect::Record(record) => {
+                // The driver takes these; one that comes here is at least not lost.
+                warn!(message = record.message, "an event went astray");
+            }
+        }
+    }
+
+    fn send(&self, instance: &Name, process: Process, signal: Signal) {
+        let Some(living) = self.living.get(instance).filter(|it| it.process == process) else {
+            return;
+        };
+        match signal::send(living.pidfd.as_fd(), signal.0) {
+            // It ended by itself in this very moment; its exit is on the way.
+            Ok(()) => (),
+            Err(err) if err.raw_os_error() == Some(libc::ESRCH) => (),
+            Err(err) => warn!(%instance, pid = process.pid, %signal, %err, "could not send"),
+        }
+    }
+
+    fn start_probe(&mut self, instance: &Name, generation: u64, kind: Probe) {
+        let Some(known) = self.known.get(instance) else { return };
+        let Some(probe) = known.settings.probes.get(&kind) else { return };
+        let values = self.values.get(&known.service).cloned().unwrap_or_default();
+        let environment = self.environment(instance, known, &values).unwrap_or_default();
+        let probe = super::launch::expanded(probe.clone(), &values, environment, known);
+        self.probes.start(instance, generation, kind, probe);
+    }
+
+    /// What is known already and nobody had to wait for.
+    pub fn take_outcome(&mut self) -> Option<Input> {
+        self.outcomes.pop_front()
+    }
+
+    /// Instances that could not become their program, and why.
+    pub fn take_refusals(&mut self) -> Vec<(Name, String)> {
+        std::mem::take(&mut self.refusals)
+    }
+
+    pub fn has_outcomes(&self) -> bool {
+        !self.outcomes.is_empty()
+    }
+
+    /// Writes the state and passes on what the logger has to know.
+    pub fn flush(&mut self) {
+        self.state.flush();
+        if !self.orders.is_empty()
+            && let Err(orders) = self.link.send(std::mem::take(&mut self.orders))
+        {
+            self.orders = orders;
+        }
+    }
+
+    /// Why what is decided cannot be kept for the next daemon.
+    pub fn trouble(&self) -> Option<String> {
+        self.state.trouble.clone()
+    }
+
+    /// Reads what the targets of a signal do with it, right before the fleet decides.
+    pub fn preflight(&self, verb: &mut Verb, fleet: &Fleet) {
+        match verb {
+            Verb::Signal { instance, signal, disposition, .. } => {
+                let reload = || self.reload_signal(instance);
+                if let Some(signal) = signal.or_else(reload) {
+                    *disposition = self.disposition(instance, signal);
+                }
+            }
+            Verb::SignalService { service, signal, dispositions } => {
+                let Some(sheet) = fleet.service_sheet(service.as_str()) else { return };
+                for it in sheet.instances {
+                    let reload = || self.reload_signal(&it.name);
+                    if let Some(signal) = signal.or_else(reload) {
+                        let disposition = self.disposition(&it.name, signal);
+                        dispositions.insert(it.name, disposition);
+                    }
+                }
+            }
+            _ => (),
+        }
+    }
+
+    fn reload_signal(&self, instance: &Name) -> Option<Signal> {
+        let service = self.services.get(&self.known.get(instance)?.service)?;
+        service.rules.profile.reload
+    }
+
+    fn disposition(&self, instance: &Name, signal: Signal) -> Disposition {
+        let Some(living) = self.living.get(instance) else { return Disposition::Unknown };
+        match preflight::disposition(living.process.pid, signal.0) {
+            Ok(preflight::Disposition::Caught) => Disposition::Caught,
+            Ok(preflight::Disposition::Ignored) => Disposition::Ignored,
+            Ok(preflight::Disposition::Default) => Disposition::Default,
+            Err(_) => Disposition::Unknown,
+        }
+    }
+
+    /// The values of `--set` that a service has, and what an order would add.
+    pub fn values_with(&self, service: &str, set: Values) -> Values {
+        let mut values = self.values.get(service).cloned().unwrap_or_default();
+        values.extend(set);
+        values
+    }
+
+    /// The log files behind a name.
+    pub fn log_files(&self, name: &str) -> Vec<super::logs::File> {
+        let of_service = |known: &Known| known.service.as_str() == name;
+        self.known
+            .iter()
+            .filter(|(instance, known)| instance.as_str() == name || of_service(known))
+            .map(|(instance, known)| super::logs::File {
+                instance: instance.to_string(),
+                path: self.source(instance, known.log).log,
+                link: self.link.clone(),
+            })
+            .collect()
+    }
+
+    /// Probe bodies and last lines of what an event is about.
+    pub fn evidence(&self, record: &Record, fleet: &Fleet, facts: &Facts) -> Vec<String> {
+        let Some(instance) = &record.instance else { return vec![] };
+        let mut lines = vec![];
+        let sheet = fleet.instance_sheet(instance.as_str());
+        let generation = sheet.as_ref().map_or(0, |it| it.generation);
+        for (kind, result) in facts.probes(instance.as_str(), generation) {
+            let error = result.error.unwrap_or_else(|| "passed".into());
+            let body = result.body.lines().next().unwrap_or_default();
+            lines.push(format!("{kind} probe: {error} {body}").trim_end().to_owned());
+        }
+        if let Some(exit) = sheet.and_then(|it| it.last_exit) {
+            lines.push(format!("last exit: {}", exit.cause));
+        }
+        if let Some(known) = self.known.get(instance) {
+            let log = self.source(instance, known.log).log;
+            lines.extend(super::logs::last_lines(&log, 10));
+        }
+        lines.extend(
+            record.service.as_ref().and_then(|it| self.runs.last_lines(it)).into_iter().flatten(),
+        );
+        lines
+    }
+
+    /// Remembers a process that was just started, or adopted.
+    pub(super) fn keep(&mut self, name: &Name, living: Living, started_ms: u64, fingerprint: u64) {
+        self.state.append(&Line::Running(Running {
+            instance: name.to_string(),
+            generation: living.generation,
+            pid: living.process.pid,
+            start_time: living.process.start_time,
+            started_ms,
+            fingerprint,
+        }));
+        self.leaders.insert(living.process.pid, name.clone());
+        self.living.insert(name.clone(), living);
+    }
+}
+
+/// The probes of an instance that are asked otherwise than before. With another port it is another
+/// server: that waits until it is renewed.
+fn changed_probes(
+    name: &Name,
+    old: &settings::Instance,
+    new: &settings::Instance,
+) -> Vec<(Name, Probe)> {
+    let differs = |(kind, probe): &(&Probe, &crate::probe::Probe)| {
+        old.probes.get(kind).is_some_and(|it| it != *probe)
+    };
+    new.probes.iter().filter(differs).map(|(kind, _)| (name.clone(), *kind)).collect()
+}
+
+pub(super) fn process_of(identity: Identity) -> Process {
+    Process { pid: identity.pid, start_time: identity.start_time }
+}
+
+pub(super) fn identity_of(process: Process) -> Identity {
+    Identity { pid: process.pid, start_time: process.start_time }
+}
+
+/// What [`Spawned`] becomes.
+pub(super) fn living(spawned: Spawned, generation: u64, group: Group, oom_kills: u64) -> Living {
+    Living {
+        generation,
+        process: process_of(spawned.identity),
+        pidfd: spawned.pidfd,
+        group,
+        oom_kills,
+        refusal: spawned.refusal,
+        killing: false,
+        sweeping: None,
+    }
+}

@@ -1,0 +1,71 @@
+//! The machine and this process on it.
+
+use std::io;
+use std::path::Path;
+
+use sysinfo::System;
+
+use crate::process;
+
+/// The oldest kernel that has all we use: pidfds, `close_range`, `CLONE_INTO_CGROUP`.
+const OLDEST_KERNEL: (u32, u32) = (5, 10);
+
+/// Prepares this process for its work: strangers whose parents died come to us, and as many descriptors
+/// as the host allows. Children keep the limit we were started with.
+pub fn prepare() -> io::Result<()> {
+    let kernel = System::kernel_version().unwrap_or_default();
+    if is_too_old(&kernel) {
+        let (major, minor) = OLDEST_KERNEL;
+        let text = format!("this kernel is {kernel}; opsdeck needs {major}.{minor} or newer");
+        return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+    }
+    process::group::become_subreaper()?;
+    process::spawn::raise_descriptor_limit().map(drop)
+}
+
+/// A version that cannot be read is given the benefit of the doubt.
+fn is_too_old(kernel: &str) -> bool {
+    let mut numbers = kernel.split(['.', '-']).map_while(|it| it.parse::<u32>().ok());
+    match (numbers.next(), numbers.next()) {
+        (Some(major), Some(minor)) => (major, minor) < OLDEST_KERNEL,
+        _ => false,
+    }
+}
+
+/// Names this boot: pids and start times mean nothing beyond it.
+pub fn boot_id() -> String {
+    process::identity::boot_id().unwrap_or_default()
+}
+
+pub fn name() -> String {
+    System::host_name().unwrap_or_else(|_| "localhost".into())
+}
+
+/// Something other than a person starts this daemon: systemd, or it is the first process.
+pub fn starts_at_boot() -> bool {
+    std::process::id() == 1
+        || std::env::var_os("INVOCATION_ID").is_some()
+        || ["/etc/systemd/system", "/lib/systemd/system", "/usr/lib/systemd/system"]
+            .iter()
+            .any(|it| Path::new(it).join("opsdeck.service").exists())
+}
+
+/// Where the jitter of backoffs begins: another place on each host and at each start.
+pub fn seed() -> u64 {
+    let now = super::clock::now().0;
+    u64::from(std::process::id()).rotate_left(32) ^ u64::from(now.subsec_nanos()) ^ now.as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_is_compared_by_its_two_first_numbers() {
+        assert!(is_too_old("4.19.0-27-amd64"));
+        assert!(is_too_old("5.9"));
+        assert!(!is_too_old("5.10.0-34-amd64"));
+        assert!(!is_too_old("6.18.44-fc"));
+        assert!(!is_too_old("unknown"));
+    }
+}

@@ -1,0 +1,279 @@
+//! The API on the Unix socket: HTTP and JSON in, turns out.
+//!
+//! Nothing is decided here but who may ask. Every handler sends one turn to the driver and waits for its
+//! answer, so a client sees the fleet between two turns, never in the middle of one.
+
+use axum::body::Bytes;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{
+    self, ConnectInfo, DefaultBodyLimit, FromRequest, FromRequestParts, Request, State,
+};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::de::DeserializeOwned;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use super::orders;
+use super::peer::{Door, Peer};
+use super::streams;
+use super::turn::{Question, Turn, Turns};
+use crate::api::{Act, Deck, Done, Problem, Role, problem};
+use crate::fleet::input::{Refusal, RefusalKind};
+
+/// The longest body of a request, in bytes.
+const LONGEST_BODY: usize = 64 << 10;
+
+/// What the handlers share.
+#[derive(Clone, Debug)]
+pub struct Api {
+    pub turns: Turns,
+    /// Where the configuration is read from when somebody asks for it to be applied.
+    pub config: Option<std::path::PathBuf>,
+}
+
+/// Serves until `stop`, then until the streams have ended.
+pub async fn serve(door: Door, api: Api, stop: CancellationToken) -> std::io::Result<()> {
+    let app = Router::new()
+        .route("/v1/deck", get(deck))
+        .route("/v1/watch", get(streams::watch))
+        .route("/v1/events", get(streams::events))
+        .route("/v1/instances/{name}/logs", get(streams::logs))
+        .route("/v1/instances/{name}/why", get(why))
+        .route("/v1/services/{name}/{verb}", post(orders::service))
+        .route("/v1/instances/{name}/{verb}", post(orders::instance))
+        .route("/v1/rollouts/{name}/{verb}", post(orders::rollout))
+        .route("/v1/config/{verb}", post(orders::config))
+        .route("/v1/shutdown", post(shutdown))
+        .fallback(unknown)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(LONGEST_BODY))
+        .layer(middleware::from_fn(admit))
+        .with_state(api);
+    axum::serve(door, app.into_make_service_with_connect_info::<Peer>())
+        .with_graceful_shutdown(async move { stop.cancelled().await })
+        .await
+}
+
+/// Viewers may look, operators may act, everybody else gets a 403 that says what to do.
+async fn admit(
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Failure> {
+    let looks = request.method().is_safe();
+    match peer.role {
+        Some(Role::Operator) => Ok(next.run(request).await),
+        Some(Role::Viewer) if looks => Ok(next.run(request).await),
+        Some(Role::Viewer) => Err(forbidden(
+            "viewers cannot act".into(),
+            "this user is listed in `viewers` of the configuration, not in `operators`".into(),
+        )),
+        None => Err(forbidden(
+            format!("uid {} may not use this deck", peer.uid),
+            "it is listed neither in `operators` nor in `viewers` of the configuration".into(),
+        )),
+    }
+}
+
+fn forbidden(title: String, detail: String) -> Failure {
+    Failure(Problem {
+        kind: problem::FORBIDDEN.into(),
+        status: StatusCode::FORBIDDEN.as_u16(),
+        title,
+        detail,
+        help: Some("ask an operator to add the user to `[deck] operators` or `viewers`".into()),
+    })
+}
+
+async fn deck(
+    State(api): State<Api>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+) -> Result<Json<Deck>, Failure> {
+    let role = peer.role.unwrap_or_default();
+    Ok(Json(api.ask(|reply| Question::Deck { role, reply }).await?))
+}
+
+async fn why(
+    State(api): State<Api>,
+    Path(instance): Path<String>,
+) -> Result<Json<Vec<String>>, Failure> {
+    let asked = instance.clone();
+    let why = api.ask(|reply| Question::Why { instance, reply }).await?;
+    why.map(Json).ok_or_else(|| not_found(&asked))
+}
+
+async fn shutdown(
+    State(api): State<Api>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Body(act): Body,
+) -> Result<Json<Done>, Failure> {
+    let (reply, answer) = oneshot::channel();
+    let turn = Turn::Shutdown { by: Some(peer.by()), keep: act.keep, reply: Some(reply) };
+    api.send(turn).await?;
+    Ok(Json(answer.await.map_err(|_| ending())??))
+}
+
+async fn unknown(request: Request) -> Failure {
+    Failure(Problem {
+        kind: problem::NOT_FOUND.into(),
+        status: StatusCode::NOT_FOUND.as_u16(),
+        title: format!("there is no {} {}", request.method(), request.uri().path()),
+        detail: "README.md lists the API".into(),
+        help: None,
+    })
+}
+
+async fn wrong_method(request: Request) -> Failure {
+    let detail = format!("{} is not for {}", request.method(), request.uri().path());
+    misunderstood(StatusCode::METHOD_NOT_ALLOWED, detail)
+}
+
+/// A request that is no request of this API.
+pub fn misunderstood(status: StatusCode, detail: String) -> Failure {
+    Failure(Problem {
+        kind: problem::REFUSED.into(),
+        status: status.as_u16(),
+        title: "the request was not understood".into(),
+        detail,
+        help: Some("README.md lists the API".into()),
+    })
+}
+
+impl From<PathRejection> for Failure {
+    /// A verb that there is not, most likely.
+    fn from(rejection: PathRejection) -> Self {
+        misunderstood(StatusCode::NOT_FOUND, rejection.body_text())
+    }
+}
+
+impl From<QueryRejection> for Failure {
+    fn from(rejection: QueryRejection) -> Self {
+        misunderstood(rejection.status(), rejection.body_text())
+    }
+}
+
+impl Api {
+    /// Puts a question to the driver and waits for the answer.
+    pub async fn ask<T>(
+        &self,
+        question: impl FnOnce(oneshot::Sender<T>) -> Question,
+    ) -> Result<T, Failure> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Turn::Ask(question(reply))).await?;
+        answer.await.map_err(|_| ending())
+    }
+
+    pub async fn send(&self, turn: Turn) -> Result<(), Failure> {
+        self.turns.send(turn).await.map_err(|_| ending())
+    }
+}
+
+/// The parts of the path; what does not fit them is a problem like any other.
+#[derive(Debug)]
+pub struct Path<T>(pub T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let extract::Path(it) = extract::Path::from_request_parts(parts, state).await?;
+        Ok(Self(it))
+    }
+}
+
+/// What stands behind the `?`, likewise.
+#[derive(Debug)]
+pub struct Query<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let extract::Query(it) = extract::Query::from_request_parts(parts, state).await?;
+        Ok(Self(it))
+    }
+}
+
+/// The body of an action. No body at all is `{}`: `curl -X POST` is a client too.
+#[derive(Debug)]
+pub struct Body(pub Act);
+
+impl<S: Send + Sync> FromRequest<S> for Body {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
+        let bytes = Bytes::from_request(request, state)
+            .await
+            .map_err(|err| misunderstood(err.status(), err.body_text()))?;
+        if bytes.is_empty() {
+            return Ok(Self(Act::default()));
+        }
+        serde_json::from_slice(&bytes)
+            .map(Self)
+            .map_err(|err| misunderstood(StatusCode::BAD_REQUEST, err.to_string()))
+    }
+}
+
+/// The driver is gone: the daemon is about to exit.
+pub fn ending() -> Failure {
+    Failure(Problem {
+        kind: problem::UNREACHABLE.into(),
+        status: StatusCode::SERVICE_UNAVAILABLE.as_u16(),
+        title: "the daemon is ending".into(),
+        detail: "it no longer takes requests".into(),
+        help: None,
+    })
+}
+
+pub fn not_found(name: &str) -> Failure {
+    Failure(Problem {
+        kind: problem::NOT_FOUND.into(),
+        status: StatusCode::NOT_FOUND.as_u16(),
+        title: format!("there is no service or instance `{name}`"),
+        detail: "`opsdeck status` lists what is there".into(),
+        help: None,
+    })
+}
+
+/// A [`Problem`] as an answer.
+#[derive(Debug)]
+pub struct Failure(pub Problem);
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        Self(problem)
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        let (kind, status) = match refusal.kind {
+            RefusalKind::Confirm => (problem::CONFIRM, StatusCode::CONFLICT),
+            RefusalKind::Changed => (problem::CHANGED, StatusCode::CONFLICT),
+            RefusalKind::Busy => (problem::BUSY, StatusCode::CONFLICT),
+            RefusalKind::NotFound => (problem::NOT_FOUND, StatusCode::NOT_FOUND),
+            RefusalKind::Refused => (problem::REFUSED, StatusCode::UNPROCESSABLE_ENTITY),
+        };
+        Self(Problem {
+            kind: kind.into(),
+            status: status.as_u16(),
+            title: refusal.what,
+            detail: refusal.why,
+            help: refusal.help,
+        })
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let status =
+            StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&self.0).unwrap_or_default();
+        (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
+    }
+}

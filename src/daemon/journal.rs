@@ -1,0 +1,242 @@
+//! The journal: every event and every action, with who did it, as JSON lines.
+//!
+//! Appended by one write per turn. What an operator did is synced to the disk as well, in the
+//! background. A torn last line, left by a power cut, is skipped when the file is read. A disk that
+//! cannot be written stops nothing: the events stay in memory and a notice says so.
+
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tracing::warn;
+
+use crate::api::Event;
+
+/// How many events are kept in memory for clients that attach.
+const RECENT: usize = 500;
+/// The journal is rotated beyond this size, in bytes.
+const MAX_SIZE: u64 = 16 << 20;
+/// Rotated journals that are kept.
+const KEEP: u32 = 4;
+
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    file: Option<Arc<File>>,
+    size: u64,
+    next_seq: u64,
+    recent: VecDeque<Event>,
+    /// Written by the next [`Journal::flush`].
+    pending: Vec<u8>,
+    sync: bool,
+    /// Why nothing can be written.
+    pub trouble: Option<String>,
+}
+
+impl Journal {
+    /// Opens `journal.jsonl` in the state directory, private from the moment it exists, and reads how
+    /// far its numbers go.
+    pub fn open(state_dir: &Path) -> Self {
+        let path = state_dir.join("journal.jsonl");
+        let recent = last_events(&path, RECENT);
+        let next_seq = recent.back().map_or(1, |it| it.seq + 1);
+        let mut journal = Self {
+            path,
+            file: None,
+            size: 0,
+            next_seq,
+            recent,
+            pending: vec![],
+            sync: false,
+            trouble: None,
+        };
+        journal.reopen();
+        journal
+    }
+
+    fn reopen(&mut self) {
+        let opened = OpenOptions::new().create(true).append(true).mode(0o600).open(&self.path);
+        match opened.and_then(|file| Ok((file.metadata()?.len(), file))) {
+            Ok((size, file)) => {
+                self.size = size;
+                self.file = Some(Arc::new(file));
+                self.end_torn_line();
+            }
+            Err(err) => self.fail(&err),
+        }
+    }
+
+    /// A crash may have left half a line: what follows must not be glued to it.
+    fn end_torn_line(&mut self) {
+        let ends_well = last_byte(&self.path).is_ok_and(|last| last.is_none_or(|it| it == b'\n'));
+        if !ends_well {
+            self.pending.push(b'\n');
+        }
+    }
+
+    /// Adds an event and gives it its number. It is on the disk after the next [`Self::flush`].
+    pub fn append(&mut self, mut event: Event) -> Event {
+        event.seq = self.next_seq;
+        self.next_seq += 1;
+        self.sync |= event.actor.is_some();
+        if serde_json::to_writer(&mut self.pending, &event).is_ok() {
+            self.pending.push(b'\n');
+        }
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(event.clone());
+        event
+    }
+
+    /// Writes what was appended since the last time.
+    pub fn flush(&mut self) {
+        if self.pending.is_empty() {
+            return;
+        }
+        if self.size > MAX_SIZE {
+            self.rotate();
+        }
+        if self.file.is_none() {
+            self.reopen();
+        }
+        let Some(file) = self.file.clone() else { return };
+        match (&*file).write_all(&self.pending) {
+            Ok(()) => {
+                self.size += self.pending.len() as u64;
+                self.pending.clear();
+                self.trouble = None;
+                if std::mem::take(&mut self.sync) {
+                    // Nobody waits for it: a power cut may take the last moments, a crash does not.
+                    tokio::task::spawn_blocking(move || file.sync_data());
+                }
+            }
+            Err(err) => self.fail(&err),
+        }
+    }
+
+    fn fail(&mut self, err: &io::Error) {
+        if self.trouble.is_none() {
+            warn!(path = %self.path.display(), %err, "the journal cannot be written");
+        }
+        self.trouble = Some(format!("{} cannot be written: {err}", self.path.display()));
+        self.file = None;
+        // Memory is bounded; the newest events stay in `recent`.
+        self.pending.clear();
+    }
+
+    fn rotate(&mut self) {
+        let name = |n: u32| self.path.with_extension(format!("jsonl.{n}"));
+        for n in (1..KEEP).rev() {
+            // A number that was never reached has no file.
+            let _ = std::fs::rename(name(n), name(n + 1));
+        }
+        if std::fs::rename(&self.path, name(1)).is_ok() {
+            self.file = None;
+        }
+    }
+
+    /// The last events, oldest first.
+    pub fn recent(&self, n: usize) -> Vec<Event> {
+        self.recent.iter().skip(self.recent.len().saturating_sub(n)).cloned().collect()
+    }
+
+    /// Every file of the journal that exists, oldest first.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let rotated = (1..=KEEP).rev().map(|n| self.path.with_extension(format!("jsonl.{n}")));
+        rotated.chain([self.path.clone()]).filter(|it| it.exists()).collect()
+    }
+}
+
+/// The last byte of a file; `None` if it is empty.
+fn last_byte(path: &Path) -> io::Result<Option<u8>> {
+    let mut file = File::open(path)?;
+    if file.metadata()?.len() == 0 {
+        return Ok(None);
+    }
+    file.seek(SeekFrom::End(-1))?;
+    let mut byte = [0];
+    file.read_exact(&mut byte)?;
+    Ok(Some(byte[0]))
+}
+
+/// Reads the events of these files in order, without what is torn. Blocking.
+pub fn read(files: &[PathBuf], mut keep: impl FnMut(&Event) -> bool) -> Vec<Event> {
+    let mut events = vec![];
+    for path in files {
+        let Ok(file) = File::open(path) else { continue };
+        let lines = BufReader::new(file).split(b'\n').map_while(Result::ok);
+        events
+            .extend(lines.filter_map(|it| serde_json::from_slice(&it).ok()).filter(|it| keep(it)));
+    }
+    events
+}
+
+fn last_events(path: &Path, n: usize) -> VecDeque<Event> {
+    let mut events = VecDeque::new();
+    for event in read(&[path.with_extension("jsonl.1"), path.to_owned()], |_| true) {
+        if events.len() == n {
+            events.pop_front();
+        }
+        events.push_back(event);
+    }
+    events
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(message: &str) -> Event {
+        Event {
+            seq: 0,
+            at: jiff::Timestamp::UNIX_EPOCH,
+            kind: "exited".into(),
+            service: None,
+            instance: Some("web1".into()),
+            actor: None,
+            message: message.into(),
+            evidence: None,
+        }
+    }
+
+    #[test]
+    fn numbers_go_on_after_a_crash_that_tore_the_last_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(dir.path());
+        journal.append(event("one"));
+        journal.append(event("two"));
+        journal.flush();
+        let path = dir.path().join("journal.jsonl");
+        let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+        file.write_all(b"{\"seq\":3,\"at\":\"20").unwrap();
+
+        let mut journal = Journal::open(dir.path());
+        assert_eq!(journal.append(event("three")).seq, 3);
+        journal.flush();
+
+        let seen: Vec<_> =
+            read(&journal.files(), |_| true).into_iter().map(|it| (it.seq, it.message)).collect();
+        assert_eq!(seen, [(1, "one".into()), (2, "two".into()), (3, "three".into())]);
+    }
+
+    #[test]
+    fn a_directory_that_is_gone_is_said_and_loses_nothing_from_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let gone = dir.path().join("gone");
+        let mut journal = Journal::open(&gone);
+        journal.append(event("one"));
+        journal.flush();
+
+        assert!(journal.trouble.as_deref().unwrap().contains("cannot be written"));
+        assert_eq!(journal.recent(10).len(), 1);
+
+        std::fs::create_dir(&gone).unwrap();
+        journal.append(event("two"));
+        journal.flush();
+        assert_eq!(journal.trouble, None);
+    }
+}

@@ -1,0 +1,290 @@
+//! Starts processes: environment, output, port, group.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use nix::unistd::{Uid, User};
+
+use super::clock;
+use super::driver::failed;
+use super::hands::{Hands, Known, living, process_of};
+use super::publish::millis;
+use crate::config::settings::Text;
+use crate::fleet::Name;
+use crate::fleet::input::Input;
+use crate::logger::{self, ToLogger};
+use crate::probe::{Check, Probe};
+use crate::process::cgroup::Cgroup;
+use crate::process::exec_as::Switch;
+use crate::process::group::{Group, Marks};
+use crate::process::port;
+use crate::process::spawn::{Launch, Output, Spawned};
+
+/// Names the instance in the environment of everything it starts: a mark by which what it leaves behind
+/// is recognised.
+pub(super) const MARK: &str = "OPSDECK_INSTANCE";
+/// Where programs are looked for if nothing says otherwise.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Values of `--set`.
+pub type Values = BTreeMap<String, String>;
+
+impl Hands {
+    /// Starts the next generations of these instances; the outcomes are known when this returns.
+    pub(super) fn spawn(&mut self, starts: Vec<(Name, u64)>) {
+        let mut ready = vec![];
+        for (name, generation) in starts {
+            match self.prepare(&name) {
+                Ok(start) => ready.push((name, generation, start)),
+                Err(trouble) => self.outcomes.push_back(trouble.of(&name, generation)),
+            }
+        }
+        let launches: Vec<_> = ready.iter().map(|(.., start)| start.launch()).collect();
+        let all = self.reaper.spawn_all(&launches);
+        for ((name, generation, start), spawned) in ready.into_iter().zip(all) {
+            let outcome = match spawned {
+                Ok(spawned) => {
+                    let process = self.started(&name, generation, start, spawned);
+                    Input::Spawned { instance: name, generation, process }
+                }
+                Err(err) => Trouble { passing: err.is_passing(), reason: err.to_string() }
+                    .of(&name, generation),
+            };
+            self.outcomes.push_back(outcome);
+        }
+    }
+
+    /// Makes everything ready that a start needs.
+    fn prepare(&mut self, name: &Name) -> Result<Start, Trouble> {
+        if self.living.contains_key(name) {
+            return Err(Trouble::lasting("its last generation has not ended"));
+        }
+        self.open_output(name)?;
+        let cgroup = self.cgroup(name)?;
+        let known = self.known.get(name).ok_or_else(|| Trouble::lasting("it is not configured"))?;
+        if let Some(port) = known.settings.port {
+            check_port(port, name)?;
+        }
+        let values = self.values.get(&known.service).cloned().unwrap_or_default();
+        let launch = &known.settings.launch;
+        let argv = launch
+            .argv
+            .iter()
+            .map(|it| it.expand(&values).map_err(|missing| Trouble::missing(&missing)))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Start {
+            argv,
+            directory: launch.directory.clone(),
+            environment: self.environment(name, known, &values)?,
+            fifo: self.source(name, known.log).fifo,
+            switch: launch.user.as_deref().and_then(switch_to),
+            oom_kills: cgroup.as_ref().and_then(|it| it.oom_kills()).unwrap_or(0),
+            cgroup,
+            fingerprint: known.fingerprint,
+        })
+    }
+
+    fn started(
+        &mut self,
+        name: &Name,
+        generation: u64,
+        start: Start,
+        spawned: Spawned,
+    ) -> crate::fleet::Process {
+        let process = process_of(spawned.identity);
+        let mark = self.mark(name);
+        let marks = Marks::new(Some(&start.fifo), Some((MARK, &mark)));
+        let group = Group::new(spawned.identity, start.cgroup, marks);
+        let living = living(spawned, generation, group, start.oom_kills);
+        self.keep(name, living, millis(clock::now().0), start.fingerprint);
+        process
+    }
+
+    /// The cgroup of an instance, where there are cgroups.
+    fn cgroup(&mut self, name: &Name) -> Result<Option<Cgroup>, Trouble> {
+        let Some(cgroups) = &mut self.cgroups else { return Ok(None) };
+        let made = cgroups.make(name.as_str());
+        made.map(Some).map_err(|err| Trouble::passing(format!("could not make its cgroup: {err}")))
+    }
+
+    /// Makes the FIFO once, holds it open, and tells the logger to take what comes.
+    pub(super) fn open_output(&mut self, name: &Name) -> Result<(), Trouble> {
+        let Some(known) = self.known.get(name) else { return Ok(()) };
+        if known.fifo.is_some() {
+            return Ok(());
+        }
+        let source = self.source(name, known.log);
+        let owner = known.settings.launch.user.as_deref().and_then(ids);
+        let opened: std::io::Result<OwnedFd> =
+            logger::make_fifo(&source.fifo, owner).and_then(|()| logger::open_fifo(&source.fifo));
+        let fifo = opened.map_err(|err| {
+            Trouble::passing(format!("could not open {}: {err}", source.fifo.display()))
+        })?;
+        if let Some(known) = self.known.get_mut(name) {
+            known.fifo = Some(fifo);
+        }
+        self.orders.push(ToLogger::Open(source));
+        Ok(())
+    }
+
+    pub(super) fn mark(&self, name: &Name) -> String {
+        format!("{name}@{}", self.places.state_dir.display())
+    }
+
+    /// The base variables of a user, looked up once between two configurations: asking the system's
+    /// account database costs as much as half a spawn.
+    fn base_environment(&self, user: Option<&str>) -> BTreeMap<String, String> {
+        let mut known = self.accounts.borrow_mut();
+        if let Some(base) = known.get(&user.map(str::to_owned)) {
+            return base.clone();
+        }
+        let base = base_environment(user);
+        // One that was not found may be made any moment.
+        if base.contains_key("HOME") {
+            known.insert(user.map(str::to_owned), base.clone());
+        }
+        base
+    }
+
+    /// The whole environment of an instance: base variables of its user, then what is configured.
+    pub(super) fn environment(
+        &self,
+        name: &Name,
+        known: &Known,
+        values: &Values,
+    ) -> Result<Vec<(String, String)>, Trouble> {
+        let mut all = self.base_environment(known.settings.launch.user.as_deref());
+        all.insert(MARK.into(), self.mark(name));
+        for (variable, text) in &known.settings.launch.environment {
+            let value = text.expand(values).map_err(|missing| Trouble::missing(&missing))?;
+            all.insert(variable.clone(), value);
+        }
+        Ok(all.into_iter().collect())
+    }
+}
+
+/// Everything that one start needs, owned: many are made ready before the first process is.
+struct Start {
+    argv: Vec<String>,
+    directory: Option<PathBuf>,
+    environment: Vec<(String, String)>,
+    fifo: PathBuf,
+    switch: Option<Switch>,
+    cgroup: Option<Cgroup>,
+    /// The cgroup's count before the start.
+    oom_kills: u64,
+    fingerprint: u64,
+}
+
+impl Start {
+    fn launch(&self) -> Launch<'_> {
+        Launch {
+            argv: &self.argv,
+            directory: self.directory.as_deref(),
+            environment: &self.environment,
+            output: Output::Fifo(&self.fifo),
+            passed: &[],
+            switch: self.switch.as_ref(),
+            cgroup: self.cgroup.as_ref(),
+        }
+    }
+}
+
+/// Why a process was not started.
+#[derive(Debug)]
+pub(super) struct Trouble {
+    pub reason: String,
+    /// Trying again soon may help.
+    pub passing: bool,
+}
+
+impl Trouble {
+    fn of(self, name: &Name, generation: u64) -> Input {
+        failed(name, generation, self.reason, self.passing)
+    }
+
+    fn passing(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), passing: true }
+    }
+
+    pub(super) fn lasting(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), passing: false }
+    }
+
+    pub(super) fn missing(name: &str) -> Self {
+        Self::lasting(format!("`{{{name}}}` has no value yet: opsdeck roll SERVICE --set {name}=…"))
+    }
+}
+
+/// PATH, HOME, USER, LOGNAME, SHELL and LANG; nothing else of ours is passed on.
+pub(super) fn base_environment(user: Option<&str>) -> BTreeMap<String, String> {
+    let account = match user {
+        Some(user) => User::from_name(user),
+        None => User::from_uid(Uid::effective()),
+    };
+    let own = |name: &str| std::env::var(name).ok();
+    let mut all = BTreeMap::new();
+    all.insert("PATH".into(), own("PATH").unwrap_or_else(|| DEFAULT_PATH.into()));
+    all.insert("LANG".into(), own("LANG").unwrap_or_else(|| "C.UTF-8".into()));
+    if let Ok(Some(account)) = account {
+        all.insert("HOME".into(), account.dir.display().to_string());
+        all.insert("USER".into(), account.name.clone());
+        all.insert("LOGNAME".into(), account.name);
+        all.insert("SHELL".into(), account.shell.display().to_string());
+    }
+    all
+}
+
+/// What it takes to run as this user; `None` if that is who we are already.
+pub(super) fn switch_to(user: &str) -> Option<Switch> {
+    let same = matches!(User::from_name(user), Ok(Some(it)) if it.uid == Uid::effective());
+    (!same).then(|| Switch::to_user(user))
+}
+
+fn ids(user: &str) -> Option<(u32, u32)> {
+    let user = User::from_name(user).ok()??;
+    (user.uid != Uid::effective()).then(|| (user.uid.as_raw(), user.gid.as_raw()))
+}
+
+/// Names who listens on the port already, instead of letting the server find out.
+fn check_port(port: u16, name: &Name) -> Result<(), Trouble> {
+    // What cannot be found out is left to the server.
+    let Ok(Some(holder)) = port::holder(port) else { return Ok(()) };
+    Err(Trouble::passing(format!("{name} cannot start: port {port} is held by {holder}")))
+}
+
+/// A probe with the values of `--set` put in. Where one is missing, that demand is left out.
+pub(super) fn expanded(
+    mut probe: Probe,
+    values: &Values,
+    base: Vec<(String, String)>,
+    known: &Known,
+) -> Probe {
+    let put = |text: &str| Text(text.to_owned()).expand(values).ok();
+    match &mut probe.check {
+        Check::Http { expect, .. } => {
+            // It is a pattern: the values stand for themselves in it.
+            let escaped = values.iter().map(|(name, it)| (name.clone(), regex::escape(it)));
+            let escaped: Values = escaped.collect();
+            expect.body = expect.body.take().and_then(|it| Text(it).expand(&escaped).ok());
+            expect.status = expect.status.as_deref().and_then(put);
+        }
+        Check::Tcp { .. } => (),
+        Check::Exec { argv, directory, environment, user } => {
+            for argument in argv {
+                if let Some(text) = put(argument) {
+                    *argument = text;
+                }
+            }
+            let own = std::mem::take(environment);
+            // The mark would make the probe look like a part of the instance.
+            environment.extend(base.into_iter().filter(|(name, _)| name != MARK));
+            environment.extend(own);
+            let launch = &known.settings.launch;
+            *directory = directory.take().or_else(|| launch.directory.clone());
+            *user = user.take().or_else(|| launch.user.clone());
+        }
+    }
+    probe
+}

@@ -1,0 +1,316 @@
+//! The link to the logger: starts it where none runs, tells it what to take, hears of its troubles.
+//!
+//! The logger outlives this daemon. When it is there already it is only connected to; when it dies it is
+//! started again at once and told everything anew. The FIFOs are held open by the instances and by this
+//! daemon meanwhile, so nothing is lost, at worst a chatty child waits some milliseconds.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream as StdStream};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{mpsc, watch};
+use tokio_util::codec::{FramedRead, LinesCodec};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::turn::{Turn, Turns};
+use crate::logger::{self, FromLogger, MESSAGE_LIMIT, SOCKET_NAME, Source, ToLogger};
+
+/// Batches of orders that wait for a slow logger; beyond them the hands keep the rest for later.
+const ORDERS: usize = 64;
+/// Between two tries to start a logger that does not stay up.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// What the daemon hears of the logger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    Up,
+    /// It cannot be started or reached, and why.
+    Down(String),
+    /// Output of this instance is being thrown away, and why.
+    Trouble {
+        name: String,
+        message: String,
+    },
+    TroubleOver {
+        name: String,
+        dropped_bytes: u64,
+    },
+    Notice(String),
+    /// An answer to [`ToLogger::Flush`].
+    Flushed {
+        id: u64,
+    },
+}
+
+/// The hands' end of the link.
+#[derive(Clone, Debug)]
+pub struct Link {
+    orders: mpsc::Sender<Vec<ToLogger>>,
+    growth: Arc<Growth>,
+}
+
+/// How far each log has grown, by the logger's count; a number goes back to 0 with a new logger.
+#[derive(Debug, Default)]
+pub struct Growth(Mutex<BTreeMap<String, watch::Sender<u64>>>);
+
+impl Growth {
+    fn of(&self, name: &str) -> watch::Receiver<u64> {
+        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        map.entry(name.to_owned()).or_default().subscribe()
+    }
+
+    fn grew(&self, name: &str, moved: u64) {
+        let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(it) = map.get(name) {
+            it.send_replace(moved);
+        }
+    }
+
+    fn begin_anew(&self) {
+        let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for it in map.values() {
+            it.send_replace(0);
+        }
+    }
+}
+
+impl Link {
+    /// Sends orders; gives them back where the queue is full.
+    pub fn send(&self, orders: Vec<ToLogger>) -> Result<(), Vec<ToLogger>> {
+        self.orders.try_send(orders).map_err(mpsc::error::TrySendError::into_inner)
+    }
+
+    /// Follows the growth of one log.
+    pub fn waiting(&self, name: &str) -> Waiting {
+        Waiting { name: name.to_owned(), orders: self.orders.clone(), growth: self.growth.of(name) }
+    }
+}
+
+/// Somebody who reads a log and waits for more: [`Waiting::ask`], read, then [`Waiting::grown`].
+#[derive(Debug)]
+pub struct Waiting {
+    name: String,
+    orders: mpsc::Sender<Vec<ToLogger>>,
+    growth: watch::Receiver<u64>,
+}
+
+impl Waiting {
+    /// Asks to be told. Before each reading, so that nothing that is written meanwhile is missed.
+    pub async fn ask(&mut self) {
+        let after = *self.growth.borrow_and_update();
+        let watch = vec![ToLogger::Watch { name: self.name.clone(), after }];
+        // The link is gone only when the daemon ends, and the reader with it.
+        let _ = self.orders.send(watch).await;
+    }
+
+    /// Returns once the log has grown since [`Self::ask`].
+    pub async fn grown(&mut self) {
+        let _ = self.growth.changed().await;
+    }
+}
+
+/// Starts the link; its task ends with `stop`.
+pub fn start(
+    program: PathBuf,
+    runtime_dir: PathBuf,
+    turns: Turns,
+    stop: CancellationToken,
+) -> (Link, impl Future<Output = ()>) {
+    let (orders, queue) = mpsc::channel(ORDERS);
+    let growth = Arc::new(Growth::default());
+    let keeper =
+        Keeper { program, runtime_dir, sources: BTreeMap::new(), growth: growth.clone(), turns };
+    (Link { orders, growth }, keeper.run(queue, stop))
+}
+
+struct Keeper {
+    program: PathBuf,
+    runtime_dir: PathBuf,
+    /// Everything the logger must have open.
+    sources: BTreeMap<String, Source>,
+    growth: Arc<Growth>,
+    turns: Turns,
+}
+
+impl Keeper {
+    async fn run(mut self, mut queue: mpsc::Receiver<Vec<ToLogger>>, stop: CancellationToken) {
+        loop {
+            match connect(&self.program, &self.runtime_dir) {
+                Ok(stream) => {
+                    let lost = self.speak(stream, &mut queue, &stop).await;
+                    if stop.is_cancelled() {
+                        return;
+                    }
+                    warn!(why = lost, "the logger is gone; starting it again");
+                    self.tell(News::Down(lost)).await;
+                }
+                Err(err) => {
+                    warn!(%err, "the logger cannot be started");
+                    self.tell(News::Down(err.to_string())).await;
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(PATIENCE) => (),
+            }
+        }
+    }
+
+    async fn tell(&self, news: News) {
+        // The driver is gone only when the daemon ends.
+        let _ = self.turns.send(Turn::Logger(news)).await;
+    }
+
+    /// Talks until the connection ends, and says why it did.
+    async fn speak(
+        &mut self,
+        stream: UnixStream,
+        queue: &mut mpsc::Receiver<Vec<ToLogger>>,
+        stop: &CancellationToken,
+    ) -> String {
+        let (read, mut write) = stream.into_split();
+        let again: Vec<_> = self.sources.values().cloned().map(ToLogger::Open).collect();
+        if let Err(err) = send(&mut write, &again).await {
+            return err.to_string();
+        }
+        let mut lines = FramedRead::new(read, LinesCodec::new_with_max_length(MESSAGE_LIMIT));
+        loop {
+            tokio::select! {
+                line = lines.next() => match self.heard(line).await {
+                    Ok(()) => (),
+                    Err(lost) => return lost,
+                },
+                orders = queue.recv() => {
+                    let Some(orders) = orders else { return "the daemon is ending".into() };
+                    self.keep(&orders);
+                    if let Err(err) = send(&mut write, &orders).await {
+                        return err.to_string();
+                    }
+                }
+                () = stop.cancelled() => {
+                    self.last_orders(queue, &mut write, &mut lines).await;
+                    return "the daemon is ending".into();
+                }
+            }
+        }
+    }
+
+    /// What was ordered before the end still reaches the logger.
+    async fn last_orders(
+        &self,
+        queue: &mut mpsc::Receiver<Vec<ToLogger>>,
+        write: &mut OwnedWriteHalf,
+        lines: &mut FramedRead<OwnedReadHalf, LinesCodec>,
+    ) {
+        let mut quits = false;
+        while let Ok(orders) = queue.try_recv() {
+            quits |= orders.contains(&ToLogger::Quit);
+            if send(write, &orders).await.is_err() {
+                return;
+            }
+        }
+        if quits {
+            // It takes what is in the FIFOs, then its end closes the connection.
+            let end = async { while let Some(Ok(_)) = lines.next().await {} };
+            let _ = tokio::time::timeout(Duration::from_secs(5), end).await;
+        }
+    }
+
+    fn keep(&mut self, orders: &[ToLogger]) {
+        for order in orders {
+            match order {
+                ToLogger::Open(source) => {
+                    self.sources.insert(source.name.clone(), source.clone());
+                }
+                ToLogger::Close { name } | ToLogger::Forget { name } => {
+                    self.sources.remove(name);
+                }
+                ToLogger::Flush { .. }
+                | ToLogger::Watch { .. }
+                | ToLogger::Quit
+                | ToLogger::Unknown => (),
+            }
+        }
+    }
+
+    async fn heard(
+        &self,
+        line: Option<Result<String, tokio_util::codec::LinesCodecError>>,
+    ) -> Result<(), String> {
+        let line = match line {
+            Some(Ok(line)) => line,
+            Some(Err(err)) => return Err(err.to_string()),
+            None => return Err("it closed the connection".into()),
+        };
+        match logger::decode(line.as_bytes()).map_err(|err| err.to_string())? {
+            FromLogger::Ready { pid, open } => {
+                info!(pid, open = open.len(), "the logger is there");
+                self.growth.begin_anew();
+                self.tell(News::Up).await;
+            }
+            FromLogger::Grew { name, moved } => self.growth.grew(&name, moved),
+            FromLogger::Flushed { id } => self.tell(News::Flushed { id }).await,
+            FromLogger::Trouble { name, message, .. } => {
+                self.tell(News::Trouble { name, message }).await;
+            }
+            FromLogger::TroubleOver { name, dropped_bytes } => {
+                self.tell(News::TroubleOver { name, dropped_bytes }).await;
+            }
+            FromLogger::Notice { message } => self.tell(News::Notice(message)).await,
+            FromLogger::Unknown => (),
+        }
+        Ok(())
+    }
+}
+
+async fn send(write: &mut OwnedWriteHalf, orders: &[ToLogger]) -> io::Result<()> {
+    let mut bytes = vec![];
+    for order in orders {
+        bytes.extend(logger::encode(order)?);
+    }
+    write.write_all(&bytes).await
+}
+
+/// Connects to the logger of this runtime directory, and starts one if none answers.
+fn connect(program: &Path, runtime_dir: &Path) -> io::Result<UnixStream> {
+    let path = runtime_dir.join(SOCKET_NAME);
+    let stream = match StdStream::connect(&path) {
+        Ok(stream) => stream,
+        Err(_) => {
+            // Left behind by a logger that is gone; the lock in the directory keeps two apart.
+            let _ = std::fs::remove_file(&path);
+            let listener = UnixListener::bind(&path)?;
+            spawn(program, runtime_dir, listener.into())?;
+            StdStream::connect(&path)?
+        }
+    };
+    stream.set_nonblocking(true)?;
+    UnixStream::from_std(stream)
+}
+
+/// The listener becomes the logger's standard input: it is the only descriptor it gets.
+fn spawn(program: &Path, runtime_dir: &Path, listener: OwnedFd) -> io::Result<()> {
+    let child = Command::new(program)
+        .arg("logger")
+        .arg(runtime_dir)
+        .stdin(Stdio::from(listener))
+        .stdout(Stdio::null())
+        .process_group(0)
+        .current_dir("/")
+        .spawn()?;
+    info!(pid = child.id(), "the logger was started");
+    // Its end is seen by the connection; its status is taken by the reaper.
+    drop(child);
+    Ok(())
+}

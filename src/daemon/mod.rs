@@ -1,0 +1,50 @@
+//! Joins: the fleet decides, `process`, `probe` and `logger` do, and this is what stands between them.
+//!
+//! ```text
+//!  signals ─┐                          ┌─► hands ─► spawn, signal, probe, command
+//!  HTTP ────┼─► turn ─► driver ─► fleet┤
+//!  reaper ──┤              ▲           └─► record ─► journal, subscribers
+//!  probes ──┘              └── outcomes that are known at once
+//! ```
+//!
+//! `driver` is the only task that touches the fleet. Everything else is small tasks that wait for one
+//! thing and report it. `publish` is the only translator into `api` types, `clock` the only place that
+//! reads the time.
+
+pub mod adopt;
+pub mod applying;
+pub mod boot;
+pub mod clock;
+pub mod config;
+pub mod driver;
+pub mod ends;
+pub mod facts;
+pub mod hands;
+pub mod host;
+pub mod http;
+pub mod journal;
+pub mod launch;
+pub mod logging;
+pub mod logs;
+pub mod orders;
+pub mod peer;
+pub mod probes;
+pub mod publish;
+pub mod runs;
+pub mod sampling;
+pub mod signals;
+pub mod state;
+pub mod streams;
+pub mod turn;
+
+use crate::fleet::By;
+
+/// The daemon itself, as an actor.
+pub fn own_name() -> By {
+    By {
+        uid: nix::unistd::geteuid().as_raw(),
+        login: "opsdeck".into(),
+        pid: i32::try_from(std::process::id()).unwrap_or(0),
+        ssh: None,
+    }
+}

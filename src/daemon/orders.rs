@@ -1,0 +1,158 @@
+//! Requests that act, as orders for the fleet.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::{ConnectInfo, State};
+use axum::http::StatusCode;
+use tokio::sync::oneshot;
+
+use super::config::{self as configuration, Read};
+use super::http::{Api, Body, Failure, Path, ending};
+use super::peer::Peer;
+use super::turn::{NewSettings, Question, Scope, Turn};
+use crate::api::{Act, ConfigVerb, Done, InstanceVerb, Problem, RolloutVerb, ServiceVerb, problem};
+use crate::fleet::input::{Disposition, Order, Verb};
+use crate::fleet::{Name, Process, Signal};
+
+/// `POST /v1/services/{name}/{verb}`
+pub async fn service(
+    State(api): State<Api>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path((name, verb)): Path<(String, ServiceVerb)>,
+    Body(act): Body,
+) -> Result<Json<Done>, Failure> {
+    if verb == ServiceVerb::Roll && act.dry_run {
+        let plan = api.ask(|reply| Question::Plan { service: name, set: act.set, reply }).await??;
+        return Ok(Json(Done { plan: Some(plan), ..Done::default() }));
+    }
+    let service = Name::from(name.as_str());
+    let verb = match verb {
+        ServiceVerb::Start => Verb::StartService(service),
+        ServiceVerb::Stop => Verb::StopService(service),
+        ServiceVerb::Restart => Verb::RestartService(service),
+        ServiceVerb::Reload => Verb::SignalService {
+            service,
+            signal: signal(&act)?,
+            // Read by the driver, right before the fleet decides.
+            dispositions: BTreeMap::new(),
+        },
+        ServiceVerb::Roll => Verb::Roll { service, set: act.set.clone() },
+    };
+    order(&api, Order { by: peer.by(), verb, guard: act.guard }, None).await
+}
+
+/// `POST /v1/instances/{name}/{verb}`
+pub async fn instance(
+    State(api): State<Api>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path((name, verb)): Path<(String, InstanceVerb)>,
+    Body(act): Body,
+) -> Result<Json<Done>, Failure> {
+    let instance = Name::from(name.as_str());
+    let target = act.target.map(|it| Process { pid: it.pid, start_time: it.start_time });
+    let seen = target.map(|it| (instance.clone(), it));
+    let verb = match verb {
+        InstanceVerb::Start => Verb::Start(instance),
+        InstanceVerb::Stop => Verb::Stop { instance, now: act.now },
+        InstanceVerb::Restart => Verb::Restart(instance),
+        InstanceVerb::Drain => Verb::Drain(instance),
+        InstanceVerb::Undrain => Verb::Undrain(instance),
+        InstanceVerb::Extend => Verb::Extend(instance),
+        InstanceVerb::Kill => Verb::Kill(instance),
+        InstanceVerb::Reload => pass_on(instance, signal(&act)?, target),
+        InstanceVerb::Signal => {
+            let signal = signal(&act)?.ok_or_else(|| {
+                refused("no signal was named", "send {\"signal\":\"SIGTERM\"} or the like".into())
+            })?;
+            pass_on(instance, Some(signal), target)
+        }
+    };
+    order(&api, Order { by: peer.by(), verb, guard: act.guard }, seen).await
+}
+
+/// `POST /v1/rollouts/{service}/{verb}`
+pub async fn rollout(
+    State(api): State<Api>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path((service, verb)): Path<(String, RolloutVerb)>,
+) -> Result<Json<Done>, Failure> {
+    let service = Name::from(service.as_str());
+    let verb = match verb {
+        RolloutVerb::Abort => Verb::Abort(service),
+        RolloutVerb::Pause => Verb::Pause(service),
+        RolloutVerb::Resume => Verb::Resume(service),
+        RolloutVerb::Rollback => Verb::RollBack(service),
+    };
+    order(&api, Order { by: peer.by(), verb, guard: false }, None).await
+}
+
+/// `POST /v1/config/{verb}`: only the daemon's own file.
+pub async fn config(
+    State(api): State<Api>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(verb): Path<ConfigVerb>,
+    Body(act): Body,
+) -> Result<Json<Done>, Failure> {
+    let Some(path) = api.config.clone() else {
+        let why = "the daemon was started without a configuration file".into();
+        return Err(refused("there is nothing to read", why));
+    };
+    let read = configuration::read(path).await;
+    match verb {
+        ConfigVerb::Apply => {
+            let (reply, answer) = oneshot::channel();
+            let scope = Scope::Order { by: peer.by(), yes: act.yes };
+            api.send(Turn::Settings(NewSettings { read, scope, reply: Some(reply) })).await?;
+            Ok(Json(answer.await.map_err(|_| ending())??))
+        }
+        ConfigVerb::Check => {
+            understood(read)?;
+            Ok(Json(Done { message: "the file has no mistakes".into(), ..Done::default() }))
+        }
+        ConfigVerb::Diff => {
+            let settings = understood(read)?;
+            let diff = api.ask(|reply| Question::Diff { settings, reply }).await?;
+            Ok(Json(Done { diff: Some(diff), ..Done::default() }))
+        }
+    }
+}
+
+fn understood(read: Read) -> Result<Box<crate::config::settings::Settings>, Problem> {
+    read.map_err(|mistakes| configuration::problem_of(&mistakes))
+}
+
+fn pass_on(instance: Name, signal: Option<Signal>, process: Option<Process>) -> Verb {
+    Verb::Signal { instance, signal, process, disposition: Disposition::Unknown }
+}
+
+fn signal(act: &Act) -> Result<Option<Signal>, Failure> {
+    let Some(text) = &act.signal else { return Ok(None) };
+    match Signal::parse(text) {
+        Some(signal) => Ok(Some(signal)),
+        None => Err(refused(
+            "that is no signal",
+            format!("`{text}` is neither a name such as SIGUSR1 nor a number from 1 to 64"),
+        )),
+    }
+}
+
+fn refused(title: &str, detail: String) -> Failure {
+    Failure(Problem {
+        kind: problem::REFUSED.into(),
+        status: StatusCode::UNPROCESSABLE_ENTITY.as_u16(),
+        title: title.into(),
+        detail,
+        help: None,
+    })
+}
+
+async fn order(
+    api: &Api,
+    order: Order,
+    target: Option<(Name, Process)>,
+) -> Result<Json<Done>, Failure> {
+    let (reply, answer) = oneshot::channel();
+    api.send(Turn::Order { order, target, reply }).await?;
+    Ok(Json(answer.await.map_err(|_| ending())??))
+}

@@ -1,0 +1,200 @@
+//! Who is at the other end of the socket, and what they may do.
+//!
+//! Decided by the kernel's word (SO_PEERCRED, SO_PEERGROUPS, unix(7)) before a byte is parsed. Names for
+//! the journal are looked up only when somebody acts.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use axum::extract::connect_info::Connected;
+use axum::serve::IncomingStream;
+use nix::unistd::{Group, Uid, User};
+use tokio::net::{UnixListener, UnixStream};
+use tracing::warn;
+
+use crate::api::Role;
+use crate::config::settings::Deck;
+use crate::fleet::By;
+use crate::process::peer;
+
+/// The credentials of a client when it connected.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    pub uid: u32,
+    pub pid: i32,
+    pub role: Option<Role>,
+}
+
+impl Peer {
+    /// The person, for the journal. Under sudo that is who logged in (`/proc/PID/loginuid`).
+    pub fn by(&self) -> By {
+        let login_uid = login_uid(self.pid).unwrap_or(self.uid);
+        By {
+            uid: self.uid,
+            login: user_name(login_uid).into(),
+            pid: self.pid,
+            ssh: environment(self.pid, "SSH_CONNECTION").map(Into::into),
+        }
+    }
+}
+
+/// Who may look and who may act, by number.
+#[derive(Clone, Debug, Default)]
+pub struct Access {
+    operators: Principals,
+    viewers: Principals,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Principals {
+    users: Vec<u32>,
+    groups: Vec<u32>,
+}
+
+impl Access {
+    /// Resolves the names of `[deck] operators` and `viewers`. Root and the daemon's own user may
+    /// always act. A name that the host does not know gives nobody anything.
+    pub fn of(deck: &Deck) -> Self {
+        let mut operators = Principals::resolve(&deck.operators);
+        operators.users.extend([0, Uid::effective().as_raw()]);
+        Self { operators, viewers: Principals::resolve(&deck.viewers) }
+    }
+
+    /// Whether anybody but the daemon's own user and root was named.
+    pub fn is_shared(deck: &Deck) -> bool {
+        !deck.operators.is_empty() || !deck.viewers.is_empty()
+    }
+
+    fn role(&self, uid: u32, groups: &[u32]) -> Option<Role> {
+        if self.operators.has(uid, groups) {
+            Some(Role::Operator)
+        } else if self.viewers.has(uid, groups) {
+            Some(Role::Viewer)
+        } else {
+            None
+        }
+    }
+}
+
+impl Principals {
+    fn resolve(names: &[String]) -> Self {
+        let mut it = Self::default();
+        for name in names {
+            match name.strip_prefix('@') {
+                Some(group) => match Group::from_name(group) {
+                    Ok(Some(group)) => it.groups.push(group.gid.as_raw()),
+                    _ => warn!(group, "no such group on this host: it gives nobody access"),
+                },
+                None => match User::from_name(name) {
+                    Ok(Some(user)) => it.users.push(user.uid.as_raw()),
+                    _ => warn!(user = name, "no such user on this host: it gives nobody access"),
+                },
+            }
+        }
+        it
+    }
+
+    fn has(&self, uid: u32, groups: &[u32]) -> bool {
+        self.users.contains(&uid) || self.groups.iter().any(|it| groups.contains(it))
+    }
+}
+
+/// A Unix listener that knows who may speak.
+pub struct Door {
+    listener: UnixListener,
+    access: tokio::sync::watch::Receiver<Arc<Access>>,
+}
+
+impl Door {
+    pub fn new(listener: UnixListener, access: tokio::sync::watch::Receiver<Arc<Access>>) -> Self {
+        Self { listener, access }
+    }
+
+    fn peer(&self, stream: &UnixStream) -> std::io::Result<Peer> {
+        let cred = stream.peer_cred()?;
+        let mut groups = peer::groups(stream.as_fd()).unwrap_or_default();
+        groups.push(cred.gid());
+        let role = self.access.borrow().role(cred.uid(), &groups);
+        Ok(Peer { uid: cred.uid(), pid: cred.pid().unwrap_or(0), role })
+    }
+}
+
+impl axum::serve::Listener for Door {
+    type Io = UnixStream;
+    type Addr = Peer;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let stream = match self.listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(err) => {
+                    // Out of descriptors: let some go before the next try.
+                    warn!(%err, "a client could not be accepted");
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                    continue;
+                }
+            };
+            match self.peer(&stream) {
+                Ok(peer) => return (stream, peer),
+                Err(err) => warn!(%err, "the credentials of a client could not be read"),
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        let pid = i32::try_from(std::process::id()).unwrap_or(0);
+        Ok(Peer { uid: Uid::effective().as_raw(), pid, role: None })
+    }
+}
+
+impl Connected<IncomingStream<'_, Door>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Door>) -> Self {
+        stream.remote_addr().clone()
+    }
+}
+
+/// The audit login uid; `None` where none was set (4294967295, proc_pid_loginuid(5)).
+fn login_uid(pid: i32) -> Option<u32> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/loginuid")).ok()?;
+    text.trim().parse().ok().filter(|it| *it != u32::MAX).or_else(|| sudo_uid(pid))
+}
+
+fn sudo_uid(pid: i32) -> Option<u32> {
+    environment(pid, "SUDO_UID")?.parse().ok()
+}
+
+/// A variable of a client's environment, as far as we may read it.
+fn environment(pid: i32, name: &str) -> Option<String> {
+    let bytes = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let text = bytes.split(|it| *it == 0).find_map(|it| {
+        let (key, value) = std::str::from_utf8(it).ok()?.split_once('=')?;
+        (key == name).then(|| value.to_owned())
+    })?;
+    // It ends up in journals and on screens.
+    Some(text.chars().filter(|it| !it.is_control()).take(128).collect())
+}
+
+pub fn user_name(uid: u32) -> String {
+    match User::from_uid(Uid::from_raw(uid)) {
+        Ok(Some(user)) => user.name,
+        _ => format!("uid {uid}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_acts_a_named_group_looks_and_others_get_nothing() {
+        let access = Access {
+            operators: Principals { users: vec![0, 1000], groups: vec![] },
+            viewers: Principals { users: vec![], groups: vec![50] },
+        };
+
+        assert_eq!(access.role(0, &[]), Some(Role::Operator));
+        assert_eq!(access.role(1000, &[50]), Some(Role::Operator));
+        assert_eq!(access.role(1001, &[7, 50]), Some(Role::Viewer));
+        assert_eq!(access.role(1001, &[7]), None);
+    }
+}

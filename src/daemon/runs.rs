@@ -1,0 +1,276 @@
+//! Runs the commands of rollouts, and of exec probes.
+//!
+//! One command of a rollout at a time and service. Its output goes to the rollout's log,
+//! `logs/SERVICE.rollout.log`, and its end comes back as a turn.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+
+use super::clock;
+use super::hands::Hands;
+use super::launch::{Values, base_environment, switch_to};
+use super::turn::{Turn, Turns};
+use crate::config::settings::{RolloutCommand, Service};
+use crate::fleet::Name;
+use crate::fleet::input::{Command, Input};
+use crate::probe::{Checker, ExecCheck, ExecOutcome, Runner};
+use crate::process::command::{self, CommandError, Outcome};
+use crate::process::reaper::{Reaper, Status};
+
+/// Bytes of a command's output that are kept: the last ones.
+const KEEP: usize = 1 << 20;
+/// A rollout's log is begun anew beyond this size; the old one is kept beside it.
+const MAX_LOG: u64 = 8 << 20;
+/// Of an exec probe's output.
+const KEEP_PROBE: usize = 4096;
+
+/// The commands that run, by service.
+#[derive(Debug)]
+pub struct Runs {
+    reaper: Reaper,
+    turns: Turns,
+    tasks: TaskTracker,
+    logs: PathBuf,
+    running: BTreeMap<Name, CancellationToken>,
+}
+
+/// A command, ready to run.
+#[derive(Debug)]
+struct Job {
+    service: Name,
+    instance: Name,
+    index: usize,
+    argv: Vec<String>,
+    directory: Option<PathBuf>,
+    environment: Vec<(String, String)>,
+    user: Option<String>,
+    timeout: Duration,
+    log: PathBuf,
+}
+
+impl Runs {
+    pub fn new(reaper: Reaper, turns: Turns, tasks: TaskTracker, logs: PathBuf) -> Self {
+        Self { reaper, turns, tasks, logs, running: BTreeMap::new() }
+    }
+
+    /// Ends the command of this service's rollout, with everything it has started.
+    pub fn cancel(&mut self, service: &Name) {
+        if let Some(stop) = self.running.remove(service) {
+            stop.cancel();
+        }
+    }
+
+    fn log(&self, service: &Name) -> PathBuf {
+        self.logs.join(format!("{service}.rollout.log"))
+    }
+
+    /// The end of the rollout's log, as evidence.
+    pub fn last_lines(&self, service: &Name) -> Option<Vec<String>> {
+        let bytes = std::fs::read(self.log(service)).ok()?;
+        let text = String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(4096)..]).into_owned();
+        let lines: Vec<_> = text.lines().map(|it| format!("rollout log: {it}")).collect();
+        Some(lines[lines.len().saturating_sub(8)..].to_vec())
+    }
+
+    fn start(&mut self, job: Job) {
+        let stop = CancellationToken::new();
+        if let Some(old) = self.running.insert(job.service.clone(), stop.clone()) {
+            old.cancel();
+        }
+        let (reaper, turns) = (self.reaper.clone(), self.turns.clone());
+        self.tasks.spawn(async move {
+            let Some(outcome) = stop.run_until_cancelled(carry_out(&reaper, &job)).await else {
+                return;
+            };
+            let Job { service, instance, index, .. } = job;
+            let input = Input::Ran { service, instance, index, outcome };
+            // The driver is gone only when the daemon ends.
+            let _ = turns.send(Turn::Input(input)).await;
+        });
+    }
+}
+
+impl Hands {
+    /// Begins a command of a rollout.
+    pub(super) fn run(&mut self, service: &Name, instance: &Name, which: Command) {
+        match self.job(service, instance, which) {
+            Ok(job) => self.runs.start(job),
+            Err((index, reason)) => self.outcomes.push_back(Input::Ran {
+                service: service.clone(),
+                instance: instance.clone(),
+                index,
+                outcome: Err(reason),
+            }),
+        }
+    }
+
+    fn job(&self, service: &Name, instance: &Name, which: Command) -> Result<Job, (usize, String)> {
+        let (index, commands) = match which {
+            Command::Build(index) => (index, self.services.get(service).map(|it| &it.build)),
+            Command::RollBack(index) => (index, self.services.get(service).map(|it| &it.rollback)),
+        };
+        let fail = |reason: String| (index, reason);
+        let gone = || fail("it is no longer configured".into());
+        let command = commands.and_then(|it| it.get(index)).ok_or_else(gone)?;
+        let known = self.known.get(instance).ok_or_else(gone)?;
+        let settings = self.services.get(service).ok_or_else(gone)?;
+        let mut values = self.values.get(service).cloned().unwrap_or_default();
+        values.extend(settings.names_of(&known.settings));
+        let argv = expand(command, &values).map_err(fail)?;
+        let mut environment = base_environment(settings.user.as_deref());
+        for (name, text) in &known.settings.launch.environment {
+            let value = text.expand(&values).map_err(|it| fail(no_value(&it)))?;
+            environment.insert(name.clone(), value);
+        }
+        Ok(Job {
+            service: service.clone(),
+            instance: instance.clone(),
+            index,
+            argv,
+            directory: known.settings.launch.directory.clone(),
+            environment: environment.into_iter().collect(),
+            user: settings.user.clone(),
+            timeout: command.timeout,
+            log: self.runs.log(service),
+        })
+    }
+}
+
+impl Service {
+    /// The build commands as they would run for this instance; what has no value stays as it is.
+    pub fn build_for(&self, instance: &str, values: &Values) -> Vec<String> {
+        let Some(instance) = self.instances.iter().find(|it| it.name == instance) else {
+            return vec![];
+        };
+        let mut values = values.clone();
+        values.extend(self.names_of(instance));
+        let text = |it: &RolloutCommand| {
+            let words =
+                it.argv.iter().map(|it| it.expand(&values).unwrap_or_else(|_| it.0.clone()));
+            words.collect::<Vec<_>>().join(" ")
+        };
+        self.build.iter().map(text).collect()
+    }
+}
+
+fn expand(command: &RolloutCommand, values: &Values) -> Result<Vec<String>, String> {
+    command.argv.iter().map(|it| it.expand(values).map_err(|it| no_value(&it))).collect()
+}
+
+fn no_value(name: &str) -> String {
+    format!("`{{{name}}}` has no value: opsdeck roll SERVICE --set {name}=…")
+}
+
+async fn carry_out(reaper: &Reaper, job: &Job) -> Result<(), String> {
+    let switch = job.user.as_deref().and_then(switch_to);
+    let ran = command::run(
+        reaper,
+        command::Command {
+            argv: &job.argv,
+            directory: job.directory.as_deref(),
+            environment: &job.environment,
+            switch: switch.as_ref(),
+            timeout: job.timeout,
+            keep: KEEP,
+        },
+    )
+    .await;
+    let result = verdict(&ran, job.timeout);
+    let said = ran.as_ref().map_or(&[][..], |it| &it.output);
+    if let Err(err) = log(job, said, &result) {
+        warn!(log = %job.log.display(), %err, "the rollout's log cannot be written");
+    }
+    result.map_err(|why| format!("`{}` {why}", job.argv.join(" ")))
+}
+
+fn verdict(ran: &Result<Outcome, CommandError>, timeout: Duration) -> Result<(), String> {
+    match ran {
+        Err(err) => Err(err.to_string()),
+        Ok(it) if it.timed_out => Err(format!("was killed: it took longer than {timeout:?}")),
+        Ok(it) => match it.status {
+            Status::Exited(0) => Ok(()),
+            Status::Exited(code) => {
+                let output = String::from_utf8_lossy(&it.output);
+                let last = output.lines().rfind(|it| !it.trim().is_empty()).unwrap_or_default();
+                Err(format!("exited with {code}: {}", last.trim()))
+            }
+            Status::Signaled { signal, .. } => {
+                Err(format!("was ended by {}", crate::fleet::Signal(signal)))
+            }
+        },
+    }
+}
+
+fn log(job: &Job, said: &[u8], result: &Result<(), String>) -> io::Result<()> {
+    if std::fs::metadata(&job.log).is_ok_and(|it| it.len() > MAX_LOG) {
+        std::fs::rename(&job.log, job.log.with_extension("log.1"))?;
+    }
+    let mut file =
+        std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(&job.log)?;
+    writeln!(file, "{} {}: {}", clock::wall(), job.instance, job.argv.join(" "))?;
+    file.write_all(said)?;
+    match result {
+        Ok(()) => writeln!(file, "-- done"),
+        Err(why) => writeln!(file, "-- {why}"),
+    }
+}
+
+/// Probes, with hands for those that run a command.
+pub fn checker(reaper: Reaper) -> io::Result<Checker> {
+    let runner: Runner = Arc::new(move |check: ExecCheck| {
+        let reaper = reaper.clone();
+        Box::pin(async move { probe(&reaper, check).await })
+    });
+    Checker::new(runner).map_err(io::Error::other)
+}
+
+async fn probe(reaper: &Reaper, check: ExecCheck) -> Result<ExecOutcome, String> {
+    let switch = check.user.as_deref().and_then(switch_to);
+    let environment: Vec<_> = check.environment.into_iter().collect();
+    let ran = command::run(
+        reaper,
+        command::Command {
+            argv: &check.argv,
+            directory: check.directory.as_deref(),
+            environment: &environment,
+            switch: switch.as_ref(),
+            timeout: check.timeout,
+            keep: KEEP_PROBE,
+        },
+    )
+    .await
+    .map_err(|err| err.to_string())?;
+    if ran.timed_out {
+        return Err(format!("no end within {:?}", check.timeout));
+    }
+    let code = match ran.status {
+        Status::Exited(code) => Some(code),
+        Status::Signaled { .. } => None,
+    };
+    Ok(ExecOutcome { code, output: ran.output })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_that_fails_is_quoted_with_its_last_words() {
+        let ran = Ok(Outcome {
+            status: Status::Exited(2),
+            output: b"compiling\nerror: no such table\n\n".to_vec(),
+            dropped: 0,
+            timed_out: false,
+        });
+        let why = verdict(&ran, Duration::from_secs(1)).unwrap_err();
+        assert_eq!(why, "exited with 2: error: no such table");
+    }
+}

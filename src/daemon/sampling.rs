@@ -1,0 +1,203 @@
+//! Measures: CPU and memory of every instance's tree, connections of every port.
+//!
+//! Only while somebody looks, or while a stop wants to know what is in flight. The work is done on a
+//! blocking thread, one measurement at a time, and comes back as turns.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio_util::task::TaskTracker;
+use tracing::debug;
+
+use super::facts::Usage;
+use super::hands::{Hands, identity_of};
+use super::turn::{Turn, Turns};
+use crate::fleet::input::{InFlight, Input};
+use crate::fleet::{Fleet, Name, Timestamp};
+use crate::load::sockets::{Port, Sockets};
+use crate::process::Identity;
+use crate::process::group::Group;
+use crate::process::usage;
+
+/// While somebody looks.
+const WATCHED: Duration = Duration::from_secs(2);
+/// While an instance with a port is being stopped.
+const DRAINING: Duration = Duration::from_millis(100);
+/// A measurement this young needs no other one before an order.
+const FRESH: Duration = Duration::from_millis(500);
+
+/// What measures, between two measurements.
+#[derive(Debug, Default)]
+struct Meter {
+    usage: usage::Sampler,
+    sockets: Option<Sockets>,
+}
+
+type Root = (Name, Identity, Option<Group>);
+
+#[derive(Debug)]
+pub struct Sampler {
+    turns: Turns,
+    tasks: TaskTracker,
+    meter: Arc<Mutex<Meter>>,
+    /// Set while a measurement is under way on its thread.
+    busy: Arc<std::sync::atomic::AtomicBool>,
+    watched: bool,
+    /// Instances that were taken out of rotation lately.
+    draining: BTreeSet<Name>,
+    last: Option<Timestamp>,
+    last_usage: Option<Timestamp>,
+}
+
+impl Sampler {
+    pub fn new(turns: Turns, tasks: TaskTracker) -> Self {
+        Self {
+            turns,
+            tasks,
+            meter: Arc::default(),
+            busy: Arc::default(),
+            watched: false,
+            draining: BTreeSet::new(),
+            last: None,
+            last_usage: None,
+        }
+    }
+
+    /// Measures more often until this instance's stop is over.
+    pub fn follow(&mut self, instance: &Name) {
+        self.draining.insert(instance.clone());
+    }
+
+    fn interval(&self) -> Option<Duration> {
+        if !self.draining.is_empty() { Some(DRAINING) } else { self.watched.then_some(WATCHED) }
+    }
+
+    fn due(&self) -> Option<Timestamp> {
+        let interval = self.interval()?;
+        Some(self.last.map_or_else(Timestamp::default, |last| last + interval))
+    }
+
+    /// Measures on a blocking thread, unless the last measurement is still under way.
+    fn start(&mut self, now: Timestamp, roots: Vec<Root>, ports: BTreeMap<u16, Name>) {
+        use std::sync::atomic::Ordering;
+        self.last = Some(now);
+        let usage_due = self.watched && self.last_usage.is_none_or(|last| last + WATCHED <= now);
+        if self.busy.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        if usage_due {
+            self.last_usage = Some(now);
+        }
+        let (turns, meter, busy) = (self.turns.clone(), self.meter.clone(), self.busy.clone());
+        self.tasks.spawn(async move {
+            let work = move || {
+                let mut meter = meter.lock().unwrap_or_else(PoisonError::into_inner);
+                let loads = meter.loads(&ports);
+                let usages = if usage_due { meter.usages(&roots) } else { vec![] };
+                (loads, usages)
+            };
+            let measured = tokio::task::spawn_blocking(work).await;
+            busy.store(false, Ordering::Release);
+            let Ok((loads, usages)) = measured else { return };
+            for load in loads {
+                // The driver is gone only when the daemon ends.
+                let _ = turns.send(Turn::Input(load)).await;
+            }
+            let _ = turns.send(Turn::Measured(usages)).await;
+        });
+    }
+}
+
+impl Hands {
+    pub fn next_sample(&self) -> Option<Timestamp> {
+        self.sampler.due()
+    }
+
+    /// Tells whether somebody looks, and forgets stops that are over.
+    pub fn watched(&mut self, watched: bool, fleet: &Fleet) {
+        self.sampler.watched = watched;
+        self.sampler.draining.retain(|name| {
+            fleet
+                .instance_sheet(name.as_str())
+                .is_some_and(|it| it.port.is_some() && it.countdown.is_some())
+        });
+    }
+
+    /// Begins a measurement.
+    pub fn sample(&mut self, now: Timestamp) {
+        let roots = self
+            .living
+            .iter()
+            .map(|(name, it)| (name.clone(), identity_of(it.process), Some(it.group.clone())));
+        let roots = if self.sampler.watched { roots.collect() } else { vec![] };
+        let ports = self.ports();
+        self.sampler.start(now, roots, ports);
+    }
+
+    /// What is in flight right now, for an order that ends or moves something.
+    pub fn fresh_load(&mut self, now: Timestamp) -> Vec<Input> {
+        let ports = self.ports();
+        if ports.is_empty() || self.sampler.last.is_some_and(|last| now < last + FRESH) {
+            return vec![];
+        }
+        self.sampler.last = Some(now);
+        // The meter is taken: a fresh measurement is on its way.
+        let Ok(mut meter) = self.sampler.meter.try_lock() else { return vec![] };
+        meter.loads(&ports)
+    }
+
+    fn ports(&self) -> BTreeMap<u16, Name> {
+        let living = self.living.keys();
+        living
+            .filter_map(|name| Some((self.known.get(name)?.settings.port?, name.clone())))
+            .collect()
+    }
+}
+
+impl Meter {
+    /// Connections by port, all in one dump.
+    fn loads(&mut self, ports: &BTreeMap<u16, Name>) -> Vec<Input> {
+        if ports.is_empty() {
+            return vec![];
+        }
+        let dump = match self.dump() {
+            Ok(dump) => dump,
+            Err(err) => {
+                debug!(%err, "the sockets cannot be read");
+                self.sockets = None;
+                return vec![];
+            }
+        };
+        let none = Port::default();
+        let load = |(port, name): (&u16, &Name)| {
+            let it = dump.get(port).unwrap_or(&none);
+            Input::Load {
+                instance: name.clone(),
+                in_flight: Some(InFlight::Estimated(it.established)),
+                accept_queue: Some(it.accept_queue),
+            }
+        };
+        ports.iter().map(load).collect()
+    }
+
+    fn dump(&mut self) -> io::Result<BTreeMap<u16, Port>> {
+        let sockets = match self.sockets.take() {
+            Some(sockets) => sockets,
+            None => Sockets::open()?,
+        };
+        self.sockets.insert(sockets).dump()
+    }
+
+    fn usages(&mut self, roots: &[Root]) -> Vec<(String, Usage)> {
+        let roots: Vec<_> =
+            roots.iter().map(|(name, it, group)| (name.clone(), *it, group.as_ref())).collect();
+        let usages = self.usage.sample(&roots).unwrap_or_default();
+        let kept = |(name, it): (Name, usage::Usage)| {
+            let usage = Usage { cpu_percent: it.cpu_percent, memory_bytes: it.memory_bytes };
+            (name.to_string(), usage)
+        };
+        usages.into_iter().map(kept).collect()
+    }
+}

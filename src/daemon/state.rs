@@ -1,0 +1,262 @@
+//! What the next daemon must know: which processes run, what operators wanted.
+//!
+//! One append-only file of JSON lines, `state.jsonl`, rewritten without its history at every start.
+//! Intents and pids are written before anything depends on them, without a sync: a crash of the daemon
+//! keeps what was written, and after a power cut the boot id voids every pid anyway. Goals are synced.
+//! Lines that cannot be read are skipped: a torn last line is normal.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::api::{Actor, Goal};
+
+/// One line. New kinds may come; readers skip what they do not know.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "is")]
+pub enum Line {
+    /// The first line of a file.
+    Boot {
+        version: u32,
+        boot_id: String,
+    },
+    /// A process is about to be started.
+    Intent {
+        instance: String,
+        generation: u64,
+    },
+    Running(Running),
+    /// Nothing of that generation is left.
+    Gone {
+        instance: String,
+        generation: u64,
+    },
+    Wanted(Wanted),
+    /// Values of `--set`.
+    Set {
+        service: String,
+        values: BTreeMap<String, String>,
+    },
+}
+
+/// A process that was started.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Running {
+    pub instance: String,
+    pub generation: u64,
+    pub pid: i32,
+    pub start_time: u64,
+    /// `CLOCK_BOOTTIME` in milliseconds.
+    pub started_ms: u64,
+    pub fingerprint: u64,
+}
+
+/// What an operator wanted of an instance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Wanted {
+    pub instance: String,
+    pub goal: Goal,
+    pub held_by: Option<Actor>,
+}
+
+/// Everything the file says, folded.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Remembered {
+    /// The processes of this boot that were not seen to end, by instance.
+    pub running: BTreeMap<String, Running>,
+    /// The last generation of each instance.
+    pub generations: BTreeMap<String, u64>,
+    pub wanted: BTreeMap<String, Wanted>,
+    pub set: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+impl Remembered {
+    /// Folds the lines of a file. Pids of another boot mean nothing.
+    pub fn from_lines(text: &str, boot_id: &str) -> Self {
+        let mut it = Self::default();
+        let mut this_boot = false;
+        for line in text.lines().filter_map(|line| serde_json::from_str(line).ok()) {
+            match line {
+                Line::Boot { boot_id: theirs, .. } => this_boot = theirs == boot_id,
+                Line::Intent { instance, generation } => {
+                    it.generations.insert(instance, generation);
+                }
+                Line::Running(running) => {
+                    it.generations.insert(running.instance.clone(), running.generation);
+                    if this_boot {
+                        it.running.insert(running.instance.clone(), running);
+                    }
+                }
+                Line::Gone { instance, generation } => {
+                    if it.running.get(&instance).is_some_and(|it| it.generation == generation) {
+                        it.running.remove(&instance);
+                    }
+                }
+                Line::Wanted(wanted) => {
+                    it.wanted.insert(wanted.instance.clone(), wanted);
+                }
+                Line::Set { service, values } => {
+                    it.set.insert(service, values);
+                }
+            }
+        }
+        it
+    }
+
+    fn to_lines(&self, boot_id: &str) -> Vec<Line> {
+        let mut lines = vec![Line::Boot { version: 1, boot_id: boot_id.to_owned() }];
+        lines.extend(self.generations.iter().map(|(instance, generation)| Line::Intent {
+            instance: instance.clone(),
+            generation: *generation,
+        }));
+        lines.extend(self.running.values().cloned().map(Line::Running));
+        lines.extend(self.wanted.values().cloned().map(Line::Wanted));
+        lines.extend(self.set.iter().map(|(service, values)| Line::Set {
+            service: service.clone(),
+            values: values.clone(),
+        }));
+        lines
+    }
+}
+
+/// The file, open for appending.
+#[derive(Debug)]
+pub struct StateFile {
+    path: PathBuf,
+    file: Option<File>,
+    pending: Vec<u8>,
+    sync: bool,
+    /// Why nothing can be written.
+    pub trouble: Option<String>,
+}
+
+impl StateFile {
+    /// Reads what the last daemon left, and rewrites it without its history.
+    pub fn open(state_dir: &Path, boot_id: &str) -> (Self, Remembered) {
+        let path = state_dir.join("state.jsonl");
+        let bytes = std::fs::read(&path).unwrap_or_default();
+        let remembered = Remembered::from_lines(&String::from_utf8_lossy(&bytes), boot_id);
+        let mut it = Self { path, file: None, pending: vec![], sync: true, trouble: None };
+        for line in remembered.to_lines(boot_id) {
+            it.append(&line);
+        }
+        it.file = match it.rewrite() {
+            Ok(file) => Some(file),
+            Err(err) => {
+                it.fail(&err);
+                None
+            }
+        };
+        (it, remembered)
+    }
+
+    /// Beside it first, then over it: a crash leaves the old file or the new one.
+    fn rewrite(&mut self) -> io::Result<File> {
+        let beside = self.path.with_extension("jsonl.new");
+        // One that a crash left behind may be half written.
+        let _ = std::fs::remove_file(&beside);
+        let mut file =
+            OpenOptions::new().create_new(true).append(true).mode(0o600).open(&beside)?;
+        file.write_all(&std::mem::take(&mut self.pending))?;
+        file.sync_data()?;
+        std::fs::rename(&beside, &self.path)?;
+        Ok(file)
+    }
+
+    /// Adds a line; it is in the file after the next [`Self::flush`].
+    pub fn append(&mut self, line: &Line) {
+        self.sync |= matches!(line, Line::Wanted(_) | Line::Set { .. });
+        if serde_json::to_writer(&mut self.pending, line).is_ok() {
+            self.pending.push(b'\n');
+        }
+    }
+
+    /// Writes what was appended since the last time.
+    pub fn flush(&mut self) {
+        if self.pending.is_empty() {
+            return;
+        }
+        if self.file.is_none() {
+            let opened = OpenOptions::new().create(true).append(true).mode(0o600).open(&self.path);
+            match opened {
+                Ok(file) => self.file = Some(file),
+                Err(err) => return self.fail(&err),
+            }
+        }
+        let Some(file) = &mut self.file else { return };
+        let written = file.write_all(&self.pending);
+        let synced = if std::mem::take(&mut self.sync) { file.sync_data() } else { Ok(()) };
+        match written.and(synced) {
+            Ok(()) => {
+                self.pending.clear();
+                self.trouble = None;
+            }
+            Err(err) => {
+                self.file = None;
+                self.fail(&err);
+            }
+        }
+    }
+
+    fn fail(&mut self, err: &io::Error) {
+        self.trouble = Some(format!(
+            "{} cannot be written ({err}): after a crash of this daemon the next one may not know its processes",
+            self.path.display()
+        ));
+        // What could not be written is tried again, as far as it stays small.
+        if self.pending.len() > 1 << 20 {
+            self.pending.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn running(pid: i32, generation: u64) -> Line {
+        Line::Running(Running {
+            instance: "web1".into(),
+            generation,
+            pid,
+            start_time: 7,
+            started_ms: 1000,
+            fingerprint: 1,
+        })
+    }
+
+    #[test]
+    fn the_next_daemon_knows_what_runs_and_what_was_wanted() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut file, _) = StateFile::open(dir.path(), "boot-a");
+        file.append(&running(10, 1));
+        file.append(&Line::Gone { instance: "web1".into(), generation: 1 });
+        file.append(&Line::Intent { instance: "web1".into(), generation: 2 });
+        file.append(&running(11, 2));
+        file.append(&Line::Wanted(Wanted {
+            instance: "queue".into(),
+            goal: Goal::Down,
+            held_by: None,
+        }));
+        file.flush();
+
+        let (_, remembered) = StateFile::open(dir.path(), "boot-a");
+        assert_eq!(remembered.running["web1"].pid, 11);
+        assert_eq!(remembered.wanted["queue"].goal, Goal::Down);
+
+        let (_, after_reboot) = StateFile::open(dir.path(), "boot-b");
+        assert_eq!(after_reboot.running, BTreeMap::new());
+        assert_eq!(after_reboot.generations["web1"], 2);
+        assert_eq!(after_reboot.wanted["queue"].goal, Goal::Down);
+    }
+
+    #[test]
+    fn torn_and_foreign_lines_are_skipped() {
+        let text = "{\"is\":\"boot\",\"version\":1,\"boot_id\":\"a\"}\n{\"is\":\"new\"}\n\u{0}garbage\n{\"is\":\"intent\",\"inst";
+        assert_eq!(Remembered::from_lines(text, "a"), Remembered::default());
+    }
+}

@@ -1,0 +1,190 @@
+//! Answers that go on: the watch, the journal, the logs, as NDJSON.
+//!
+//! Every stream has a bounded queue between its task and the client. A client that does not read
+//! stalls its own stream and nothing else.
+
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{ConnectInfo, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::sync::mpsc;
+
+use super::clock;
+use super::http::{Api, Failure, Path, Query, not_found};
+use super::logs;
+use super::peer::Peer;
+use super::turn::Question;
+use crate::api::{Event, Problem, Role, problem};
+
+/// Lines between a task and a client that reads slowly.
+const QUEUE: usize = 64;
+
+/// `GET /v1/watch`: a snapshot, then changes; a client that lags gets a new snapshot, never a gap.
+pub async fn watch(
+    State(api): State<Api>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+) -> Result<Response, Failure> {
+    let role = peer.role.unwrap_or_default();
+    let (first, changes) = subscribe(&api, role).await?;
+    let start = Watching { api, role, changes, next: Some(first) };
+    Ok(ndjson(stream::unfold(start, Watching::step)))
+}
+
+struct Watching {
+    api: Api,
+    role: Role,
+    changes: broadcast::Receiver<Arc<str>>,
+    next: Option<Arc<str>>,
+}
+
+impl Watching {
+    async fn step(mut self) -> Option<(Bytes, Self)> {
+        let line = match self.next.take() {
+            Some(line) => line,
+            None => match self.changes.recv().await {
+                Ok(line) => line,
+                Err(RecvError::Closed) => return None,
+                Err(RecvError::Lagged(_)) => {
+                    let (line, changes) = subscribe(&self.api, self.role).await.ok()?;
+                    self.changes = changes;
+                    line
+                }
+            },
+        };
+        Some((Bytes::copy_from_slice(line.as_bytes()), self))
+    }
+}
+
+async fn subscribe(
+    api: &Api,
+    role: Role,
+) -> Result<(Arc<str>, broadcast::Receiver<Arc<str>>), Failure> {
+    api.ask(|reply| Question::Watch { role, reply }).await
+}
+
+/// What to read of the journal.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct EventQuery {
+    follow: bool,
+    lines: Option<usize>,
+    /// Milliseconds ago.
+    since: Option<u64>,
+    service: Option<String>,
+    actor: Option<String>,
+}
+
+impl EventQuery {
+    fn wants(&self, event: &Event, oldest: Option<jiff::Timestamp>) -> bool {
+        let of = |name: &String| {
+            event.service.as_ref() == Some(name) || event.instance.as_ref() == Some(name)
+        };
+        let by = |name: &String| event.actor.as_ref().is_some_and(|it| it.login == *name);
+        oldest.is_none_or(|oldest| oldest <= event.at)
+            && self.service.as_ref().is_none_or(of)
+            && self.actor.as_ref().is_none_or(by)
+    }
+}
+
+/// `GET /v1/events?follow&lines&since&service&actor`
+pub async fn events(
+    State(api): State<Api>,
+    Query(query): Query<EventQuery>,
+) -> Result<Response, Failure> {
+    let (files, recent, news) = api.ask(|reply| Question::Journal { reply }).await?;
+    let oldest =
+        query.since.and_then(|ms| clock::wall().checked_sub(Duration::from_millis(ms)).ok());
+    let few = query.lines.is_some_and(|n| n <= recent.len()) && query.service.is_none();
+    let mut past = if few && query.actor.is_none() && oldest.is_none() {
+        recent
+    } else {
+        from_disk(files).await
+    };
+    past.retain(|it| query.wants(it, oldest));
+    if let Some(lines) = query.lines {
+        past.drain(..past.len().saturating_sub(lines));
+    }
+    let past = stream::iter(past.into_iter().map(|it| line_of(&it)).collect::<Vec<_>>());
+    if !query.follow {
+        return Ok(ndjson(past));
+    }
+    let follow = stream::unfold((query, news), |(query, mut news)| async move {
+        loop {
+            match news.recv().await {
+                Ok(event) if query.wants(&event, None) => {
+                    return Some((line_of(&*event), (query, news)));
+                }
+                Ok(_) | Err(RecvError::Lagged(_)) => (),
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    });
+    Ok(ndjson(stream::StreamExt::chain(past, follow)))
+}
+
+async fn from_disk(files: Vec<PathBuf>) -> Vec<Event> {
+    let read = tokio::task::spawn_blocking(move || super::journal::read(&files, |_| true));
+    read.await.unwrap_or_default()
+}
+
+/// What to read of a log.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct LogQuery {
+    follow: bool,
+    lines: Option<usize>,
+    /// Milliseconds ago.
+    since: Option<u64>,
+    grep: Option<String>,
+}
+
+/// `GET /v1/instances/{name}/logs?follow&lines&since&grep`; a service's name reads all its instances.
+pub async fn logs(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+    Query(query): Query<LogQuery>,
+) -> Result<Response, Failure> {
+    let asked = name.clone();
+    let files = api.ask(|reply| Question::Logs { name, reply }).await?;
+    if files.is_empty() {
+        return Err(not_found(&asked));
+    }
+    let pattern = query.grep.as_deref().map(regex::bytes::Regex::new).transpose();
+    let grep = pattern.map_err(|err| Problem {
+        kind: problem::REFUSED.into(),
+        status: 422,
+        title: "the pattern is no regular expression".into(),
+        detail: err.to_string(),
+        help: None,
+    })?;
+    let oldest = query
+        .since
+        .and_then(|ms| u64::try_from(clock::wall().as_millisecond()).ok()?.checked_sub(ms));
+    let (lines, queue) = mpsc::channel(QUEUE);
+    let wanted = logs::Wanted { files, lines: query.lines, oldest, grep, follow: query.follow };
+    // Ends with its client: the queue closes when the response is dropped.
+    tokio::spawn(logs::read(wanted, lines));
+    Ok(ndjson(stream::unfold(queue, |mut queue| async move {
+        let line = queue.recv().await?;
+        Some((line_of(&line), queue))
+    })))
+}
+
+fn line_of(value: &impl Serialize) -> Bytes {
+    let mut bytes = serde_json::to_vec(value).unwrap_or_default();
+    bytes.push(b'\n');
+    bytes.into()
+}
+
+fn ndjson(lines: impl stream::Stream<Item = Bytes> + Send + 'static) -> Response {
+    let body = Body::from_stream(stream::StreamExt::map(lines, Ok::<_, Infallible>));
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
+}

@@ -1,0 +1,117 @@
+//! What the driver can be told: everything that reaches the fleet comes through one channel of these.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use crate::api::{Deck, Difference, Done, Event, Plan, Problem, Role};
+use crate::config::settings::Settings;
+use crate::fleet::input::{Input, Order, Refusal};
+use crate::fleet::{By, Name, Process};
+
+/// How many turns may wait. A full channel pushes back on whoever reports: probes wait, clients wait.
+pub const BACKLOG: usize = 1024;
+
+pub type Turns = mpsc::Sender<Turn>;
+pub type Reply<T> = oneshot::Sender<T>;
+
+/// One thing that happened or is asked.
+#[derive(Debug)]
+pub enum Turn {
+    Input(Input),
+    /// A probe answered: the screen keeps all of it, the fleet gets the verdict.
+    Probed(super::probes::Probed),
+    /// CPU and memory were measured.
+    Measured(Vec<(String, super::facts::Usage)>),
+    /// What the logger said.
+    Logger(super::logging::News),
+    /// An adopted process ended: its pidfd became readable.
+    AdoptedExit {
+        instance: String,
+        generation: u64,
+    },
+    /// `target`: the process the operator saw; another one now is a refusal.
+    Order {
+        order: Order,
+        target: Option<(Name, Process)>,
+        reply: Reply<Result<Done, Refusal>>,
+    },
+    Ask(Question),
+    /// The configuration file was read, or has mistakes.
+    Settings(NewSettings),
+    /// End the daemon. `keep`: services run on.
+    Shutdown {
+        by: Option<By>,
+        keep: bool,
+        reply: Option<Reply<Result<Done, Problem>>>,
+    },
+}
+
+/// The journal's files, its last events, and those to come.
+pub type Past = (Vec<PathBuf>, Vec<Event>, broadcast::Receiver<Arc<Event>>);
+
+/// Something that changes nothing.
+#[derive(Debug)]
+pub enum Question {
+    Deck {
+        role: Role,
+        reply: Reply<Deck>,
+    },
+    /// A snapshot as one line, and the changes after it.
+    Watch {
+        role: Role,
+        reply: Reply<(Arc<str>, broadcast::Receiver<Arc<str>>)>,
+    },
+    Why {
+        instance: String,
+        reply: Reply<Option<Vec<String>>>,
+    },
+    Plan {
+        service: String,
+        /// Values of `--set`.
+        set: BTreeMap<String, String>,
+        reply: Reply<Result<Plan, Refusal>>,
+    },
+    /// The log files behind a name: an instance's own, or those of all instances of a service.
+    Logs {
+        name: String,
+        reply: Reply<Vec<super::logs::File>>,
+    },
+    /// The journal's files, its last events, and those to come.
+    Journal {
+        reply: Reply<Past>,
+    },
+    /// What applying these settings would do.
+    Diff {
+        settings: Box<Settings>,
+        reply: Reply<Vec<Difference>>,
+    },
+}
+
+/// A configuration file that was read again.
+#[derive(Debug)]
+pub struct NewSettings {
+    /// `Err`: the rendered mistakes, and the first line of each.
+    pub read: Result<Box<Settings>, Mistakes>,
+    pub scope: Scope,
+    pub reply: Option<Reply<Result<Done, Problem>>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistakes {
+    pub rendered: String,
+    pub first_lines: Vec<String>,
+}
+
+/// Who wants it applied, and how much of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// An edit was seen: only what stops nothing.
+    Watched,
+    /// SIGHUP or SIGUSR1: everything, unless more than half of the services would stop.
+    Signal(&'static str),
+    /// `config apply`. `yes`: even if more than half of the services stop.
+    Order { by: By, yes: bool },
+}
