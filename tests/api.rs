@@ -1,0 +1,251 @@
+//! The API as `curl --unix-socket` meets it: raw HTTP on the socket.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod support;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use opsdeck::api::{Change, Problem, State};
+use serde_json::Value;
+use support::{Deck, PATIENCE, free_port};
+
+const QUICK: &str = "[defaults]\nstart_seconds = \"50ms\"\n";
+
+fn sleeper() -> String {
+    QUICK.to_owned() + "[service.a]\ncommand = \"sleep 1000\"\n"
+}
+
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("{}{}", self.head, self.body))
+    }
+
+    /// What, why and what to do, with the right type and status.
+    #[track_caller]
+    fn problem(&self, status: u16) -> Problem {
+        assert_eq!(self.status, status, "{}\n{}", self.head, self.body);
+        assert!(self.head.contains("application/problem+json"), "{}\n{}", self.head, self.body);
+        let problem: Problem = serde_json::from_str(&self.body).unwrap();
+        assert_eq!(problem.status, status);
+        assert!(!problem.title.is_empty());
+        problem
+    }
+}
+
+fn open(deck: &Deck) -> UnixStream {
+    let stream = UnixStream::connect(deck.socket()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// Sends bytes and reads the answer to its end.
+fn ask(deck: &Deck, line: &str, body: Option<&str>) -> Answer {
+    let mut stream = open(deck);
+    let length = body.map_or(String::new(), |it| format!("content-length: {}\r\n", it.len()));
+    let head = format!("{line} HTTP/1.1\r\nhost: opsdeck\r\nconnection: close\r\n{length}\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    // The daemon may refuse before it has read all of it.
+    let _ = stream.write_all(body.unwrap_or_default().as_bytes());
+    let mut bytes = vec![];
+    let _ = stream.read_to_end(&mut bytes);
+    let text = String::from_utf8(bytes).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    Answer { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
+}
+
+/// The names of an object's fields.
+fn fields(value: &Value) -> Vec<String> {
+    let mut names: Vec<_> = value.as_object().unwrap().keys().cloned().collect();
+    names.sort();
+    names
+}
+
+#[track_caller]
+fn has(value: &Value, names: &str) {
+    let fields = fields(value);
+    for name in names.split_whitespace() {
+        assert!(fields.iter().any(|it| it == name), "no {name} in {fields:?}");
+    }
+}
+
+#[test]
+fn the_snapshot_has_the_documented_fields_and_status_prints_the_same() {
+    let port = free_port();
+    let services = format!(
+        "[service.web]\ncommand = \"opsdeck sample --port {{port}} --ignore-term --exit-code 0\"\nmax_wait_time = \"60s\"\n\
+         instance.web1 = {{ port = {port} }}\nprobe.readiness = {{ tcp = {{}}, period = \"50ms\" }}\nrollout.ready_timeout = \"60s\"\n"
+    );
+    let mut deck = Deck::start(&services);
+    deck.wait_ready(&["web1"]);
+    deck.ok(&["stop", "--now", "web1"]);
+    deck.ok(&["start", "web1"]);
+    deck.ok(&["roll", "web", "--yes", "--no-wait"]);
+    deck.wait_state("web1", State::Stopping);
+
+    let snapshot = ask(&deck, "GET /v1/deck", None).json();
+    has(&snapshot, "deck revision config services");
+    has(&snapshot["config"], "path error");
+    let service = &snapshot["services"][0];
+    has(service, "name engine goal state ready wanted stale rollout instances");
+    has(&service["rollout"], "by since step instance done of halted");
+    let instance = &service["instances"][0];
+    has(
+        instance,
+        "name service state pid start_time generation port backup live ready in_rotation in_flight \
+         oldest_ms requests_per_second p99_ms countdown cpu_percent memory_bytes restarts since last_exit why",
+    );
+    has(&instance["countdown"], "elapsed_ms max_wait_time_ms kill_at rung");
+    has(&instance["last_exit"], "at code signal lost");
+    assert_eq!(instance["state"], "stopping");
+    assert_eq!(instance["countdown"]["rung"], "SIGTERM");
+    assert_eq!(instance["countdown"]["max_wait_time_ms"], 60_000);
+    assert_eq!(instance["last_exit"]["signal"], "SIGKILL");
+    assert!(snapshot["now"].as_str().unwrap().ends_with('Z'));
+
+    let printed: Value =
+        serde_json::from_slice(&deck.opsdeck(&["status", "--json"]).stdout).unwrap();
+    assert_eq!(fields(&printed), fields(&snapshot));
+    assert_eq!(fields(&printed["services"][0]), fields(service));
+    assert_eq!(fields(&printed["services"][0]["instances"][0]), fields(instance));
+}
+
+#[test]
+fn an_action_without_a_body_is_done_at_once() {
+    let mut deck = Deck::start(&sleeper());
+    deck.wait_ready(&["a"]);
+    let answer = ask(&deck, "POST /v1/services/a/stop", None);
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    deck.wait_state("a", State::Stopped);
+    assert_eq!(ask(&deck, "POST /v1/instances/a/start", Some("{}")).status, 200);
+    deck.wait_ready(&["a"]);
+}
+
+#[test]
+fn what_is_not_there_is_a_problem_with_404() {
+    let mut deck = Deck::start(&sleeper());
+    deck.wait_ready(&["a"]);
+    ask(&deck, "GET /v1/nothing", None).problem(404);
+    ask(&deck, "POST /v1/services/b/stop", None).problem(404);
+    ask(&deck, "POST /v1/instances/b/stop", None).problem(404);
+    ask(&deck, "GET /v1/instances/b/why", None).problem(404);
+    ask(&deck, "GET /v1/instances/b/logs", None).problem(404);
+    ask(&deck, "POST /v1/rollouts/b/abort", None).problem(404);
+}
+
+#[test]
+fn what_was_asked_wrongly_is_a_problem_too() {
+    let mut deck = Deck::start(&sleeper());
+    deck.wait_ready(&["a"]);
+    ask(&deck, "POST /v1/services/a/stop", Some("{\"now\": ")).problem(400);
+    ask(&deck, "POST /v1/services/a/stop", Some("[1, 2]")).problem(400);
+    ask(&deck, "POST /v1/services/a/fly", None).problem(404);
+    ask(&deck, "GET /v1/events?lines=many", None).problem(400);
+    ask(&deck, "GET /v1/services/a/stop", None).problem(405);
+    ask(&deck, "POST /v1/deck", None).problem(405);
+    ask(&deck, "POST /v1/instances/a/signal", None).problem(422);
+    ask(&deck, "POST /v1/instances/a/signal", Some("{\"signal\":\"SIGNOTHING\"}")).problem(422);
+    ask(&deck, "GET /v1/instances/a/logs?grep=(", None).problem(422);
+    let long = format!("{{\"signal\": \"{}\"}}", "x".repeat(100 << 10));
+    ask(&deck, "POST /v1/instances/a/signal", Some(&long)).problem(413);
+    deck.catch_up();
+    assert_eq!(deck.instance("a").state, State::Running);
+}
+
+#[test]
+fn a_signal_for_another_process_than_the_one_seen_is_refused() {
+    let mut deck = Deck::start(&sleeper());
+    deck.wait_ready(&["a"]);
+    let seen = deck.instance("a");
+    let body = format!(
+        "{{\"signal\":\"SIGTERM\",\"pid\":{},\"start_time\":{}}}",
+        seen.pid.unwrap(),
+        seen.start_time.unwrap() + 1
+    );
+    let problem = ask(&deck, "POST /v1/instances/a/signal", Some(&body)).problem(409);
+    assert_eq!(problem.kind, opsdeck::api::problem::CHANGED);
+    deck.catch_up();
+    assert_eq!(deck.pid("a"), seen.pid.unwrap());
+}
+
+/// The lines of a watch, out of the chunks they come in.
+fn watch(deck: &Deck) -> impl Iterator<Item = Change> + use<> {
+    let mut stream = open(deck);
+    stream.write_all(b"GET /v1/watch HTTP/1.1\r\nhost: opsdeck\r\n\r\n").unwrap();
+    let lines = BufReader::new(stream).lines().map_while(Result::ok);
+    lines.filter(|it| it.starts_with('{')).map(|it| serde_json::from_str(&it).unwrap())
+}
+
+#[test]
+fn a_watch_begins_with_a_snapshot_and_goes_on_with_greater_revisions() {
+    let mut deck = Deck::start(&sleeper());
+    deck.wait_ready(&["a"]);
+    let mut lines = watch(&deck);
+    let Some(Change::Snapshot { deck: picture, .. }) = lines.next() else { panic!("no snapshot") };
+    deck.ok(&["stop", "a"]);
+    let mut last = picture.revision;
+    let mut is_stopped = false;
+    while !is_stopped {
+        let Some(Change::Change { revision, services, .. }) = lines.next() else {
+            panic!("no change")
+        };
+        assert!(revision > last, "{revision} after {last}");
+        last = revision;
+        is_stopped = services.iter().any(|it| it.state == State::Stopped);
+    }
+}
+
+/// Orders while somebody does not read.
+const ROUNDS: usize = 300;
+
+#[test]
+fn a_watcher_that_does_not_read_delays_nobody_and_gets_a_new_snapshot() {
+    let mut services = sleeper();
+    services += "[service.b]\ncommand = \"sleep 1000\"\n";
+    let mut deck = Deck::start(&services);
+    deck.wait_ready(&["a", "b"]);
+    let mut slow = watch(&deck);
+    assert!(matches!(slow.next(), Some(Change::Snapshot { .. })));
+
+    // More than the socket and the queue hold.
+    for _ in 0..ROUNDS {
+        let answer = ask(&deck, "POST /v1/instances/a/restart", None);
+        assert!(answer.status < 500, "{}", answer.body);
+        assert_eq!(ask(&deck, "GET /v1/deck", None).status, 200);
+    }
+    deck.wait_ready(&["a"]);
+    let now = ask(&deck, "GET /v1/deck", None).json()["revision"].as_u64().unwrap();
+    // It catches up, by a snapshot where it lagged: revisions go up and never skip back.
+    let mut last = 0;
+    while last < now {
+        let revision = match slow.next() {
+            Some(Change::Snapshot { deck, .. }) => deck.revision,
+            Some(Change::Change { revision, .. }) => revision,
+            other => panic!("no change after {last} of {now}: {other:?}"),
+        };
+        assert!(revision > last, "{revision} after {last}");
+        last = revision;
+    }
+}
+
+#[test]
+fn a_client_that_says_nothing_costs_nobody_anything() {
+    let mut deck = Deck::start(&sleeper());
+    deck.wait_ready(&["a"]);
+    let silent: Vec<_> = (0..50).map(|_| open(&deck)).collect();
+    let mut half = open(&deck);
+    half.write_all(b"POST /v1/services/a/stop HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n{")
+        .unwrap();
+    assert_eq!(ask(&deck, "GET /v1/deck", None).status, 200);
+    half.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+    assert!(half.read(&mut [0]).is_err());
+    drop(silent);
+}

@@ -1,0 +1,259 @@
+//! The command line as scripts meet it: exit codes, wrong names, what stays on stdout.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod support;
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use nix::sys::signal::Signal;
+use opsdeck::api::Event;
+use support::{Deck, OPSDECK, free_port, is_alive, kill, wait_until};
+
+const QUICK: &str = "[defaults]\nstart_seconds = \"50ms\"\n";
+
+fn sleepers(names: &[&str]) -> String {
+    let service = |name: &&str| format!("[service.{name}]\ncommand = \"sleep 1000\"\n");
+    QUICK.to_owned() + &names.iter().map(service).collect::<String>()
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+#[track_caller]
+fn exits(output: &Output, code: i32) -> String {
+    assert_eq!(output.status.code(), Some(code), "{}", text(output));
+    text(output)
+}
+
+#[test]
+fn what_is_done_exits_with_0_and_what_fails_with_1() {
+    let mut deck = Deck::start(
+        &(sleepers(&["a"]) + "[service.bad]\ncommand = \"false\"\nenabled = true\nretries = 0\n"),
+    );
+    deck.wait_ready(&["a"]);
+    exits(&deck.opsdeck(&["stop", "a"]), 0);
+    exits(&deck.opsdeck(&["start", "a"]), 0);
+    exits(&deck.opsdeck(&["restart", "a"]), 0);
+    let told = exits(&deck.opsdeck(&["restart", "bad"]), 1);
+    assert!(told.contains("bad"), "{told}");
+    exits(&deck.opsdeck(&["status", "a"]), 0);
+}
+
+#[test]
+fn mistakes_on_the_command_line_and_in_a_file_exit_with_2() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("config.toml");
+    std::fs::write(&file, "[service.a]\n").unwrap();
+    let run = |args: &[&str]| Command::new(OPSDECK).args(args).output().unwrap();
+    exits(&run(&["stauts"]), 2);
+    exits(&run(&["stop"]), 2);
+    exits(&run(&["roll", "web", "--abort", "--pause"]), 2);
+    exits(&run(&["config", "check", file.to_str().unwrap()]), 2);
+    exits(&run(&["daemon", "--config", file.to_str().unwrap()]), 2);
+}
+
+#[test]
+fn status_exits_with_3_while_something_is_not_as_wanted() {
+    let mut deck = Deck::start(
+        &(sleepers(&["a"])
+            + "[service.bad]\ncommand = \"false\"\nbackoff = { min = \"60s\", max = \"60s\" }\n"),
+    );
+    deck.wait_ready(&["a"]);
+    deck.wait_event("exited");
+    exits(&deck.opsdeck(&["status"]), 3);
+    exits(&deck.opsdeck(&["status", "bad"]), 3);
+    exits(&deck.opsdeck(&["status", "a"]), 0);
+}
+
+#[test]
+fn without_a_daemon_everything_exits_with_4_and_says_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("none.sock");
+    for args in
+        [&["status"][..], &["stop", "a"], &["events"], &["roll", "a"], &["shutdown"], &["why", "a"]]
+    {
+        let output =
+            Command::new(OPSDECK).arg("--socket").arg(&socket).args(args).output().unwrap();
+        let told = exits(&output, 4);
+        assert!(told.contains("no daemon is running") && told.contains("opsdeck daemon"), "{told}");
+    }
+}
+
+#[test]
+fn what_the_user_may_not_do_exits_with_5() {
+    if !nix::unistd::geteuid().is_root() {
+        // Nobody but root can become somebody else.
+        return;
+    }
+    let mut deck = Deck::start(&("viewers = [\"nobody\"]\n".to_owned() + &sleepers(&["a"])));
+    deck.wait_ready(&["a"]);
+    open_to_all(deck.path());
+    let pid = deck.pid("a");
+    let nobody = |args: &[&str]| {
+        let program = deck.path().join("opsdeck-copy");
+        if !program.exists() {
+            std::fs::copy(OPSDECK, &program).unwrap();
+        }
+        let mut command = Command::new(program);
+        command.arg("--socket").arg(deck.socket()).args(args).uid(65534).gid(65534);
+        command.current_dir("/").output().unwrap()
+    };
+    exits(&nobody(&["status"]), 0);
+    let told = exits(&nobody(&["stop", "a"]), 5);
+    assert!(told.contains("viewers"), "{told}");
+    assert!(is_alive(pid));
+}
+
+/// Lets other users reach the socket.
+fn open_to_all(directory: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    for path in [directory.to_owned(), directory.join("state")] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+}
+
+#[test]
+fn a_signal_that_would_kill_by_surprise_exits_with_6_until_it_is_confirmed() {
+    let mut deck = Deck::start(&sleepers(&["a"]));
+    deck.wait_ready(&["a"]);
+    let pid = deck.pid("a");
+    let told = exits(&deck.opsdeck(&["signal", "USR1", "a"]), 6);
+    assert!(told.contains("--yes") && told.contains("SIGUSR1"), "{told}");
+    assert!(is_alive(pid));
+    exits(&deck.opsdeck(&["signal", "USR1", "a", "--yes"]), 0);
+    wait_until("dead of SIGUSR1", || !is_alive(pid));
+}
+
+#[test]
+fn a_wrong_name_is_answered_with_the_nearest_right_one() {
+    let mut deck = Deck::start(&sleepers(&["queue"]));
+    deck.wait_ready(&["queue"]);
+    for args in
+        [&["status", "queeu"][..], &["stop", "queu"], &["why", "qeue"], &["signal", "TERM", "queu"]]
+    {
+        let told = exits(&deck.opsdeck(args), 1);
+        assert!(told.contains("did you mean `queue`?"), "{args:?}: {told}");
+    }
+    let told = exits(&deck.opsdeck(&["stop", "nothing-like-it"]), 1);
+    assert!(told.contains("opsdeck status"), "{told}");
+}
+
+#[test]
+fn events_are_chosen_by_number_name_and_actor() {
+    let mut deck = Deck::start(&sleepers(&["a", "b"]));
+    deck.wait_ready(&["a", "b"]);
+    deck.ok(&["stop", "a"]);
+    deck.ok(&["restart", "b"]);
+
+    let read = |args: &[&str]| -> Vec<Event> {
+        let text = deck.ok(&[&["events", "--json"], args].concat());
+        text.lines().map(|it| serde_json::from_str(it).unwrap()).collect()
+    };
+    let all = read(&[]);
+    assert!(all.windows(2).all(|it| it[0].seq + 1 == it[1].seq));
+    assert_eq!(read(&["-n", "2"]), all[all.len() - 2..]);
+    let of_a = read(&["--service", "a"]);
+    assert!(!of_a.is_empty() && of_a.len() < all.len());
+    assert!(of_a.iter().all(|it| it.service.as_deref() == Some("a")));
+    let login = all.iter().find_map(|it| it.actor.as_ref()).unwrap().login.clone();
+    let by = read(&["--actor", &login]);
+    assert!(!by.is_empty() && by.iter().all(|it| it.actor.as_ref().unwrap().login == login));
+    assert_eq!(read(&["--actor", "nobody-like-that"]), []);
+    let plain = deck.ok(&["events", "--service", "a", "-n", "1"]);
+    assert!(plain.contains("  a  "), "{plain}");
+}
+
+#[test]
+fn why_tells_of_every_instance() {
+    let mut deck =
+        Deck::start(&(sleepers(&["a"]) + "[service.bad]\ncommand = \"sh -c 'exit 3'\"\n"));
+    deck.wait_ready(&["a"]);
+    deck.wait_event("exited");
+    let why = deck.ok(&["why", "bad"]);
+    assert!(why.starts_with("bad\n  ") && why.contains('3'), "{why}");
+    assert!(deck.ok(&["why", "a"]).starts_with("a\n  "));
+}
+
+#[test]
+fn a_reader_that_has_enough_ends_the_command_quietly() {
+    let services = "[service.chatty]\ncommand = \"opsdeck sample --worker --flood 4MiB\"\n";
+    let mut deck = Deck::start(services);
+    deck.wait_ready(&["chatty"]);
+    wait_until("something to read", || {
+        std::fs::metadata(deck.path().join("state/logs/chatty.log"))
+            .is_ok_and(|it| it.len() > 1 << 20)
+    });
+    for args in [&["logs", "-n", "9999", "chatty"][..], &["logs", "-f", "chatty"]] {
+        let mut child =
+            deck.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut first = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+        assert!(first.ends_with('\n'));
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(exits(&output, 0), "", "{args:?}");
+    }
+    let (reader, writer) = nix::unistd::pipe().unwrap();
+    drop(reader);
+    let output = deck.command(&["status"]).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+    assert_eq!(exits(&output.wait_with_output().unwrap(), 0), "");
+}
+
+#[test]
+fn load_exits_with_0_when_every_request_was_answered_and_with_1_when_one_was_not() {
+    let port = free_port();
+    let services = format!(
+        "[service.web]\ncommand = \"opsdeck sample --port {{port}} --work 1ms\"\ninstance.web1 = {{ port = {port} }}\n\
+         probe.readiness = {{ http.path = \"/readiness\", period = \"50ms\" }}\n"
+    );
+    let mut deck = Deck::start(&services);
+    deck.wait_ready(&["web1"]);
+    let load = |port: u16| {
+        let url = format!("http://127.0.0.1:{port}/");
+        deck.opsdeck(&["load", &url, "-c", "2", "-n", "10", "--interval", "1ms"])
+    };
+    exits(&load(port), 0);
+    exits(&load(free_port()), 1);
+}
+
+#[test]
+fn the_demo_serves_without_a_screen_and_leaves_nothing_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut demo = Command::new(OPSDECK)
+        .args(["demo", "--headless"])
+        .env("TMPDIR", directory.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
+    let line = lines.find(|it| it.as_ref().unwrap().contains("--socket")).unwrap().unwrap();
+    let socket = line.trim().rsplit(' ').next().unwrap().to_owned();
+    let status = || {
+        let output =
+            Command::new(OPSDECK).args(["--socket", &socket, "status", "--json"]).output().unwrap();
+        serde_json::from_slice::<opsdeck::api::Deck>(&output.stdout).unwrap()
+    };
+    wait_until("web is ready", || status().services[0].ready == 2);
+    let deck = status();
+    let mut pids: Vec<i32> =
+        deck.services.iter().flat_map(|it| &it.instances).filter_map(|it| it.pid).collect();
+    pids.push(i32::try_from(deck.pid).unwrap());
+
+    kill(i32::try_from(demo.id()).unwrap(), Signal::SIGTERM);
+    assert_eq!(demo.wait().unwrap().code(), Some(0));
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    assert!(pids.iter().all(|it| !is_alive(*it)));
+    wait_until("nothing that speaks of the directory runs", || !mentioned(directory.path()));
+}
+
+/// Some process has this path on its command line.
+fn mentioned(path: &Path) -> bool {
+    let path = path.to_str().unwrap();
+    std::fs::read_dir("/proc").unwrap().flatten().any(|it| {
+        let line = std::fs::read(it.path().join("cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(path)
+    })
+}

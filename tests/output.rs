@@ -1,0 +1,133 @@
+//! What services write: read back, followed, rotated, bounded.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod support;
+
+use std::path::Path;
+
+use support::{Deck, Following};
+
+const TALKERS: &str = r#"
+    [service.a]
+    command = ["sh", "-c", "for i in 1 2 3 4 5; do echo line $i; done; exec sleep 1000"]
+    [service.longer]
+    command = ["sh", "-c", "for i in 6 7 8; do echo line $i; done; exec sleep 1000"]
+"#;
+
+#[test]
+fn the_last_lines_are_printed_and_filtered() {
+    let deck = Deck::start(TALKERS);
+    deck.wait_line("a", "line 5");
+    assert_eq!(deck.ok(&["logs", "a"]), "line 1\nline 2\nline 3\nline 4\nline 5\n");
+    assert_eq!(deck.ok(&["logs", "-n", "2", "a"]), "line 4\nline 5\n");
+    assert_eq!(deck.ok(&["logs", "--grep", "line [24]$", "a"]), "line 2\nline 4\n");
+    assert_eq!(deck.ok(&["logs", "-n", "1", "--grep", "line [24]", "a"]), "line 4\n");
+    assert_eq!(deck.ok(&["logs", "--since", "1h", "-n", "1", "a"]), "line 5\n");
+    let output = deck.opsdeck(&["logs", "aa"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("`aa`"));
+}
+
+#[test]
+fn several_names_are_told_apart_by_a_column() {
+    let deck = Deck::start(TALKERS);
+    deck.wait_line("a", "line 5");
+    deck.wait_line("longer", "line 8");
+    let text = deck.ok(&["logs", "-n", "2", "longer", "a"]);
+    let mut lines: Vec<_> = text.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["a      | line 4", "a      | line 5", "longer | line 7", "longer | line 8"]);
+}
+
+#[test]
+fn what_is_older_than_asked_for_is_left_out() {
+    let deck = Deck::start(
+        r#"[service.a]
+        command = ["sh", "-c", "echo old; sleep 4; echo new; exec sleep 1000"]"#,
+    );
+    deck.wait_line("a", "new");
+    assert_eq!(deck.ok(&["logs", "--since", "2s", "a"]), "new\n");
+    assert_eq!(deck.ok(&["logs", "--since", "1m", "a"]), "old\nnew\n");
+}
+
+/// Writes `line N` for ever, some thousands a second.
+fn counter(log: &str) -> String {
+    format!(
+        "[service.counter]\nlog = {log}\ncommand = ['sh', '-c', '''i=0
+         while :; do i=$((i+1)); echo line $i; [ $((i % 100)) = 0 ] && sleep 0.02; done''']\n"
+    )
+}
+
+/// Sizes of the files of a log, without its indexes.
+fn sizes(deck: &Path, name: &str) -> Vec<u64> {
+    let entries = std::fs::read_dir(deck.join("state/logs")).unwrap().map_while(Result::ok);
+    entries
+        .filter(|it| {
+            let file = it.file_name().into_string().unwrap();
+            file.starts_with(&format!("{name}.log")) && !file.ends_with(".idx")
+        })
+        // One that is rotated away in this moment has no size.
+        .filter_map(|it| Some(it.metadata().ok()?.len()))
+        .collect()
+}
+
+#[track_caller]
+fn check_bounds(deck: &Path, name: &str, max_size: u64, keep: u64) {
+    let sizes = sizes(deck, name);
+    assert!(sizes.iter().all(|it| *it <= max_size), "{sizes:?}");
+    assert!(sizes.iter().sum::<u64>() <= (keep + 1) * max_size, "{sizes:?}");
+}
+
+#[test]
+fn a_log_is_followed_through_rotations_and_stays_within_its_bounds() {
+    let deck = Deck::start(&counter("{ max_size = \"64KiB\", keep = 2 }"));
+    deck.wait_line("counter", "line 1");
+    let lines = deck.follow_log("counter");
+    let number = |line: String| line.strip_prefix("line ").unwrap().parse::<u64>().unwrap();
+    let first = number(lines.line());
+    // More than all files together hold.
+    for expected in first + 1..first + 25_000 {
+        assert_eq!(number(lines.line()), expected);
+        if expected % 500 == 0 {
+            check_bounds(deck.path(), "counter", 64 << 10, 2);
+        }
+    }
+    assert_eq!(sizes(deck.path(), "counter").len(), 3);
+    // The oldest line that is kept is followed by all others, across the files.
+    let kept = deck.ok(&["logs", "-n", "5000", "counter"]);
+    let kept: Vec<_> = kept.lines().map(|it| number(it.to_owned())).collect();
+    assert_eq!(kept.len(), 5000);
+    assert!(kept.windows(2).all(|it| it[1] == it[0] + 1));
+}
+
+/// Another instance is heard, in order, while one floods its log.
+fn another_is_heard_beside_a_flood(flags: &str) {
+    let mut deck = Deck::start(&format!(
+        "{}[service.flood]\ncommand = \"opsdeck sample --worker --flood 100MiB {flags}\"
+         start_seconds = \"100ms\"\nlog = {{ max_size = \"1MiB\", keep = 2 }}",
+        counter("{ max_size = \"50MiB\" }")
+    ));
+    deck.wait_ready(&["flood"]);
+    let lines = Following::start(deck.command(&["logs", "-f", "-n", "1", "counter"]));
+    let first: u64 = lines.line().strip_prefix("line ").unwrap().parse().unwrap();
+    let mut largest = 0;
+    for expected in first + 1..first + 5_000 {
+        assert_eq!(lines.line(), format!("line {expected}"));
+        if expected % 200 == 0 {
+            check_bounds(deck.path(), "flood", 1 << 20, 2);
+            largest = largest.max(sizes(deck.path(), "flood").iter().sum());
+        }
+    }
+    assert!(largest > 1 << 20, "the flood wrote {largest} bytes");
+    deck.ok(&["status"]);
+}
+
+#[test]
+fn a_flood_stops_nobody_and_grows_nothing() {
+    another_is_heard_beside_a_flood("");
+}
+
+#[test]
+fn a_line_that_never_ends_stops_nobody_and_grows_nothing() {
+    another_is_heard_beside_a_flood("--no-newline");
+}

@@ -1,0 +1,392 @@
+//! A deck of its own for a test: a throwaway directory, a real daemon, real children.
+//!
+//! Tests wait for states, never for durations: [`Deck::wait`] follows the daemon's own watch stream and
+//! fails after [`PATIENCE`] with the picture, the events and the daemon's log.
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part of this")]
+#![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests")]
+
+pub mod console;
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use opsdeck::api::{self, Change, Done, Event, Instance, Problem, Request, State};
+use opsdeck::client::Client;
+use tempfile::TempDir;
+
+/// How long a test waits for anything. Generous: the machine may be loaded.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+pub const OPSDECK: &str = env!("CARGO_BIN_EXE_opsdeck");
+
+pub struct Deck {
+    pub dir: TempDir,
+    daemon: Child,
+    changes: Receiver<Change>,
+    pub view: api::Deck,
+    pub events: Vec<Event>,
+}
+
+impl Deck {
+    /// Starts a daemon on this configuration; `[deck]` is added.
+    pub fn start(services: &str) -> Self {
+        let dir = tempfile::Builder::new().prefix("opsdeck-test-").tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("bin")).unwrap();
+        std::os::unix::fs::symlink(OPSDECK, dir.path().join("bin/opsdeck")).unwrap();
+        write_config(dir.path(), services);
+        let daemon = daemon(dir.path());
+        let changes = follow(dir.path());
+        Self { dir, daemon, changes, view: api::Deck::default(), events: vec![] }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.path().join("state/opsdeck.sock")
+    }
+
+    pub fn daemon_pid(&self) -> i32 {
+        i32::try_from(self.daemon.id()).unwrap()
+    }
+
+    /// Replaces the services of the configuration file; nobody is told.
+    pub fn write_config(&self, services: &str) {
+        write_config(self.path(), services);
+    }
+
+    /// Runs a command of this deck and waits for its end.
+    pub fn opsdeck(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// A command of this deck, not yet started.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(OPSDECK);
+        command.arg("--config").arg(self.path().join("config.toml")).args(args);
+        command.stdin(Stdio::null()).env("TERM", "xterm-256color").env("TZ", "UTC");
+        command
+    }
+
+    /// Runs a command that must succeed and returns what it printed.
+    #[track_caller]
+    pub fn ok(&self, args: &[&str]) -> String {
+        let output = self.opsdeck(args);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let notices = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success(),
+            "opsdeck {args:?}: {}\n{text}{notices}\n{}",
+            output.status,
+            self.story()
+        );
+        text
+    }
+
+    /// Sends a request to the API and returns the daemon's answer.
+    pub fn send(&self, request: &Request) -> Result<Done, Problem> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async { Client::new(&self.socket())?.send(request).await })
+    }
+
+    /// Follows what an instance writes, from its last 1,000 lines on.
+    pub fn follow_log(&self, name: &str) -> Following {
+        Following::start(self.command(&["logs", "-f", "-n", "1000", name]))
+    }
+
+    /// Waits for a line of an instance's output that contains `text`.
+    #[track_caller]
+    pub fn wait_line(&self, name: &str, text: &str) -> String {
+        self.follow_log(name).line_with(text)
+    }
+
+    /// Waits until the picture and the events satisfy `there`.
+    #[track_caller]
+    pub fn wait(&mut self, what: &str, there: impl Fn(&api::Deck, &[Event]) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !there(&self.view, &self.events) {
+            match self.changes.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(change) => self.take(change),
+                Err(RecvTimeoutError::Timeout) => panic!("not {what}:\n{}", self.story()),
+                Err(RecvTimeoutError::Disconnected) => {
+                    panic!("the daemon ended before {what}:\n{}", self.story())
+                }
+            }
+        }
+    }
+
+    /// Takes what has arrived, without waiting.
+    pub fn catch_up(&mut self) {
+        while let Ok(change) = self.changes.try_recv() {
+            self.take(change);
+        }
+    }
+
+    fn take(&mut self, change: Change) {
+        match &change {
+            Change::Snapshot { events, .. } => self.events.clone_from(events),
+            Change::Change { events, .. } => self.events.extend(events.iter().cloned()),
+            Change::Unknown => (),
+        }
+        opsdeck::commands::wait::apply(&mut self.view, change);
+    }
+
+    #[track_caller]
+    pub fn wait_ready(&mut self, names: &[&str]) {
+        self.wait(&format!("{names:?} ready"), |deck, _| {
+            names.iter().all(|name| {
+                find(deck, name)
+                    .is_some_and(|it| it.state == State::Running && it.ready == Some(true))
+            })
+        });
+    }
+
+    #[track_caller]
+    pub fn wait_state(&mut self, name: &str, state: State) {
+        self.wait(&format!("{name} {state:?}"), |deck, _| {
+            find(deck, name).is_some_and(|it| it.state == state)
+        });
+    }
+
+    /// Waits for an event whose message contains `text`, and returns it.
+    #[track_caller]
+    pub fn wait_event(&mut self, text: &str) -> Event {
+        self.wait(&format!("an event with {text:?}"), |_, events| {
+            events.iter().any(|it| it.message.contains(text))
+        });
+        self.events.iter().rfind(|it| it.message.contains(text)).unwrap().clone()
+    }
+
+    #[track_caller]
+    pub fn instance(&self, name: &str) -> Instance {
+        find(&self.view, name).unwrap_or_else(|| panic!("no {name}:\n{}", self.story())).clone()
+    }
+
+    #[track_caller]
+    pub fn pid(&self, name: &str) -> i32 {
+        self.instance(name).pid.unwrap_or_else(|| panic!("{name} has no pid:\n{}", self.story()))
+    }
+
+    /// Ends the daemon in its own way (`kill -9`, a shutdown) and starts the next one.
+    pub fn restart_daemon(&mut self, end: impl FnOnce(&Self)) {
+        end(self);
+        self.daemon.wait().unwrap();
+        self.daemon = daemon(self.path());
+        self.changes = follow(self.path());
+        self.view = api::Deck::default();
+        self.events.clear();
+    }
+
+    /// Begins to watch again, as a second client would.
+    pub fn watch_anew(&mut self) {
+        self.changes = follow(self.path());
+        self.view = api::Deck::default();
+        self.events.clear();
+    }
+
+    /// Waits until the daemon has ended.
+    #[track_caller]
+    pub fn wait_end(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.changes.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(change) => self.take(change),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("the daemon goes on:\n{}", self.story()),
+            }
+        }
+        self.daemon.wait().unwrap();
+    }
+
+    /// Everything a person needs to see why a test failed.
+    pub fn story(&self) -> String {
+        let log = std::fs::read_to_string(self.path().join("daemon.log")).unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        let log = lines[lines.len().saturating_sub(60)..].join("\n");
+        let mut text = String::from("--- the deck\n");
+        for it in self.view.services.iter().flat_map(|it| &it.instances) {
+            let _ = writeln!(
+                text,
+                "{} {:?} pid {:?} ready {:?}: {}",
+                it.name, it.state, it.pid, it.ready, it.why
+            );
+        }
+        text += "--- events\n";
+        for it in &self.events {
+            let who = it.instance.as_ref().or(it.service.as_ref());
+            let _ = writeln!(text, "{} {} {}", it.at, who.map_or("-", |it| it), it.message);
+        }
+        text + "--- the daemon's log\n" + &log
+    }
+}
+
+impl Drop for Deck {
+    fn drop(&mut self) {
+        if matches!(self.daemon.try_wait(), Ok(Some(_))) {
+            return;
+        }
+        let pids: Vec<_> = self.view.services.iter().flat_map(|it| &it.instances).collect();
+        let pids: Vec<_> = pids.iter().filter_map(|it| it.pid).collect();
+        for name in self.view.services.iter().map(|it| it.name.clone()) {
+            // Whatever state the test left it in: a stop must not take its whole patience.
+            drop(self.command(&["stop", "--now", "--no-wait", &name]).output());
+        }
+        drop(self.command(&["shutdown"]).output());
+        // It still waits for its logger, which has a flood to take.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < deadline && matches!(self.daemon.try_wait(), Ok(None)) {
+            std::thread::yield_now();
+        }
+        drop(self.daemon.kill());
+        drop(self.daemon.wait());
+        if std::thread::panicking() {
+            for pid in pids {
+                let pid = nix::unistd::Pid::from_raw(pid);
+                let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+            }
+        }
+    }
+}
+
+/// `opsdeck logs -f`, or anything else that goes on; ended with the test.
+pub struct Following {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Following {
+    pub fn start(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Self { child, lines }
+    }
+
+    /// The next line, waited for.
+    #[track_caller]
+    pub fn line(&self) -> String {
+        match self.lines.recv_timeout(PATIENCE) {
+            Ok(line) => line,
+            Err(err) => panic!("no further line: {err}"),
+        }
+    }
+
+    /// The next line that contains `text`.
+    #[track_caller]
+    pub fn line_with(&self, text: &str) -> String {
+        loop {
+            let line = self.line();
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+pub fn find<'a>(deck: &'a api::Deck, name: &str) -> Option<&'a Instance> {
+    deck.services.iter().flat_map(|it| &it.instances).find(|it| it.name == name)
+}
+
+fn write_config(dir: &Path, services: &str) {
+    let state = dir.join("state");
+    let head = format!("[deck]\nname = \"test\"\nstate_dir = {:?}\n", state.display().to_string());
+    // As an editor does it: the daemon never sees half of it.
+    std::fs::write(dir.join("config.new"), head + services).unwrap();
+    std::fs::rename(dir.join("config.new"), dir.join("config.toml")).unwrap();
+}
+
+fn daemon(dir: &Path) -> Child {
+    let log = File::options().create(true).append(true).open(dir.join("daemon.log")).unwrap();
+    let path = format!("{}:{}", dir.join("bin").display(), std::env::var("PATH").unwrap());
+    let daemon = Command::new(OPSDECK)
+        .arg("daemon")
+        .arg("--config")
+        .arg(dir.join("config.toml"))
+        .env("PATH", path)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    let socket = dir.join("state/opsdeck.sock");
+    while UnixStream::connect(&socket).is_err() {
+        assert!(
+            Instant::now() < deadline && is_alive(i32::try_from(daemon.id()).unwrap()),
+            "the daemon did not begin:\n{}",
+            std::fs::read_to_string(dir.join("daemon.log")).unwrap()
+        );
+        std::thread::yield_now();
+    }
+    daemon
+}
+
+/// Follows the daemon's watch stream in a thread of its own until it ends.
+fn follow(dir: &Path) -> Receiver<Change> {
+    let (sender, changes) = channel();
+    let socket = dir.join("state/opsdeck.sock");
+    let log = dir.join("daemon.log");
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let client = Client::new(&socket).unwrap();
+            let Ok(changes) = client.watch().await else {
+                panic!("no watch: {}", std::fs::read_to_string(log).unwrap())
+            };
+            let mut changes = Box::pin(changes);
+            while let Some(Ok(change)) = changes.next().await {
+                if sender.send(change).is_err() {
+                    return;
+                }
+            }
+        });
+    });
+    changes
+}
+
+/// A process that exists and is no zombie.
+pub fn is_alive(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().is_some_and(|it| !it.trim().is_empty() && !it.trim().starts_with('Z'))
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+}
+
+/// Waits, by looking again and again, for something no event tells of.
+#[track_caller]
+pub fn wait_until(what: &str, mut there: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !there() {
+        assert!(Instant::now() < deadline, "not {what}");
+        std::thread::yield_now();
+    }
+}
+
+pub fn kill(pid: i32, signal: nix::sys::signal::Signal) {
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).unwrap();
+}
