@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use super::wait::{self, lost_sight};
 use super::{Outcome, local, notice, out, printable, unprinted};
 use crate::api::{
-    Act, Change, Deck, Done, Plan, Problem, Request, Rollout, RolloutVerb, ServiceVerb, problem,
+    Act, Change, Deck, Plan, Problem, Request, Rollout, RolloutVerb, ServiceVerb, problem,
 };
 use crate::cli::RollArgs;
 use crate::client::Client;
@@ -71,7 +71,7 @@ async fn roll(client: &Client, args: &RollArgs) -> Outcome {
     let (act, name) = request(args);
     match client.send(&Request::Service { name, verb: ServiceVerb::Roll, act }).await {
         Ok(done) => {
-            began(&done)?;
+            say(&done.message)?;
             if !args.wait.is_wanted() {
                 return Ok(Exit::Done);
             }
@@ -84,10 +84,6 @@ async fn roll(client: &Client, args: &RollArgs) -> Outcome {
         }
         Err(problem) => Err(problem),
     }
-}
-
-fn began(done: &Done) -> Result<(), Problem> {
-    say(&done.message)
 }
 
 fn say(message: &str) -> Result<(), Problem> {

@@ -6,6 +6,7 @@ use crate::api::{Deck, Goal, Instance, Service, State};
 use crate::cli::StatusArgs;
 use crate::client::Client;
 use crate::exit::Exit;
+use crate::tui::theme::word;
 
 pub async fn run(client: &Client, args: &StatusArgs) -> Outcome {
     let mut deck = client.deck().await?;
@@ -89,28 +90,12 @@ fn row(it: &Instance) -> [String; 6] {
     }
     [
         it.name.clone(),
-        state_word(it.state).into(),
+        word(it.state).into(),
         it.pid.map_or("-".into(), |it| it.to_string()),
         ready.into(),
         it.restarts.to_string(),
         printable(&why),
     ]
-}
-
-/// The state as it stands on every screen.
-pub fn state_word(state: State) -> &'static str {
-    match state {
-        State::Stopped => "STOPPED",
-        State::Spawning => "SPAWNING",
-        State::Starting => "STARTING",
-        State::Running => "RUNNING",
-        State::Draining => "DRAINING",
-        State::Stopping => "STOPPING",
-        State::Backoff => "BACKOFF",
-        State::Exited => "EXITED",
-        State::Fatal => "FATAL",
-        State::Lost => "LOST",
-    }
 }
 
 #[cfg(test)]
