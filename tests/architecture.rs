@@ -16,7 +16,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "sample", "tui",
         ],
     ),
-    ("config", &["fleet", "probe"]),
+    ("config", &["fleet", "probe", "quantity"]),
     ("daemon", &["api", "config", "fleet", "load", "logger", "probe", "process"]),
     ("exit", &[]),
     ("fleet", &[]),

@@ -17,6 +17,7 @@ use mistake::{Mistake, Sort, Source, Span};
 use settings::Settings;
 use value::{Layers, Table};
 
+mod command_line;
 pub mod diff;
 mod fingerprint;
 mod include;
@@ -27,7 +28,7 @@ mod placeholder;
 mod profiles;
 mod read;
 mod resolve;
-pub mod scalar;
+
 pub mod schema;
 pub mod settings;
 mod shape;

@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use crate::fleet::rules::{Restart, Rung, Thresholds};
 use crate::probe::{Check, Probe};
+use crate::quantity::{format_duration, format_size};
 
+use super::command_line::join_command;
 use super::keys::ACTIONS;
 use super::mistake::is_secret_name;
 use super::resolve::PROBES;
-use super::scalar::{format_duration, format_size, join_command};
 use super::settings::{Confirm, Deck, RolloutCommand, Service, Settings, Text};
 
 const HIDDEN: &str = "********";

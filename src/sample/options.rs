@@ -143,7 +143,7 @@ pub(super) mod tests {
         let args = args("--work 1m30s --flood 100MiB --no-newline");
         assert_eq!(args.work, Duration::from_secs(90));
         assert_eq!(args.faults.flood, Some(104_857_600));
-        assert!(refusal("--work 8").contains("`8` is no duration: write 100ms, 3s or 1m30s"));
+        assert!(refusal("--work 8").contains("`8` is a number without a unit"));
     }
 
     #[test]

@@ -129,7 +129,7 @@ async fn it_says_who_it_is() {
     assert_snapshot!(status_and_body(&sample.get("/").await), @"200 web1 version 42 pid PID");
     assert_snapshot!(status_and_body(&sample.get("/liveness").await), @"200 alive");
     assert_snapshot!(status_and_body(&sample.get("/readiness").await), @"200 ready version 42");
-    assert_snapshot!(status_and_body(&sample.get("/?work=8").await), @"400 `8` is no duration: write 100ms, 3s or 1m30s");
+    assert_snapshot!(status_and_body(&sample.get("/?work=8").await), @r#"400 `8` is a number without a unit: write it as "300ms", "10s", "1m30s" or "2h""#);
     assert_snapshot!(status_and_body(&sample.get("/x").await), @"404 nothing at /x: ask for /, /liveness, /readiness or /stats");
 }
 

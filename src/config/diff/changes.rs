@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::{Diff, Does, by_name, name_of};
 use crate::config::resolve::PROBES;
-use crate::config::scalar::format_duration;
 use crate::config::settings::{Instance, Service, Settings};
 use crate::fleet::rules::InstanceRules;
+use crate::quantity::format_duration;
 
 /// `[deck]`, `[keys]` and the order of the services.
 pub(super) fn deck(old: &Settings, new: &Settings, diff: &mut Diff) {

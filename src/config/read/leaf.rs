@@ -8,18 +8,19 @@ use toml::de::DeValue;
 
 use super::Reader;
 use super::words::{not_in_this_version, suggestion};
+use crate::config::command_line::split_command;
 use crate::config::mistake::{Mistake, Span};
 use crate::config::placeholder;
-use crate::config::scalar::{self, Wrong};
 use crate::config::shape::{Choice, Kind};
 use crate::config::value::Data;
 use crate::fleet::words::Signal;
+use crate::quantity::{self, Wrong};
 
 impl Reader<'_> {
     pub(super) fn command(&mut self, name: &str, item: &Spanned<DeValue<'_>>) -> Option<Data> {
         let span = self.span(item.span());
         let read = match item.get_ref() {
-            DeValue::String(text) => scalar::split_command(text),
+            DeValue::String(text) => split_command(text),
             DeValue::Array(array) => {
                 let words: Option<Vec<String>> =
                     array.iter().map(|it| it.get_ref().as_str().map(str::to_owned)).collect();
@@ -154,13 +155,13 @@ impl Reader<'_> {
         };
         let read = match kind {
             Kind::Duration { min } => {
-                scalar::read_duration(&text).and_then(|it| at_least(it, *min)).map(Data::Duration)
+                quantity::read_duration(&text).and_then(|it| at_least(it, *min)).map(Data::Duration)
             }
-            Kind::Size { min } => scalar::read_size(&text).and_then(|it| match it >= *min {
+            Kind::Size { min } => quantity::read_size(&text).and_then(|it| match it >= *min {
                 true => Ok(Data::Size(it)),
                 false => Err(Wrong::new(
                     "too small",
-                    format!("make it at least {}", scalar::format_size(*min)),
+                    format!("make it at least {}", quantity::format_size(*min)),
                 )),
             }),
             _ => read_signal(&text).map(Data::Signal),
@@ -245,7 +246,7 @@ fn at_least(duration: Duration, min: u64) -> Result<Duration, Wrong> {
     if duration >= min {
         return Ok(duration);
     }
-    Err(Wrong::new("too short", format!("make it at least {}", scalar::format_duration(min))))
+    Err(Wrong::new("too short", format!("make it at least {}", quantity::format_duration(min))))
 }
 
 fn read_signal(text: &str) -> Result<Signal, Wrong> {

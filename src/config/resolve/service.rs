@@ -8,11 +8,11 @@ use super::{Names, Others, Resolver};
 use crate::config::fingerprint;
 use crate::config::mistake::{Mistake, Span};
 use crate::config::profiles::{BuiltIn, built_in};
-use crate::config::scalar::format_duration;
 use crate::config::settings::{Instance, Launch, Log, Service, Text, Written};
 use crate::config::value::{Data, Entry, Layers, Table};
 use crate::fleet::rules::{Backoff, InstanceRules, Restart, Rung, ServiceRules};
 use crate::fleet::words::Name;
+use crate::quantity::format_duration;
 
 /// An instance as it is written.
 pub(super) struct Member<'a> {
