@@ -46,7 +46,11 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     read_size(text).map_err(|wrong| wrong.of(text))
 }
 
-const DURATION_HELP: &str = "write it as \"300ms\", \"10s\", \"1m30s\" or \"2h\"";
+/// How durations are written.
+pub const DURATION_HELP: &str = "write it as \"300ms\", \"10s\", \"1m30s\" or \"2h\"";
+
+/// How sizes are written.
+pub const SIZE_HELP: &str = "write it as \"50MiB\", \"1GiB\" or \"500kB\"";
 
 /// Milliseconds in each unit, the longest first: units must come in this order.
 const UNITS: [(&str, u64); 5] =
@@ -72,13 +76,13 @@ pub fn read_duration(text: &str) -> Result<Duration, Wrong> {
         let (number, after) = rest.split_at(digits);
         let letters = after.find(|it: char| !it.is_ascii_alphabetic()).unwrap_or(after.len());
         let (unit, next) = after.split_at(letters);
-        if unit.is_empty() && !number.is_empty() {
-            return Err(wrong("a number without a unit"));
-        }
         let Some(at) = units.iter().position(|(name, _)| *name == unit) else {
-            return Err(wrong("not a duration"));
+            return Err(wrong(&wrong_unit(number, unit, after)));
         };
-        let amount = milliseconds(number, units[at].1).ok_or_else(|| wrong("not a duration"))?;
+        let is_whole = !number.is_empty() && number.bytes().all(|it| it.is_ascii_digit());
+        let amount = milliseconds(number, units[at].1).ok_or_else(|| {
+            wrong(if is_whole { "longer than ten years" } else { "not a duration" })
+        })?;
         total = total.checked_add(amount).ok_or_else(|| wrong("longer than ten years"))?;
         units = &units[at + 1..];
         rest = next;
@@ -87,6 +91,18 @@ pub fn read_duration(text: &str) -> Result<Duration, Wrong> {
         return Err(wrong("longer than ten years"));
     }
     Ok(Duration::from_millis(total))
+}
+
+/// Why no unit that may follow stands behind a number.
+fn wrong_unit(number: &str, unit: &str, after: &str) -> String {
+    let is_unit = UNITS.iter().any(|(name, _)| *name == unit);
+    match unit {
+        _ if number.is_empty() => "not a duration".into(),
+        "" if after.starts_with(char::is_whitespace) => "written with a blank".into(),
+        "" => "a number without a unit".into(),
+        _ if is_unit => "not in order: each unit once, the longer one first".into(),
+        _ => format!("a number of `{unit}`, which is no unit of time"),
+    }
 }
 
 /// `1.5` of a unit in whole milliseconds.
@@ -141,7 +157,7 @@ const SIZES: [(&str, u64); 9] = [
 ///
 /// Says what is wrong and how sizes are written.
 pub fn read_size(text: &str) -> Result<u64, Wrong> {
-    let help = "write it as \"50MiB\", \"1GiB\" or \"500kB\"";
+    let help = SIZE_HELP;
     let text = text.trim();
     let digits = text.find(|it: char| !it.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
@@ -183,6 +199,17 @@ mod tests {
         for text in wrong.into_iter().chain([".", "1.s", "99999999999999999999s", "10sec"]) {
             assert!(read_duration(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_duration_is_said() {
+        let told = |text: &str| read_duration(text).unwrap_err().label;
+        assert_eq!(told("10"), "a number without a unit");
+        assert_eq!(told("10 s"), "written with a blank");
+        assert_eq!(told("3parsecs"), "a number of `parsecs`, which is no unit of time");
+        assert_eq!(told("30s1m"), "not in order: each unit once, the longer one first");
+        assert_eq!(told("9999999999999h"), "longer than ten years");
+        assert_eq!(told("soon"), "not a duration");
     }
 
     #[test]

@@ -72,7 +72,11 @@ fn safe(text: &str) -> String {
 pub fn report(problem: &Problem) -> Exit {
     let mut text = format!("opsdeck: {}", safe(&problem.title));
     for (n, line) in problem.detail.lines().enumerate() {
-        text.push_str(if n == 0 { ": " } else { "\n" });
+        text.push_str(match n {
+            0 if line.is_empty() => ":",
+            0 => ": ",
+            _ => "\n",
+        });
         text.push_str(&safe(line));
     }
     if let Some(help) = &problem.help {

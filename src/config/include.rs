@@ -26,8 +26,12 @@ pub(crate) fn matches(directory: &Path, pattern: &str) -> io::Result<Vec<PathBuf
     }
     if !has_wildcard(pattern) {
         for path in &found {
-            std::fs::metadata(path)
+            let kind = std::fs::metadata(path)
                 .map_err(|err| io::Error::new(err.kind(), super::reason(&err)))?;
+            // A FIFO would be waited for, for ever.
+            if !kind.is_file() {
+                return Err(io::Error::other("this is not a file"));
+            }
         }
     }
     found.retain(|it| it.is_file() || !has_wildcard(pattern));

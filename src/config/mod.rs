@@ -17,6 +17,8 @@ use mistake::{Mistake, Sort, Source, Span};
 use settings::Settings;
 use value::{Layers, Table};
 
+use crate::quantity::Wrong;
+
 mod command_line;
 pub mod diff;
 mod fingerprint;
@@ -28,7 +30,6 @@ mod placeholder;
 mod profiles;
 mod read;
 mod resolve;
-
 pub mod schema;
 pub mod settings;
 mod shape;
@@ -40,6 +41,8 @@ pub use diff::{Diff, diff, without_stops};
 pub use mistake::ConfigError;
 pub use show::show;
 pub use warnings::{Warning, warnings};
+
+const READ_HELP: &str = "check the path and who may read it, or name another file with --config";
 
 /// A configuration is a few kilobytes; this is somebody's log file.
 const LARGEST: u64 = 16 << 20;
@@ -108,10 +111,9 @@ impl Files {
             Err(why) => {
                 let file = self.sources.len();
                 self.add(path, String::new());
-                self.mistakes.push(Mistake::of_file(
-                    file,
-                    format!("{} cannot be read: {why}", path.display()),
-                ));
+                let title = format!("{} cannot be read: {}", path.display(), why.label);
+                let mistake = Mistake::of_file(file, title);
+                self.mistakes.push(Mistake { help: why.help, ..mistake });
             }
         }
     }
@@ -154,20 +156,22 @@ impl Files {
     }
 }
 
-fn text_of(path: &Path) -> Result<String, String> {
-    let file = File::open(path).map_err(|err| reason(&err))?;
+fn text_of(path: &Path) -> Result<String, Wrong> {
+    let failed = |err: std::io::Error| Wrong::new(reason(&err), READ_HELP);
+    let file = File::open(path).map_err(failed)?;
     let mut bytes = vec![];
     // A pipe has no size to ask for, so the limit is on what is read.
-    file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(|err| reason(&err))?;
+    file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > LARGEST {
-        return Err("it is larger than 16 MiB".into());
+        return Err(Wrong::new("it is larger than 16 MiB", READ_HELP));
     }
     String::from_utf8(bytes).map_err(|err| {
         let line = err.as_bytes()[..err.utf8_error().valid_up_to()]
             .iter()
             .filter(|it| **it == b'\n')
             .count();
-        format!("line {} is not UTF-8", line + 1)
+        let label = format!("line {} is not UTF-8", line + 1);
+        Wrong::new(label, "save it as UTF-8: iconv -f latin1 -t utf-8")
     })
 }
 

@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use nix::unistd::{Group, User};
+
 use crate::fleet::input::Probe as ProbeKind;
 use crate::fleet::words::Signal;
 use crate::probe::{Check, Probe};
 
 use super::placeholder::names;
 use super::profiles::built_in;
-use super::settings::{Service, Settings};
+use super::settings::{Deck, Service, Settings};
 
 /// Something that will work and may surprise.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,10 +38,11 @@ pub fn warnings(settings: &Settings) -> Vec<Warning> {
         only_backups,
         cutting_signal,
         names_of_set,
+        unknown_user,
     ];
     let rules = settings.services.iter().map(|it| &it.rules).filter(|it| !it.enabled);
     let off: BTreeSet<&str> = rules.map(|it| it.name.as_str()).collect();
-    let mut warnings = vec![];
+    let mut warnings: Vec<_> = strangers(&settings.deck).collect();
     for service in settings.services.iter().filter(|it| it.rules.enabled) {
         let found = checks.iter().filter_map(|check| check(service)).chain(disabled(&off, service));
         warnings.extend(found.map(|(message, help)| Warning {
@@ -49,6 +52,38 @@ pub fn warnings(settings: &Settings) -> Vec<Warning> {
         }));
     }
     warnings
+}
+
+/// People of `[deck]` that the host does not know. They are no mistake: a directory may know them later.
+fn strangers(deck: &Deck) -> impl Iterator<Item = Warning> {
+    let lists = [("operators", &deck.operators), ("viewers", &deck.viewers)];
+    let people = lists.into_iter().flat_map(|(key, names)| names.iter().map(move |it| (key, it)));
+    people.filter_map(|(key, name)| {
+        let what = match name.strip_prefix('@') {
+            Some(group) => Group::from_name(group).is_ok_and(|it| it.is_none()).then_some("group"),
+            None => User::from_name(name).is_ok_and(|it| it.is_none()).then_some("user"),
+        }?;
+        Some(Warning {
+            name: "deck".into(),
+            message: format!(
+                "`{key}` names {name}, and this host has no such {what}: nobody gets access by it"
+            ),
+            help: format!("create the {what}, or correct the name"),
+        })
+    })
+}
+
+/// No mistake either: a file may be checked on another host than it is for.
+fn unknown_user(service: &Service) -> Found {
+    // `NAME:GROUP` and numbers are understood where processes are started.
+    let user = service.user.as_ref()?.split(':').next()?;
+    if user.parse::<u32>().is_ok() || User::from_name(user).ok()?.is_some() {
+        return None;
+    }
+    found(
+        format!("this host has no user {user}: it cannot start here"),
+        format!("create the user, or correct `user` of {}", service.rules.name),
+    )
 }
 
 /// What is the case, and what to do about it.
@@ -173,6 +208,15 @@ mod tests {
         web: `{version}` has no value until a rollout sets one: it cannot start before; begin with opsdeck roll web --set version=…, or write {{version}} for the braces themselves
         web: it depends on `redis`, which is not enabled: it will not start; enable `redis`, or remove it from depends_on
         one: a rolling restart means downtime: it has one instance; add a second instance
+        "#);
+    }
+
+    #[test]
+    fn people_whom_the_host_does_not_know_are_named() {
+        assert_snapshot!(of("[deck]\noperators = [\"root\", \"@root\", \"nobodyy\"]\nviewers = [\"@no-such\"]\n[service.a]\ncommand = \"a\"\nuser = \"no-such\"\n[service.b]\ncommand = \"b\"\nuser = \"root:root\"\n"), @r#"
+        deck: `operators` names nobodyy, and this host has no such user: nobody gets access by it; create the user, or correct the name
+        deck: `viewers` names @no-such, and this host has no such group: nobody gets access by it; create the group, or correct the name
+        a: this host has no user no-such: it cannot start here; create the user, or correct `user` of a
         "#);
     }
 

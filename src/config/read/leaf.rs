@@ -16,6 +16,8 @@ use crate::config::value::Data;
 use crate::fleet::words::Signal;
 use crate::quantity::{self, Wrong};
 
+const SIGNAL_HELP: &str = "write it as \"SIGTERM\", \"TERM\" or \"15\"";
+
 impl Reader<'_> {
     pub(super) fn command(&mut self, name: &str, item: &Spanned<DeValue<'_>>) -> Option<Data> {
         let span = self.span(item.span());
@@ -39,7 +41,14 @@ impl Reader<'_> {
                     Some(words) => Ok(words),
                 }
             }
-            _ => return self.wrong_type(name, item, "text or a list of words", ""),
+            _ => {
+                return self.wrong_type(
+                    name,
+                    item,
+                    "text or a list of words",
+                    "write the program and its arguments in quotes",
+                );
+            }
         };
         let read = read.and_then(|words| match words.iter().any(|it| it.contains('\0')) {
             true => Err(Wrong::new("a NUL byte cannot be part of an argument", "remove it")),
@@ -60,7 +69,9 @@ impl Reader<'_> {
     pub(super) fn boolean(&mut self, name: &str, item: &Spanned<DeValue<'_>>) -> Option<Data> {
         match item.get_ref() {
             DeValue::Boolean(it) => Some(Data::Boolean(*it)),
-            _ => self.wrong_type(name, item, "true or false", ""),
+            _ => {
+                self.wrong_type(name, item, "true or false", "write true or false, without quotes")
+            }
         }
     }
 
@@ -72,7 +83,12 @@ impl Reader<'_> {
         max: i64,
     ) -> Option<i64> {
         let DeValue::Integer(integer) = item.get_ref() else {
-            return self.wrong_type(name, item, "a whole number", "");
+            return self.wrong_type(
+                name,
+                item,
+                "a whole number",
+                "write it without quotes and unit",
+            );
         };
         let number = i64::from_str_radix(integer.as_str(), integer.radix()).ok();
         if let Some(number) = number.filter(|it| (min..=max).contains(it)) {
@@ -81,7 +97,11 @@ impl Reader<'_> {
         let span = self.span(item.span());
         let label = if number.is_some_and(|it| it < min) { "too small" } else { "too large" };
         let title = format!("`{name}` must be between {min} and {max}");
-        self.report(Mistake::new(span, title, label));
+        let help = match (number, min, max) {
+            (Some(number), ..) if number < min => format!("the least is {min}"),
+            _ => format!("the most is {max}"),
+        };
+        self.report(Mistake::new(span, title, label).help(help));
         None
     }
 
@@ -107,7 +127,12 @@ impl Reader<'_> {
         match item.get_ref() {
             DeValue::String(text) if text == "unlimited" => Some(Data::Unlimited),
             DeValue::Integer(_) => self.integer(name, item, 0, 1_000_000).map(Data::Integer),
-            _ => self.wrong_type(name, item, "a whole number or \"unlimited\"", ""),
+            _ => self.wrong_type(
+                name,
+                item,
+                "a whole number or \"unlimited\"",
+                "write a number without quotes, or \"unlimited\"",
+            ),
         }
     }
 
@@ -142,16 +167,16 @@ impl Reader<'_> {
         item: &Spanned<DeValue<'_>>,
     ) -> Option<Data> {
         let span = self.span(item.span());
-        let wants = match kind {
-            Kind::Duration { .. } => "a duration",
-            Kind::Size { .. } => "a size",
-            _ => "a signal",
+        let (wants, help) = match kind {
+            Kind::Duration { .. } => ("a duration", quantity::DURATION_HELP),
+            Kind::Size { .. } => ("a size", quantity::SIZE_HELP),
+            _ => ("a signal", SIGNAL_HELP),
         };
         let text = match item.get_ref() {
             DeValue::String(text) => text.to_string(),
             // The number alone reads as a duration or a size without its unit, which is what to say.
             DeValue::Integer(number) => number.to_string(),
-            _ => return self.wrong_type(name, item, wants, ""),
+            _ => return self.wrong_type(name, item, wants, help),
         };
         let read = match kind {
             Kind::Duration { min } => {
@@ -177,8 +202,11 @@ impl Reader<'_> {
     ) -> Option<Data> {
         let span = self.span(item.span());
         let Some(text) = item.get_ref().as_str() else {
-            let help =
-                if matches!(kind, Kind::Choice(_)) { "put the word into quotes" } else { "" };
+            let help = if matches!(kind, Kind::Choice(_)) {
+                "put the word into quotes"
+            } else {
+                "put it into quotes"
+            };
             return self.wrong_type(name, item, "text", help);
         };
         let text = self.without_nul(name, text.to_owned(), span)?;
@@ -232,11 +260,10 @@ impl Reader<'_> {
         if !text.contains('\0') {
             return Some(text);
         }
-        self.report(Mistake::new(
-            span,
-            format!("`{name}` has a NUL byte in it"),
-            "no program could be given this",
-        ));
+        let title = format!("`{name}` has a NUL byte in it");
+        self.report(
+            Mistake::new(span, title, "no program could be given this").help("remove the \\u0000"),
+        );
         None
     }
 }
@@ -250,9 +277,8 @@ fn at_least(duration: Duration, min: u64) -> Result<Duration, Wrong> {
 }
 
 fn read_signal(text: &str) -> Result<Signal, Wrong> {
-    let signal = Signal::parse(text).ok_or_else(|| {
-        Wrong::new("not a signal of Linux", "write it as \"SIGTERM\", \"TERM\" or \"15\"")
-    })?;
+    let signal =
+        Signal::parse(text).ok_or_else(|| Wrong::new("not a signal of Linux", SIGNAL_HELP))?;
     if [Signal::STOP, Signal(20), Signal(21), Signal(22)].contains(&signal) {
         return Err(Wrong::new(
             "this signal freezes a process",

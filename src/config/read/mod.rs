@@ -173,11 +173,11 @@ impl Reader<'_> {
             if naming == Naming::Field
                 && matches!(&value.data, Data::Text(it) if it.contains(['\r', '\n']))
             {
-                self.report(Mistake::new(
-                    value.span,
-                    format!("`{text}` has a line end in its value"),
-                    "a header field is one line",
-                ));
+                let title = format!("`{text}` has a line end in its value");
+                self.report(
+                    Mistake::new(value.span, title, "a header field is one line")
+                        .help("remove the line end"),
+                );
             }
             entries.push(Entry { name: text.to_owned(), at, value });
         }

@@ -14,7 +14,26 @@ pub(super) fn mistake(file: usize, text: &str, error: &toml::de::Error) -> Mista
             .syntax();
     }
     let (title, label) = error.message().split_once(", ").unwrap_or((error.message(), ""));
-    Mistake::new(span, format!("this is not TOML: {title}"), label).syntax()
+    let label = if title == "string values must be quoted" { "not in quotes" } else { label };
+    Mistake::new(span, format!("this is not TOML: {title}"), label).help(advice(title)).syntax()
+}
+
+/// What to do about it, as far as the words of the parser tell.
+fn advice(title: &str) -> &'static str {
+    let has = |part: &str| title.contains(part);
+    if has("string values must be quoted") {
+        "put the value into quotes: name = \"value\""
+    } else if has("string") {
+        "text ends with the quote it began with, on the same line"
+    } else if has("inline table") {
+        "close the braces: name = { key = \"value\", … }"
+    } else if has("array") {
+        "close the brackets: name = [\"one\", \"two\"]"
+    } else if has("table") {
+        "a table begins with a line such as [service.web]"
+    } else {
+        "a line is NAME = VALUE, [TABLE], or a # comment"
+    }
 }
 
 /// What is misread because of a syntax mistake, and so no second mistake: the rest of its line, or

@@ -63,6 +63,7 @@ pub(super) fn bad_name(naming: Naming, name: &str, at: Span) -> Option<Mistake> 
                     "this cannot be the name of a variable",
                     "it is empty, or has a `=` or a NUL byte in it",
                 )
+                .help("write NAME = \"value\"")
             })
         }
         Naming::Field => {
@@ -74,6 +75,7 @@ pub(super) fn bad_name(naming: Naming, name: &str, at: Span) -> Option<Mistake> 
                     "this cannot be the name of a header field",
                     "it is empty, or has a character that may not stand there",
                 )
+                .help("use letters, digits and `-`, as in X-Forwarded-Proto")
             })
         }
         Naming::Action => None,

@@ -78,6 +78,7 @@ impl Resolver<'_> {
         }
         if let Some((user, span)) = table.text("user") {
             self.refuse_names("user", user, span);
+            self.refuse_blanks(user, span);
         }
         // Where it is mistaken nothing is started anyway.
         let command = table.command("command").map_or(&[][..], |it| it.0);
@@ -93,6 +94,13 @@ impl Resolver<'_> {
             directory: table.text("directory").map(|it| it.0.to_owned()),
             environment: environment.collect(),
             probes: BTreeMap::new(),
+        }
+    }
+
+    fn refuse_blanks(&mut self, user: &str, span: Span) {
+        if user.contains(|it: char| it.is_whitespace() || it.is_control() || it == '/') {
+            let mistake = Mistake::new(span, "`user` must be a user of this host", "not a user");
+            self.report(mistake.help("write it as \"www-data\""));
         }
     }
 
@@ -140,7 +148,8 @@ impl Resolver<'_> {
         if let Some((_, span)) = max.or(min).filter(|_| minimum > maximum) {
             let title =
                 format!("`backoff.min` is {}, longer than `backoff.max`", format_duration(minimum));
-            self.report(Mistake::new(span, title, "the waits grow from min to max"));
+            let mistake = Mistake::new(span, title, "the waits grow from min to max");
+            self.report(mistake.help("raise backoff.max, or lower backoff.min"));
         }
         let stable_after =
             table.duration("stable_after").map_or(Duration::from_secs(60), |it| it.0);
@@ -262,7 +271,11 @@ fn members<'a>(service: &'a Entry, own: &'a Table) -> Vec<Member<'a>> {
     let read = |it: &'a Entry| {
         let Data::Table(table) = &it.value.data else { return None };
         let table = Layers::new([table]);
-        let port = table.integer("port").and_then(|it| u16::try_from(it.0).ok());
+        let port = table.find("port").and_then(|it| match it.value.data {
+            Data::Integer(port) => u16::try_from(port).ok(),
+            // It is there, and mistaken: nobody need be told that the instance has none.
+            _ => Some(0),
+        });
         let backup = table.boolean("backup").unwrap_or(false);
         Some(Member { name: &it.name, at: it.at, port, backup })
     };

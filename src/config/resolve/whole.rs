@@ -8,6 +8,9 @@ use crate::config::read::suggestion;
 use crate::config::settings::Service;
 use crate::config::value::{Data, Entry, Layers, Table};
 
+/// Services of a circle that are named; the others are counted.
+const DRAWN: usize = 8;
+
 impl Resolver<'_> {
     pub(super) fn whole(&mut self, roots: &[Table], services: &[Service]) {
         let entries: Vec<&Entry> = roots.iter().flat_map(|it| table_in(it, "service")).collect();
@@ -146,9 +149,12 @@ impl Resolver<'_> {
         else {
             return;
         };
+        let next = circle.get(1).unwrap_or(&circle[0]);
         let span = as_table(entry)
-            .and_then(|it| it.find("depends_on"))
-            .map_or(entry.at, |it| it.value.span);
+            .and_then(|it| {
+                Layers::new([it]).texts("depends_on").into_iter().find(|it| it.0 == *next)
+            })
+            .map_or(entry.at, |it| it.1);
         if let [alone] = circle {
             return self.report(
                 Mistake::new(
@@ -159,8 +165,14 @@ impl Resolver<'_> {
                 .help("remove it from the list"),
             );
         }
-        let title = format!("{} depend on each other in a circle", circle.join(", "));
-        let label = format!("{} → {}", circle.join(" → "), circle[0]);
+        let (shown, more) = circle.split_at(circle.len().min(DRAWN));
+        let rest = |before| match more.len() {
+            0 => String::new(),
+            n => format!("{before}{n} more"),
+        };
+        let title =
+            format!("{}{} depend on each other in a circle", shown.join(", "), rest(" and "));
+        let label = format!("{}{} → {}", shown.join(" → "), rest(" → … "), circle[0]);
         self.report(
             Mistake::new(span, title, label)
                 .help("none of them could start first: remove one of these dependencies"),

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod horrible;
 mod values;
 mod whole;
 
@@ -217,8 +218,16 @@ fn mistakes_point_into_the_file_they_are_in() {
 
 #[test]
 fn a_file_that_cannot_be_read_is_named() {
-    assert_snapshot!(loaded(&[]).unwrap_err(), @"error: config.toml cannot be read: no such file or directory");
-    assert_snapshot!(loaded(&[("config.toml/x", "")]).unwrap_err(), @"error: config.toml cannot be read: is a directory");
+    assert_snapshot!(loaded(&[]).unwrap_err(), @r#"
+    error: config.toml cannot be read: no such file or directory
+     |
+     = help: check the path and who may read it, or name another file with --config
+    "#);
+    assert_snapshot!(loaded(&[("config.toml/x", "")]).unwrap_err(), @r#"
+    error: config.toml cannot be read: is a directory
+     |
+     = help: check the path and who may read it, or name another file with --config
+    "#);
     let err = load(Path::new("/nowhere/config.toml")).unwrap_err();
     assert_eq!(err.to_string(), "/nowhere/config.toml cannot be read: no such file or directory");
 }

@@ -80,6 +80,8 @@ fn types_are_told_by_name() {
       |
     3 | enabled = "yes"
       |           ^^^^^ this is text
+      |
+      = help: write true or false, without quotes
 
     error: `build` must be a list
      --> config.toml:4:17
@@ -107,6 +109,8 @@ fn a_port_has_a_range_and_is_not_chosen_for_you() {
       |
     3 | instance = { a = { port = 70000 }, b = { port = "auto" }, c = { port = "80" } }
       |                           ^^^^^ too large
+      |
+      = help: the most is 65535
 
     error: `port = "auto"` is not in this version of opsdeck
      --> config.toml:3:49
@@ -221,20 +225,26 @@ fn a_torn_text_is_one_mistake() {
       |
     2 | command = "php web
       |                   ^ expected `"`
+      |
+      = help: text ends with the quote it began with, on the same line
 
     error: `user` must be text
      --> config.toml:3:8
       |
     3 | user = 7
       |        ^ this is a whole number
+      |
+      = help: put it into quotes
     "#);
-    assert_snapshot!(mistakes("[service.web\ncommand = \"a\"\n[service.b]\ncommand = \"b\"\n"), @r"
+    assert_snapshot!(mistakes("[service.web\ncommand = \"a\"\n[service.b]\ncommand = \"b\"\n"), @r#"
     error: this is not TOML: unclosed table
      --> config.toml:1:13
       |
     1 | [service.web
       |             ^ expected `]`
-    ");
+      |
+      = help: a table begins with a line such as [service.web]
+    "#);
     assert_snapshot!(mistakes("[service.web]\ncommand = \"a\"\n[service.web]\ncommand = \"b\"\n"), @r"
     error: `web` is given twice
      --> config.toml:3:10

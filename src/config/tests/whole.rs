@@ -94,10 +94,10 @@ fn dependencies_exist_and_have_an_order() {
     let text = "[service.a]\ncommand = \"a\"\ndepends_on = [\"b\", \"rediss\"]\n[service.b]\ncommand = \"b\"\ndepends_on = [\"c\"]\n[service.c]\ncommand = \"c\"\ndepends_on = [\"a\", \"c\", \"r1\"]\n[service.redis]\ncommand = \"r\"\ninstance.r1 = {}\n";
     assert_snapshot!(mistakes(text), @r#"
     error: a, b, c depend on each other in a circle
-     --> config.toml:3:14
+     --> config.toml:3:15
       |
     3 | depends_on = ["b", "rediss"]
-      |              ^^^^^^^^^^^^^^^ a → b → c → a
+      |               ^^^ a → b → c → a
       |
       = help: none of them could start first: remove one of these dependencies
 
@@ -110,10 +110,10 @@ fn dependencies_exist_and_have_an_order() {
       = help: did you mean `redis`?
 
     error: `c` depends on itself
-     --> config.toml:9:14
+     --> config.toml:9:20
       |
     9 | depends_on = ["a", "c", "r1"]
-      |              ^^^^^^^^^^^^^^^^ it would wait for ever
+      |                    ^^^ it would wait for ever
       |
       = help: remove it from the list
 
@@ -246,6 +246,8 @@ fn a_probe_is_one_check_with_sensible_numbers() {
       |
     5 | probe.startup = { exec = {}, expect.status = "20x", failure_threshold = 0 }
       |                                                                         ^ too small
+      |
+      = help: the least is 1
     "#);
     assert_snapshot!(of_web("probe.readiness.tcp = {}\n"), @r#"
     error: the readiness probe needs a port, and `web` has none
