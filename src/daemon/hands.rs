@@ -24,7 +24,7 @@ use super::sampling::Sampler;
 use super::state::{Line, Running, StateFile, Wanted};
 use super::turn::Turns;
 use crate::config::settings::{self, Settings};
-use crate::fleet::input::{Disposition, Effect, Input, Probe, Record, Verb};
+use crate::fleet::input::{Disposition, Effect, Input, Record, Verb};
 use crate::fleet::{Fleet, Name, Process, Signal, Timestamp};
 use crate::logger::{Source, ToLogger};
 use crate::process::cgroup::Cgroups;
@@ -161,7 +161,7 @@ impl Hands {
                 if let Some(old) = &old
                     && old.settings.port == instance.port
                 {
-                    changed.extend(changed_probes(&rules.name, &old.settings, instance));
+                    changed.extend(super::probes::changed(&rules.name, &old.settings, instance));
                 }
                 let it = Known {
                     service: service.rules.name.clone(),
@@ -189,14 +189,6 @@ impl Hands {
             settings.services.iter().map(|it| (it.rules.name.clone(), it.clone())).collect();
         for (name, kind) in changed {
             self.restart_probe(&name, kind);
-        }
-    }
-
-    /// A probe that asks for something else now does so at once, of the process that runs.
-    fn restart_probe(&mut self, name: &Name, kind: Probe) {
-        let Some(generation) = self.living.get(name).map(|it| it.generation) else { return };
-        if self.probes.is_running(name, kind) {
-            self.start_probe(name, generation, kind);
         }
     }
 
@@ -270,15 +262,6 @@ impl Hands {
             Err(err) if err.raw_os_error() == Some(libc::ESRCH) => (),
             Err(err) => warn!(%instance, pid = process.pid, %signal, %err, "could not send"),
         }
-    }
-
-    fn start_probe(&mut self, instance: &Name, generation: u64, kind: Probe) {
-        let Some(known) = self.known.get(instance) else { return };
-        let Some(probe) = known.settings.probes.get(&kind) else { return };
-        let values = self.values.get(&known.service).cloned().unwrap_or_default();
-        let environment = self.environment(instance, known, &values).unwrap_or_default();
-        let probe = super::launch::expanded(probe.clone(), &values, environment, known);
-        self.probes.start(instance, generation, kind, probe);
     }
 
     /// What is known already and nobody had to wait for.
@@ -406,19 +389,6 @@ impl Hands {
         self.leaders.insert(living.process.pid, name.clone());
         self.living.insert(name.clone(), living);
     }
-}
-
-/// The probes of an instance that are asked otherwise than before. With another port it is another
-/// server: that waits until it is renewed.
-fn changed_probes(
-    name: &Name,
-    old: &settings::Instance,
-    new: &settings::Instance,
-) -> Vec<(Name, Probe)> {
-    let differs = |(kind, probe): &(&Probe, &crate::probe::Probe)| {
-        old.probes.get(kind).is_some_and(|it| it != *probe)
-    };
-    new.probes.iter().filter(differs).map(|(kind, _)| (name.clone(), *kind)).collect()
 }
 
 pub(super) fn process_of(identity: Identity) -> Process {

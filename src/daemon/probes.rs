@@ -2,16 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::facts;
+use super::hands::Hands;
 use super::turn::{BACKLOG, Turn, Turns};
+use crate::config::settings;
 use crate::fleet::Name;
 use crate::fleet::input::Probe as Kind;
-use crate::probe::{self, Checker, Outcome, Probe, Report};
+use crate::fleet::rules::Thresholds;
+use crate::probe::{self, Checker, Haste, Outcome, Probe, Report};
 
 /// A result and whose it is.
 #[derive(Clone, Debug)]
@@ -84,4 +88,58 @@ impl Probes {
             stop.cancel();
         }
     }
+}
+
+impl Hands {
+    pub(super) fn start_probe(&mut self, instance: &Name, generation: u64, kind: Kind) {
+        let Some(known) = self.known.get(instance) else { return };
+        let Some(probe) = known.settings.probes.get(&kind) else { return };
+        let values = self.values.get(&known.service).cloned().unwrap_or_default();
+        let environment = self.environment(instance, known, &values).unwrap_or_default();
+        let mut probe = super::launch::expanded(probe.clone(), &values, environment, known);
+        probe.haste = self.haste(&known.service, kind);
+        self.probes.start(instance, generation, kind, probe);
+    }
+
+    /// A start is waited for, by a rollout most of all.
+    fn haste(&self, service: &Name, kind: Kind) -> Haste {
+        let Some(rules) = self.services.get(service).map(|it| &it.rules) else {
+            return Haste::default();
+        };
+        let passes = |it: Option<Thresholds>| it.map_or(1, |it| it.success);
+        match kind {
+            Kind::Startup => Haste {
+                passes: passes(rules.startup),
+                settle: Duration::ZERO,
+                // `failure_threshold` × `period` is the time that a start may take.
+                forgiving: true,
+            },
+            Kind::Readiness => Haste {
+                passes: passes(rules.readiness).max(rules.rollout.successes),
+                settle: rules.rollout.settle,
+                forgiving: false,
+            },
+            Kind::Liveness => Haste::default(),
+        }
+    }
+
+    /// A probe that asks for something else now does so at once, of the process that runs.
+    pub(super) fn restart_probe(&mut self, name: &Name, kind: Kind) {
+        let Some(generation) = self.living.get(name).map(|it| it.generation) else { return };
+        if self.probes.is_running(name, kind) {
+            self.start_probe(name, generation, kind);
+        }
+    }
+}
+
+/// The probes of an instance that are asked otherwise than before. With another port it is another
+/// server: that waits until it is renewed.
+pub(super) fn changed(
+    name: &Name,
+    old: &settings::Instance,
+    new: &settings::Instance,
+) -> Vec<(Name, Kind)> {
+    let differs =
+        |(kind, probe): &(&Kind, &Probe)| old.probes.get(kind).is_some_and(|it| it != *probe);
+    new.probes.iter().filter(differs).map(|(kind, _)| (name.clone(), *kind)).collect()
 }

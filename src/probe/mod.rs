@@ -15,6 +15,7 @@ mod check;
 mod exec;
 mod expect;
 mod http;
+mod pace;
 mod schedule;
 mod tcp;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use std::time::Duration;
 pub use self::check::{Checker, ClientError};
 pub use self::exec::{ExecCheck, ExecOutcome, Runner};
 pub use self::expect::{StatusRange, parse_body, parse_status};
+pub use self::pace::Haste;
 pub use self::schedule::{Report, run};
 
 /// What to ask, how often, and how long to wait for the answer.
@@ -36,6 +38,8 @@ pub struct Probe {
     pub initial_delay: Duration,
     pub period: Duration,
     pub timeout: Duration,
+    /// What is to be shown before the period holds.
+    pub haste: Haste,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -1,18 +1,19 @@
 //! When a probe runs: one task per probe, never two runs at once.
 //!
 //! The first check comes right after `initial_delay`: whether a service is
-//! ready should be known soon. Every later one comes a `period` ± 5 % after the
-//! *start* of the one before it, so that a thousand probes which began together
+//! ready should be known soon. Every later one comes a `period` (before that,
+//! what the haste of the probe says) ± 5 % after the *start* of the one before it, so that a thousand probes which began together
 //! drift apart, and a slow target is not asked less often than a fast one.
 //! The jitter follows from the seed alone.
 
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::check::{Checker, Prepared};
+use super::pace::Pace;
 use super::{Outcome, Probe};
 
 /// The first check is delayed by no more than this beyond `initial_delay`.
@@ -53,17 +54,19 @@ async fn keep_asking<K: Clone>(
     let mut jitter = Jitter(seed);
     let period = probe.period.max(LEAST_PERIOD);
     let first = probe.initial_delay + jitter.first(period);
+    let mut pace = Pace::new(probe.haste, period);
     let prepared = Prepared::new(probe);
 
     sleep(first).await;
     loop {
-        // Counts from the start of this run, because it is made before it.
-        let next = sleep(jitter.around(period));
+        let began = sleep(Duration::ZERO).deadline();
         let outcome = prepared.run(&checker).await;
-        if reports.send(Report { key: key.clone(), outcome }).await.is_err() {
+        let told = pace.note(outcome.ok);
+        let next = began + jitter.around(pace.gap(outcome.latency));
+        if told && reports.send(Report { key: key.clone(), outcome }).await.is_err() {
             return;
         }
-        next.await;
+        sleep_until(next).await;
     }
 }
 
@@ -97,7 +100,7 @@ mod tests {
 
     use super::*;
     use crate::probe::testing::{checker, exec_probe, runner};
-    use crate::probe::{ExecOutcome, Runner};
+    use crate::probe::{ExecOutcome, Haste, Runner};
 
     const PERIOD: Duration = Duration::from_secs(10);
 
@@ -168,6 +171,15 @@ mod tests {
             let apart = (pair[1] - pair[0]).as_secs_f64();
             assert!((25.0..25.01).contains(&apart), "{apart}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_start_that_is_awaited_is_asked_about_often() {
+        let haste = Haste { passes: 3, ..Haste::default() };
+        let awaited = Probe { haste, ..probe(Duration::ZERO, PERIOD) };
+        let starts = starts(awaited, 1, Duration::ZERO, 4).await;
+        assert!(starts[2] < Duration::from_millis(320), "{starts:?}");
+        assert!(starts[3] - starts[2] > Duration::from_secs(9), "{starts:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::check::Prepared;
-use super::{Check, Checker, ExecCheck, ExecOutcome, Expect, Outcome, Probe, Runner};
+use super::{Check, Checker, ExecCheck, ExecOutcome, Expect, Haste, Outcome, Probe, Runner};
 
 /// What a server does with every connection once the request is read.
 #[derive(Clone)]
@@ -120,7 +120,13 @@ pub(super) fn exec_probe(timeout: Duration) -> Probe {
 }
 
 fn probe(check: Check, timeout: Duration) -> Probe {
-    Probe { check, initial_delay: Duration::ZERO, period: Duration::from_secs(10), timeout }
+    Probe {
+        check,
+        initial_delay: Duration::ZERO,
+        period: Duration::from_secs(10),
+        timeout,
+        haste: Haste::default(),
+    }
 }
 
 /// A runner made of a function.

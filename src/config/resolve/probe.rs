@@ -10,7 +10,7 @@ use crate::config::settings::{Launch, Written};
 use crate::config::value::{Data, Entry, Layers};
 use crate::fleet::input::Probe as ProbeKind;
 use crate::fleet::rules::Thresholds;
-use crate::probe::{Check, Expect, Probe};
+use crate::probe::{Check, Expect, Haste, Probe};
 
 pub(crate) const KINDS: [(ProbeKind, &str); 3] = [
     (ProbeKind::Startup, "startup"),
@@ -45,7 +45,10 @@ impl Resolver<'_> {
                 |key, millis| own.duration(key).map_or(Duration::from_millis(millis), |it| it.0);
             let (initial_delay, period, timeout) =
                 (or("initial_delay", 0), or("period", 10_000), or("timeout", 1_000));
-            probes.insert(kind, Probe { check, initial_delay, period, timeout });
+            probes.insert(
+                kind,
+                Probe { check, initial_delay, period, timeout, haste: Haste::default() },
+            );
         }
         (probes, thresholds)
     }
