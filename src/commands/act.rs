@@ -43,11 +43,6 @@ pub async fn all(client: &Client, deed: Deed, names: &[String], act: &Act, wait:
     for it in &meant {
         before.extend(instances(&deck, it));
         let request = match it.clone() {
-            // SIGKILL without a ladder is an order to an instance.
-            Meant::Service(name) if act.now => {
-                kill_each(client, &deck, &name, act).await?;
-                continue;
-            }
             Meant::Service(name) => Request::Service { name, verb: deed.service, act: act.clone() },
             Meant::Instance(name) => {
                 Request::Instance { name, verb: deed.instance, act: act.clone() }
@@ -59,16 +54,6 @@ pub async fn all(client: &Client, deed: Deed, names: &[String], act: &Act, wait:
         Some(until) if wait => wait::until(client, &before, until).await,
         _ => Ok(Exit::Done),
     }
-}
-
-async fn kill_each(client: &Client, deck: &Deck, service: &str, act: &Act) -> Result<(), Problem> {
-    let Some(service) = wait::find_service(deck, service) else { return Ok(()) };
-    for it in &service.instances {
-        let request =
-            Request::Instance { name: it.name.clone(), verb: InstanceVerb::Stop, act: act.clone() };
-        tell(&client.send(&request).await?)?;
-    }
-    Ok(())
 }
 
 /// `drain`, `undrain`: instances, or every instance of a service.

@@ -29,7 +29,7 @@ pub async fn service(
     let service = Name::from(name.as_str());
     let verb = match verb {
         ServiceVerb::Start => Verb::StartService(service),
-        ServiceVerb::Stop => Verb::StopService(service),
+        ServiceVerb::Stop => Verb::StopService { service, now: act.now },
         ServiceVerb::Restart => Verb::RestartService(service),
         ServiceVerb::Reload => Verb::SignalService {
             service,

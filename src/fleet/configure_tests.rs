@@ -34,7 +34,7 @@ fn what_is_added_is_started_and_what_is_removed_is_stopped_and_forgotten() {
     let mut rig = Rig::ready(vec![web(&["web1", "web2"])]);
     assert_eq!(
         configure(&mut rig, vec![web(&["web2", "web3"])]),
-        ["out web3", "out web1", "stop Readiness web1", "SIGTERM web1", "spawn web3#1"]
+        ["out web3", "out web1", "stop Readiness web1", "spawn web3#1", "SIGTERM web1"]
     );
     assert_eq!(rig.diary()[1], "web1 signal-sent: SIGTERM because of the configuration");
     assert_eq!(rig.sheet("web2").generation, 1, "unchanged ones keep their process");

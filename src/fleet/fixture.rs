@@ -98,6 +98,10 @@ pub(super) fn stop_now(name: &str) -> Verb {
     Verb::Stop { instance: name.into(), now: true }
 }
 
+pub(super) fn stop_service(name: &str) -> Verb {
+    Verb::StopService { service: name.into(), now: false }
+}
+
 pub(super) fn restart(name: &str) -> Verb {
     Verb::Restart(name.into())
 }
@@ -121,12 +125,15 @@ pub(super) struct Rig {
     pub(super) now: Timestamp,
     /// Everything the diary was told and nobody asked for yet.
     diary: Vec<String>,
+    /// The gateway answers at once when something is taken out.
+    pub(super) gateway_answers: bool,
 }
 
 impl Rig {
     /// Configured, nothing begun.
     pub(super) fn configured(rules: Vec<ServiceRules>) -> Self {
-        let mut rig = Self { fleet: Fleet::new(7), now: at(100), diary: vec![] };
+        let mut rig =
+            Self { fleet: Fleet::new(7), now: at(100), diary: vec![], gateway_answers: true };
         rig.input(Input::Configured(rules));
         rig
     }
@@ -175,9 +182,13 @@ impl Rig {
 
     fn note(&mut self, effects: Vec<Effect>) -> Vec<String> {
         let mut lines = Vec::new();
+        let mut taken_out = Vec::new();
         for effect in effects {
             let Effect::Record(it) = &effect else {
                 lines.push(line(&effect));
+                if let Effect::TakeOut { instance } = effect {
+                    taken_out.push(instance);
+                }
                 continue;
             };
             let who = it.instance.as_ref().or(it.service.as_ref());
@@ -186,7 +197,16 @@ impl Rig {
             let evidence = if it.with_evidence { " [evidence]" } else { "" };
             self.diary.push(format!("{who} {}: {}{by}{evidence}", it.kind, it.message));
         }
+        taken_out.retain(|_| self.gateway_answers);
+        for instance in taken_out {
+            lines.extend(self.taken_out(instance.as_str()));
+        }
         lines
+    }
+
+    /// The gateway says that nothing new comes.
+    pub(super) fn taken_out(&mut self, name: &str) -> Vec<String> {
+        self.input(Input::TakenOut { instance: name.into() })
     }
 
     /// What the diary was told since the last call.

@@ -167,6 +167,12 @@ impl Fleet {
                     it.descend(turn);
                 });
             }
+            Input::TakenOut { instance } => {
+                self.touch(&instance, turn, |it, turn| {
+                    it.takeouts = it.takeouts.saturating_sub(1);
+                    it.descend(turn);
+                });
+            }
             Input::Ran { service, instance, index, outcome } => {
                 self.on_ran(&service, &instance, index, outcome, turn);
             }

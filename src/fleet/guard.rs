@@ -52,7 +52,9 @@ impl Fleet {
             return Some(uncaught(signal, instance.name()));
         }
         let harmless = meaning(instance, signal).is_some_and(|it| it.harmless);
-        if harmless || disposition == Disposition::Ignored {
+        // SIGTERM begins a stop, whatever the process does with it.
+        let ignored = disposition == Disposition::Ignored && signal != Signal::TERM;
+        if harmless || ignored {
             return None;
         }
         self.last_ready(instance)

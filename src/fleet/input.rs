@@ -69,6 +69,11 @@ pub enum Input {
         in_flight: Option<InFlight>,
         accept_queue: Option<u32>,
     },
+    /// From here on the gateway sends it nothing new. What is in flight was told right before. Where the
+    /// gateway is gone, nothing goes through it: that is out as well, with a count of `None`.
+    TakenOut {
+        instance: Name,
+    },
     /// A command of a rollout ended; `Err` says how.
     Ran {
         service: Name,
@@ -95,6 +100,9 @@ pub enum Goal {
 }
 
 /// Requests accepted and not finished.
+///
+/// An exact count includes those that the end of the process cuts, until [`Input::Exited`] is told: it
+/// is what the diary calls lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InFlight {
     Exact(u32),
@@ -147,7 +155,11 @@ pub struct Order {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verb {
     StartService(Name),
-    StopService(Name),
+    /// `now`: SIGKILL at once.
+    StopService {
+        service: Name,
+        now: bool,
+    },
     /// All its instances in place, at once.
     RestartService(Name),
     /// Instance by instance, each ready before the next. `None`: the profile's reload signal.
@@ -262,6 +274,8 @@ pub enum Effect {
     Admit {
         instance: Name,
     },
+    /// Where a gateway stands in front, report [`Input::TakenOut`] once that is so: until then no drain
+    /// is over, because a request may be on its way.
     TakeOut {
         instance: Name,
     },

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use super::exits::Signalled;
 use super::health::Health;
 use super::input::{Effect, Goal, InFlight, Probe, Record};
-use super::ladder::{Errand, Stop};
+use super::ladder::{Errand, Stop, Traffic};
 use super::roster::Named;
 use super::rules::{InstanceRules, ServiceRules};
 use super::sheet::{Condition, LastExit};
@@ -46,6 +46,8 @@ pub(super) struct Instance {
     /// What the gateway was told; `None` until it was told something, and after an adoption until
     /// something is known.
     pub(super) rotation: Option<bool>,
+    /// How often the gateway was told to take it out and has not answered.
+    pub(super) takeouts: u32,
     /// What the diary was told of its readiness.
     pub(super) told_ready: Option<bool>,
     pub(super) in_flight: Option<InFlight>,
@@ -189,6 +191,7 @@ impl Instance {
             generation: 0,
             runs: None,
             rotation,
+            takeouts: 0,
             told_ready: None,
             in_flight: None,
             accept_queue: None,
@@ -275,6 +278,16 @@ impl Instance {
         self.rotation.is_none() && !self.is_occupied()
     }
 
+    /// What a drain goes by.
+    pub(super) fn traffic(&self) -> Traffic {
+        match self.in_flight {
+            // An answer to an earlier order is none to the last one.
+            _ if self.takeouts > 0 => Traffic::Coming,
+            Some(InFlight::Exact(n)) => Traffic::Counted(n),
+            Some(InFlight::Estimated(_)) | None => Traffic::Unknown,
+        }
+    }
+
     pub(super) fn is_stale(&self) -> bool {
         self.is_occupied() && self.runs.is_some_and(|runs| runs != self.own.fingerprint)
     }
@@ -297,7 +310,7 @@ impl Instance {
         match &self.phase {
             Phase::Idle(Rest::Backoff { retry_at }) => Some(*retry_at),
             Phase::Up(body) if !body.health.ripe => Some(body.started + self.rules.start_seconds),
-            Phase::Leaving(_, stop) => Some(stop.wakes_at(self.in_flight)),
+            Phase::Leaving(_, stop) => Some(stop.wakes_at(self.traffic())),
             Phase::Sweeping(aftermath) => Some(aftermath.again),
             Phase::Idle(Rest::Stopped | Rest::Exited | Rest::Fatal)
             | Phase::Spawning(_)
@@ -326,6 +339,9 @@ impl Instance {
             return;
         }
         self.rotation = belongs_in;
+        if belongs_in == Some(false) && self.rules.fronted {
+            self.takeouts += 1;
+        }
         let instance = self.own.name.clone();
         turn.push(match belongs_in {
             Some(true) => Effect::Admit { instance },

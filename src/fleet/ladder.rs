@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use super::input::{Countdown, InFlight};
+use super::input::Countdown;
 use super::rules::{Rung, ServiceRules};
 use super::time::Timestamp;
 use super::words::{By, Signal};
@@ -94,6 +94,17 @@ impl Errand {
             | Self::Unwanted => false,
         }
     }
+}
+
+/// What a drain knows about the requests at an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Traffic {
+    /// What stands in front may still send new ones.
+    Coming,
+    /// No new ones come, and so many are in flight.
+    Counted(u32),
+    /// Nobody counts them.
+    Unknown,
 }
 
 /// How a stop begins.
@@ -224,12 +235,12 @@ impl Stop {
     }
 
     /// The moves that are due, in order.
-    pub(super) fn advance(&mut self, now: Timestamp, in_flight: Option<InFlight>) -> Vec<Move> {
+    pub(super) fn advance(&mut self, now: Timestamp, traffic: Traffic) -> Vec<Move> {
         if self.killing().is_none() && now >= self.deadline {
             return vec![self.begin_to_kill(now)];
         }
         match self.stage {
-            Stage::Draining if now >= self.drain_ends(in_flight) => self.climb(now, 0),
+            Stage::Draining if now >= self.drain_ends(traffic) => self.climb(now, 0),
             Stage::Rung { index, next: Some(next) } if now >= next => self.climb(now, index + 1),
             Stage::Killing { again, asked } if now >= again => {
                 self.stage = Stage::Killing { again: now + PATIENCE_WITH_KILL, asked: asked + 1 };
@@ -284,20 +295,20 @@ impl Stop {
         self.sent.last().copied()
     }
 
-    /// An exact count is waited for; an estimate never is.
-    fn drain_ends(&self, in_flight: Option<InFlight>) -> Timestamp {
+    /// An exact count is waited for, and so is the end of new requests; an estimate never is.
+    fn drain_ends(&self, traffic: Traffic) -> Timestamp {
         let latest = (self.deadline - self.reserve).max(self.began);
-        match in_flight {
-            Some(InFlight::Exact(0)) => self.began,
-            Some(InFlight::Exact(_)) => latest,
-            Some(InFlight::Estimated(_)) | None => latest.min(self.began + self.drain_delay),
+        match traffic {
+            Traffic::Counted(0) => self.began,
+            Traffic::Counted(_) | Traffic::Coming => latest,
+            Traffic::Unknown => latest.min(self.began + self.drain_delay),
         }
     }
 
     /// When [`Stop::advance`] has something to say if nothing else happens.
-    pub(super) fn wakes_at(&self, in_flight: Option<InFlight>) -> Timestamp {
+    pub(super) fn wakes_at(&self, traffic: Traffic) -> Timestamp {
         match self.stage {
-            Stage::Draining => self.drain_ends(in_flight).min(self.deadline),
+            Stage::Draining => self.drain_ends(traffic).min(self.deadline),
             Stage::Rung { next, .. } => next.map_or(self.deadline, |next| next.min(self.deadline)),
             Stage::Killing { again, .. } => again,
         }

@@ -24,8 +24,8 @@ impl Instance {
                 self.tell_drain(turn);
                 self.descend(turn);
             }
-            Phase::Spawning(_) => {
-                let kill = manner == Manner::Kill;
+            Phase::Spawning(wish) => {
+                let kill = manner == Manner::Kill || wish.is_some_and(|it| it.kill);
                 self.phase = Phase::Spawning(Some(Wish { errand, kill }));
             }
             phase @ (Phase::Leaving(..) | Phase::Sweeping(_) | Phase::Idle(_)) => {
@@ -53,10 +53,10 @@ impl Instance {
 
     /// Makes the moves of the ladder that are due.
     pub(super) fn descend(&mut self, turn: &mut Turn) {
-        let in_flight = self.in_flight;
+        let traffic = self.traffic();
         let Phase::Leaving(body, stop) = &mut self.phase else { return };
         let process = body.process;
-        let moves = stop.advance(turn.now, in_flight);
+        let moves = stop.advance(turn.now, traffic);
         for step in moves {
             self.make(turn, step, process);
         }

@@ -57,7 +57,7 @@ fn what_does_not_exist_is_not_found() {
         Verb::Kill("api".into()),
         signal("api", Signal::HUP),
         Verb::StartService("api".into()),
-        Verb::StopService("api".into()),
+        stop_service("api"),
         Verb::RestartService("api".into()),
         Verb::Abort("api".into()),
         Verb::Pause("api".into()),
@@ -135,12 +135,16 @@ fn a_signal_that_is_not_caught_asks_first() {
         let question = rig.question(signal_as("web1", signal, Disposition::Default));
         assert_eq!(question, Some(format!("{signal} is not caught: it will kill web1")));
     }
+    let question = rig.question(signal_as("web1", Signal::TERM, Disposition::Default));
+    assert_eq!(question.as_deref(), Some("SIGTERM is not caught: it will kill web1"));
     assert_eq!(rig.question(signal_as("web1", Signal::WINCH, Disposition::Default)), None);
     assert_eq!(rig.question(signal_as("web1", Signal::HUP, Disposition::Unknown)), None);
 
     let mut rig = Rig::ready(vec![web(&["web1"])]);
     assert_eq!(rig.question(signal_as("web1", Signal::HUP, Disposition::Ignored)), None);
     assert!(rig.question(signal_as("web1", Signal::HUP, Disposition::Unknown)).is_some());
+    let term = signal_as("web1", Signal::TERM, Disposition::Ignored);
+    assert!(rig.question(term).is_some(), "it leaves the rotation all the same");
 }
 
 #[test]
@@ -160,7 +164,7 @@ fn ending_it_at_once_always_asks() {
 #[test]
 fn stopping_or_restarting_a_whole_service_asks() {
     let mut rig = Rig::ready(vec![web(&["web1", "web2"])]);
-    let stop = Verb::StopService("web".into());
+    let stop = stop_service("web");
     assert_eq!(rig.question(stop.clone()).as_deref(), Some("it stops all of web, 2 instances"));
     let restart = Verb::RestartService("web".into());
     assert_eq!(
@@ -292,7 +296,7 @@ fn whole_services_are_started_stopped_and_restarted() {
     rig.gone("web1", code(0));
     rig.gone("web2", code(0));
     rig.bring_up_all();
-    let (answer, effects) = rig.ask(Verb::StopService("web".into()));
+    let (answer, effects) = rig.ask(stop_service("web"));
     assert_eq!(answer.as_deref(), Ok("web is being stopped"));
     assert!(effects.contains(&"remember web2 down".into()), "{effects:?}");
     rig.gone("web1", code(0));
@@ -300,6 +304,25 @@ fn whole_services_are_started_stopped_and_restarted() {
     let (answer, effects) = rig.ask(Verb::StartService("web".into()));
     assert_eq!(answer.as_deref(), Ok("web is being started"));
     assert_eq!(effects, ["remember web1 up", "remember web2 up", "spawn web1#3", "spawn web2#3"]);
+}
+
+#[test]
+fn a_whole_service_is_ended_at_once() {
+    let mut rig = Rig::ready(vec![web(&["web1", "web2"])]);
+    let stop_now = Verb::StopService { service: "web".into(), now: true };
+    insta::assert_snapshot!(rig.question(stop_now.clone()).unwrap(), @"SIGKILL ends all of web at once, 2 instances, whatever they are doing");
+    let (answer, effects) = rig.ask(stop_now);
+    assert_eq!(answer.as_deref(), Ok("all of web gets SIGKILL"));
+    let kills: Vec<_> = effects.iter().filter(|it| it.starts_with("kill all")).collect();
+    assert_eq!(kills, ["kill all web1#1", "kill all web2#1"]);
+}
+
+#[test]
+fn what_was_to_be_killed_as_soon_as_it_is_up_still_is_after_a_plain_stop() {
+    let mut rig = Rig::begun(vec![web(&["web1"])]);
+    rig.tell(stop_now("web1"));
+    rig.tell(stop("web1"));
+    assert!(rig.spawned("web1").contains(&"kill all web1#1".to_owned()));
 }
 
 #[test]
@@ -386,6 +409,18 @@ fn a_signal_through_a_service_skips_what_is_stopped_meanwhile() {
     rig.tell(stop("web2"));
     let effects = rig.tell(stop("web1"));
     assert!(effects.contains(&"SIGUSR1 web3".to_owned()), "{effects:?}");
+}
+
+#[test]
+fn a_signal_through_a_service_skips_a_process_that_nobody_has_looked_at() {
+    let mut rig = Rig::ready(vec![swoole(&["web1", "web2", "web3"])]);
+    rig.tell(wave(None, &[]));
+    rig.gone("web2", code(1));
+    rig.come_up("web2");
+    rig.later(SECOND);
+    rig.diary();
+    assert_eq!(rig.probed("web1", Probe::Readiness, true), ["SIGUSR1 web3"]);
+    insta::assert_snapshot!(rig.diary()[0], @"web2 signal-skipped: SIGUSR1 was not sent: it was started anew meanwhile (alice)");
 }
 
 #[test]

@@ -46,7 +46,7 @@ impl Fleet {
                 self.signal(&instance, signal, process, disposition, &asker, turn)
             }
             Verb::StartService(name) => self.start_service(&name, &asker, turn),
-            Verb::StopService(name) => self.stop_service(&name, &asker, turn),
+            Verb::StopService { service, now } => self.stop_service(&service, now, &asker, turn),
             Verb::RestartService(name) => self.restart_service(&name, &asker, turn),
             Verb::SignalService { service, signal, dispositions } => {
                 self.signal_service(&service, signal, &dispositions, &asker, turn)
@@ -314,7 +314,7 @@ impl Fleet {
         }
         match signal {
             Signal::KILL => self.signal_kill(name, &what, asker, turn),
-            Signal::TERM => self.signal_term(name, &what, asker, turn),
+            Signal::TERM => self.signal_term(name, &what, disposition, asker, turn),
             Signal(_) => self.signal_other(name, &what, &Shot { signal, disposition }, asker, turn),
         }
     }
@@ -332,7 +332,14 @@ impl Fleet {
         Ok(format!("{name} gets SIGKILL"))
     }
 
-    fn signal_term(&mut self, name: &Name, what: &str, asker: &Asker, turn: &mut Turn) -> Answer {
+    fn signal_term(
+        &mut self,
+        name: &Name,
+        what: &str,
+        disposition: Disposition,
+        asker: &Asker,
+        turn: &mut Turn,
+    ) -> Answer {
         let instance = self.find(name, what)?;
         if let Some(stop) = instance.stop()
             && (stop.has_sent(Signal::TERM) || stop.killing().is_some())
@@ -340,7 +347,10 @@ impl Fleet {
             let why = "it was sent already, and a second one would cut what is in flight";
             return Err(refused(what.to_owned(), why, Some("kill it if it must end now")));
         }
-        ask(asker.guard, what, self.last_ready(instance))?;
+        // A stop that is under way was asked for already.
+        let danger =
+            instance.up().and_then(|_| self.danger_of(instance, Signal::TERM, disposition));
+        ask(asker.guard, what, danger)?;
         let waits = instance.rules.profile.term_cuts;
         let manner = if waits { Manner::TermAfterDrain } else { Manner::TermAtOnce };
         let sent = self.touch(name, turn, |it, turn| {

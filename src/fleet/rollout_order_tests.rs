@@ -220,7 +220,7 @@ fn what_cannot_begin_is_refused_with_its_reason() {
 
     let mut rig = Rig::ready(vec![web(&["web1", "web2"])]);
     insta::assert_snapshot!(rig.refusal(roll("api")), @"NotFound: api was not rolled: no service is called api");
-    rig.tell(Verb::StopService("web".into()));
+    rig.tell(stop_service("web"));
     for name in ["web1", "web2"] {
         rig.gone(name, code(0));
     }

@@ -55,15 +55,28 @@ impl Fleet {
         }
     }
 
-    pub(super) fn stop_service(&mut self, name: &Name, asker: &Asker, turn: &mut Turn) -> Answer {
+    pub(super) fn stop_service(
+        &mut self,
+        name: &Name,
+        now: bool,
+        asker: &Asker,
+        turn: &mut Turn,
+    ) -> Answer {
         let what = format!("{name} was not stopped");
         let members = self.find_members(name, &what)?;
         let all = count(members.len() as u64, "instance");
-        ask(asker.guard, &what, Some(format!("it stops all of {name}, {all}")))?;
+        let danger = match now {
+            true => format!("SIGKILL ends all of {name} at once, {all}, whatever they are doing"),
+            false => format!("it stops all of {name}, {all}"),
+        };
+        ask(asker.guard, &what, Some(danger))?;
         for member in &members {
-            self.take_down(member, false, asker, turn);
+            self.take_down(member, now, asker, turn);
         }
-        Ok(format!("{name} is being stopped"))
+        Ok(match now {
+            true => format!("all of {name} gets SIGKILL"),
+            false => format!("{name} is being stopped"),
+        })
     }
 
     pub(super) fn restart_service(
@@ -118,7 +131,10 @@ impl Fleet {
             signal,
             does: meaning.map(|it| it.does),
             harmless: meaning.is_some_and(|it| it.harmless),
-            queue: running.iter().map(|it| it.name().clone()).collect::<VecDeque<_>>(),
+            queue: running
+                .iter()
+                .filter_map(|it| Some((it.name().clone(), it.process()?)))
+                .collect::<VecDeque<_>>(),
             watched: None,
         };
         if let Some(it) = self.services.get_mut(name) {

@@ -353,6 +353,12 @@ impl Sim {
 
     fn take_out(&mut self, instance: &Name) {
         self.admitted.remove(instance);
+        // A gateway that hangs does not answer.
+        if !self.chance(5) {
+            let takes = self.within(300);
+            let taken_out = Input::TakenOut { instance: instance.clone() };
+            self.later(takes, Happening::Report(taken_out));
+        }
         let Some(((_, generation), group)) = self.groups.iter().find(|((it, _), _)| it == instance)
         else {
             return;

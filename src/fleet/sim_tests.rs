@@ -139,7 +139,7 @@ fn act(sim: &mut Sim, whim: &Whim) {
         11 => Verb::Extend(instance),
         12 => Verb::Kill(instance),
         13 => Verb::StartService(service),
-        14 => Verb::StopService(service),
+        14 => Verb::StopService { service, now: false },
         15 => Verb::RestartService(service),
         16 => Verb::SignalService { service, signal: None, dispositions: BTreeMap::new() },
         17..VERBS => {

@@ -50,6 +50,71 @@ fn an_exact_count_is_waited_for() {
 }
 
 #[test]
+fn a_count_from_before_the_gateway_has_let_go_ends_no_drain() {
+    let mut rig = Rig::ready(vec![web(&["web1"])]);
+    rig.gateway_answers = false;
+    rig.load("web1", Some(InFlight::Exact(0)));
+    assert_eq!(rig.tell(stop("web1"))[1..], ["out web1", "stop Readiness web1"]);
+    assert_eq!(rig.load("web1", Some(InFlight::Exact(0))), NOTHING, "it was on its way already");
+    assert_eq!(rig.load("web1", Some(InFlight::Exact(1))), NOTHING);
+    assert_eq!(rig.taken_out("web1"), NOTHING);
+    assert_eq!(rig.load("web1", Some(InFlight::Exact(0))), ["SIGTERM web1"]);
+}
+
+#[test]
+fn the_gateway_has_let_go_when_it_has_answered_the_last_order() {
+    let mut rig = Rig::ready(vec![web(&["web1"])]);
+    rig.gateway_answers = false;
+    rig.load("web1", Some(InFlight::Exact(0)));
+    rig.tell(stop("web1"));
+    assert!(rig.tell(start("web1")).contains(&"admit web1".to_owned()));
+    rig.tell(stop("web1"));
+    assert_eq!(rig.taken_out("web1"), NOTHING, "that was the first order");
+    assert_eq!(rig.taken_out("web1"), ["SIGTERM web1"]);
+}
+
+#[test]
+fn a_gateway_that_does_not_answer_leaves_the_ladder_its_reserve() {
+    for flight in [None, Some(InFlight::Exact(0))] {
+        let mut rig = Rig::ready(vec![web(&["web1"])]);
+        rig.gateway_answers = false;
+        rig.load("web1", flight);
+        rig.tell(stop("web1"));
+        assert_eq!(rig.later(Duration::from_millis(6999)), NOTHING);
+        assert_eq!(rig.later(Duration::from_millis(1)), ["SIGTERM web1"]);
+    }
+}
+
+#[test]
+fn the_key_for_sigterm_waits_for_no_gateway() {
+    let mut rig = Rig::ready(vec![web(&["web1"])]);
+    rig.gateway_answers = false;
+    let effects = rig.tell(signal("web1", Signal::TERM));
+    assert_eq!(effects, ["out web1", "stop Readiness web1", "SIGTERM web1"]);
+}
+
+#[test]
+fn one_that_is_held_has_no_new_requests_to_wait_for() {
+    let mut rig = Rig::ready(vec![web(&["web1", "web2"])]);
+    rig.tell(Verb::Drain("web1".into()));
+    rig.gateway_answers = false;
+    rig.load("web1", Some(InFlight::Exact(0)));
+    assert_eq!(rig.tell(restart("web1")), ["stop Readiness web1", "SIGTERM web1"]);
+}
+
+#[test]
+fn what_the_gateway_counted_last_is_what_was_lost() {
+    let mut rig = Rig::ready(vec![web(&["web1"])]);
+    rig.load("web1", Some(InFlight::Exact(4)));
+    rig.tell(signal("web1", Signal::TERM));
+    rig.later(Duration::from_secs(3));
+    rig.diary();
+    rig.exited("web1", code(0));
+    insta::assert_snapshot!(rig.diary()[0], @"web1 exited: exited 3.0s into its drain with 4 requests in flight: its own max_wait_time is probably 3s, the deck's is 10s (alice)");
+    assert_eq!(rig.sheet("web1").last_exit.unwrap().lost, Some(InFlight::Exact(4)));
+}
+
+#[test]
 fn a_drain_that_does_not_end_leaves_the_ladder_its_reserve() {
     let mut rig = Rig::ready(vec![web(&["web1"])]);
     rig.load("web1", Some(InFlight::Exact(1)));

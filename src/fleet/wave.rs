@@ -10,7 +10,7 @@ use super::fleet::Fleet;
 use super::instance::Instance;
 use super::time::Timestamp;
 use super::turn::{Turn, span};
-use super::words::{By, Name, Signal};
+use super::words::{By, Name, Process, Signal};
 
 pub(super) struct Wave {
     pub(super) by: By,
@@ -18,7 +18,9 @@ pub(super) struct Wave {
     /// What it does there, if the profile says so.
     pub(super) does: Option<&'static str>,
     pub(super) harmless: bool,
-    pub(super) queue: VecDeque<Name>,
+    /// With the process that was looked at: one that was started since has nothing to reload, and may
+    /// not catch the signal yet.
+    pub(super) queue: VecDeque<(Name, Process)>,
     pub(super) watched: Option<Watched>,
 }
 
@@ -57,12 +59,12 @@ impl Fleet {
             if !self.is_through(&mut wave, turn) {
                 break !self.has_timed_out(service, &wave, turn);
             }
-            let Some(name) = wave.queue.pop_front() else {
+            let Some((name, process)) = wave.queue.pop_front() else {
                 let message = format!("{} went through {service}", wave.signal);
                 turn.say(service, "signal-finished", Some(&wave.by), message);
                 break false;
             };
-            self.hand_on(&mut wave, name, turn);
+            self.hand_on(&mut wave, name, process, turn);
         };
         if let Some(it) = self.services.get_mut(service)
             && goes_on
@@ -101,11 +103,15 @@ impl Fleet {
         true
     }
 
-    fn hand_on(&mut self, wave: &mut Wave, name: Name, turn: &mut Turn) {
+    fn hand_on(&mut self, wave: &mut Wave, name: Name, process: Process, turn: &mut Turn) {
         let (signal, by, does) = (wave.signal, wave.by.clone(), wave.does);
         let signalled = Signalled { signal, by: by.clone(), at: turn.now, harmless: wave.harmless };
         let sent = self.touch(&name, turn, |it, turn| {
-            it.up()?;
+            if it.up()?.process != process {
+                let skipped = format!("{signal} was not sent: it was started anew meanwhile");
+                it.say(turn, "signal-skipped", Some(&by), skipped);
+                return None;
+            }
             it.remember_signal(signalled);
             it.pass_on(turn, signal, &by, does);
             let rules = &it.rules;

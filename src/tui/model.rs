@@ -196,6 +196,8 @@ pub struct Armed {
     pub batch: Batch,
     /// Who, and why it is dangerous.
     pub question: String,
+    /// The daemon asked. Otherwise it may still ask, about what this deck does not know.
+    pub by_daemon: bool,
     /// When the question was on the screen.
     pub drawn: Option<Duration>,
 }

@@ -235,9 +235,10 @@ fn begin(
         .iter()
         .all(|it| matches!(it, Request::Rollout { verb, .. } if *verb != RolloutVerb::Rollback));
     if deadly || (confirm == Confirm::Always && !harmless) {
-        let question = question(model, &batch.label, aims, deadly);
-        batch.queue.iter_mut().for_each(|it| set_guard(it, false));
-        model.guard.armed = Some(Armed { batch, question, drawn: None });
+        let (question, told_all) = question(model, &batch.label, aims, deadly);
+        // What this deck does not know, the daemon still asks.
+        batch.queue.iter_mut().for_each(|it| set_guard(it, !told_all));
+        model.guard.armed = Some(Armed { batch, question, by_daemon: false, drawn: None });
         return vec![];
     }
     batch.queue.iter_mut().for_each(|it| set_guard(it, confirm != Confirm::Never));
@@ -261,18 +262,19 @@ pub(super) fn set_guard(request: &mut Request, guard: bool) {
     }
 }
 
-/// What is asked here, with what this deck knows.
-fn question(model: &Model, label: &str, aims: &[Aim], deadly: bool) -> String {
+/// What is asked here, with what this deck knows, and whether that is all there is to say.
+fn question(model: &Model, label: &str, aims: &[Aim], deadly: bool) -> (String, bool) {
     let names: Vec<&str> = aims.iter().map(Aim::name).collect();
     let mut question = format!("{label} {}", names.join(", "));
     if deadly {
         question.push_str(" at once: requests in flight are lost");
     }
-    if let Some(last) = aims.iter().find_map(|aim| last_ready(model, aim)) {
+    let last = aims.iter().find_map(|aim| last_ready(model, aim));
+    if let Some(last) = &last {
         question.push_str("; ");
-        question.push_str(&last);
+        question.push_str(last);
     }
-    question
+    (question, deadly || last.is_some() && aims.len() == 1)
 }
 
 fn last_ready(model: &Model, aim: &Aim) -> Option<String> {
@@ -295,13 +297,19 @@ pub(super) fn answer(model: &mut Model, now: Now, key: Key, together: bool) -> V
     if same && !together && waited.is_none_or(|it| it < REPEAT) {
         return vec![];
     }
-    let Some(Armed { mut batch, .. }) = model.guard.armed.take() else { return vec![] };
+    let Some(Armed { mut batch, by_daemon, drawn: _, question: _ }) = model.guard.armed.take()
+    else {
+        return vec![];
+    };
     if !same || together || waited.is_some_and(|it| it >= PATIENCE) {
         model.say(now, format!("{} was not sent", batch.label));
         return vec![];
     }
     if let Some(first) = batch.queue.front_mut() {
-        set_guard(first, false);
+        // Its own question is answered; whether it may still ask was settled when this deck asked.
+        if by_daemon {
+            set_guard(first, false);
+        }
         if let Request::Config { act, .. } = first {
             act.yes = true;
         }
@@ -375,7 +383,7 @@ fn confirm(model: &mut Model, now: Now, batch: Batch, problem: &Problem) {
         model.warn(now, format!("{question}; it was not sent"));
         return;
     }
-    model.guard.armed = Some(Armed { batch, question, drawn: None });
+    model.guard.armed = Some(Armed { batch, question, by_daemon: true, drawn: None });
 }
 
 /// A problem in one line: what, why, what to do.

@@ -143,7 +143,7 @@ fn apply(model: &mut Model, now: Now, key: Key, together: bool) -> Vec<Command> 
         asked_at_key: model.guard.keys,
     };
     if let Some(question) = question {
-        model.guard.armed = Some(Armed { batch, question, drawn: None });
+        model.guard.armed = Some(Armed { batch, question, by_daemon: true, drawn: None });
         return vec![];
     }
     guard::send(model, now, batch)

@@ -201,6 +201,19 @@ fn with_confirm_always_every_acting_key_asks_and_with_never_only_the_deadly_ones
     send(&mut model, 0, Msg::Drawn);
     assert_eq!(request(press(&mut model, 300, "t")), signal(&web().instances[1], "SIGTERM", false));
 
+    // This deck does not know whether web1 catches it: the daemon is still asked to ask.
+    let mut model = with(Confirm::Always);
+    press(&mut model, 0, "j");
+    press(&mut model, 0, "h");
+    assert_eq!(question(&model), "SIGHUP web1");
+    send(&mut model, 0, Msg::Drawn);
+    let (id, sighup) = sent(press(&mut model, 300, "h"));
+    assert_eq!(sighup, signal(&web().instances[0], "SIGHUP", true));
+    let uncaught = problem(problem::CONFIRM, "confirm", "SIGHUP is not caught: it will kill web1");
+    reply(&mut model, 310, id, Err(uncaught));
+    send(&mut model, 320, Msg::Drawn);
+    assert_eq!(request(press(&mut model, 700, "h")), signal(&web().instances[0], "SIGHUP", false));
+
     let mut model = with(Confirm::Never);
     press(&mut model, 0, "G");
     assert_eq!(request(press(&mut model, 0, "t")), signal(&web().instances[1], "SIGTERM", false));
