@@ -84,6 +84,29 @@ fn the_backup_is_renewed_first_and_one_is_always_ready() {
 }
 
 #[test]
+fn a_rollout_does_not_sit_through_the_periods_of_a_probe() {
+    let services = web("", "").replace(r#"period = "50ms""#, r#"period = "60s""#);
+    let mut deck = Deck::start(&services);
+    deck.wait_ready(&["web1", "web2"]);
+    // Three passes a minute apart would take longer than anything here is waited for.
+    let client = roll(&deck, &[]);
+    wait_step(&mut deck, "done");
+    assert_eq!(client.wait_with_output().unwrap().status.code(), Some(0));
+}
+
+#[test]
+fn a_client_whose_rollout_was_replaced_does_not_take_the_other_one_for_its_own() {
+    let mut deck = Deck::start(&web("", ", rollback = [\"true\"]"));
+    deck.wait_ready(&["web1", "web2"]);
+    let client = roll(&deck, &[]);
+    deck.wait_event("renews web1, 2 of 2");
+    deck.ok(&["roll", "--rollback", "web"]);
+    let output = client.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(text(&output).contains("began another one in its place"), "{}", text(&output));
+}
+
+#[test]
 fn a_dry_run_prints_the_plan_and_changes_nothing() {
     let mut deck = Deck::start(&web("", ", build = [\"touch built-{version}\"]"));
     deck.wait_ready(&["web1", "web2"]);

@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use super::wait::{self, lost_sight};
 use super::{Outcome, local, notice, out, printable, unprinted};
 use crate::api::{
-    Act, Change, Deck, Plan, Problem, Request, Rollout, RolloutVerb, ServiceVerb, problem,
+    Act, Change, Deck, Event, Plan, Problem, Request, Rollout, RolloutVerb, ServiceVerb, problem,
 };
 use crate::cli::RollArgs;
 use crate::client::Client;
@@ -97,9 +97,12 @@ async fn follow(
     begun_at: u64,
 ) -> Outcome {
     let mut deck = Deck::default();
+    let mut begun = 0;
     while let Some(change) = changes.next().await {
         let change = change?;
-        if let Change::Change { events, .. } = &change {
+        if let Change::Change { events, revision, .. } = &change {
+            let of_later = events.iter().filter(|_| *revision > begun_at);
+            begun += of_later.filter(|it| begins(it, service)).count();
             for event in events {
                 let of_it = event.service.as_deref() == Some(service)
                     || event.instance.as_deref().is_some_and(|it| belongs(&deck, service, it));
@@ -119,11 +122,20 @@ async fn follow(
         let Some(it) = wait::find_service(&deck, service) else {
             return Err(local(format!("{service} was taken out of the configuration"), ""));
         };
-        if let Some(exit) = it.rollout.as_ref().and_then(ended) {
+        let Some(rollout) = &it.rollout else { continue };
+        if begun > 1 {
+            notice(&format!("opsdeck: {service}: {} began another one in its place", rollout.by));
+            return Ok(Exit::Failed);
+        }
+        if let Some(exit) = ended(rollout) {
             return Ok(exit);
         }
     }
     Err(lost_sight())
+}
+
+fn begins(event: &Event, service: &str) -> bool {
+    event.kind == "rollout-started" && event.service.as_deref() == Some(service)
 }
 
 fn belongs(deck: &Deck, service: &str, instance: &str) -> bool {
