@@ -15,6 +15,7 @@
 use std::ffi::{c_char, c_int, c_long, c_void};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::OnceLock;
 use std::{io, ptr};
 
 use super::orders::{Orders, Step};
@@ -24,6 +25,8 @@ const CLONE_VM: u64 = 0x100;
 const CLONE_FILES: u64 = 0x400;
 const CLONE_PIDFD: u64 = 0x1000;
 const CLONE_VFORK: u64 = 0x4000;
+/// What is handled becomes the default; what is ignored stays so (Linux 5.5).
+const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 /// Bytes of the kernel's `sigset_t`: 64 signals.
 const SIGSET_BYTES: usize = 8;
@@ -58,6 +61,8 @@ struct Shared {
     /// The highest of them, at least 2.
     kept: c_int,
     soft_descriptors: Option<libc::rlimit>,
+    /// Bit n − 1: signal n is ignored in us and would stay so in the program.
+    ignored: u64,
     program: *const c_char,
     argv: *const *const c_char,
     environment: *const *const c_char,
@@ -90,6 +95,7 @@ pub(super) fn spawn(
         descriptor_count: orders.descriptors.len() as c_int,
         kept: orders.descriptors.iter().copied().fold(2, c_int::max),
         soft_descriptors,
+        ignored: ignored_signals(),
         program: orders.program.as_ptr(),
         argv: orders.argv(),
         environment: orders.environment(),
@@ -99,7 +105,7 @@ pub(super) fn spawn(
     let mut stack = Stack(MaybeUninit::uninit());
     let mut pidfd: c_int = -1;
     let mut arguments = CloneArguments {
-        flags: CLONE_VM | CLONE_VFORK | CLONE_FILES | CLONE_PIDFD,
+        flags: CLONE_VM | CLONE_VFORK | CLONE_FILES | CLONE_PIDFD | CLONE_CLEAR_SIGHAND,
         pidfd: (&raw mut pidfd) as u64,
         exit_signal: libc::SIGCHLD as u64,
         stack: stack.0.as_mut_ptr() as u64,
@@ -215,7 +221,7 @@ unsafe fn follow(shared: &Shared) -> Step {
         {
             return Step::Descriptors;
         }
-        reset_signals();
+        heed_signals(shared.ignored);
         if libc::setsid() < 0 {
             return Step::Session;
         }
@@ -290,22 +296,55 @@ unsafe fn connect(shared: &Shared) -> Option<Step> {
     None
 }
 
-/// Gives every signal its default disposition; an ignored one would stay ignored in the program.
-unsafe fn reset_signals() {
-    // Handler, flags, restorer and mask of the kernel's `sigaction`, all zero: SIG_DFL.
-    let default = [0_u64; 4];
-    for signal in 1..=SIGNALS {
-        // SAFETY: the structure outlives the call; SIGKILL and SIGSTOP are refused, which is fine.
+/// Gives ignored signals their default disposition; CLONE_CLEAR_SIGHAND did it for the others.
+unsafe fn heed_signals(ignored: u64) {
+    let default = Disposition::default();
+    for signal in (1..=SIGNALS).filter(|it| ignored & (1 << (it - 1)) != 0) {
+        // SAFETY: the structure outlives the call.
         unsafe {
             libc::syscall(
                 libc::SYS_rt_sigaction,
                 signal as c_long,
-                default.as_ptr(),
+                &raw const default,
                 ptr::null::<u64>(),
                 SIGSET_BYTES,
             );
         }
     }
+}
+
+/// The signals that we ignore: SIGPIPE, as every Rust program does, and what was ignored in whoever
+/// started us (nohup). Nothing here ignores another one later, so one look is enough: 64 calls a start
+/// would cost more than everything else that the child does.
+fn ignored_signals() -> u64 {
+    static IGNORED: OnceLock<u64> = OnceLock::new();
+    *IGNORED.get_or_init(|| {
+        (1..=SIGNALS).filter(|it| is_ignored(*it)).fold(0, |all, it| all | 1 << (it - 1))
+    })
+}
+
+fn is_ignored(signal: c_int) -> bool {
+    let mut found = Disposition::default();
+    // SAFETY: the structure is ours to write, and as large as the kernel's.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            signal as c_long,
+            ptr::null::<u64>(),
+            &raw mut found,
+            SIGSET_BYTES,
+        )
+    };
+    answer == 0 && found.handler == libc::SIG_IGN
+}
+
+/// The kernel's `sigaction`, or a little more than it; all zero is SIG_DFL.
+#[repr(C)]
+#[derive(Default)]
+struct Disposition {
+    handler: usize,
+    /// Flags, restorer where there is one, and mask.
+    rest: [u64; 3],
 }
 
 fn block_all_signals() -> u64 {

@@ -23,5 +23,6 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
 
 /// What the children get, where it is not what we have.
 pub(super) fn original() -> Option<libc::rlimit> {
-    ORIGINAL.get().map(|(soft, hard)| libc::rlimit { rlim_cur: *soft, rlim_max: *hard })
+    let raised = ORIGINAL.get().filter(|(soft, hard)| soft < hard);
+    raised.map(|(soft, hard)| libc::rlimit { rlim_cur: *soft, rlim_max: *hard })
 }
