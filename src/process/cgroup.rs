@@ -24,6 +24,8 @@ use super::identity::{Identity, is_absent};
 use super::signal;
 use super::spawn::{Launch, Output, SpawnError, spawn};
 
+/// Longer than any file of `key number` lines that is read here.
+const KEYS_BYTES: usize = 4096;
 /// Ends the names of the directories of instances.
 const SUFFIX: &str = ".instance";
 
@@ -40,6 +42,8 @@ pub struct Cgroup {
     path: PathBuf,
     /// It was killed, or is another daemon's and may have been: nobody can be born in it.
     is_spent: Arc<AtomicBool>,
+    /// No memory controller here: the same answer for as long as the directory is the same.
+    has_no_memory: Arc<AtomicBool>,
 }
 
 /// Why there are no cgroups here: for the diary of the daemon.
@@ -152,7 +156,7 @@ impl Cgroup {
             }
             answer => answer?,
         }
-        Ok(Self { path, is_spent: Arc::default() })
+        Ok(Self { path, is_spent: Arc::default(), has_no_memory: Arc::default() })
     }
 
     /// The cgroup that an earlier daemon recorded, if it still exists.
@@ -160,7 +164,8 @@ impl Cgroup {
     /// That daemon may have run elsewhere (an SSH session, a unit), so its path is not ours.
     pub fn at(path: PathBuf) -> Option<Self> {
         let is_spent = Arc::new(AtomicBool::new(true));
-        path.join("cgroup.procs").exists().then_some(Self { path, is_spent })
+        let has_no_memory = Arc::default();
+        path.join("cgroup.procs").exists().then_some(Self { path, is_spent, has_no_memory })
     }
 
     /// The cgroup that a process is in, if it is one of ours.
@@ -180,7 +185,10 @@ impl Cgroup {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let open = || rustix::fs::openat(rustix::fs::CWD, &self.path, flags, Mode::empty());
         match open() {
-            Err(rustix::io::Errno::NOENT) => make(&self.path)?,
+            Err(rustix::io::Errno::NOENT) => {
+                make(&self.path)?;
+                self.has_no_memory.store(false, Ordering::Relaxed);
+            }
             opened => return Ok(opened?),
         }
         Ok(open()?)
@@ -211,7 +219,13 @@ impl Cgroup {
     ///
     /// The number only grows, over generations too: compare it with the one before the start.
     pub fn oom_kills(&self) -> Option<u64> {
-        self.read_key("memory.events", "oom_kill").ok().flatten()
+        if self.has_no_memory.load(Ordering::Relaxed) {
+            return None;
+        }
+        let answer = self.read_key("memory.events", "oom_kill");
+        let is_missing = answer.as_ref().is_err_and(|it| it.kind() == io::ErrorKind::NotFound);
+        self.has_no_memory.store(is_missing, Ordering::Relaxed);
+        answer.ok().flatten()
     }
 
     /// Time on processors of everything that ever ran in it, in microseconds.
@@ -230,7 +244,14 @@ impl Cgroup {
     }
 
     fn read_key(&self, file: &str, key: &str) -> io::Result<Option<u64>> {
-        Ok(value(&fs::read_to_string(self.path.join(file))?, key))
+        // One read gets all of such a file; asking for its size and its end would double the cost of a
+        // question that stands between a death and the next start.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let path = self.path.join(file);
+        let file = rustix::fs::openat(rustix::fs::CWD, &path, flags, Mode::empty())?;
+        let mut buffer = [0; KEYS_BYTES];
+        let length = rustix::io::read(&file, &mut buffer)?;
+        Ok(value(&String::from_utf8_lossy(&buffer[..length]), key))
     }
 
     /// A process may fork while we kill: go on until a round finds nobody new.

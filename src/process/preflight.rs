@@ -3,8 +3,11 @@
 //! Most signals kill a process that did not ask for them: SIGUSR1 to a server that knows no
 //! reload, SIGHUP to one that is no daemon. `/proc/PID/status` tells which it catches.
 
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
+
+/// More than a process in few groups has; a longer one is read whole as well.
+const STATUS_BYTES: usize = 4096;
 
 /// What happens to a process when a signal arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,16 +21,23 @@ pub enum Disposition {
 
 /// Reads what the process does with a signal.
 pub fn disposition(pid: i32, signal: i32) -> io::Result<Disposition> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    parse(&status, signal).ok_or_else(|| {
+    parse(&status(pid)?, signal).ok_or_else(|| {
         io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}/status has no SigCgt"))
     })
 }
 
 /// The signals that the process catches, by number: for the detail of an instance.
 pub fn caught(pid: i32) -> io::Result<Vec<i32>> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let status = status(pid)?;
     Ok((1..=64).filter(|it| parse(&status, *it) == Some(Disposition::Caught)).collect())
+}
+
+/// All of it in one read: a file without a size is read in eight small ones otherwise, between a key and
+/// its signal.
+fn status(pid: i32) -> io::Result<String> {
+    let mut status = String::with_capacity(STATUS_BYTES);
+    File::open(format!("/proc/{pid}/status"))?.read_to_string(&mut status)?;
+    Ok(status)
 }
 
 /// Reads `/proc/PID/status`: bit n − 1 of a mask is signal n (proc_pid_status(5)).
