@@ -54,6 +54,8 @@ impl Client {
         let http = reqwest::Client::builder()
             .unix_socket(socket)
             .no_proxy()
+            // A key after minutes of looking must not pay for a new connection.
+            .pool_idle_timeout(None)
             .build()
             .map_err(|err| unreachable(socket, &err))?;
         Ok(Self { http, socket: socket.to_owned() })

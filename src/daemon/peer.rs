@@ -4,7 +4,7 @@
 //! the journal are looked up only when somebody acts.
 
 use std::os::fd::AsFd;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::extract::connect_info::Connected;
 use axum::serve::IncomingStream;
@@ -23,11 +23,24 @@ pub struct Peer {
     pub uid: u32,
     pub pid: i32,
     pub role: Option<Role>,
+    /// The person, once somebody asked. Whoever connected stays who it is.
+    by: Arc<OnceLock<By>>,
 }
 
 impl Peer {
+    fn new(uid: u32, pid: i32, role: Option<Role>) -> Self {
+        Self { uid, pid, role, by: Arc::default() }
+    }
+
     /// The person, for the journal. Under sudo that is who logged in (`/proc/PID/loginuid`).
+    ///
+    /// Looked up once a connection: between a key of the deck and its signal there is no time to ask the
+    /// account database again.
     pub fn by(&self) -> By {
+        self.by.get_or_init(|| self.look_up()).clone()
+    }
+
+    fn look_up(&self) -> By {
         let login_uid = login_uid(self.pid).unwrap_or(self.uid);
         By {
             uid: self.uid,
@@ -115,7 +128,7 @@ impl Door {
         let mut groups = peer::groups(stream.as_fd()).unwrap_or_default();
         groups.push(cred.gid());
         let role = self.access.borrow().role(cred.uid(), &groups);
-        Ok(Peer { uid: cred.uid(), pid: cred.pid().unwrap_or(0), role })
+        Ok(Peer::new(cred.uid(), cred.pid().unwrap_or(0), role))
     }
 }
 
@@ -143,7 +156,7 @@ impl axum::serve::Listener for Door {
 
     fn local_addr(&self) -> std::io::Result<Self::Addr> {
         let pid = i32::try_from(std::process::id()).unwrap_or(0);
-        Ok(Peer { uid: Uid::effective().as_raw(), pid, role: None })
+        Ok(Peer::new(Uid::effective().as_raw(), pid, None))
     }
 }
 

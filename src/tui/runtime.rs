@@ -203,6 +203,8 @@ impl Deck {
                     let msg = Msg::Reply { id, result: Err(stuck()) };
                     return Box::pin(self.turn(msg)).await;
                 }
+                // It is on the socket before the frame that this key causes is drawn.
+                tokio::task::yield_now().await;
             }
             Command::Follow { session, names } => {
                 self.logs = link::follow(&self.client, session, &names, &self.msgs);
