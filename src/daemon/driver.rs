@@ -45,6 +45,9 @@ pub struct Daemon {
     pub(super) publisher: Publisher,
     pub(super) config: Config,
     events: broadcast::Sender<Arc<api::Event>>,
+    /// What happened, and when, until it is written down: first the deed, then the word. No signal and no
+    /// start waits for a line of a log.
+    unsaid: Vec<(jiff::Timestamp, Record)>,
     /// Set by a shutdown that stops everything first.
     stopping: bool,
     ended: Option<Ended>,
@@ -66,6 +69,7 @@ impl Daemon {
             publisher,
             config,
             events: broadcast::Sender::new(EVENTS),
+            unsaid: vec![],
             stopping: false,
             ended: None,
         }
@@ -133,6 +137,7 @@ impl Daemon {
             self.turn(input);
         }
         let busy = self.hands.has_outcomes();
+        self.catch_up();
         self.journal.flush();
         self.hands.flush();
         self.publisher.mark(self.fleet.take_changed());
@@ -172,24 +177,43 @@ impl Daemon {
         debug!(?effects, "effects");
         // Intents are on the disk before the processes they are about.
         self.hands.intend(&effects);
-        let mut starts = vec![];
+        let at = clock::wall();
+        let (mut starts, mut told) = (vec![], vec![]);
         for effect in effects {
             match effect {
-                Effect::Record(record) => self.record(record),
-                // Last and together: what ends comes before what begins, and many start side by side.
+                Effect::Record(record) => told.push((at, record)),
+                // Together: what ends comes before what begins, and many start side by side.
                 Effect::Spawn { instance, generation } => starts.push((instance, generation)),
                 effect => self.hands.perform(effect),
             }
         }
         self.hands.spawn(starts);
+        // What is evident now may not be so after the next turn.
+        let is_evident = told.iter().any(|(_, it)| it.with_evidence);
+        self.unsaid.append(&mut told);
+        if is_evident {
+            self.catch_up();
+        }
     }
 
+    /// Writes an event down, after those that came before it.
     pub(super) fn record(&mut self, record: Record) {
+        self.catch_up();
+        self.write_down(clock::wall(), record);
+    }
+
+    fn catch_up(&mut self) {
+        for (at, record) in std::mem::take(&mut self.unsaid) {
+            self.write_down(at, record);
+        }
+    }
+
+    fn write_down(&mut self, at: jiff::Timestamp, record: Record) {
         let evidence =
             record.with_evidence.then(|| self.hands.evidence(&record, &self.fleet, &self.facts));
         let event = self.journal.append(api::Event {
             seq: 0,
-            at: clock::wall(),
+            at,
             kind: record.kind.into(),
             service: record.service.as_ref().map(Name::to_string),
             instance: record.instance.as_ref().map(Name::to_string),
@@ -334,6 +358,7 @@ impl Daemon {
     }
 
     fn answer(&mut self, question: Question) {
+        self.catch_up();
         // A client that has gone needs no answer.
         match question {
             Question::Deck { role, reply } => {
