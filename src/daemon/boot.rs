@@ -12,7 +12,6 @@ use std::sync::Arc;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::stat::{Mode, umask};
 use tokio::net::UnixListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -25,7 +24,7 @@ use super::http::{self, Api};
 use super::journal::Journal;
 use super::peer::{Access, Door};
 use super::publish::{Frame, Publisher};
-use super::signals::Signals;
+use super::signals::{Children, Signals};
 use super::state::StateFile;
 use super::turn;
 use super::{adopt, config, host, logging};
@@ -79,7 +78,7 @@ pub async fn run(plan: Plan) -> Result<Ended, BootError> {
     }
     let _lock = lock(&plan.state_dir)?;
     host::prepare().map_err(BootError::Prepare)?;
-    let children = signal(SignalKind::child()).map_err(BootError::Prepare)?;
+    let children = Children::register().map_err(BootError::Prepare)?;
     let signals = Signals::register().map_err(BootError::Prepare)?;
 
     let stop = CancellationToken::new();

@@ -7,7 +7,6 @@
 
 use std::sync::Arc;
 
-use tokio::signal::unix::Signal as SignalStream;
 use tokio::sync::{broadcast, mpsc};
 use tracing::{debug, info};
 
@@ -18,6 +17,7 @@ use super::hands::Hands;
 use super::journal::Journal;
 use super::logging::News;
 use super::publish::{self, Publisher};
+use super::signals::Children;
 use super::turn::{Question, Reply, Turn};
 use crate::api::{self, Done, Problem};
 use crate::fleet::input::{Effect, Input, Order, Record, Refusal, RefusalKind, SpawnFailure, Verb};
@@ -76,11 +76,7 @@ impl Daemon {
     }
 
     /// Takes turns until the daemon ends.
-    pub async fn run(
-        mut self,
-        mut turns: mpsc::Receiver<Turn>,
-        mut children: SignalStream,
-    ) -> Ended {
+    pub async fn run(mut self, mut turns: mpsc::Receiver<Turn>, children: Children) -> Ended {
         loop {
             let busy = self.settle();
             if let Some(ended) = self.ended {
@@ -96,7 +92,7 @@ impl Daemon {
             }
             tokio::select! {
                 biased;
-                _ = children.recv() => self.reap(),
+                () = children.ended() => self.reap(),
                 Some(turn) = turns.recv() => {
                     self.take(turn);
                     for turn in std::iter::from_fn(|| turns.try_recv().ok()).take(BATCH) {

@@ -3,13 +3,54 @@
 //! SIGTERM and SIGINT end it and keep the services; as PID 1 of a container there would be nobody left
 //! to keep them, so there it is a full shutdown. SIGHUP and SIGUSR1 apply the configuration.
 
+use std::io;
 use std::path::PathBuf;
 
+use nix::sys::signal::{self as mask, SigSet};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::config;
 use super::turn::{Scope, Turn, Turns};
+
+/// SIGCHLD, as a descriptor: a handler, its pipe and a second round of the loop would stand between a
+/// death and the next start.
+#[derive(Debug)]
+pub struct Children(AsyncFd<SignalFd>);
+
+impl Children {
+    /// Blocks SIGCHLD in this thread and those it starts; call it before there are others.
+    #[expect(
+        deprecated,
+        reason = "its replacement is unsafe; the descriptor is open while it is owned"
+    )]
+    pub fn register() -> io::Result<Self> {
+        // Never to run: but where SIGCHLD came to us ignored, the kernel would keep no statuses.
+        drop(signal(SignalKind::child())?);
+        let mut only = SigSet::empty();
+        only.add(mask::Signal::SIGCHLD);
+        only.thread_block()?;
+        let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
+        let signals = SignalFd::with_flags(&only, flags)?;
+        Ok(Self(AsyncFd::with_interest(signals, Interest::READABLE)?))
+    }
+
+    /// Returns when children may have ended since the last time. Nothing is lost when the wait is given
+    /// up.
+    pub async fn ended(&self) {
+        let taken = |it: &SignalFd| match it.read_signal() {
+            // Deaths that come together are one signal: whoever reaps goes on until nobody is left.
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(err) => Err(err.into()),
+        };
+        // It fails only with the runtime, or where there is no such descriptor: not here.
+        let _: io::Result<()> = self.0.async_io(Interest::READABLE, taken).await;
+    }
+}
 
 /// The signals the daemon listens to, registered before anything is started.
 pub struct Signals {
