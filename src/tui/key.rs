@@ -46,6 +46,8 @@ pub struct Typed {
     pub keys: Vec<Key>,
     /// Bracketed pastes that ended in this read.
     pub pastes: Vec<String>,
+    /// Answers to [`super::flow::MARK`]; nobody typed them.
+    pub answers: usize,
 }
 
 const NAMES: &[(&str, Code)] = &[
@@ -145,6 +147,7 @@ pub struct Decoder {
 enum Step {
     Key(Option<Key>, usize),
     PasteBegins(usize),
+    Answer(usize),
     Incomplete,
 }
 
@@ -169,6 +172,10 @@ impl Decoder {
                     self.rest.drain(..used);
                     self.paste = Some(vec![]);
                 }
+                Step::Answer(used) => {
+                    self.rest.drain(..used);
+                    typed.answers += 1;
+                }
                 Step::Incomplete => return typed,
             }
         }
@@ -184,7 +191,7 @@ impl Decoder {
         let lone = self.rest == [0x1b];
         self.rest.clear();
         let keys = if lone { vec![Key::plain(Code::Esc)] } else { vec![] };
-        Typed { keys, pastes: vec![] }
+        Typed { keys, ..Typed::default() }
     }
 
     /// Moves bytes into the paste; true when it ended.
@@ -240,6 +247,7 @@ fn csi(rest: &[u8]) -> Step {
     let modifiers = numbers.next().unwrap_or(1).saturating_sub(1);
     let key = match rest[end] {
         b'~' if number == 200 => return Step::PasteBegins(used),
+        b'n' => return Step::Answer(used),
         b'~' => tilde(number),
         b'Z' => Some(Key::plain(Code::BackTab)),
         last => ss3(last),
@@ -344,7 +352,13 @@ mod tests {
         assert_eq!(decoder.feed(b"\x1b[200~rm -"), Typed::default());
         assert_eq!(decoder.feed(b"rf X\x1b[20"), Typed::default());
         let typed = decoder.feed(b"1~j");
-        assert_eq!(typed, Typed { keys: vec![Key::char('j')], pastes: vec!["rm -rf X".into()] });
+        assert_eq!((typed.keys, typed.pastes), (vec![Key::char('j')], vec!["rm -rf X".into()]));
+    }
+
+    #[test]
+    fn an_answer_of_the_terminal_is_no_key() {
+        let typed = Decoder::default().feed(b"\x1b[0nt\x1b[0n");
+        assert_eq!((typed.keys, typed.answers), (vec![Key::char('t')], 2));
     }
 
     #[test]

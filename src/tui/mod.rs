@@ -18,12 +18,14 @@ use jiff::tz::TimeZone;
 use crate::client::Client;
 
 pub mod ansi;
+pub mod flow;
 pub mod key;
 pub mod keymap;
 pub mod layout;
 pub mod link;
 pub mod logs;
 pub mod model;
+pub mod output;
 pub mod pace;
 pub mod rows;
 pub mod runtime;

@@ -9,11 +9,12 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::flow::Flow;
 use super::link;
 use super::model::{Link, Model, Now};
 use super::pace::Pace;
 use super::screen::Screen;
-use super::terminal::{Keyboard, Terminal, stop_self, write};
+use super::terminal::{Keyboard, Terminal, forget_input, stop_self};
 use super::theme::Theme;
 use super::update::{Command, Msg, update};
 use super::{Farewell, Options, TuiError};
@@ -24,6 +25,8 @@ use crate::client::Client;
 const WAITING: usize = 256;
 /// Actions that wait for their turn; nobody types more before the first is answered.
 const ACTIONS: usize = 64;
+/// How long answers of the terminal are waited for before the shell gets it.
+const ANSWERS: Duration = Duration::from_millis(300);
 /// Without a picture by then, the deck says that it is connecting.
 const FIRST: Duration = Duration::from_millis(100);
 
@@ -60,8 +63,11 @@ pub async fn run(options: Options) -> Result<Farewell, TuiError> {
         watch,
         logs: JoinSet::new(),
         terminal: Some(terminal),
+        keyboard,
+        flow: Flow::default(),
+        asking: None,
     };
-    let farewell = deck.live(keyboard, signals, inbox).await;
+    let farewell = deck.live(signals, inbox).await;
     tasks.shutdown().await;
     farewell
 }
@@ -80,6 +86,8 @@ enum Wakeup {
     Msg(Msg),
     Stop,
     Size,
+    /// All that was written is on its way.
+    Written,
     End(Ending),
 }
 
@@ -95,12 +103,16 @@ struct Deck {
     logs: JoinSet<()>,
     /// `None` while the shell has it.
     terminal: Option<Terminal>,
+    keyboard: Keyboard,
+    flow: Flow,
+    /// The question of the guard that is on its way to the screen, by its batch, and the number of
+    /// the terminal's answer that tells when it is there.
+    asking: Option<(u64, Option<u64>)>,
 }
 
 impl Deck {
     async fn live(
         mut self,
-        mut keyboard: Keyboard,
         mut signals: Signals,
         mut inbox: mpsc::Receiver<Msg>,
     ) -> Result<Farewell, TuiError> {
@@ -109,18 +121,23 @@ impl Deck {
         let mut urgent = false;
         let ending = loop {
             let now = self.clock.now();
-            if dirty && self.pace.ready_at(urgent) <= now.mono {
+            if dirty && self.draws_at(urgent).is_some_and(|at| at <= now.mono) {
                 if self.draw(now).is_err() {
                     break Ending::NoTerminal;
                 }
                 (dirty, urgent) = (false, false);
             }
+            self.shown(now);
             let due = self.due(now, dirty, urgent);
             let wakeup = tokio::select! {
                 biased;
                 wakeup = signals.next() => wakeup,
-                typed = keyboard.next() => match typed {
+                typed = self.keyboard.next() => match typed {
                     Ok(typed) => {
+                        (0..typed.answers).for_each(|_| self.flow.answered());
+                        if typed.keys.is_empty() && typed.pastes.is_empty() {
+                            continue;
+                        }
                         urgent = true;
                         if let Some(ending) = self.typed(typed.keys, typed.pastes).await {
                             break ending;
@@ -130,30 +147,46 @@ impl Deck {
                     }
                     Err(_) => Wakeup::End(Ending::NoTerminal),
                 },
+                written = drain(&mut self.terminal) => match written {
+                    Ok(()) => Wakeup::Written,
+                    Err(_) => Wakeup::End(Ending::NoTerminal),
+                },
                 Some(msg) = inbox.recv() => Wakeup::Msg(msg),
                 () = self.clock.sleep_until(due) => Wakeup::Msg(Msg::Wake),
             };
             urgent |=
                 matches!(wakeup, Wakeup::Msg(Msg::Reply { .. }) | Wakeup::Size | Wakeup::Stop);
-            // A timer that only waited for a frame's turn changes nothing.
-            dirty |= !(dirty && matches!(wakeup, Wakeup::Msg(Msg::Wake)));
+            // What only waited for its turn changes nothing.
+            dirty |= match wakeup {
+                Wakeup::Written => false,
+                Wakeup::Msg(Msg::Wake) => !dirty,
+                _ => true,
+            };
             if let Some(ending) = self.woken(wakeup).await {
                 break ending;
             }
         };
         self.logs.shutdown().await;
         self.watch.shutdown().await;
-        drop(self.terminal);
-        Ok(Farewell { terminal_gone: matches!(ending, Ending::NoTerminal) })
+        let told = self.give_back().await;
+        Ok(Farewell { terminal_gone: !told || matches!(ending, Ending::NoTerminal) })
+    }
+
+    /// When the next frame may be drawn; not before all of the last one is written.
+    fn draws_at(&mut self, urgent: bool) -> Option<Duration> {
+        let is_idle = self.terminal.as_mut().is_some_and(|it| it.output().is_idle());
+        is_idle.then(|| self.pace.ready_at(urgent).max(self.flow.ready_at(urgent)))
     }
 
     /// When to go on without anything happening: for a frame's turn, or for what moves by itself.
-    fn due(&self, now: Now, dirty: bool, urgent: bool) -> Duration {
+    fn due(&mut self, now: Now, dirty: bool, urgent: bool) -> Duration {
         let moves = match self.model.link {
             Link::Connecting { problem: None } if now.mono < FIRST => FIRST,
             _ => self.model.next_wakeup(now),
         };
-        if dirty { self.pace.ready_at(urgent).min(moves) } else { moves }
+        let drawn = self.draws_at(urgent).filter(|_| dirty);
+        let late = self.flow.late_at().filter(|_| self.asking.is_some());
+        [drawn, late].into_iter().flatten().fold(moves, Duration::min)
     }
 
     async fn typed(&mut self, keys: Vec<super::key::Key>, pastes: Vec<String>) -> Option<Ending> {
@@ -170,6 +203,7 @@ impl Deck {
             Wakeup::Msg(msg) => self.turn(msg).await,
             Wakeup::Size => self.resized().await,
             Wakeup::Stop => self.suspend().await,
+            Wakeup::Written => None,
             Wakeup::End(ending) => Some(ending),
         }
     }
@@ -210,24 +244,79 @@ impl Deck {
                 self.logs = link::follow(&self.client, session, &names, &self.msgs);
             }
             Command::Unfollow => self.logs.abort_all(),
-            Command::Copy(text) => return copy(&text),
+            Command::Copy(text) => return self.copy(&text),
         }
         None
     }
 
     fn draw(&mut self, now: Now) -> io::Result<()> {
-        let bytes = self.screen.frame(&self.model, now);
+        let Some(terminal) = &mut self.terminal else { return Ok(()) };
+        let mut bytes = self.screen.frame(&self.model, now);
+        let armed = self.model.guard.armed.as_ref().filter(|it| it.drawn.is_none());
+        let question = armed.map(|it| it.batch.id);
+        let mut answer = None;
         if !bytes.is_empty() {
-            write(&bytes)?;
+            answer = self.flow.frame(now.mono, &mut bytes, question.is_some());
+            terminal.output().send(&bytes)?;
             self.pace.drew(now.mono);
         }
-        update(&mut self.model, self.clock.now(), Msg::Drawn);
+        if let Some(id) = question
+            && self.asking.is_none_or(|(it, _)| it != id)
+        {
+            self.asking = Some((id, answer));
+        }
         Ok(())
+    }
+
+    /// Tells the model once the operator can see what it asks.
+    fn shown(&mut self, now: Now) {
+        let Some((id, answer)) = self.asking else { return };
+        let is_written = self.terminal.as_mut().is_some_and(|it| it.output().is_idle());
+        let is_late = self.flow.late_at().is_some_and(|at| at <= now.mono);
+        if !is_written || answer.is_some_and(|it| !self.flow.is_settled(it) && !is_late) {
+            return;
+        }
+        self.asking = None;
+        if self.model.guard.armed.as_ref().is_some_and(|it| it.batch.id == id) {
+            update(&mut self.model, now, Msg::Drawn);
+        }
+    }
+
+    /// Gives the terminal to the shell; false if it does not take what is written to it.
+    async fn give_back(&mut self) -> bool {
+        let Some(mut terminal) = self.terminal.take() else { return true };
+        let told = terminal.leave();
+        // The shell would take the answers for something that was typed.
+        if self.flow.is_owed(self.clock.now().mono) {
+            let answers = async {
+                while self.flow.is_owed(self.clock.now().mono) {
+                    let Ok(typed) = self.keyboard.next().await else { break };
+                    (0..typed.answers).for_each(|_| self.flow.answered());
+                }
+            };
+            if tokio::time::timeout(ANSWERS, answers).await.is_err() {
+                forget_input();
+            }
+        }
+        self.flow.forget();
+        told
+    }
+
+    /// OSC 52: the terminal, wherever it is, puts it on its clipboard.
+    fn copy(&mut self, text: &str) -> Option<Ending> {
+        let output = self.terminal.as_mut()?.output();
+        if !output.is_idle() {
+            self.model
+                .warn(self.clock.now(), "not copied: the terminal is still busy with the screen");
+            return None;
+        }
+        let sequence = format!("\x1b]52;c;{}\x07", base64(text.as_bytes()));
+        output.send(sequence.as_bytes()).is_err().then_some(Ending::NoTerminal)
     }
 
     /// Gives the terminal to the shell and stops; goes on here when continued.
     async fn suspend(&mut self) -> Option<Ending> {
-        self.terminal = None;
+        self.give_back().await;
         let stopped = stop_self();
         match Terminal::enter() {
             Ok(terminal) => self.terminal = Some(terminal),
@@ -246,10 +335,12 @@ impl Deck {
     }
 }
 
-/// OSC 52: the terminal, wherever it is, puts it on its clipboard.
-fn copy(text: &str) -> Option<Ending> {
-    let sequence = format!("\x1b]52;c;{}\x07", base64(text.as_bytes()));
-    write(sequence.as_bytes()).is_err().then_some(Ending::NoTerminal)
+/// Returns once all is written to the terminal that the deck has.
+async fn drain(terminal: &mut Option<Terminal>) -> io::Result<()> {
+    match terminal {
+        Some(terminal) => terminal.output().drain().await,
+        None => std::future::pending().await,
+    }
 }
 
 fn stuck() -> Problem {

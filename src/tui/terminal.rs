@@ -4,7 +4,7 @@
 //! panic restores it before it prints. The keyboard is read here too, without a thread and without
 //! changing the open file that the shell shares: a read happens only when there is something to
 //! read, so what one read returns is what arrived together. The end of the terminal is an end, not
-//! a loop.
+//! a loop. A terminal that takes nothing is not waited for, not even to give it back.
 
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
@@ -13,6 +13,7 @@ use std::sync::Once;
 use std::time::Duration;
 
 use crossterm::terminal::{disable_raw_mode, enable_raw_mode};
+use nix::sys::termios::{FlushArg, tcflush};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use tokio::io::Interest;
@@ -20,6 +21,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::{Sleep, sleep};
 
 use super::key::{Decoder, Typed};
+use super::output::{CANCEL, Output, Tty};
 
 /// Alternate screen, no cursor, bracketed paste.
 const ENTER: &[u8] = b"\x1b[?1049h\x1b[?25l\x1b[?2004h";
@@ -31,16 +33,33 @@ const ESCAPE: Duration = Duration::from_millis(25);
 
 /// The terminal in the deck's hands.
 #[derive(Debug)]
-pub struct Terminal(());
+pub struct Terminal {
+    output: Output,
+    /// It has the shell's screen again.
+    left: bool,
+}
 
 impl Terminal {
     /// Takes the terminal.
     pub fn enter() -> io::Result<Self> {
         restore_on_panic();
+        let output = Output::open()?;
         enable_raw_mode()?;
-        let terminal = Self(());
-        write(ENTER)?;
+        let mut terminal = Self { output, left: false };
+        terminal.output.send(ENTER)?;
         Ok(terminal)
+    }
+
+    /// What is written to it.
+    pub fn output(&mut self) -> &mut Output {
+        &mut self.output
+    }
+
+    /// Shows the shell's screen again; false if the terminal did not take that. The keyboard is still
+    /// the deck's, until this is dropped.
+    pub fn leave(&mut self) -> bool {
+        self.left = true;
+        self.output.finish(LEAVE)
     }
 
     /// Columns and lines. Nobody looks at more than fits here; a terminal that claims more would
@@ -53,43 +72,33 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        restore();
+        if !self.left {
+            self.leave();
+        }
+        // It may be gone; then there is nobody to tell.
+        let _ = disable_raw_mode();
     }
 }
 
-/// Gives the terminal back. It may be gone; then there is nobody to tell.
-fn restore() {
-    let _ = write(LEAVE);
-    let _ = disable_raw_mode();
+/// Throws away what was typed, or answered, and not read.
+pub fn forget_input() {
+    // Of a terminal that is gone there is nothing to forget.
+    let _ = tcflush(io::stdin(), FlushArg::TCIFLUSH);
 }
 
+/// Whatever panics first gives the terminal back, so that its last words are read on the shell's
+/// screen.
 fn restore_on_panic() {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            restore();
+            // There may be no terminal any more; then there is nobody to tell.
+            let _ = Tty::open().map(|it| it.finish(&[CANCEL, LEAVE].concat()));
+            let _ = disable_raw_mode();
             before(panic);
         }));
     });
-}
-
-/// Writes all of `bytes`, also to a terminal that somebody made non-blocking.
-pub fn write(bytes: &[u8]) -> io::Result<()> {
-    let stdout = io::stdout();
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        match rustix::io::write(&stdout, rest) {
-            Ok(n) => rest = &rest[n..],
-            Err(Errno::INTR) => (),
-            Err(Errno::AGAIN) => {
-                let mut fds = [PollFd::new(&stdout, PollFlags::OUT)];
-                poll(&mut fds, None)?;
-            }
-            Err(err) => return Err(err.into()),
-        }
-    }
-    Ok(())
 }
 
 /// The keyboard.

@@ -3,7 +3,8 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::process::{Child, Command};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -11,18 +12,65 @@ use nix::pty::{Winsize, openpty};
 
 use super::PATIENCE;
 
+/// The DSR question of a frame's end, and what every terminal answers.
+const QUESTION: &[u8] = b"\x1b[5n";
+const ANSWER: &[u8] = b"\x1b[0n";
+
 pub struct Console {
     pub child: Child,
-    keyboard: File,
+    pty: File,
+    keyboard: Sender<(Instant, Vec<u8>)>,
+    delay: Duration,
     output: Receiver<Vec<u8>>,
+    gate: Arc<Gate>,
     pub screen: vt100::Parser,
     /// Every byte that was written to the terminal.
     pub raw: Vec<u8>,
 }
 
+/// What lies between the program and the glass.
+#[derive(Clone, Copy)]
+pub struct Wire {
+    /// Bytes a second.
+    pub rate: Option<u32>,
+    /// Each way.
+    pub delay: Duration,
+    /// The terminal answers what it is asked, as real ones do.
+    pub answers: bool,
+}
+
+impl Default for Wire {
+    fn default() -> Self {
+        Self { rate: None, delay: Duration::ZERO, answers: true }
+    }
+}
+
+/// Held shut, nothing is read from the terminal.
+#[derive(Default)]
+struct Gate {
+    shut: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    fn set(&self, shut: bool) {
+        *self.shut.lock().unwrap() = shut;
+        self.opened.notify_all();
+    }
+
+    fn pass(&self) {
+        drop(self.opened.wait_while(self.shut.lock().unwrap(), |it| *it).unwrap());
+    }
+}
+
 impl Console {
     /// Starts a command with a terminal of this size as its controlling one.
     pub fn start(command: &Command, columns: u16, rows: u16) -> Self {
+        Self::start_over(Wire::default(), command, columns, rows)
+    }
+
+    /// The same with a line like this before the terminal.
+    pub fn start_over(wire: Wire, command: &Command, columns: u16, rows: u16) -> Self {
         let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         let pty = openpty(&size, None).unwrap();
         // The deck must not hold the other end of its own terminal: then it could never be closed.
@@ -45,23 +93,35 @@ impl Console {
             .stderr(tty)
             .spawn()
             .unwrap();
-        let keyboard = File::from(pty.master);
-        let mut reader = keyboard.try_clone().unwrap();
-        let (sender, output) = channel();
-        std::thread::spawn(move || {
-            let mut buffer = [0; 65536];
-            while let Ok(n @ 1..) = reader.read(&mut buffer) {
-                if sender.send(buffer[..n].to_vec()).is_err() {
-                    break;
-                }
-            }
-        });
-        let screen = vt100::Parser::new(rows.try_into().unwrap(), columns.try_into().unwrap(), 0);
-        Self { child, keyboard, output, screen, raw: vec![] }
+        let pty = File::from(pty.master);
+        let gate = Arc::new(Gate::default());
+        let keyboard = type_into(pty.try_clone().unwrap());
+        let output = read_from(pty.try_clone().unwrap(), wire, gate.clone(), keyboard.clone());
+        let (rows, columns) = (rows.try_into().unwrap(), columns.try_into().unwrap());
+        let screen = vt100::Parser::new(rows, columns, 0);
+        Self { child, pty, keyboard, delay: wire.delay, output, gate, screen, raw: vec![] }
     }
 
-    pub fn press(&mut self, keys: &str) {
-        self.keyboard.write_all(keys.as_bytes()).unwrap();
+    /// From now on the terminal takes no more than fits into the kernel.
+    pub fn hold(&self) {
+        self.gate.set(true);
+    }
+
+    pub fn release(&self) {
+        self.gate.set(false);
+    }
+
+    /// The terminal as the kernel sees it, for its modes and for closing it.
+    pub fn pty(&self) -> &File {
+        &self.pty
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.child.id().try_into().unwrap()
+    }
+
+    pub fn press(&self, keys: &str) {
+        self.keyboard.send((Instant::now() + self.delay, keys.as_bytes().to_vec())).unwrap();
     }
 
     /// Presses a key that moves the cursor and waits for the answer: keys that arrive together with
@@ -84,8 +144,14 @@ impl Console {
 
     #[track_caller]
     pub fn wait(&mut self, what: &str, there: impl Fn(&str) -> bool) {
+        self.wait_screen(what, |it| there(&it.contents()));
+    }
+
+    /// Waits until the terminal is in such a state.
+    #[track_caller]
+    pub fn wait_screen(&mut self, what: &str, there: impl Fn(&vt100::Screen) -> bool) {
         let deadline = Instant::now() + PATIENCE;
-        while !there(&self.text()) {
+        while !there(self.screen.screen()) {
             let left = deadline.saturating_duration_since(Instant::now());
             assert!(!left.is_zero(), "no {what:?} in:\n{}", self.text());
             match self.output.recv_timeout(left) {
@@ -129,6 +195,62 @@ impl Console {
         }
         self.child.wait().unwrap().success()
     }
+}
+
+/// Writes what is typed once its time has come.
+fn type_into(mut pty: File) -> Sender<(Instant, Vec<u8>)> {
+    let (sender, keys) = channel::<(Instant, Vec<u8>)>();
+    std::thread::spawn(move || {
+        for (at, bytes) in keys {
+            std::thread::sleep(at.saturating_duration_since(Instant::now()));
+            if pty.write_all(&bytes).is_err() {
+                break;
+            }
+        }
+    });
+    sender
+}
+
+/// Reads as fast as the line takes it, and passes it on after its delay.
+fn read_from(
+    mut pty: File,
+    wire: Wire,
+    gate: Arc<Gate>,
+    keyboard: Sender<(Instant, Vec<u8>)>,
+) -> Receiver<Vec<u8>> {
+    let (far, near) = channel::<(Instant, Vec<u8>)>();
+    std::thread::spawn(move || {
+        let mut buffer = vec![0; if wire.rate.is_some() { 128 } else { 65536 }];
+        loop {
+            gate.pass();
+            let Ok(n @ 1..) = pty.read(&mut buffer) else { break };
+            if let Some(rate) = wire.rate {
+                std::thread::sleep(Duration::from_secs(n.try_into().unwrap()) / rate);
+            }
+            if far.send((Instant::now() + wire.delay, buffer[..n].to_vec())).is_err() {
+                break;
+            }
+        }
+    });
+    let (sender, output) = channel();
+    std::thread::spawn(move || {
+        let mut tail = vec![];
+        for (at, bytes) in near {
+            std::thread::sleep(at.saturating_duration_since(Instant::now()));
+            tail.extend_from_slice(&bytes);
+            while let Some(end) = tail.windows(QUESTION.len()).position(|it| it == QUESTION) {
+                tail.drain(..end + QUESTION.len());
+                if wire.answers {
+                    drop(keyboard.send((Instant::now() + wire.delay, ANSWER.to_vec())));
+                }
+            }
+            tail.drain(..tail.len().saturating_sub(QUESTION.len() - 1));
+            if sender.send(bytes).is_err() {
+                break;
+            }
+        }
+    });
+    output
 }
 
 impl Drop for Console {

@@ -1,0 +1,188 @@
+//! How much of what was written the terminal has not shown yet, as far as it tells.
+//!
+//! Between the deck and the glass lie buffers that nobody can look into: the pseudo-terminal's, SSH's,
+//! those of every router of a slow link. What waits in them makes a key feel dead. So a frame ends with
+//! a question that every terminal answers (DSR, ECMA-48 §8.3.35), and until the answer is there at most
+//! [`WINDOW`] is on the way, or [`URGENT`] where an operator waits for it. A terminal that never answers
+//! is not waited for.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// "Are you well?" The answer is `ESC [ 0 n`.
+pub const MARK: &[u8] = b"\x1b[5n";
+
+/// Bytes that may be on the way when a frame begins: the ticks of clocks and countdowns.
+const WINDOW: usize = 1024;
+/// The same for a key's frame, about a screen of 80 by 24.
+const URGENT: usize = 4096;
+/// So many bytes are worth a question.
+const WORTH: usize = 512;
+/// What was written so long ago is through, unless the terminal owes an answer.
+const QUIET: Duration = Duration::from_millis(900);
+/// An answer that takes longer is lost.
+const LATE: Duration = Duration::from_secs(3);
+
+/// Questions that wait for their answer.
+#[derive(Debug, Default)]
+pub struct Flow {
+    /// When each was asked, and how many bytes its answer is good for. Oldest first.
+    asked: VecDeque<(Duration, usize)>,
+    /// Bytes since the last question.
+    unmarked: usize,
+    last: Duration,
+    /// This terminal answers.
+    answers: bool,
+    /// Questions so far, and how many of them are settled.
+    count: u64,
+    settled: u64,
+}
+
+impl Flow {
+    /// When the next frame may be written, if no answer comes before.
+    pub fn ready_at(&self, urgent: bool) -> Duration {
+        let limit = if urgent { URGENT } else { WINDOW };
+        let on_the_way: usize = self.asked.iter().map(|(_, bytes)| bytes).sum();
+        match self.asked.front() {
+            Some((at, _)) if self.answers && on_the_way + self.unmarked > limit => *at + LATE,
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// Takes note of a frame and ends it with a question where one is due or asked for. Returns the
+    /// number of the question, for [`Flow::is_settled`].
+    pub fn frame(&mut self, now: Duration, bytes: &mut Vec<u8>, ask: bool) -> Option<u64> {
+        if self.asked.front().is_some_and(|(at, _)| now >= *at + LATE) && self.answers {
+            self.forget();
+        }
+        if now >= self.last + QUIET && self.asked.is_empty() {
+            self.unmarked = 0;
+        }
+        self.last = now;
+        self.unmarked += bytes.len();
+        // Whether it answers at all is found out with one question.
+        let due = if self.answers {
+            ask || self.unmarked >= WORTH
+        } else {
+            self.asked.is_empty() && self.unmarked >= WORTH
+        };
+        if !due {
+            return None;
+        }
+        bytes.extend_from_slice(MARK);
+        self.asked.push_back((now, std::mem::take(&mut self.unmarked)));
+        self.count += 1;
+        self.answers.then_some(self.count)
+    }
+
+    /// An answer came.
+    pub fn answered(&mut self) {
+        self.answers = true;
+        if self.asked.pop_front().is_some() {
+            self.settled += 1;
+        }
+    }
+
+    /// What was written up to this question is on the screen, or nobody will ever tell.
+    pub fn is_settled(&self, question: u64) -> bool {
+        question <= self.settled
+    }
+
+    /// When an answer that is still out counts as lost.
+    pub fn late_at(&self) -> Option<Duration> {
+        self.asked.front().map(|(at, _)| *at + LATE)
+    }
+
+    /// An answer may still come, to whoever reads the terminal then.
+    pub fn is_owed(&self, now: Duration) -> bool {
+        self.asked.iter().any(|(at, _)| self.answers || now < *at + LATE)
+    }
+
+    /// The answers that are out will not come: somebody else had the terminal, or they are late.
+    pub fn forget(&mut self) {
+        self.asked.clear();
+        self.unmarked = 0;
+        self.answers = false;
+        self.settled = self.count;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn write(flow: &mut Flow, at: u64, bytes: usize) -> bool {
+        let mut frame = vec![b'x'; bytes];
+        flow.frame(ms(at), &mut frame, false);
+        frame.ends_with(MARK)
+    }
+
+    fn answering() -> Flow {
+        let mut flow = Flow::default();
+        assert!(write(&mut flow, 0, 3000));
+        flow.answered();
+        flow
+    }
+
+    #[test]
+    fn a_terminal_that_never_answers_is_asked_once_and_not_waited_for() {
+        let mut flow = Flow::default();
+        assert!(write(&mut flow, 0, 3000));
+        for n in 1..100 {
+            assert_eq!(flow.ready_at(false), ms(0));
+            assert!(!write(&mut flow, n * 33, 3000));
+        }
+    }
+
+    #[test]
+    fn frames_wait_for_the_answer_and_a_key_may_go_one_frame_further() {
+        let mut flow = answering();
+        assert_eq!(flow.ready_at(false), ms(0));
+        assert!(write(&mut flow, 100, 3000));
+        assert!(flow.ready_at(false) > ms(200));
+        assert_eq!(flow.ready_at(true), ms(0));
+        assert!(write(&mut flow, 150, 3000));
+        assert!(flow.ready_at(true) > ms(200), "only one");
+        flow.answered();
+        assert_eq!(flow.ready_at(true), ms(0));
+        flow.answered();
+        assert_eq!(flow.ready_at(false), ms(0));
+    }
+
+    #[test]
+    fn a_clock_at_rest_asks_nothing_and_a_stream_of_small_frames_does() {
+        let mut flow = answering();
+        assert!((1..600).all(|n| !write(&mut flow, n * 1000, 40)));
+        assert!((1..40).any(|n| write(&mut flow, 600_000 + n * 100, 100)));
+    }
+
+    #[test]
+    fn a_lost_answer_holds_nothing_up_for_ever() {
+        let mut flow = answering();
+        assert!(write(&mut flow, 1000, 3000));
+        assert_eq!(flow.ready_at(false), ms(4000));
+        assert!(write(&mut flow, 4000, 3000), "it is asked again");
+        assert_eq!(flow.ready_at(false), ms(0), "and trusted once it answers");
+        flow.answered();
+        assert!(write(&mut flow, 4100, 3000));
+        assert!(flow.ready_at(false) > ms(4200));
+    }
+
+    #[test]
+    fn a_question_is_settled_by_its_answer_or_by_giving_up() {
+        let mut flow = answering();
+        let mut small = vec![b'x'; 10];
+        let question = flow.frame(ms(10), &mut small, true).unwrap();
+        assert!(!flow.is_settled(question));
+        flow.answered();
+        assert!(flow.is_settled(question));
+        let question = flow.frame(ms(20), &mut small, true).unwrap();
+        flow.forget();
+        assert!(flow.is_settled(question));
+        assert!(!flow.is_owed(ms(30)));
+    }
+}

@@ -1,0 +1,91 @@
+//! The deck over a line that takes 8 KiB a second and 300 ms each way.
+
+#![expect(clippy::disallowed_methods, clippy::print_stdout, reason = "tests measure")]
+
+mod support;
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use support::Deck;
+use support::console::{Console, Wire};
+
+/// What a frame of 80 by 24 costs at most, with its colours.
+const FRAME: usize = 4096;
+
+const SLOW: Wire = Wire { rate: Some(8192), delay: Duration::from_millis(300), answers: true };
+
+/// A fleet in which something always happens, and a log that floods.
+fn busy() -> Deck {
+    let mut services = String::from(
+        r#"
+[service.flood]
+command = ["sh", "-c", "n=0; while :; do n=$((n+1)); echo $n $n $n $n $n $n $n $n; sleep 0.003; done"]
+start_seconds = "100ms"
+"#,
+    );
+    for n in 0..12 {
+        let _ = writeln!(
+            services,
+            "[service.job{n}]\ncommand = \"sleep 0.{}\"\nbackoff = {{ min = \"100ms\", max = \"300ms\" }}",
+            n + 1
+        );
+    }
+    let mut deck = Deck::start(&services);
+    deck.wait("all under way", |deck, events| deck.services.len() == 13 && events.len() > 20);
+    deck
+}
+
+/// Presses a key and returns how long until `text` was there, and how much came before it.
+fn effect(console: &mut Console, key: &str, text: &str) -> (Duration, usize) {
+    let (began, before) = (Instant::now(), console.raw.len());
+    console.press(key);
+    console.wait_for(text);
+    (began.elapsed(), console.raw.len() - before)
+}
+
+/// What a key costs while the screen is busy: with what was written before it got there.
+fn keys_on_a_slow_line(
+    wire: Wire,
+    columns: u16,
+    rows: u16,
+) -> Vec<(&'static str, Duration, usize)> {
+    let deck = busy();
+    let mut console = Console::start_over(wire, &deck.command(&[]), columns, rows);
+    console.wait_for("flood");
+    console.bytes_written_within(Duration::from_secs(2));
+    let mut seen = vec![];
+    let mut press = |console: &mut Console, what, key: &str, text: &str| {
+        let (time, bytes) = effect(console, key, text);
+        seen.push((what, time, bytes));
+    };
+    press(&mut console, "help over the table", "?", "rolling restart of the service");
+    press(&mut console, "the table again", "q", "NAME");
+    press(&mut console, "a filter", "/", "Esc clear");
+    console.press("flood\r");
+    console.bytes_written_within(Duration::from_secs(2));
+    press(&mut console, "the log", "l", "follow");
+    console.bytes_written_within(Duration::from_secs(3));
+    press(&mut console, "the table from the flood", "q", "NAME");
+    console.press("q");
+    assert!(console.end());
+    for (what, time, bytes) in &seen {
+        println!("{what}: {} ms, {bytes} bytes", time.as_millis());
+    }
+    seen
+}
+
+#[test]
+fn a_key_is_never_behind_more_than_a_frame() {
+    for (what, time, bytes) in keys_on_a_slow_line(SLOW, 80, 24) {
+        assert!(bytes < 2 * FRAME, "{what}: {bytes} bytes");
+        assert!(time < Duration::from_secs(3), "{what}: {time:?}");
+    }
+}
+
+#[test]
+fn a_terminal_that_does_not_answer_works_too() {
+    for (what, _, bytes) in keys_on_a_slow_line(Wire { answers: false, ..SLOW }, 80, 24) {
+        assert!(bytes < 5 * FRAME, "{what}: {bytes} bytes");
+    }
+}
