@@ -8,7 +8,7 @@ use super::{Command, guard, logs, panels};
 use crate::tui::ansi;
 use crate::tui::key::{Code, Key};
 use crate::tui::keymap::{Action, Scope, entry};
-use crate::tui::layout::layout;
+use crate::tui::layout::{is_too_small, layout};
 use crate::tui::model::{Model, Now, Screen};
 use crate::tui::rows::{Kind, RowId};
 
@@ -27,6 +27,9 @@ fn on_key(model: &mut Model, now: Now, key: Key, together: bool) -> Vec<Command>
     if key == Key::ctrl('c') {
         return vec![Command::Quit];
     }
+    if is_too_small(model.size) {
+        return blind(model, key);
+    }
     if model.guard.armed.is_some() {
         return guard::answer(model, now, key, together);
     }
@@ -40,6 +43,17 @@ fn on_key(model: &mut Model, now: Now, key: Key, together: bool) -> Vec<Command>
         Screen::Picker(_) => panels::on_picker(model, now, key, together),
         Screen::Palette(_) => panels::on_palette(model, now, key, together),
         Screen::Logs(_) => logs::on_key(model, now, key),
+    }
+}
+
+/// On a screen too small for anything nothing is seen, so nothing is done but leaving.
+fn blind(model: &mut Model, key: Key) -> Vec<Command> {
+    model.guard.armed = None;
+    match model.keymap.action(Scope::Table, key) {
+        Some(Action::Quit) => vec![Command::Quit],
+        Some(Action::Redraw) => vec![Command::Redraw],
+        Some(Action::Suspend) => vec![Command::Suspend],
+        _ => vec![],
     }
 }
 

@@ -89,7 +89,9 @@ pub(super) fn on_key(model: &mut Model, now: Now, key: Key) -> Vec<Command> {
     let (width, height) = room(model);
     let Screen::Logs(logs) = &mut model.screen else { return vec![] };
     if logs.search.editing {
-        search_key(logs, key, width, height);
+        if let Some(missing) = search_key(logs, key, width, height) {
+            model.say(now, format!("no line contains {missing:?}"));
+        }
         return vec![];
     }
     let action = model.keymap.action(Scope::Logs, key);
@@ -119,8 +121,8 @@ pub(super) fn on_key(model: &mut Model, now: Now, key: Key) -> Vec<Command> {
     vec![]
 }
 
-/// While the text is written, the first match from the end is shown.
-fn search_key(logs: &mut Logs, key: Key, width: usize, height: usize) {
+/// Enter goes to the last match; a text that no line contains is returned.
+fn search_key(logs: &mut Logs, key: Key, width: usize, height: usize) -> Option<String> {
     match key.code {
         Code::Esc => logs.search = crate::tui::logs::Search::default(),
         Code::Enter => {
@@ -128,9 +130,12 @@ fn search_key(logs: &mut Logs, key: Key, width: usize, height: usize) {
             let end = logs.first(width, height) + height;
             logs.search.at = logs.find(false, end);
             logs.top = logs.search.at.map(|at| at.saturating_sub(height / 2)).or(logs.top);
+            let text = logs.search.input.value();
+            return (logs.search.at.is_none() && !text.is_empty()).then(|| text.to_owned());
         }
         _ => keys::edit(&mut logs.search.input, key),
     }
+    None
 }
 
 fn jump(model: &mut Model, now: Now, forward: bool) {

@@ -83,6 +83,7 @@ fn input(
 fn keys(model: &Model, y: u16, buf: &mut Buffer) {
     let theme = model.theme;
     let (shown, last) = choice(model);
+    let own = own_keys(model);
     let mut x = 1;
     if matches!(model.screen, Screen::Table) {
         for text in prefix(model) {
@@ -101,7 +102,7 @@ fn keys(model: &Model, y: u16, buf: &mut Buffer) {
     }
     let mut room = buf.area.width.saturating_sub(x + tail.iter().map(width).sum::<u16>());
     let mut all = vec![];
-    for it in shown.iter().filter_map(|it| text(*it)) {
+    for it in own.into_iter().chain(shown.iter().filter_map(|it| text(*it))) {
         let Some(left) = room.checked_sub(width(&it)) else { break };
         room = left;
         all.push(it);
@@ -123,11 +124,27 @@ fn prefix(model: &Model) -> Vec<String> {
     all
 }
 
+/// Keys that mean something else here than on the table.
+fn own_keys(model: &Model) -> Vec<(String, &'static str)> {
+    let key = |action| model.keymap.key(action).map(|it| it.to_string()).unwrap_or_default();
+    match &model.screen {
+        Screen::Picker(_) => vec![("⏎".into(), "send"), ("0-9".into(), "by number")],
+        Screen::Palette(_) => vec![("⏎".into(), "do it")],
+        Screen::Panel(it) if matches!(it.page, Page::Config(_)) => {
+            vec![(key(Action::Config), "apply")]
+        }
+        Screen::Panel(it) if matches!(it.page, Page::Detail(_)) => {
+            vec![(key(Action::Logs), "logs")]
+        }
+        Screen::Table | Screen::Panel(_) | Screen::Logs(_) => vec![],
+    }
+}
+
 /// The actions to show, and those that are always shown.
 fn choice(model: &Model) -> (Vec<Action>, &'static [Action]) {
     use Action::{
-        Abort, Bottom, Config, Copy, Extend, Follow, Help, Kill, NextMatch, PageDown, PageUp,
-        Pause, Quit, Search, Top, Wrap,
+        Abort, Bottom, Copy, Extend, Follow, Help, Kill, NextMatch, PageDown, PageUp, Pause, Quit,
+        Search, Top, Wrap,
     };
     match &model.screen {
         Screen::Table => {
@@ -149,9 +166,8 @@ fn choice(model: &Model) -> (Vec<Action>, &'static [Action]) {
             (all, &[Help, Quit])
         }
         Screen::Logs(_) => (vec![Search, NextMatch, Follow, Wrap, Copy, PageUp, Top], &[]),
-        Screen::Panel(it) if matches!(it.page, Page::Config(_)) => (vec![Config, PageDown], &[]),
-        Screen::Panel(_) | Screen::Picker(_) | Screen::Palette(_) => {
-            (vec![PageUp, PageDown, Top, Bottom], &[])
-        }
+        // There every letter is text.
+        Screen::Palette(_) => (vec![PageUp, PageDown], &[]),
+        Screen::Panel(_) | Screen::Picker(_) => (vec![PageUp, PageDown, Top, Bottom], &[]),
     }
 }

@@ -148,9 +148,10 @@ impl Text<'_> {
     fn exit(&self, exit: &LastExit) -> String {
         let at = exit.at.map(|at| format!("{}: ", date(at, &self.model.tz))).unwrap_or_default();
         let how = match (&exit.signal, exit.code) {
-            (Some(signal), _) => format!("ended by {signal}"),
-            (None, Some(code)) => format!("exit status {code}"),
-            (None, None) => "exit status unknown".into(),
+            (Some(signal), _) => format!("ended by {signal}, {}", exit.cause),
+            // The cause has the code.
+            (None, Some(_)) => format!("ended {}", exit.cause),
+            (None, None) => format!("exit status unknown, {}", exit.cause),
         };
         let about = if exit.lost_exact { "" } else { "about " };
         let lost = if exit.lost > 0 {
@@ -158,7 +159,7 @@ impl Text<'_> {
         } else {
             String::new()
         };
-        format!("{at}{how}, {}{lost}", exit.cause)
+        format!("{at}{how}{lost}")
     }
 
     fn probe(&mut self, kind: &str, it: &ProbeResult) {

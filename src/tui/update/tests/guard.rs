@@ -2,7 +2,7 @@
 
 use crate::api::*;
 use crate::tui::fixtures::*;
-use crate::tui::model::{Link, Model};
+use crate::tui::model::{Link, Model, Screen};
 use crate::tui::update::{Command, Msg};
 
 fn signal(instance: &Instance, signal: &str, guard: bool) -> Request {
@@ -350,4 +350,21 @@ fn problems_and_messages_are_made_safe() {
     let (id, _) = sent(press(&mut model, 0, "u"));
     reply(&mut model, 0, id, done("\u{1b}]0;x\u{7}done"));
     assert_eq!(notice(&model), "done");
+}
+
+#[test]
+fn on_a_screen_too_small_to_see_anything_nothing_acts() {
+    let mut model = shop();
+    type_keys(&mut model, &["j"]);
+    press(&mut model, 0, "X");
+    assert!(model.guard.armed.is_some());
+    send(&mut model, 0, Msg::Drawn);
+    send(&mut model, 0, Msg::Resize(29, 8));
+    assert_eq!(press(&mut model, 1000, "X"), []);
+    assert!(model.guard.armed.is_none(), "what was asked is forgotten");
+    for key in ["u", "s", "l", "?", "enter"] {
+        assert_eq!(press(&mut model, 1000, key), [], "{key}");
+    }
+    assert!(matches!(model.screen, Screen::Table));
+    assert_eq!(press(&mut model, 1000, "q"), [Command::Quit]);
 }

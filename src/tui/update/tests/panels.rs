@@ -97,6 +97,8 @@ fn logs_pause_where_one_scrolls_search_both_ways_and_copy_safe_text() {
     assert_eq!(press(&mut model, 0, "y"), [Command::Copy("line 55".into())]);
     type_keys(&mut model, &["n"]);
     assert_eq!(model.notice.as_ref().unwrap().text, "no more \"55\" below");
+    type_keys(&mut model, &["/", "x", "enter"]);
+    assert_eq!(model.notice.as_ref().unwrap().text, "no line contains \"55x\"");
     type_keys(&mut model, &["esc"]);
     assert!(matches!(model.screen, Screen::Table));
 }

@@ -101,7 +101,7 @@ fn the_detail_says_why_and_shows_the_probes() {
 
 
 
-    PgUp page up  PgDn page down  g first  G last  Esc back
+    l logs  PgUp page up  PgDn page down  g first  G last  Esc back
     "#);
 }
 
@@ -179,7 +179,7 @@ fn signals_have_numbers_and_meanings() {
       13  SIGPIPE    broken pipe
       14  SIGALRM    alarm
       15  SIGTERM    ask to end
-    PgUp page up  PgDn page down  g first  G last  Esc back
+    ⏎ send  0-9 by number  PgUp page up  PgDn page down  g first  Esc back
     "#);
 }
 
@@ -199,7 +199,7 @@ fn the_palette_finds_actions_by_their_text() {
 
 
 
-    PgUp page up  PgDn page down  g first  G last  Esc back
+    ⏎ do it  PgUp page up  PgDn page down  Esc back
     "#);
 }
 

@@ -170,6 +170,8 @@ proptest! {
             apply(&mut model, ms, step, &mut asked);
             check(&model, ms)?;
         }
+        // Where nothing can be seen, no key leads anywhere.
+        apply(&mut model, ms, Step::Size(80, 24), &mut asked);
         for _ in 0..3 {
             press(&mut model, ms, "esc");
         }
