@@ -107,7 +107,7 @@ pub async fn shutdown(client: &Client, keep: bool) -> Outcome {
         };
         for event in events.iter().filter(|it| it.kind == "stopped") {
             let who = event.instance.as_deref().unwrap_or("opsdeck");
-            notice(&format!("{who} {}", super::printable(&event.message)));
+            notice(&format!("{who} {}", super::safe(&event.message)));
         }
     }
     Ok(Exit::Done)

@@ -2,7 +2,7 @@
 
 use futures_util::StreamExt;
 
-use super::{Outcome, local, out, out_more, printable, unprinted};
+use super::{Outcome, local, out, out_more, printable, printable_json, unprinted};
 use crate::api::{Event, Problem};
 use crate::cli::EventsArgs;
 use crate::client::{Client, EventQuery};
@@ -49,13 +49,13 @@ pub async fn why(client: &Client, name: &str) -> Outcome {
 fn json(event: &Event) -> Result<String, Problem> {
     let text = serde_json::to_string(event)
         .map_err(|err| local("could not write an event as JSON", err.to_string()))?;
-    Ok(text + "\n")
+    Ok(printable_json(&text) + "\n")
 }
 
 /// `2026-11-21 10:42:11  alice  web  rolling restart of web`, in local time.
 fn plain(event: &Event) -> String {
     let at = event.at.to_zoned(jiff::tz::TimeZone::system()).strftime("%F %T").to_string();
-    let actor = event.actor.as_ref().map_or("-", |it| it.login.as_str());
+    let actor = event.actor.as_ref().map_or("-".into(), |it| printable(&it.login));
     let whom = event.instance.as_deref().or(event.service.as_deref()).unwrap_or("opsdeck");
     let mut text = format!("{at}  {actor:8}  {whom:10}  {}\n", printable(&event.message));
     for line in event.evidence.iter().flatten() {

@@ -18,6 +18,7 @@ pub mod wait;
 
 pub use dispatch::run;
 
+use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 
 use crate::api::{Problem, problem};
@@ -56,8 +57,29 @@ pub fn printable(text: &str) -> String {
     if io::stdout().is_terminal() { safe(text) } else { text.to_owned() }
 }
 
-/// One line without control characters, however long it is.
-fn safe(text: &str) -> String {
+/// JSON as it may be printed: on a terminal, what such text would do there is written as escapes.
+pub fn printable_json(text: &str) -> String {
+    if !io::stdout().is_terminal() {
+        return text.to_owned();
+    }
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        let mut buffer = [0; 4];
+        if c == '\n' || !crate::tui::ansi::clean(c.encode_utf8(&mut buffer)).is_empty() {
+            line.push(c);
+        } else {
+            let mut units = [0; 2];
+            for unit in c.encode_utf16(&mut units) {
+                let _ = write!(line, "\\u{unit:04x}");
+            }
+        }
+    }
+    line
+}
+
+/// One line without control characters, however long it is. Notices are always so: they go to the terminal
+/// also where the result goes elsewhere.
+pub fn safe(text: &str) -> String {
     let mut rest = text;
     let mut line = String::with_capacity(text.len());
     while !rest.is_empty() {

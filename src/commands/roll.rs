@@ -6,7 +6,7 @@ use std::fmt::Write;
 use futures_util::StreamExt;
 
 use super::wait::{self, lost_sight};
-use super::{Outcome, local, notice, out, printable, unprinted};
+use super::{Outcome, local, notice, out, printable, safe, unprinted};
 use crate::api::{
     Act, Change, Deck, Event, Plan, Problem, Request, Rollout, RolloutVerb, ServiceVerb, problem,
 };
@@ -78,7 +78,7 @@ async fn roll(client: &Client, args: &RollArgs) -> Outcome {
             follow(changes, &args.service, done.revision).await
         }
         Err(refusal) if refusal.kind == problem::CONFIRM => {
-            notice(&format!("opsdeck: {}: {}", args.service, printable(&refusal.detail)));
+            notice(&format!("opsdeck: {}: {}", args.service, safe(&refusal.detail)));
             notice("  help: say it again with `--yes`");
             Ok(Exit::Confirm)
         }

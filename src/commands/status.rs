@@ -1,7 +1,7 @@
 //! `opsdeck status`: what is running, as a table or as the API's snapshot.
 
 use super::act::unknown;
-use super::{Outcome, local, out, printable, unprinted};
+use super::{Outcome, local, out, printable, printable_json, unprinted};
 use crate::api::{Deck, Goal, Instance, Service, State};
 use crate::cli::StatusArgs;
 use crate::client::Client;
@@ -17,7 +17,7 @@ pub async fn run(client: &Client, args: &StatusArgs) -> Outcome {
     let text = if args.json {
         let json = serde_json::to_string(&deck)
             .map_err(|err| local("could not write the snapshot as JSON", err.to_string()))?;
-        json + "\n"
+        printable_json(&json) + "\n"
     } else {
         printable_table(&deck)
     };

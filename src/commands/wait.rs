@@ -46,7 +46,7 @@ pub async fn until(client: &Client, before: &Before, goal: Until) -> Outcome {
         let mut exit = Exit::Done;
         for (name, standing) in standings {
             if let Standing::Failed(why) = standing {
-                notice(&format!("opsdeck: {name}: {}", super::printable(&why)));
+                notice(&format!("opsdeck: {name}: {}", super::safe(&why)));
                 exit = Exit::Failed;
             }
         }
