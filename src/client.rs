@@ -5,10 +5,10 @@
 
 use std::path::{Path, PathBuf};
 
-use futures_util::{Stream, StreamExt, TryStreamExt};
+use bytes::{Buf, Bytes, BytesMut};
+use futures_util::stream::{self, BoxStream};
+use futures_util::{Stream, StreamExt};
 use serde::de::DeserializeOwned;
-use tokio_util::codec::{FramedRead, LinesCodec};
-use tokio_util::io::StreamReader;
 
 use crate::api::{Change, Deck, Done, Event, LogLine, Problem, Request, problem};
 
@@ -68,6 +68,11 @@ impl Client {
     /// `GET /v1/deck`.
     pub async fn deck(&self) -> Result<Deck, Problem> {
         self.get_json("/v1/deck").await
+    }
+
+    /// The same with only what tells names, states and whether all is as wanted: many times smaller.
+    pub async fn brief(&self) -> Result<Deck, Problem> {
+        self.get_json("/v1/deck?brief=true").await
     }
 
     /// Asks for an action and returns what was begun.
@@ -140,13 +145,13 @@ impl Client {
             target.push_str(&percent_encoded(value));
         }
         let reply = self.checked(self.http.get(target).send().await).await?;
-        let bytes = StreamReader::new(reply.bytes_stream().map_err(std::io::Error::other));
-        let lines = FramedRead::new(bytes, LinesCodec::new_with_max_length(LONGEST_LINE));
-        let socket = self.socket.clone();
-        Ok(lines.map(move |line| {
-            let line = line.map_err(|err| unreachable(&socket, &err))?;
-            serde_json::from_str(&line).map_err(|err| unreachable(&socket, &err))
-        }))
+        let lines = Lines {
+            socket: self.socket.clone(),
+            bytes: reply.bytes_stream().boxed(),
+            buffer: BytesMut::new(),
+            seen: 0,
+        };
+        Ok(stream::unfold(lines, Lines::next))
     }
 
     /// Turns a refusal of the daemon into the [`Problem`] it sent.
@@ -167,6 +172,50 @@ impl Client {
             detail: String::from_utf8_lossy(&body).trim().to_owned(),
             help: None,
         }))
+    }
+}
+
+/// NDJSON as it comes in. A line is read where it lies, and a long one's room is given back: a
+/// client that watches a large fleet for days must not hold its first snapshot as text.
+struct Lines {
+    socket: PathBuf,
+    bytes: BoxStream<'static, reqwest::Result<Bytes>>,
+    buffer: BytesMut,
+    /// So far there is no end of a line.
+    seen: usize,
+}
+
+impl Lines {
+    async fn next<T: DeserializeOwned>(mut self) -> Option<(Result<T, Problem>, Self)> {
+        loop {
+            if let Some(at) = self.buffer[self.seen..].iter().position(|it| *it == b'\n') {
+                let value = self.read(self.seen + at);
+                self.buffer.advance(1);
+                return Some((value, self));
+            }
+            self.seen = self.buffer.len();
+            if self.buffer.is_empty() {
+                self.buffer = BytesMut::new();
+            }
+            match self.bytes.next().await {
+                Some(Ok(_)) if self.seen > LONGEST_LINE => {
+                    let problem =
+                        unreachable(&self.socket, &std::io::Error::other("a line is too long"));
+                    return Some((Err(problem), self));
+                }
+                Some(Ok(bytes)) => self.buffer.extend_from_slice(&bytes),
+                Some(Err(err)) => return Some((Err(unreachable(&self.socket, &err)), self)),
+                None if self.seen == 0 => return None,
+                None => return Some((self.read(self.seen), self)),
+            }
+        }
+    }
+
+    /// Takes the first `length` bytes as one value.
+    fn read<T: DeserializeOwned>(&mut self, length: usize) -> Result<T, Problem> {
+        self.seen = 0;
+        let line = self.buffer.split_to(length);
+        serde_json::from_slice(&line).map_err(|err| unreachable(&self.socket, &err))
     }
 }
 
@@ -211,5 +260,29 @@ fn unreachable(socket: &Path, err: &dyn std::error::Error) -> Problem {
         title: format!("the daemon at {} cannot be reached", socket.display()),
         detail: cause.to_string(),
         help: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn lines_are_the_same_however_they_arrive() {
+        let text = "{\"a\":1}\n\"b\"\n[3]\n4";
+        for size in 1..=text.len() {
+            let chunks = text.as_bytes().chunks(size).map(|it| Ok(Bytes::copy_from_slice(it)));
+            let lines = Lines {
+                socket: PathBuf::new(),
+                bytes: stream::iter(chunks.collect::<Vec<_>>()).boxed(),
+                buffer: BytesMut::new(),
+                seen: 0,
+            };
+            let read: Vec<Value> =
+                stream::unfold(lines, Lines::next).map(Result::unwrap).collect().await;
+            assert_eq!(read, [json!({"a": 1}), json!("b"), json!([3]), json!(4)], "by {size}");
+        }
     }
 }
