@@ -119,6 +119,31 @@ fn the_snapshot_has_the_documented_fields_and_status_prints_the_same() {
 }
 
 #[test]
+fn the_brief_snapshot_is_a_part_of_the_whole_one_and_follows_every_change() {
+    let services = sleeper() + "[service.b]\ncommand = \"sleep 1000\"\n";
+    let mut deck = Deck::start(&services);
+    deck.wait_ready(&["a", "b"]);
+    let brief = |deck: &Deck| ask(deck, "GET /v1/deck?brief=true", None).json();
+
+    let first = brief(&deck);
+    let whole = ask(&deck, "GET /v1/deck", None).json();
+    assert_eq!(fields(&first), fields(&whole));
+    assert_eq!(fields(&first["services"][1]), ["goal", "instances", "name", "state"]);
+    let (part, instance) =
+        (&first["services"][1]["instances"][0], &whole["services"][1]["instances"][0]);
+    let kept = ["generation", "goal", "name", "pid", "ready", "restarts", "state", "why"];
+    assert_eq!(fields(part), kept);
+    assert!(kept.iter().all(|it| part[it] == instance[it]), "{part} of {instance}");
+
+    deck.ok(&["stop", "b"]);
+    let stopped = brief(&deck);
+    assert_eq!(stopped["services"][1]["state"], "stopped");
+    assert_eq!(stopped["services"][0], first["services"][0], "nothing happened to it");
+    deck.ok(&["start", "b"]);
+    assert_eq!(brief(&deck)["services"][1]["instances"][0]["generation"], 2);
+}
+
+#[test]
 fn an_action_without_a_body_is_done_at_once() {
     let mut deck = Deck::start(&sleeper());
     deck.wait_ready(&["a"]);
@@ -149,6 +174,7 @@ fn what_was_asked_wrongly_is_a_problem_too() {
     ask(&deck, "POST /v1/services/a/stop", Some("[1, 2]")).problem(400);
     ask(&deck, "POST /v1/services/a/fly", None).problem(404);
     ask(&deck, "GET /v1/events?lines=many", None).problem(400);
+    ask(&deck, "GET /v1/deck?brief=perhaps", None).problem(400);
     ask(&deck, "GET /v1/services/a/stop", None).problem(405);
     ask(&deck, "POST /v1/deck", None).problem(405);
     ask(&deck, "POST /v1/instances/a/signal", None).problem(422);

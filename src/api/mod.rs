@@ -8,10 +8,12 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
+mod brief;
 mod request;
 
+pub use brief::BriefService;
 pub use request::*;
 
 /// `GET /v1/deck`, `opsdeck status --json`: everything that is managed, at one revision.
@@ -118,7 +120,15 @@ pub struct Service {
     pub rollout: Option<Rollout>,
     /// What a rolling restart of this service would be able to do now.
     pub can_roll_back: bool,
+    #[serde(deserialize_with = "exactly")]
     pub instances: Vec<Instance>,
+}
+
+/// Most services have one instance, and reading JSON leaves room for four: in a large fleet, megabytes.
+fn exactly<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Instance>, D::Error> {
+    let mut instances = Vec::deserialize(from)?;
+    instances.shrink_to_fit();
+    Ok(instances)
 }
 
 /// A rolling restart as it stands, or as it halted.

@@ -37,7 +37,7 @@ pub const RELOAD: Deed =
 
 /// Does the same to every name, in the order given, then waits for all of them.
 pub async fn all(client: &Client, deed: Deed, names: &[String], act: &Act, wait: bool) -> Outcome {
-    let deck = client.deck().await?;
+    let deck = client.brief().await?;
     let meant = names.iter().map(|it| meaning(&deck, it)).collect::<Result<Vec<_>, _>>()?;
     let mut before = Before::new();
     for it in &meant {
@@ -58,7 +58,7 @@ pub async fn all(client: &Client, deed: Deed, names: &[String], act: &Act, wait:
 
 /// `drain`, `undrain`: instances, or every instance of a service.
 pub async fn each_instance(client: &Client, verb: InstanceVerb, names: &[String]) -> Outcome {
-    let deck = client.deck().await?;
+    let deck = client.brief().await?;
     for name in names {
         for (name, _) in instances(&deck, &meaning(&deck, name)?) {
             let request = Request::Instance { name, verb, act: Act::default() };
@@ -70,7 +70,7 @@ pub async fn each_instance(client: &Client, verb: InstanceVerb, names: &[String]
 
 /// `signal`: one process each; the daemon refuses what the process does not catch, unless `yes`.
 pub async fn signal(client: &Client, signal: &str, names: &[String], yes: bool) -> Outcome {
-    let deck = client.deck().await?;
+    let deck = client.brief().await?;
     for name in names {
         let instance = wait::find(&deck, name).ok_or_else(|| match meaning(&deck, name) {
             Ok(_) => local(

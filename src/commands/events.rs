@@ -32,7 +32,7 @@ pub async fn run(client: &Client, args: &EventsArgs) -> Outcome {
 
 /// `opsdeck why NAME`: sentences, for a service those of each instance.
 pub async fn why(client: &Client, name: &str) -> Outcome {
-    let deck = client.deck().await?;
+    let deck = client.brief().await?;
     let names: Vec<String> = match super::wait::find_service(&deck, name) {
         Some(service) => service.instances.iter().map(|it| it.name.clone()).collect(),
         None if super::wait::find(&deck, name).is_some() => vec![name.to_owned()],

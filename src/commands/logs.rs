@@ -25,7 +25,7 @@ pub async fn run(client: &Client, args: &LogsArgs) -> Outcome {
         grep: args.grep.clone(),
     };
     let mut sources: Vec<Lines> = vec![];
-    let deck = client.deck().await?;
+    let deck = client.brief().await?;
     for name in &args.names {
         if super::wait::find_service(&deck, name).is_none()
             && super::wait::find(&deck, name).is_none()

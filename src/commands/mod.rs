@@ -54,7 +54,12 @@ pub fn notice(text: &str) {
 
 /// Text from elsewhere, as it may be printed: raw into a pipe, without control characters on a terminal.
 pub fn printable(text: &str) -> String {
-    if io::stdout().is_terminal() { safe(text) } else { text.to_owned() }
+    printer()(text)
+}
+
+/// [`printable`] for many texts: the terminal is asked once.
+pub fn printer() -> fn(&str) -> String {
+    if io::stdout().is_terminal() { safe } else { str::to_owned }
 }
 
 /// JSON as it may be printed: on a terminal, what such text would do there is written as escapes.

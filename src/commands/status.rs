@@ -1,7 +1,7 @@
 //! `opsdeck status`: what is running, as a table or as the API's snapshot.
 
 use super::act::unknown;
-use super::{Outcome, local, out, printable, printable_json, unprinted};
+use super::{Outcome, local, out, printable_json, printer, unprinted};
 use crate::api::{Deck, Goal, Instance, Service, State};
 use crate::cli::StatusArgs;
 use crate::client::Client;
@@ -9,7 +9,7 @@ use crate::exit::Exit;
 use crate::tui::theme::word;
 
 pub async fn run(client: &Client, args: &StatusArgs) -> Outcome {
-    let mut deck = client.deck().await?;
+    let mut deck = if args.json { client.deck().await? } else { client.brief().await? };
     if let Some(name) = args.names.iter().find(|it| !is_there(&deck, it)) {
         return Err(unknown(&deck, name));
     }
@@ -55,8 +55,8 @@ fn is_as_wanted(service: &Service) -> bool {
 }
 
 fn printable_table(deck: &Deck) -> String {
-    let rows: Vec<[String; 6]> =
-        deck.services.iter().flat_map(|it| &it.instances).map(row).collect();
+    let print = printer();
+    let rows = deck.services.iter().flat_map(|it| &it.instances).map(|it| row(it, print));
     let header = ["NAME", "STATE", "PID", "READY", "RESTARTS", "WHY"].map(str::to_owned);
     let all: Vec<_> = std::iter::once(header).chain(rows).collect();
     let mut widths = [0; 6];
@@ -78,7 +78,7 @@ fn printable_table(deck: &Deck) -> String {
     text
 }
 
-fn row(it: &Instance) -> [String; 6] {
+fn row(it: &Instance, print: fn(&str) -> String) -> [String; 6] {
     let ready = match it.ready {
         Some(true) => "yes",
         Some(false) => "no",
@@ -94,7 +94,7 @@ fn row(it: &Instance) -> [String; 6] {
         it.pid.map_or("-".into(), |it| it.to_string()),
         ready.into(),
         it.restarts.to_string(),
-        printable(&why),
+        print(&why),
     ]
 }
 

@@ -360,6 +360,11 @@ impl Daemon {
             Question::Deck { role, reply } => {
                 let _ = reply.send(self.publisher.deck(&self.fleet, &self.facts, role));
             }
+            Question::Brief { role, reply } => {
+                // What changed in this very turn has not been told yet.
+                self.publisher.mark(self.fleet.take_changed());
+                let _ = reply.send(self.publisher.brief(&self.fleet, &self.facts, role));
+            }
             Question::Watch { role, reply } => {
                 self.publisher.publish_now(clock::now(), &self.fleet, &self.facts);
                 let changes = self.publisher.subscribe();

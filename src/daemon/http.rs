@@ -14,6 +14,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -22,7 +23,7 @@ use super::orders;
 use super::peer::{Door, Peer};
 use super::streams;
 use super::turn::{Question, Turn, Turns};
-use crate::api::{Act, Deck, Done, Problem, Role, problem};
+use crate::api::{Act, Done, Problem, Role, problem};
 use crate::fleet::input::{Refusal, RefusalKind};
 
 /// The longest body of a request, in bytes.
@@ -90,12 +91,24 @@ fn forbidden(title: String, detail: String) -> Failure {
     })
 }
 
+/// How much of the snapshot is wanted.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Extent {
+    brief: bool,
+}
+
 async fn deck(
     State(api): State<Api>,
     ConnectInfo(peer): ConnectInfo<Peer>,
-) -> Result<Json<Deck>, Failure> {
+    Query(extent): Query<Extent>,
+) -> Result<Response, Failure> {
     let role = peer.role.unwrap_or_default();
-    Ok(Json(api.ask(|reply| Question::Deck { role, reply }).await?))
+    if extent.brief {
+        let text = api.ask(|reply| Question::Brief { role, reply }).await?;
+        return Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response());
+    }
+    Ok(Json(api.ask(|reply| Question::Deck { role, reply }).await?).into_response())
 }
 
 async fn why(

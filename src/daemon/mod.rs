@@ -14,6 +14,7 @@
 pub mod adopt;
 pub mod applying;
 pub mod boot;
+pub mod briefs;
 pub mod clock;
 pub mod config;
 pub mod driver;

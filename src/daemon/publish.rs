@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::broadcast;
 
+use super::briefs::Briefs;
 use super::clock;
 use super::facts::Facts;
 use crate::api::{self, Change};
@@ -38,6 +39,7 @@ pub struct Publisher {
     revision: u64,
     changes: broadcast::Sender<Arc<str>>,
     dirty: BTreeSet<Name>,
+    briefs: Briefs,
     removed: Vec<String>,
     events: Vec<api::Event>,
     frame_changed: bool,
@@ -51,6 +53,7 @@ impl Publisher {
             revision: 1,
             changes: broadcast::Sender::new(BACKLOG),
             dirty: BTreeSet::new(),
+            briefs: Briefs::default(),
             removed: vec![],
             events: vec![],
             frame_changed: false,
@@ -81,7 +84,10 @@ impl Publisher {
     }
 
     pub fn mark(&mut self, services: impl IntoIterator<Item = Name>) {
-        self.dirty.extend(services);
+        for service in services {
+            self.briefs.forget(&service);
+            self.dirty.insert(service);
+        }
     }
 
     pub fn event(&mut self, event: api::Event) {
@@ -141,6 +147,20 @@ impl Publisher {
     /// Everything, for a client in this role.
     pub fn deck(&self, fleet: &Fleet, facts: &Facts, role: api::Role) -> api::Deck {
         let sheets = fleet.service_names().into_iter();
+        let services = sheets
+            .filter_map(|it| fleet.service_sheet(it.as_str()))
+            .map(|it| service(&it, facts))
+            .collect();
+        api::Deck { services, ..self.head(role) }
+    }
+
+    /// What every command wants to know first, as JSON.
+    pub fn brief(&mut self, fleet: &Fleet, facts: &Facts, role: api::Role) -> String {
+        let head = self.head(role);
+        self.briefs.text(&head, fleet, facts)
+    }
+
+    fn head(&self, role: api::Role) -> api::Deck {
         api::Deck {
             deck: self.frame.deck.clone(),
             host: self.frame.host.clone(),
@@ -152,10 +172,7 @@ impl Publisher {
             at_boot: self.frame.at_boot,
             role,
             notices: self.frame.notices.clone(),
-            services: sheets
-                .filter_map(|it| fleet.service_sheet(it.as_str()))
-                .map(|it| service(&it, facts))
-                .collect(),
+            services: vec![],
         }
     }
 }

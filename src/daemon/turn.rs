@@ -59,6 +59,11 @@ pub enum Question {
         role: Role,
         reply: Reply<Deck>,
     },
+    /// [`crate::api::BriefService`]s in a snapshot, as JSON.
+    Brief {
+        role: Role,
+        reply: Reply<String>,
+    },
     /// A snapshot as one line, and the changes after it.
     Watch {
         role: Role,
