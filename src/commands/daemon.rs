@@ -27,7 +27,7 @@ pub async fn run(place: &Place, args: &DaemonArgs) -> Outcome {
         return Err(place::no_configuration(&found.config));
     };
     let plan = boot::Plan {
-        settings,
+        settings: settings.into(),
         state_dir: found.state_dir,
         runtime_dir: found.runtime_dir,
         socket: found.socket,

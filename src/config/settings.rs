@@ -12,7 +12,7 @@ use crate::fleet::rules::ServiceRules;
 use crate::probe;
 
 /// A whole configuration.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
     /// `None` for the configuration of the demo and of tests.
     pub path: Option<PathBuf>,

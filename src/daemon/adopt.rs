@@ -4,6 +4,7 @@
 //! adopted, what died meanwhile is swept, what the fleet no longer knows is stopped by it.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{info, warn};
@@ -24,7 +25,7 @@ use crate::process::{identity, pidfd, signal};
 const RETIREMENT: Duration = Duration::from_secs(10);
 
 /// Tells the fleet everything that is known, then lets it begin.
-pub fn begin(daemon: &mut Daemon, settings: &Settings, remembered: Remembered) {
+pub fn begin(daemon: &mut Daemon, settings: &Arc<Settings>, remembered: Remembered) {
     daemon.hands.configure(settings);
     let values = remembered.set.into_iter();
     daemon.hands.values =

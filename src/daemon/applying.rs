@@ -29,7 +29,7 @@ pub struct Config {
     pub path: Option<PathBuf>,
     /// The API's; its mode follows who may use it.
     pub socket: PathBuf,
-    pub settings: Settings,
+    pub settings: Arc<Settings>,
     /// Why the file as it is now was not applied.
     pub error: Option<String>,
     /// What a watched edit would stop.
@@ -154,7 +154,7 @@ impl Daemon {
         self.config.pending = pending;
         let message = summary(&now);
         let differences = self.config.differences(&settings);
-        if !now.is_empty() || settings != self.config.settings {
+        if !now.is_empty() || settings != *self.config.settings {
             self.take_settings(settings);
             self.note("config-applied", by(scope), format!("configuration applied: {message}"));
         }
@@ -162,6 +162,7 @@ impl Daemon {
     }
 
     fn take_settings(&mut self, settings: Settings) {
+        let settings = Arc::new(settings);
         let rules = settings.services.iter().map(|it| it.rules.clone()).collect();
         self.hands.configure(&settings);
         self.config.access.send_replace(Arc::new(Access::of(&settings.deck)));

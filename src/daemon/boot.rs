@@ -34,7 +34,7 @@ use crate::fleet::Fleet;
 /// What the daemon needs to know before it can begin.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    pub settings: Settings,
+    pub settings: Arc<Settings>,
     /// Absolute paths.
     pub state_dir: PathBuf,
     pub runtime_dir: PathBuf,

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tokio_util::task::TaskTracker;
 use tracing::warn;
@@ -89,7 +90,8 @@ pub struct Hands {
     /// Orders to the logger that the link has not taken yet.
     pub(super) orders: Vec<ToLogger>,
     pub(super) known: BTreeMap<Name, Known>,
-    pub(super) services: BTreeMap<Name, settings::Service>,
+    /// The configuration that runs.
+    settings: Arc<Settings>,
     /// Values of `--set`, by service.
     pub(super) values: BTreeMap<Name, BTreeMap<String, String>>,
     /// Base variables by user, as they were when the configuration was taken over.
@@ -137,7 +139,7 @@ impl Hands {
             link,
             orders: vec![],
             known: BTreeMap::new(),
-            services: BTreeMap::new(),
+            settings: Arc::default(),
             values: BTreeMap::new(),
             accounts: RefCell::default(),
             living: BTreeMap::new(),
@@ -151,7 +153,8 @@ impl Hands {
     }
 
     /// Takes over the settings of services and instances. Called before the fleet hears of them.
-    pub fn configure(&mut self, settings: &Settings) {
+    pub fn configure(&mut self, settings: &Arc<Settings>) {
+        self.settings = settings.clone();
         self.accounts.get_mut().clear();
         let mut known = BTreeMap::new();
         let mut changed = vec![];
@@ -185,11 +188,14 @@ impl Hands {
             }
         }
         self.known = known;
-        self.services =
-            settings.services.iter().map(|it| (it.rules.name.clone(), it.clone())).collect();
         for (name, kind) in changed {
             self.restart_probe(&name, kind);
         }
+    }
+
+    /// A service of the configuration that runs.
+    pub(super) fn service(&self, name: &Name) -> Option<&settings::Service> {
+        self.settings.services.iter().find(|it| it.rules.name == *name)
     }
 
     pub(super) fn source(&self, name: &Name, log: settings::Log) -> Source {
@@ -317,7 +323,7 @@ impl Hands {
     }
 
     fn reload_signal(&self, instance: &Name) -> Option<Signal> {
-        let service = self.services.get(&self.known.get(instance)?.service)?;
+        let service = self.service(&self.known.get(instance)?.service)?;
         service.rules.profile.reload
     }
 

@@ -103,7 +103,7 @@ impl Hands {
 
     /// A start is waited for, by a rollout most of all.
     fn haste(&self, service: &Name, kind: Kind) -> Haste {
-        let Some(rules) = self.services.get(service).map(|it| &it.rules) else {
+        let Some(rules) = self.service(service).map(|it| &it.rules) else {
             return Haste::default();
         };
         let passes = |it: Option<Thresholds>| it.map_or(1, |it| it.success);

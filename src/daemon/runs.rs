@@ -114,14 +114,14 @@ impl Hands {
 
     fn job(&self, service: &Name, instance: &Name, which: Command) -> Result<Job, (usize, String)> {
         let (index, commands) = match which {
-            Command::Build(index) => (index, self.services.get(service).map(|it| &it.build)),
-            Command::RollBack(index) => (index, self.services.get(service).map(|it| &it.rollback)),
+            Command::Build(index) => (index, self.service(service).map(|it| &it.build)),
+            Command::RollBack(index) => (index, self.service(service).map(|it| &it.rollback)),
         };
         let fail = |reason: String| (index, reason);
         let gone = || fail("it is no longer configured".into());
         let command = commands.and_then(|it| it.get(index)).ok_or_else(gone)?;
         let known = self.known.get(instance).ok_or_else(gone)?;
-        let settings = self.services.get(service).ok_or_else(gone)?;
+        let settings = self.service(service).ok_or_else(gone)?;
         let mut values = self.values.get(service).cloned().unwrap_or_default();
         values.extend(settings.names_of(&known.settings));
         let argv = expand(command, &values).map_err(fail)?;
