@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 
 mod brief;
+mod line;
 mod request;
 
 pub use brief::BriefService;
@@ -281,7 +282,7 @@ pub struct Actor {
 
 /// One line of `GET /v1/watch`, which starts with a snapshot.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "lowercase")]
+#[serde(tag = "type", rename_all = "lowercase", try_from = "line::Line")]
 pub enum Change {
     /// Replaces everything. The first line, and again whenever the client lagged.
     Snapshot { deck: Box<Deck>, events: Vec<Event> },
@@ -289,19 +290,14 @@ pub enum Change {
     Change {
         revision: u64,
         now: Timestamp,
-        #[serde(default)]
         services: Vec<Service>,
-        #[serde(default)]
         removed: Vec<String>,
-        #[serde(default)]
         events: Vec<Event>,
         /// Set when the configuration or the notices changed.
-        #[serde(default)]
         config: Option<Config>,
-        #[serde(default)]
         notices: Option<Vec<String>>,
     },
-    #[serde(other)]
+    /// Of a later release.
     Unknown,
 }
 
