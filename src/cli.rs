@@ -95,6 +95,9 @@ pub enum Command {
     /// Take services' output into rotating files (the daemon starts it)
     #[command(hide = true)]
     Logger(LoggerArgs),
+    /// Carry requests to the services' instances (the daemon starts it and tells it where to)
+    #[command(hide = true)]
+    Gateway(GatewayArgs),
     /// Change user and limits, then execute (the daemon starts it)
     #[command(hide = true)]
     ExecAs(ExecAsArgs),
@@ -316,6 +319,21 @@ pub struct LoggerArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct GatewayArgs {
+    /// A listening Unix stream socket, for the daemon to connect to
+    #[arg(long, value_name = "FD")]
+    pub control_fd: i32,
+
+    /// A listening TCP socket and the gateway it belongs to
+    #[arg(long, value_name = "NAME=FD", value_parser = listener)]
+    pub listener: Vec<(String, i32)>,
+
+    /// A memory file for the numbers in flight, to be read after a crash
+    #[arg(long, value_name = "FD")]
+    pub shared_fd: Option<i32>,
+}
+
+#[derive(Debug, Args)]
 pub struct ExecAsArgs {
     /// What the daemon passes on
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -328,6 +346,12 @@ fn pair(text: &str) -> Result<(String, String), String> {
         return Err(format!("`{name}` is no name: letters, digits and `_`"));
     }
     Ok((name.to_owned(), value.to_owned()))
+}
+
+fn listener(text: &str) -> Result<(String, i32), String> {
+    let pair =
+        text.rsplit_once('=').and_then(|(name, fd)| Some((name.to_owned(), fd.parse().ok()?)));
+    pair.ok_or_else(|| "expected NAME=FD, as in shop=5".to_owned())
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

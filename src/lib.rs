@@ -1,7 +1,7 @@
 //! opsdeck: an operations console and process supervisor for one host.
 //!
 //! One binary, four processes: the **deck** (the screen, holds no truth), the **daemon** (supervises,
-//! probes, decides), the **logger** (keeps the services' output), and later the gateway.
+//! probes, decides), the **logger** (keeps the services' output), the **gateway** (the data plane).
 //!
 //! ```text
 //!  main ─► commands ─► cli
@@ -10,6 +10,7 @@
 //!             │                                │
 //!             │                                ├──► process, probe, logger, load    do, decide nothing
 //!             │                                └──► config ──► fleet, probe         what they are told
+//!             ├─► gateway             a proxy that is told where to send, and tells what it counted
 //!             └─► sample, loadgen     a server and its clients, for the demo and the tests
 //! ```
 //!
@@ -22,9 +23,9 @@
 //! - `fleet` cannot fail, wait, or look at a clock. If it needs a fact, the fact is an input.
 //! - Only `daemon::driver` touches the fleet; everything reaches it through one channel.
 //! - Only `api` types are serialised, beside the records of the daemon's state file and the messages
-//!   between daemon and logger. `daemon::publish` is the only translator.
+//!   between daemon and logger, and daemon and gateway. `daemon::publish` is the only translator.
 //! - `tui` imports neither `daemon` nor `fleet`: it can be pointed at a daemon one release older.
-//! - `process`, `probe`, `logger` and `load` know no fleet and are tested alone.
+//! - `process`, `probe`, `logger`, `gateway` and `load` know no fleet and are tested alone.
 //! - Only `daemon::clock` reads the time for decisions; they are made on `CLOCK_BOOTTIME`.
 //! - A signal goes through a pidfd to an identity (pid, start time), never to a bare number.
 //! - There is one reaper. Nothing else waits for a child.
@@ -43,6 +44,7 @@ pub mod config;
 pub mod daemon;
 pub mod exit;
 pub mod fleet;
+pub mod gateway;
 pub mod load;
 pub mod loadgen;
 pub mod logger;

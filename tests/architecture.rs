@@ -12,14 +12,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "commands",
         &[
-            "api", "cli", "client", "config", "daemon", "exit", "loadgen", "logger", "process",
-            "sample", "tui",
+            "api", "cli", "client", "config", "daemon", "exit", "gateway", "loadgen", "logger",
+            "process", "sample", "tui",
         ],
     ),
     ("config", &["fleet", "probe", "quantity"]),
     ("daemon", &["api", "config", "fleet", "load", "logger", "probe", "process"]),
     ("exit", &[]),
     ("fleet", &[]),
+    ("gateway", &[]),
     ("load", &[]),
     ("loadgen", &["quantity"]),
     ("logger", &[]),

@@ -1,4 +1,4 @@
-//! The processes that are started in the foreground: daemon, logger, `exec-as`, sample, load.
+//! The processes that are started in the foreground: daemon, logger, gateway, `exec-as`, sample, load.
 
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
 use super::{Outcome, local, notice, place};
-use crate::cli::{DaemonArgs, LoggerArgs, Place};
+use crate::cli::{DaemonArgs, GatewayArgs, LoggerArgs, Place};
 use crate::daemon::boot::{self, BootError};
 use crate::exit::Exit;
 use crate::loadgen::{self, LoadArgs};
@@ -66,6 +66,22 @@ pub fn logger(args: &LoggerArgs) -> Exit {
         Ok(()) => Exit::Done,
         Err(err) => {
             notice(&format!("opsdeck: the logger could not begin: {err}"));
+            Exit::Failed
+        }
+    }
+}
+
+/// `opsdeck gateway`: until it is told to retire and its last connection has ended.
+pub fn gateway(args: GatewayArgs) -> Exit {
+    let inherited = crate::gateway::Inherited {
+        control: args.control_fd,
+        listeners: args.listener,
+        shared: args.shared_fd,
+    };
+    match crate::gateway::run(inherited) {
+        Ok(()) => Exit::Done,
+        Err(err) => {
+            notice(&format!("opsdeck: the gateway could not begin: {err}"));
             Exit::Failed
         }
     }

@@ -11,9 +11,10 @@ use crate::exit::Exit;
 /// Runs the command and returns what the process exits with.
 pub fn run(cli: Cli) -> ExitCode {
     match cli.command {
-        // These two must stay small and start fast: no runtime.
+        // These stay small and start fast, or have a runtime of their own.
         Some(Command::Logger(args)) => daemon::logger(&args).into(),
         Some(Command::ExecAs(args)) => daemon::exec_as(args.rest),
+        Some(Command::Gateway(args)) => daemon::gateway(args).into(),
         Some(Command::Sample(args)) => daemon::sample(args),
         _ => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -47,7 +48,9 @@ async fn answer(cli: Cli) -> Outcome {
         Command::Daemon(args) => daemon::run(place, &args).await,
         Command::Config(command) => config::run(place, &command).await,
         Command::Load(args) => daemon::load(args).await,
-        Command::Logger(_) | Command::ExecAs(_) | Command::Sample(_) => Ok(Exit::Usage),
+        Command::Logger(_) | Command::ExecAs(_) | Command::Gateway(_) | Command::Sample(_) => {
+            Ok(Exit::Usage)
+        }
         command => asks(&place::client(place)?, command).await,
     }
 }
@@ -86,6 +89,7 @@ async fn asks(client: &Client, command: Command) -> Outcome {
         | Command::Load(_)
         | Command::Logger(_)
         | Command::ExecAs(_)
+        | Command::Gateway(_)
         | Command::Sample(_) => Ok(Exit::Usage),
     }
 }
