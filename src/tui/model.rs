@@ -121,8 +121,9 @@ pub enum Page {
     Help,
     Events,
     Detail(RowId),
-    /// The configuration, and what applying it would do once the daemon has said so.
-    Config(Option<Vec<Difference>>),
+    /// The configuration, and what applying it would do once the daemon has said so, or line by line
+    /// why it cannot be applied.
+    Config(Option<Result<Vec<Difference>, Vec<String>>>),
 }
 
 /// The list of signals. Its targets are frozen when it opens.

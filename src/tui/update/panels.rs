@@ -51,11 +51,23 @@ pub(super) fn on_diff(model: &mut Model, now: Now, result: Result<Done, Problem>
                 }
             }
             if let Screen::Panel(Panel { page: Page::Config(known), .. }) = &mut model.screen {
-                *known = Some(diff);
+                *known = Some(Ok(diff));
             }
         }
-        Err(problem) => model.warn(now, guard::tell(&problem)),
+        Err(problem) => match &mut model.screen {
+            Screen::Panel(Panel { page: Page::Config(known), .. }) => {
+                *known = Some(Err(why(&problem)));
+            }
+            _ => model.warn(now, guard::tell(&problem)),
+        },
     }
+}
+
+/// A problem in lines: a configuration's mistakes point at their place.
+fn why(problem: &Problem) -> Vec<String> {
+    let detail = problem.detail.lines();
+    let all = std::iter::once(problem.title.as_str()).chain(detail).chain(problem.help.as_deref());
+    all.map(|it| ansi::clean(it).into_owned()).collect()
 }
 
 pub(super) fn on_panel(model: &mut Model, now: Now, key: Key, together: bool) -> Vec<Command> {
@@ -116,11 +128,15 @@ fn apply(model: &mut Model, now: Now, key: Key, together: bool) -> Vec<Command> 
     let stops: Vec<&str> = match diff {
         _ if together => vec![],
         None => return vec![],
-        Some(diff) if diff.is_empty() => {
+        Some(Err(_)) => {
+            model.warn(now, "nothing to apply: the configuration has mistakes");
+            return vec![];
+        }
+        Some(Ok(diff)) if diff.is_empty() => {
             model.say(now, "nothing to apply: this configuration runs already");
             return vec![];
         }
-        Some(diff) => {
+        Some(Ok(diff)) => {
             diff.iter().filter(|it| it.does == "stop").map(|it| it.name.as_str()).collect()
         }
     };

@@ -2,6 +2,7 @@
 
 use ratatui::text::{Line, Span};
 
+use super::format::wrap;
 use crate::tui::keymap::{Entry, Scope, TABLE};
 use crate::tui::model::Model;
 
@@ -16,14 +17,16 @@ pub(super) fn lines(model: &Model) -> Vec<Line<'static>> {
             "One key acts. Where it would hurt, the deck asks: the same key again does it.".into()
         }
     };
-    lines.push(Line::styled(format!(" {title}"), model.theme.moving()));
+    let width = usize::from(model.size.0);
+    let title = wrap(&title, width.saturating_sub(2));
+    lines.extend(title.iter().map(|it| Line::styled(format!(" {it}"), model.theme.moving())));
     section(model, &mut lines, "Actions", &acting);
     section(model, &mut lines, "Looking", &looking);
     section(model, &mut lines, "In the logs", &logs);
     lines.push(Line::default());
-    lines.push(Line::raw(
-        " Esc leads back to the table. Leaving stops nothing: `opsdeck shutdown` does.",
-    ));
+    let end = "Esc leads back to the table. Leaving stops nothing: `opsdeck shutdown` does.";
+    let end = wrap(end, width.saturating_sub(2));
+    lines.extend(end.iter().map(|it| Line::raw(format!(" {it}"))));
     lines
 }
 
@@ -34,9 +37,13 @@ fn section(model: &Model, lines: &mut Vec<Line<'static>>, title: &'static str, e
         let keys: Vec<String> =
             model.keymap.keys(entry.action).iter().map(ToString::to_string).collect();
         let keys = if keys.is_empty() { "(no key)".into() } else { keys.join(" ") };
-        lines.push(Line::from(vec![
-            Span::styled(format!(" {keys:>10}  "), model.theme.name()),
-            Span::raw(entry.help),
-        ]));
+        let room = usize::from(model.size.0).saturating_sub(14);
+        for (n, part) in wrap(entry.help, room).into_iter().enumerate() {
+            let keys = if n == 0 { keys.as_str() } else { "" };
+            lines.push(Line::from(vec![
+                Span::styled(format!(" {keys:>10}  "), model.theme.name()),
+                Span::raw(part),
+            ]));
+        }
     }
 }

@@ -81,10 +81,16 @@ fn put_right(buf: &mut Buffer, x: u16, y: u16, width: u16, text: &str, style: St
     put(buf, x + width - its, y, its, text, style);
 }
 
-/// Writes a line of spans from column `x` to the edge.
+/// Writes a line of spans from column `x` to the edge. What is cut off says so: half a pid is another pid.
 fn put_line(buf: &mut Buffer, x: u16, y: u16, line: &Line<'_>) {
-    if y < buf.area.height && x < buf.area.width {
-        buf.set_line(x, y, line, buf.area.width - x);
+    if y >= buf.area.height || x >= buf.area.width {
+        return;
+    }
+    let room = buf.area.width - x;
+    let is_long = line.width() > usize::from(room);
+    let (after, _) = buf.set_line(x, y, line, room - u16::from(is_long));
+    if is_long {
+        buf.set_stringn(after, y, "…", 1, line.style);
     }
 }
 

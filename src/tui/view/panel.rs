@@ -42,7 +42,7 @@ fn lines(model: &Model, now: Now, page: &Page) -> Vec<Line<'static>> {
         Page::Help => help::lines(model),
         Page::Events => vec![],
         Page::Detail(id) => detail(model, now, id),
-        Page::Config(diff) => config(model, diff.as_deref()),
+        Page::Config(diff) => config(model, diff.as_ref()),
     }
 }
 
@@ -185,15 +185,23 @@ fn load(it: &Instance) -> String {
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-fn config(model: &Model, diff: Option<&[Difference]>) -> Vec<Line<'static>> {
+fn config(
+    model: &Model,
+    diff: Option<&Result<Vec<Difference>, Vec<String>>>,
+) -> Vec<Line<'static>> {
     let theme = model.theme;
     let config = &model.deck.config;
     let path = config.path.as_deref().unwrap_or("no configuration file");
     let mut lines = vec![Line::styled(format!(" {path}"), theme.strong())];
     if let Some(error) = &config.error {
         lines.push(Line::styled(" not applied; the running configuration stays:", theme.bad()));
-        lines.extend(error.lines().map(|it| Line::raw(format!("   {it}"))));
-        lines.push(Line::raw(" correct the file; `opsdeck config check` shows every mistake"));
+        // The daemon's answer below has all of it, with its places.
+        if !matches!(diff, Some(Err(_))) {
+            let width = usize::from(model.size.0).saturating_sub(4);
+            let parts = error.lines().flat_map(|it| wrap(it, width));
+            lines.extend(parts.map(|it| Line::raw(format!("   {it}"))));
+            lines.push(Line::raw(" correct the file; `opsdeck config check` shows every mistake"));
+        }
     }
     lines.extend(
         config.pending.iter().map(|it| Line::styled(format!(" pending: {it}"), theme.moving())),
@@ -204,8 +212,11 @@ fn config(model: &Model, diff: Option<&[Difference]>) -> Vec<Line<'static>> {
             let text = " asking the daemon what applying it would do…";
             lines.push(Line::styled(text, theme.faint()));
         }
-        Some([]) => lines.push(Line::raw(" nothing to apply: this configuration runs already")),
-        Some(diff) => {
+        Some(Err(why)) => lines.extend(why.iter().map(|it| Line::raw(format!(" {it}")))),
+        Some(Ok(diff)) if diff.is_empty() => {
+            lines.push(Line::raw(" nothing to apply: this configuration runs already"));
+        }
+        Some(Ok(diff)) => {
             lines.push(Line::styled(" applying it would:", theme.strong()));
             let name = diff.iter().map(|it| it.name.width()).max().unwrap_or(0);
             lines.extend(diff.iter().map(|it| difference(model, it, name)));

@@ -40,15 +40,15 @@ fn help_is_drawn_from_the_table_of_keys() {
     assert_snapshot!(screen(&mut model, 60, 12, 0), @r#"
     opsdeck shop   2 services   2/3 ready             10:42:17
 
+          ? F1  this page
+      q ctrl-c  leave; nothing stops
+             e  what happened, and who did it
+             c  mistakes and pending changes of the
+                configuration; again: apply
+         Space  mark; actions go to all marked rows, one after
+                another
              o  sort by name, state, CPU, memory, restarts
            k ↑  up
-           j ↓  down
-        g home  to the first
-         G end  to the last
-          PgUp  a page up
-          PgDn  a page down
-             ←  fold the service
-             →  unfold the service
     PgUp page up  PgDn page down  g first  G last  Esc back
     "#);
 }
@@ -158,6 +158,75 @@ fn the_configuration_says_what_applying_it_would_do() {
 
 
     applying stops queue. c again does it, any other key cancels
+    "#);
+}
+
+#[test]
+fn every_mistake_of_the_configuration_is_shown_at_its_place() {
+    let mut deck = deck(vec![web()]);
+    deck.config.path = Some("/etc/opsdeck/config.toml".into());
+    deck.config.error =
+        Some("config.toml:3: unknown key `comand`; config.toml:9: no such signal".into());
+    let mut model = model_of(deck);
+    type_keys(&mut model, &["c"]);
+    let detail = "error: unknown key `comand`\n --> config.toml:3:1\n  |\n3 | comand = \"x\"\n  | ^^^^^^ did you mean `command`?";
+    let result =
+        Err(problem("config", "the configuration has mistakes; nothing was changed", detail));
+    send(&mut model, 0, Msg::Reply { id: 1, result });
+    assert_snapshot!(screen(&mut model, 80, 14, 0), @r#"
+    opsdeck shop   1 service   2/2 ready   ~14 in flight      root@web-7  10:42:17
+
+    /etc/opsdeck/config.toml
+    not applied; the running configuration stays:
+
+    the configuration has mistakes; nothing was changed
+    error: unknown key `comand`
+     --> config.toml:3:1
+      |
+    3 | comand = "x"
+      | ^^^^^^ did you mean `command`?
+
+
+    c apply  PgUp page up  PgDn page down  g first  G last  Esc back
+    "#);
+    assert_eq!(press(&mut model, 0, "c"), []);
+    assert_eq!(
+        model.notice.as_ref().unwrap().text,
+        "nothing to apply: the configuration has mistakes"
+    );
+}
+
+#[test]
+fn what_does_not_fit_a_narrow_screen_wraps_or_says_that_it_is_cut() {
+    let mut model = shop();
+    type_keys(&mut model, &["?"]);
+    assert_snapshot!(screen(&mut model, 40, 12, 0), @r#"
+    opsdeck shop   2/3 ready      10:42:17
+
+    One key acts. Where it would hurt, the
+    deck asks: the same key again does it.
+
+    Actions
+             r  rolling restart of the
+                service; a stops it
+             t  SIGTERM, out of rotation
+                first; the countdown to
+                SIGKILL runs
+    PgUp page up  Esc back
+    "#);
+    type_keys(&mut model, &["q", "e"]);
+    events(&mut model, vec![event("10:42:12", None, Some("web1"), "started, pid 123456")]);
+    assert_snapshot!(screen(&mut model, 40, 10, 0), @r#"
+    opsdeck shop   2/3 ready      10:42:17
+
+    10:42:12 web1          started, pid 12…
+
+
+
+
+
+
+    PgUp page up  Esc back
     "#);
 }
 
