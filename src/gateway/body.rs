@@ -28,6 +28,8 @@ pub(super) struct Stream {
     status: StatusCode,
     length: Option<u64>,
     is_over: bool,
+    /// What is to be said when what came before is with the client.
+    broken: Option<&'static str>,
 }
 
 impl Stream {
@@ -35,11 +37,14 @@ impl Stream {
     pub(super) fn new(conn: &Rc<Conn>, exchange: Exchange, status: StatusCode) -> Self {
         let length = exchange.answer().exact();
         *conn.exchange.borrow_mut() = Some(exchange);
-        Self { conn: Rc::clone(conn), status, length, is_over: false }
+        Self { conn: Rc::clone(conn), status, length, is_over: false, broken: None }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
         let conn = Rc::clone(&self.conn);
+        if let Some(why) = self.broken {
+            return if conn.is_blocked() { Poll::Pending } else { self.breaks(why) };
+        }
         let mut slot = conn.exchange.borrow_mut();
         let Some(exchange) = &mut *slot else { return Poll::Ready(None) };
         let polled = exchange.poll_body(cx, &mut conn.table.block.borrow_mut());
@@ -56,7 +61,12 @@ impl Stream {
         let is_over = exchange.answer().is_over();
         drop(slot);
         let frame = match ready!(polled) {
-            Err(why) => return self.breaks(why),
+            Err(why) => {
+                // hyper drops what it has not written when it sees an error; so let it write first.
+                self.broken = Some(why);
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             Ok(Piece::Data(data)) => Some(Ok(Frame::data(data))),
             Ok(Piece::Trailers(trailers)) => Some(Ok(Frame::trailers(trailers))),
             Ok(Piece::End | Piece::More) => None,

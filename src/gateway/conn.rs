@@ -15,7 +15,7 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::control::Route;
@@ -85,6 +85,8 @@ pub(super) enum Expired {
     Tunnel,
 }
 
+/// Interim responses that wait for a client, in bytes.
+const EARLY: usize = 64 * 1024;
 /// How long a body waits for `100 Continue` before it is sent without (RFC 9110 §10.1.1), in milliseconds.
 const CONTINUE: u64 = 1_000;
 
@@ -135,6 +137,8 @@ impl Conn {
     pub(super) fn begin_request(&self) -> u64 {
         self.phase.set(Phase::Busy);
         self.body_done.set(false);
+        // What was too slow before has nothing to do with this one.
+        self.expired.set(None);
         self.requests.set(self.requests.get() + 1);
         self.requests.get()
     }
@@ -157,7 +161,12 @@ impl Conn {
 
     /// Passes an interim response on, before anything that hyper will write.
     pub(super) fn interim(&self, bytes: &[u8]) {
-        self.early.borrow_mut().extend_from_slice(bytes);
+        let mut early = self.early.borrow_mut();
+        // Whoever does not read them does without.
+        if early.len() < EARLY {
+            early.extend_from_slice(bytes);
+        }
+        drop(early);
         self.wake();
     }
 
@@ -222,6 +231,20 @@ impl Conn {
         }
     }
 
+    /// The time is over for something that has no answer, unless it has just come.
+    fn is_over(&self) -> bool {
+        let still = match self.expired.get() {
+            Some(Expired::Idle) => self.phase.get() == Phase::Idle,
+            Some(Expired::Head) => self.phase.get() == Phase::Head,
+            Some(Expired::Write) => self.is_blocked(),
+            _ => return false,
+        };
+        if !still {
+            self.expired.set(None);
+        }
+        still
+    }
+
     fn outlives_its_instance(&self, now: u64) -> bool {
         self.ticket.borrow().as_ref().is_some_and(|ticket| {
             let it = ticket.instance();
@@ -245,6 +268,11 @@ impl Conn {
         if self.phase.get() == Phase::Idle {
             self.enter(Phase::Head);
         }
+    }
+
+    /// The client has not yet taken all that was written.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked_since.get() > 0
     }
 
     fn blocked(&self) {
@@ -287,17 +315,38 @@ pub(super) async fn serve(tcp: TcpStream, conn: Rc<Conn>) {
     drop(parts.service);
     let ClientStream { tcp, .. } = parts.io.into_inner();
     let tunnel = conn.tunnel.take();
-    if let Some(tunnel) = tunnel {
-        conn.enter(Phase::Tunnel);
-        tunnel::run(&conn, tcp, &rest, tunnel).await;
-    } else if conn.is_broken.get() {
+    match tunnel {
+        Some(tunnel) => {
+            conn.enter(Phase::Tunnel);
+            tunnel::run(&conn, tcp, &rest, tunnel).await;
+        }
+        None => close(&conn, tcp, in_time).await,
+    }
+}
+
+/// Ends a connection so that the client gets to read what was said last.
+async fn close(conn: &Conn, mut tcp: TcpStream, in_time: bool) {
+    drop(conn.ticket.borrow_mut().take());
+    if conn.is_broken.get() {
         // An end of file would be the end of a response without a length.
         let _ = rustix::net::sockopt::set_socket_linger(&tcp, Some(Duration::ZERO));
-    } else if in_time && !conn.guard.borrow().is_between() {
-        // Closed while the client was still sending: without this it would get a reset instead of the answer.
+        return;
+    }
+    let is_late = conn.expired.get() == Some(Expired::Head);
+    if is_late {
+        // A client whose window is closed does not read it anyway.
+        let _ = tcp.try_write(LATE);
+        let _ = tcp.shutdown().await;
+    }
+    if is_late || (in_time && !conn.guard.borrow().is_between()) {
+        // It was still sending: without this it would get a reset instead of the answer.
         tunnel::linger(tcp).await;
     }
 }
+
+/// To a client that did not get to the end of the head of its request.
+const LATE: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 /// Polls hyper, and what hyper does not: an upload that goes on while the client reads no response.
 ///
@@ -308,11 +357,11 @@ fn poll<E>(
     cx: &mut Context<'_>,
 ) -> Poll<bool> {
     conn.watch(cx);
-    if matches!(conn.expired.get(), Some(Expired::Idle | Expired::Head | Expired::Write)) {
-        return Poll::Ready(false);
-    }
     if http.as_mut().poll(cx).is_ready() {
         return Poll::Ready(true);
+    }
+    if conn.is_over() {
+        return Poll::Ready(false);
     }
     if let Some(exchange) = &mut *conn.exchange.borrow_mut()
         && !exchange.is_sent()

@@ -70,13 +70,19 @@ fn is_of_one_connection(err: &io::Error) -> bool {
     matches!(err.kind(), ConnectionAborted | ConnectionReset | Interrupted)
 }
 
+/// A client has this long to send its first request before it counts as idle, in milliseconds.
+const GREETING: u64 = 1_000;
+
 /// Closes the connection that has been idle longest, if there is one.
 fn make_room(table: &Table, gateway: &Rc<Gateway>) {
+    let now = table.clock.micros() / 1000;
+    let is_new = |it: &Conn, since: u64| it.requests.get() == 0 && now < since + GREETING;
     let conns = table.conns.borrow();
     let all = conns.values().filter_map(std::rc::Weak::upgrade);
     let idle = all
         .filter(|it| Rc::ptr_eq(&it.gateway, gateway) && it.expired.get().is_none())
         .filter_map(|it| it.idle_since().map(|since| (since, it)))
+        .filter(|(since, it)| !is_new(it, *since))
         .min_by_key(|(since, _)| *since);
     drop(conns);
     if let Some((_, conn)) = idle {

@@ -73,6 +73,9 @@ struct Asking<'a> {
     held: Option<Held>,
 }
 
+/// Kept per connection for the next head, in bytes.
+const ROOM: usize = 2048;
+
 /// An answer of ours.
 struct Refusal {
     status: StatusCode,
@@ -357,7 +360,10 @@ impl<'a> Asking<'a> {
         if conn.is_closing.get() && !switches {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        *conn.head.borrow_mut() = exchange.take_head();
+        let room = exchange.take_head();
+        if room.capacity() <= ROOM {
+            *conn.head.borrow_mut() = room;
+        }
         let body = if switches {
             let (stream, rest) = exchange.into_link().into_parts();
             *conn.tunnel.borrow_mut() = Some(Tunnel { stream, rest });
