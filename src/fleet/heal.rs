@@ -7,7 +7,6 @@
 use super::fleet::Fleet;
 use super::instance::{Ending, Instance, Phase};
 use super::ladder::{Errand, Manner};
-use super::rollout::can_spare;
 use super::rollout_state::Rollout;
 use super::time::Timestamp;
 use super::turn::Turn;
@@ -36,11 +35,9 @@ impl Fleet {
             return;
         }
         let members = self.members(service, None);
-        let most = members.len().saturating_sub(1);
-        let min_ready = self.min_ready(service, members.len()).min(most);
         let next = members.iter().enumerate().find(|(i, member)| {
             let sick = it.sick.contains(&member.name) && !member.moving;
-            sick && can_spare(&members, *i, min_ready)
+            sick && self.can_do_without(service, &members, *i)
         });
         let Some((_, member)) = next else { return };
         self.restart_sick(service, &member.name, turn);

@@ -13,11 +13,12 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::exits::Signalled;
 use super::health::Health;
 use super::input::{Effect, Goal, InFlight, Probe, Record};
-use super::ladder::{Errand, Stop, Traffic};
+use super::ladder::{Errand, PATIENCE_WITH_KILL, Stop, Traffic};
 use super::roster::Named;
 use super::rules::{InstanceRules, ServiceRules};
 use super::sheet::{Condition, LastExit};
@@ -126,9 +127,9 @@ pub(super) enum Ending {
     /// A stop or a signal of the operator.
     Expected,
     /// By itself, after running for so long.
-    ByItself { clean: bool, ran: std::time::Duration },
+    ByItself { clean: bool, ran: Duration },
     /// A probe had it stopped.
-    Sick { ran: std::time::Duration },
+    Sick { ran: Duration },
 }
 
 /// What others look up about an instance without looking at it. A difference means that something
@@ -242,6 +243,16 @@ impl Instance {
             Phase::Leaving(_, stop) => Some(stop),
             Phase::Idle(_) | Phase::Spawning(_) | Phase::Up(_) | Phase::Sweeping(_) => None,
         }
+    }
+
+    /// How long it has not died of SIGKILL, in steps of [`PATIENCE_WITH_KILL`].
+    pub(super) fn outlives_kill_by(&self) -> Duration {
+        let asked = match &self.phase {
+            Phase::Leaving(_, stop) => stop.killing().unwrap_or(0),
+            Phase::Sweeping(aftermath) => aftermath.asked,
+            Phase::Idle(_) | Phase::Spawning(_) | Phase::Up(_) => 0,
+        };
+        PATIENCE_WITH_KILL.saturating_mul(asked.saturating_sub(1))
     }
 
     pub(super) fn process(&self) -> Option<Process> {

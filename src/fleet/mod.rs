@@ -17,7 +17,7 @@
 //! | `rollout`, `rollout_*` | which instance is next; the work on it; how it ends; orders about it |
 //! | `configure`, `orders`, `service_orders`, `guard` | new rules; what operators ask for; when to ask back |
 //! | `explain` | sheets, and why |
-//! | `sim`, `sim_promises`, `sim_tests` | a host with faults that holds all of it to its promises |
+//! | `sim`, `sim_host`, `sim_promises`, `sim_tests` | a host with faults that holds all of it to its promises |
 #![warn(clippy::wildcard_enum_match_arm)]
 
 mod configure;
@@ -64,11 +64,15 @@ mod life_tests;
 #[cfg(test)]
 mod order_tests;
 #[cfg(test)]
+mod rollout_fault_tests;
+#[cfg(test)]
 mod rollout_order_tests;
 #[cfg(test)]
 mod rollout_tests;
 #[cfg(test)]
 mod sim;
+#[cfg(test)]
+mod sim_host;
 #[cfg(test)]
 mod sim_promises;
 #[cfg(test)]

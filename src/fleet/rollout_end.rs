@@ -1,7 +1,8 @@
 //! How a rolling restart ends.
 //!
 //! A failure ends it where it is: those that were not touched keep serving, and the one that failed stays
-//! out of rotation until somebody says otherwise.
+//! out of rotation until somebody says otherwise. One that answers in spite of it and is needed for
+//! `min_ready` is left where it is.
 
 use super::fleet::Fleet;
 use super::input::{Effect, Record};
@@ -10,17 +11,24 @@ use super::turn::{Turn, span};
 use super::words::Name;
 
 impl Fleet {
-    /// Ends it with a failure. The one that failed stays out of rotation.
+    /// Ends it with a failure. The one that failed stays out of rotation, unless nobody else would be
+    /// left to serve.
     pub(super) fn halt(
         &mut self,
         service: &Name,
         rollout: &mut Rollout,
         failed: Option<&Name>,
-        why: String,
+        mut why: String,
         turn: &mut Turn,
     ) {
         if let Some(name) = failed {
-            self.touch(name, turn, |it, _| it.benched = true);
+            let members = self.members(service, None);
+            let index = members.iter().position(|it| it.name == *name);
+            if index.is_some_and(|it| !self.can_do_without(service, &members, it)) {
+                why.push_str("; it stays in rotation: too few others serve");
+            } else {
+                self.touch(name, turn, |it, _| it.benched = true);
+            }
         }
         self.tell_halt(service, rollout, failed, &why, turn);
         let touched = failed.cloned();

@@ -110,6 +110,13 @@ impl Fleet {
         }
     }
 
+    /// Taking it away leaves `min_ready` serving, as far as so many can be had without it.
+    pub(super) fn can_do_without(&self, service: &Name, members: &[Member], index: usize) -> bool {
+        let most = members.len().saturating_sub(1);
+        let min_ready = self.min_ready(service, members.len()).min(most);
+        rollout::can_spare(members, index, min_ready)
+    }
+
     fn choose(
         &mut self,
         service: &Name,

@@ -3,7 +3,7 @@
 use super::fleet::Fleet;
 use super::input::{Command, Effect};
 use super::instance::Instance;
-use super::ladder::{Errand, Manner, Stop};
+use super::ladder::{Errand, Manner, PATIENCE_WITH_KILL, Stop};
 use super::rollout_state::{Outcome, Rollout, Stage};
 use super::time::Timestamp;
 use super::turn::{Turn, span};
@@ -138,10 +138,17 @@ impl Fleet {
             self.halt(service, rollout, Some(name), why, turn);
             return false;
         }
+        let timeout = instance.rules.rollout.ready_timeout;
         if instance.generation <= floor {
+            // Nothing can end it, and nobody would be told that the rollout waits for ever.
+            let patience = timeout.max(PATIENCE_WITH_KILL);
+            if instance.outlives_kill_by() >= patience {
+                let why = format!("{name} is still there {} after SIGKILL", span(patience));
+                self.halt(service, rollout, Some(name), why, turn);
+                return false;
+            }
             return rollout.aborted_by.is_some() && self.take_back(service, rollout, name, turn);
         }
-        let timeout = instance.rules.rollout.ready_timeout;
         let give_up = give_up.unwrap_or(turn.now + timeout);
         if let Some(body) = instance.up()
             && body.health.is_proven(&instance.rules)

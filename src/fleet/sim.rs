@@ -1,9 +1,10 @@
 //! A host that exists only in tests.
 //!
 //! It carries out effects by scheduling what a real host would report, then jumps to whatever comes
-//! first: its own next event or the deadline of the fleet. Processes are slow, deaf or mortal, leave
-//! others behind, die late; probes flap; builds fail; the daemon is replaced. What a process does is
-//! drawn from one seed when it is spawned, so every run can be repeated.
+//! first: its own next event or the deadline of the fleet. Processes are slow, deaf or mortal, die at
+//! birth, leave others behind, sleep in the kernel when SIGKILL comes; probes flap, get lost and come
+//! late; builds fail; the daemon is replaced. What a process does is drawn from one seed when it is
+//! spawned, so every run can be repeated.
 //!
 //! After every turn the [promises](super::sim_promises) are checked.
 
@@ -11,48 +12,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::Fleet;
-use super::input::{
-    Effect, Exit, Goal, InFlight, Input, Order, Probe, Refusal, SpawnFailure, Status,
-};
+use super::input::{Effect, Exit, Goal, InFlight, Input, Order, Probe, Refusal, Status};
+use super::rollout_state::Rollout;
+use super::roster::Named;
 use super::rules::ServiceRules;
+use super::sim_host::{Group, Temper};
 use super::time::Timestamp;
 use super::turn::Dice;
-use super::words::{By, Name, Process, Signal};
-
-/// How often things go wrong, in percent.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Temper {
-    pub(super) spawn_fails: u64,
-    pub(super) dies: u64,
-    pub(super) ignores_term: u64,
-    pub(super) survivors: u64,
-    pub(super) slow_kill: u64,
-    pub(super) never_ready: u64,
-    pub(super) flaps: u64,
-    pub(super) sickens: u64,
-    pub(super) build_fails: u64,
-    pub(super) counts: u64,
-}
-
-/// A process and what it left behind.
-#[derive(Clone, Debug)]
-pub(super) struct Group {
-    pub(super) process: Process,
-    pub(super) started: Timestamp,
-    fingerprint: u64,
-    pub(super) leader_lives: bool,
-    survivors: u32,
-    ignores_term: bool,
-    slow_kill: bool,
-    flaps: bool,
-    ready_at: Option<Timestamp>,
-    sick_at: Option<Timestamp>,
-    exact: bool,
-}
+use super::words::{By, Name};
 
 /// Something that will happen unless the world changes before.
 #[derive(Clone, Debug)]
-enum Happening {
+pub(super) enum Happening {
     Report(Input),
     Ends { instance: Name, generation: u64, status: Status },
     Gone { instance: Name, generation: u64 },
@@ -76,10 +47,12 @@ pub(super) struct Sim {
     pub(super) commands: BTreeMap<Name, (Name, usize)>,
     pub(super) terms: BTreeMap<(Name, u64), u32>,
     remembered: BTreeMap<Name, (Goal, Option<By>)>,
-    future: BTreeMap<(Timestamp, u64), Happening>,
-    counter: u64,
+    pub(super) future: BTreeMap<(Timestamp, u64), Happening>,
+    pub(super) counter: u64,
     /// Turns since the clock last moved.
     pub(super) turns: u32,
+    /// What has happened to an instance that a rollout was at.
+    pub(super) seen: BTreeSet<&'static str>,
 }
 
 impl Sim {
@@ -100,6 +73,7 @@ impl Sim {
             future: BTreeMap::new(),
             counter: 1,
             turns: 0,
+            seen: BTreeSet::new(),
         };
         sim.input(Input::Configured(sim.rules.clone()));
         sim.input(Input::Begin);
@@ -114,7 +88,7 @@ impl Sim {
         Duration::from_millis(self.dice.roll() % millis.max(1))
     }
 
-    fn later(&mut self, delay: Duration, happening: Happening) {
+    pub(super) fn later(&mut self, delay: Duration, happening: Happening) {
         self.counter += 1;
         self.future.insert((self.now + delay, self.counter), happening);
     }
@@ -125,6 +99,7 @@ impl Sim {
         let effects = self.fleet.handle(self.now, input);
         self.carry_out_all(effects);
         self.check_promises(&before, &said);
+        self.check_bench(&before, &said);
     }
 
     pub(super) fn order(&mut self, order: Order) -> Result<String, Refusal> {
@@ -156,6 +131,23 @@ impl Sim {
         true
     }
 
+    /// A rollout and the instance it is at.
+    pub(super) fn present_step(&self) -> Option<(Name, Name)> {
+        self.fleet.services.values().find_map(|it| {
+            let rollout = it.rollout.as_ref().filter(|it| it.is_under_way())?;
+            Some((it.name().clone(), rollout.instance()?.clone()))
+        })
+    }
+
+    /// Remembers that this has happened, if a rollout is at the instance.
+    pub(super) fn see_at_a_step(&mut self, what: &'static str, instance: &Name) {
+        let rollouts = self.fleet.services.values().filter_map(|it| it.rollout.as_ref());
+        let mut present = rollouts.filter(|it| it.is_under_way()).filter_map(Rollout::instance);
+        if present.any(|it| it == instance) {
+            self.seen.insert(what);
+        }
+    }
+
     pub(super) fn run_for(&mut self, time: Duration) {
         let until = self.now + time;
         while self.step(until) {}
@@ -164,8 +156,16 @@ impl Sim {
     fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::Report(input) => {
-                if let Input::Ran { service, .. } = &input {
+                if let Input::Ran { service, instance, outcome, .. } = &input {
                     self.commands.remove(service);
+                    if outcome.is_err() {
+                        self.see_at_a_step("failing command", instance);
+                    }
+                }
+                if let Input::Spawned { instance, generation, .. } = &input
+                    && let Some(group) = self.groups.get_mut(&(instance.clone(), *generation))
+                {
+                    group.told = true;
                 }
                 self.input(input);
             }
@@ -174,7 +174,11 @@ impl Sim {
             }
             Happening::Gone { instance, generation } => {
                 let group = self.groups.remove(&(instance.clone(), generation));
-                let killed = (0..group.map_or(0, |it| it.survivors))
+                let survivors = group.map_or(0, |it| it.survivors);
+                if survivors > 0 {
+                    self.see_at_a_step("survivor", &instance);
+                }
+                let killed = (0..survivors)
                     .map(|n| (9000 + i32::try_from(n).unwrap(), "child".to_owned()))
                     .collect();
                 self.input(Input::Swept { instance, generation, killed });
@@ -187,7 +191,13 @@ impl Sim {
 
     fn end(&mut self, instance: Name, generation: u64, status: Status) {
         let Some(group) = self.groups.get_mut(&(instance.clone(), generation)) else { return };
+        let told = group.told;
         if std::mem::replace(&mut group.leader_lives, false) {
+            if !told {
+                self.see_at_a_step("exit before the start", &instance);
+            } else if self.fleet.instances.get(&instance).is_some_and(|it| it.up().is_some()) {
+                self.see_at_a_step("exit by itself", &instance);
+            }
             let exit = Exit { status, out_of_memory: false };
             self.input(Input::Exited { instance, generation, exit });
         }
@@ -202,14 +212,28 @@ impl Sim {
         self.later(again, next);
         let now = self.now;
         let flips = self.chance(25);
+        let lost = self.chance(self.temper.lost);
         let Some(group) = self.groups.get(&(instance.clone(), generation)) else { return };
         let well = match probe {
             Probe::Liveness => group.sick_at.is_none_or(|at| now < at),
             Probe::Startup | Probe::Readiness => group.ready_at.is_some_and(|at| now >= at),
         };
         let ok = well && !(group.flaps && flips);
+        if !ok && probe == Probe::Liveness {
+            self.see_at_a_step("failing liveness", &instance);
+        }
         let detail = if ok { "200" } else { "503" }.to_owned();
-        self.input(Input::Probed { instance, generation, probe, ok, detail });
+        if lost {
+            let what = if flips { "lost result" } else { "late result" };
+            self.see_at_a_step(what, &instance);
+        }
+        let result = Input::Probed { instance, generation, probe, ok, detail };
+        if !lost {
+            self.input(result);
+        } else if !flips {
+            let late = self.within(8000);
+            self.later(late, Happening::Report(result));
+        }
     }
 
     fn carry_out_all(&mut self, effects: Vec<Effect>) {
@@ -264,93 +288,6 @@ impl Sim {
         });
     }
 
-    fn spawn(&mut self, instance: Name, generation: u64) {
-        let alive = self.groups.keys().find(|(name, _)| *name == instance);
-        assert_eq!(alive, None, "{instance} has two generations at once");
-        let highest = self.highest.insert(instance.clone(), generation).unwrap_or(0);
-        assert!(generation > highest, "{instance} starts generation {generation} again");
-        let delay = self.within(50);
-        if self.chance(self.temper.spawn_fails) {
-            let passing = self.chance(50);
-            let failure = SpawnFailure { reason: "could not execute it".into(), passing };
-            let failed = Input::SpawnFailed { instance, generation, failure };
-            self.later(delay, Happening::Report(failed));
-            return;
-        }
-        let group = self.draw_group(&instance, generation);
-        let process = group.process;
-        if self.chance(self.temper.dies) {
-            let life = self.within(90_000);
-            let status = if self.chance(50) { Status::Code(1) } else { Status::Signal(Signal(11)) };
-            let ends = Happening::Ends { instance: instance.clone(), generation, status };
-            self.later(delay + life, ends);
-        }
-        self.groups.insert((instance.clone(), generation), group);
-        let spawned = Input::Spawned { instance, generation, process };
-        self.later(delay, Happening::Report(spawned));
-    }
-
-    fn draw_group(&mut self, instance: &Name, generation: u64) -> Group {
-        self.counter += 1;
-        let temper = self.temper;
-        let start = self.within(20_000);
-        let sickens = self.within(60_000);
-        let own = self.rules.iter().flat_map(|it| &it.instances).find(|it| it.name == *instance);
-        let fingerprint = own.map_or(0, |it| it.fingerprint);
-        Group {
-            process: Process { pid: i32::try_from(self.counter).unwrap(), start_time: generation },
-            started: self.now,
-            fingerprint,
-            leader_lives: true,
-            survivors: u32::from(self.chance(temper.survivors)),
-            ignores_term: self.chance(temper.ignores_term),
-            slow_kill: self.chance(temper.slow_kill),
-            flaps: self.chance(temper.flaps),
-            ready_at: (!self.chance(temper.never_ready)).then_some(self.now + start),
-            sick_at: self.chance(temper.sickens).then_some(self.now + sickens),
-            exact: self.chance(temper.counts),
-        }
-    }
-
-    fn signal(&mut self, instance: Name, process: Process, signal: Signal) {
-        let generation = process.start_time;
-        let key = (instance.clone(), generation);
-        let Some(group) = self.groups.get(&key) else { return };
-        assert_eq!(group.process, process, "{instance}: a signal to somebody else");
-        if signal == Signal::TERM {
-            let terms = self.terms.entry(key).or_default();
-            *terms += 1;
-            assert_eq!(*terms, 1, "{instance} got SIGTERM twice");
-        }
-        let deaf = group.ignores_term || signal == Signal::USR1;
-        if !deaf {
-            let takes = self.within(4000);
-            let status = if self.chance(50) { Status::Code(0) } else { Status::Signal(signal) };
-            self.later(takes, Happening::Ends { instance, generation, status });
-        }
-    }
-
-    /// Kills what is left. Slow ones need minutes, as in an uninterruptible sleep.
-    fn kill_all(&mut self, instance: Name, generation: u64, leader_too: bool) {
-        let Some(group) = self.groups.get(&(instance.clone(), generation)) else {
-            self.later(Duration::ZERO, Happening::Gone { instance, generation });
-            return;
-        };
-        assert!(leader_too || !group.leader_lives, "{instance} was swept while its leader lives");
-        let asked_before = self.future.values().any(|it| {
-            matches!(it, Happening::Gone { instance: of, generation: g } if *of == instance && *g == generation)
-        });
-        if asked_before {
-            return;
-        }
-        let most = if group.slow_kill { 25_000 } else { 10 };
-        let takes = self.within(most);
-        let status = Status::Signal(Signal::KILL);
-        let ends = Happening::Ends { instance: instance.clone(), generation, status };
-        self.later(takes, ends);
-        self.later(takes, Happening::Gone { instance, generation });
-    }
-
     fn take_out(&mut self, instance: &Name) {
         self.admitted.remove(instance);
         // A gateway that hangs does not answer.
@@ -400,6 +337,9 @@ impl Sim {
 
     /// The daemon is replaced: the next one knows goals, generations, and what it finds alive.
     pub(super) fn replace_daemon(&mut self) {
+        if self.present_step().is_some() {
+            self.seen.insert("daemon");
+        }
         self.fleet = Fleet::new(self.dice.roll());
         let fronted = |name: &Name| {
             let mut rules = self.rules.iter().filter(|it| it.fronted).flat_map(|it| &it.instances);
@@ -410,6 +350,11 @@ impl Sim {
         self.commands.clear();
         self.terms.clear();
         self.groups.retain(|_, it| it.leader_lives);
+        for group in self.groups.values_mut() {
+            group.told = true;
+            group.dying = false;
+            group.mortal_from = None;
+        }
         self.future.retain(|_, it| matches!(it, Happening::Ends { .. }));
         self.input(Input::Configured(self.rules.clone()));
         for (instance, (goal, held_by)) in self.remembered.clone() {

@@ -17,8 +17,9 @@ pub(super) struct Before {
     leaving: BTreeSet<Name>,
 }
 
-/// SIGKILL is asked for again and again; so long it takes at most here.
-const SLOWEST_KILL: Duration = Duration::from_secs(60);
+/// SIGKILL is asked for every five seconds, counted anew when the leader ends: what can be killed is
+/// gone so soon.
+const SLOWEST_KILL: Duration = Duration::from_millis(10_010);
 
 impl Sim {
     pub(super) fn before(&self) -> Before {
@@ -33,9 +34,7 @@ impl Sim {
             self.check_probes(instance, said);
             self.check_stop(instance, before, said);
         }
-        for service in self.fleet.services.values() {
-            self.check_service(service, said);
-        }
+        self.check_kills(said);
         self.check_indexes(said);
     }
 
@@ -73,19 +72,72 @@ impl Sim {
     fn check_stop(&self, instance: &Instance, before: &Before, said: &str) {
         let Some(stop) = instance.stop() else { return };
         let name = instance.name();
-        let overdue = self.now.since(stop.deadline) > SLOWEST_KILL;
-        assert!(!overdue, "the stop of {name} does not end: {stop:?}");
         let killing_in_time = stop.killing().is_some() || self.now < stop.deadline;
         assert!(killing_in_time, "{name} outlives its deadline after {said}");
+        let began = !before.leaving.contains(name);
+        if began {
+            self.check_order(instance, stop, said);
+        }
         let set_aside = instance.benched && stop.errand == Errand::Liveness;
         let served = before.admitted.contains(name)
             && instance.held_by.is_none()
             && !set_aside
             && instance.body().is_some_and(|it| it.health.ready(&instance.rules) != Some(false));
-        if before.leaving.contains(name) || !served {
-            return;
+        if began && served {
+            self.check_capacity(instance, stop, said);
         }
-        self.check_capacity(instance, stop, said);
+    }
+
+    /// One at a time: steps of a rollout, restarts for liveness, neither beside the other. What nobody
+    /// wants any more does not count.
+    fn check_order(&self, instance: &Instance, stop: &Stop, said: &str) {
+        let is_healed = |it: &Stop| it.errand == Errand::Liveness;
+        let is_rolled = |it: &Stop| matches!(it.errand, Errand::Rollout(_));
+        let service = self.fleet.services.get(&instance.rules.name).unwrap();
+        let in_step = service.rollout.as_ref().is_some_and(Rollout::is_in_step);
+        let members = service.members.iter().filter_map(|it| self.fleet.instances.get(it));
+        let others = members.filter(|it| it.name() != instance.name() && it.is_wanted());
+        let others: Vec<&Stop> = others.filter_map(Instance::stop).collect();
+        let alone = match stop {
+            it if is_healed(it) => !in_step && !others.iter().any(|it| is_healed(it)),
+            it if is_rolled(it) => !others.iter().any(|it| is_healed(it) || is_rolled(it)),
+            _ => true,
+        };
+        assert!(alone, "{} is taken away beside another, after {said}", instance.name());
+    }
+
+    /// What has to go is killed until it is gone.
+    fn check_kills(&self, said: &str) {
+        for ((name, generation), group) in self.groups.iter().filter(|(_, it)| !it.stuck) {
+            let since = group.mortal_from.map_or(Duration::ZERO, |from| self.now.since(from));
+            assert!(since <= SLOWEST_KILL, "{name}#{generation} lives on, after {said}");
+        }
+    }
+
+    /// A halt takes nobody out who is needed.
+    pub(super) fn check_bench(&self, before: &Before, said: &str) {
+        for name in before.admitted.difference(&self.admitted) {
+            let Some(instance) = self.fleet.instances.get(name) else { continue };
+            if instance.is_ready() && instance.held_by.is_none() {
+                let service = self.fleet.services.get(&instance.rules.name).unwrap();
+                let (serving, least) = (self.serving(service), self.least(service));
+                assert!(
+                    serving >= least,
+                    "{serving} of {least} serve: {name} benched after {said}"
+                );
+            }
+        }
+    }
+
+    fn serving(&self, service: &Service) -> usize {
+        service.members.iter().filter(|it| self.admitted.contains(*it)).count()
+    }
+
+    /// `min_ready`, as far as it can be had.
+    fn least(&self, service: &Service) -> usize {
+        let members = service.members.iter().filter_map(|it| self.fleet.instances.get(it));
+        let most = members.filter(|it| it.is_wanted()).count().saturating_sub(1);
+        service.rules.rollout.min_ready.map_or(most, |it| most.min(it as usize))
     }
 
     /// What opsdeck takes away by itself leaves enough in rotation.
@@ -114,21 +166,6 @@ impl Sim {
             "{serving} of {min_ready} serve while {name} is away: {:?}, after {said}",
             stop.errand
         );
-    }
-
-    /// One at a time: steps of a rollout, restarts for liveness.
-    fn check_service(&self, service: &Service, said: &str) {
-        let members = service.members.iter().filter_map(|it| self.fleet.instances.get(it));
-        let stops: Vec<&Stop> = members.filter_map(Instance::stop).collect();
-        let rolled = stops.iter().filter(|it| matches!(it.errand, Errand::Rollout(_))).count();
-        let healed = stops.iter().filter(|it| it.errand == Errand::Liveness).count();
-        let name = service.name();
-        let in_step = service.rollout.as_ref().is_some_and(Rollout::is_in_step);
-        assert!(healed == 0 || !in_step, "liveness of {name} beside a rollout, after {said}");
-        assert!(healed <= 1, "{healed} of {name} restart for liveness at once, after {said}");
-        // One that was dropped by its rollout because it is wanted down may still be leaving.
-        let skipped = stops.iter().filter(|it| matches!(it.errand, Errand::Stop(_))).count();
-        assert!(rolled <= 1 + skipped, "{rolled} of {name} are renewed at once, after {said}");
     }
 
     /// The indexes are what a walk over everything finds.

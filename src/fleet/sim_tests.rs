@@ -1,22 +1,29 @@
 //! Whole fleets on a simulated host, with faults, and operators who change their minds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 
 use super::fixture::{self, SECOND, SWOOLE, by};
 use super::input::{Disposition, Order, Verb};
 use super::rollout_state::Rollout;
 use super::rules::{Restart, Rung, ServiceRules, Thresholds};
-use super::sim::{Sim, Temper};
+use super::sim::Sim;
+use super::sim_host::Temper;
 use super::words::{Name, Signal};
 
 fn any_temper() -> impl Strategy<Value = Temper> {
     let percent = |most: u64| prop_oneof![2 => Just(0), 3 => 0..most];
     let processes = (percent(30), percent(60), percent(60), percent(50), percent(30));
     let probes = (percent(25), percent(40), percent(40), percent(30), percent(100));
-    (processes, probes).prop_map(|(a, b)| Temper {
+    let oddities = (percent(15), percent(10), percent(30));
+    (processes, probes, oddities).prop_map(|(a, b, c)| Temper {
+        stillborn: c.0,
+        stuck: c.1,
+        lost: c.2,
         spawn_fails: a.0,
         dies: a.1,
         ignores_term: a.2,
@@ -95,15 +102,18 @@ fn any_fleet() -> impl Strategy<Value = Vec<ServiceRules>> {
 struct Whim {
     pause: Duration,
     kind: u8,
+    /// At what a rollout is just doing, if there is one.
+    aimed: bool,
     target: usize,
     variant: u8,
 }
 
 fn any_whims(kinds: std::ops::Range<u8>, n: usize) -> impl Strategy<Value = Vec<Whim>> {
-    let whim = (0_u64..40_000, kinds, any::<usize>(), any::<u8>()).prop_map(
-        |(pause, kind, target, variant)| Whim {
+    let whim = (0_u64..40_000, kinds, any::<bool>(), any::<usize>(), any::<u8>()).prop_map(
+        |(pause, kind, aimed, target, variant)| Whim {
             pause: Duration::from_millis(pause),
             kind,
+            aimed,
             target,
             variant,
         },
@@ -123,8 +133,16 @@ fn act(sim: &mut Sim, whim: &Whim) {
         sim.reconfigure(sim.rules.clone());
         return;
     }
-    let service = services[whim.target % services.len()].clone();
-    let instance = instances[whim.target % instances.len()].clone();
+    let mut service = services[whim.target % services.len()].clone();
+    let mut instance = instances[whim.target % instances.len()].clone();
+    if whim.aimed
+        && let Some(present) = sim.present_step()
+    {
+        (service, instance) = present;
+    }
+    if whim.kind < VERBS {
+        sim.see_at_a_step("order", &instance);
+    }
     let verb = match whim.kind {
         0 | 1 => Verb::Roll { service, set: BTreeMap::new() },
         2 => Verb::Abort(service),
@@ -149,7 +167,7 @@ fn act(sim: &mut Sim, whim: &Whim) {
             Verb::Signal { instance, signal: Some(signal), process: None, disposition }
         }
         26 | 27 => return sim.make_busy(),
-        28 => return change_configuration(sim, whim),
+        28 => return change_configuration(sim, &service, whim),
         _ => return sim.replace_daemon(),
     };
     let guard = whim.variant.is_multiple_of(8);
@@ -161,9 +179,12 @@ fn act(sim: &mut Sim, whim: &Whim) {
     assert!(!words.is_empty());
 }
 
-fn change_configuration(sim: &mut Sim, whim: &Whim) {
+fn change_configuration(sim: &mut Sim, service: &Name, whim: &Whim) {
+    if let Some((_, instance)) = sim.present_step() {
+        sim.see_at_a_step("configuration", &instance);
+    }
     let mut rules = sim.rules.clone();
-    let index = whim.target % rules.len().max(1);
+    let index = rules.iter().position(|it| it.name == *service).unwrap_or(0);
     if rules.is_empty() {
         rules = vec![fixture::rules("s0", &["s0i0", "s0i1"])];
     } else if whim.variant.is_multiple_of(7) && rules.len() > 1 {
@@ -204,6 +225,7 @@ fn wind_down(sim: &mut Sim) {
     while busy(sim) {
         assert!(sim.step(patience), "a rollout does not end");
     }
+    sim.free_the_stuck();
     sim.order(Order { by: by("bob"), verb: Verb::StopAll, guard: false }).unwrap();
     let patience = sim.now + Duration::from_secs(600);
     while !sim.fleet.is_at_rest() {
@@ -247,6 +269,59 @@ proptest! {
         }
         wind_down(&mut sim);
     }
+
+    /// The same where somebody interferes with every rollout.
+    #[test]
+    fn promises_hold_while_rollouts_are_interfered_with(
+        rules in any_fleet(),
+        temper in any_temper(),
+        seed in any::<u64>(),
+        whims in any_whims(0..EVERYTHING, 12),
+    ) {
+        let mut sim = Sim::new(rules, temper, seed);
+        roll_and_interfere(&mut sim, &whims);
+        wind_down(&mut sim);
+    }
+}
+
+/// Rolls, and does something to what that is doing, again and again.
+fn roll_and_interfere(sim: &mut Sim, whims: &[Whim]) {
+    sim.run_for(Duration::from_secs(60));
+    for whim in whims {
+        act(sim, &Whim { kind: 0, aimed: false, ..whim.clone() });
+        sim.run_for(whim.pause / 4);
+        act(sim, &Whim { aimed: true, ..whim.clone() });
+    }
+}
+
+/// A promise that was never put to the test is worth nothing: whatever may go wrong has gone wrong in
+/// the middle of a step.
+#[test]
+fn everything_that_may_go_wrong_goes_wrong_in_the_middle_of_a_step() {
+    let mut runner = TestRunner::deterministic();
+    let all = (any_fleet(), any_temper(), any::<u64>(), any_whims(0..EVERYTHING, 12));
+    let mut seen = BTreeSet::new();
+    for _ in 0..150 {
+        let (rules, temper, seed, whims) = all.new_tree(&mut runner).unwrap().current();
+        let mut sim = Sim::new(rules, temper, seed);
+        roll_and_interfere(&mut sim, &whims);
+        seen.extend(sim.seen);
+    }
+    let faults = [
+        "configuration",
+        "daemon",
+        "exit before the start",
+        "exit by itself",
+        "failing command",
+        "failing liveness",
+        "late result",
+        "lost result",
+        "order",
+        "spawn failure",
+        "stuck process",
+        "survivor",
+    ];
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), faults);
 }
 
 /// Without faults, a rollout renews every instance, one after the other.
@@ -255,6 +330,9 @@ fn on_a_calm_day_a_rollout_renews_everything() {
     let calm = Temper {
         spawn_fails: 0,
         dies: 0,
+        stillborn: 0,
+        stuck: 0,
+        lost: 0,
         ignores_term: 0,
         survivors: 0,
         slow_kill: 0,
