@@ -243,3 +243,27 @@ fn an_adopted_process_that_ends_before_the_beginning_is_started_then() {
     assert_eq!(rig.gone("cron", code(1)), ["out cron", "sweep cron#5"]);
     assert_eq!(rig.input(Input::Begin), ["spawn cron#6"]);
 }
+
+#[test]
+fn what_stays_does_not_wait_for_what_goes() {
+    let db = || rules("db", &["db1"]);
+    let redis = || rules("redis", &["redis1"]);
+    let shop = ServiceRules { depends_on: vec!["db".into()], ..web(&["web1"]) };
+    let mut rig = Rig::begun(vec![db(), redis(), shop.clone()]);
+    assert_eq!(rig.sheet("web1").why, "waits for db to be ready");
+    assert_eq!(configure(&mut rig, vec![redis(), shop]), ["spawn web1#1"]);
+
+    let shop = ServiceRules { depends_on: vec!["redis".into()], ..web(&["web1"]) };
+    let mut rig = Rig::begun(vec![db(), redis(), shop.clone()]);
+    assert_eq!(configure(&mut rig, vec![redis(), shop]), NOTHING);
+    assert_eq!(rig.sheet("web1").why, "waits for redis to be ready");
+}
+
+#[test]
+fn one_that_was_stopped_is_forgotten_at_once() {
+    let mut rig = Rig::ready(vec![web(&["web1", "web2"])]);
+    rig.tell(stop("web1"));
+    rig.gone("web1", code(0));
+    configure(&mut rig, vec![web(&["web2"])]);
+    assert_eq!(rig.fleet.instance_sheet("web1"), None);
+}

@@ -279,8 +279,8 @@ impl Instance {
 
     /// Ready, or taken over in a place that nothing has confirmed yet: clients may be served by it.
     pub(super) fn may_serve(&self) -> bool {
-        let kept_out = self.held_by.is_some() || self.benched || self.rotation == Some(false);
-        let unknown = self.up().is_some() && self.ready().is_none() && !kept_out;
+        // Who is held or benched is out of rotation for certain.
+        let unknown = self.up().is_some() && self.ready().is_none() && self.rotation != Some(false);
         self.is_serving() || unknown
     }
 

@@ -54,6 +54,8 @@ pub mod words;
 #[cfg(test)]
 mod configure_tests;
 #[cfg(test)]
+mod explain_tests;
+#[cfg(test)]
 mod fixture;
 #[cfg(test)]
 mod fleet_tests;
@@ -61,6 +63,8 @@ mod fleet_tests;
 mod heal_tests;
 #[cfg(test)]
 mod life_tests;
+#[cfg(test)]
+mod midway_tests;
 #[cfg(test)]
 mod order_tests;
 #[cfg(test)]

@@ -141,4 +141,12 @@ mod tests {
             assert_eq!(Signal::parse(text), None, "{text}");
         }
     }
+
+    #[test]
+    fn a_signal_is_written_by_its_name_if_it_has_one() {
+        let texts = [1, 31, 34, 35, 64, 33, 65].map(|it| Signal(it).to_string());
+        let names =
+            ["SIGHUP", "SIGSYS", "SIGRTMIN", "SIGRTMIN+1", "SIGRTMIN+30", "signal 33", "signal 65"];
+        assert_eq!(texts, names);
+    }
 }
