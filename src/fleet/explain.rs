@@ -172,7 +172,6 @@ fn why_up(instance: &Instance, body: &Body) -> String {
         (Some(false), None) => "not ready".into(),
         (None, Some(failing)) => format!("not ready yet: {failing}"),
         (None, None) if instance.rules.readiness.is_some() => "no readiness result yet".into(),
-        (None, None) if body.health.has_failed_startup() => "startup fails".into(),
         (None, None) => {
             format!("ready once it has run for {}", span(instance.rules.start_seconds))
         }
