@@ -128,9 +128,8 @@ fn only_what_may_serve_is_asked_about() {
     assert_eq!(rig.question(restart("web1")), None, "not ready");
 }
 
-#[test]
-fn what_ran_before_the_daemon_does_not_start_up_again() {
-    let service = ServiceRules { startup: Some(ONCE), ..web(&["web1"]) };
+/// `web1` runs since before the daemon did.
+fn with_adopted(service: ServiceRules) -> Rig {
     let mut rig = Rig::configured(vec![service]);
     rig.input(Input::Adopted {
         instance: "web1".into(),
@@ -139,5 +138,21 @@ fn what_ran_before_the_daemon_does_not_start_up_again() {
         started: at(40),
         fingerprint: 1,
     });
+    rig
+}
+
+#[test]
+fn what_ran_before_the_daemon_does_not_start_up_again() {
+    let mut rig = with_adopted(ServiceRules { startup: Some(ONCE), ..web(&["web1"]) });
     assert_eq!(rig.input(Input::Begin), ["start Readiness web1"]);
+}
+
+#[test]
+fn what_ran_before_the_daemon_waits_for_the_gateway_like_any_other() {
+    let mut rig = with_adopted(web(&["web1"]));
+    rig.input(Input::Begin);
+    rig.gateway_answers = false;
+    rig.load("web1", Some(InFlight::Exact(0)));
+    assert_eq!(rig.tell(stop("web1"))[1..], ["out web1", "stop Readiness web1"]);
+    assert_eq!(rig.taken_out("web1"), ["SIGTERM web1"]);
 }
