@@ -54,3 +54,17 @@ fn one_that_did_not_settle_stays_in_rotation_if_nobody_else_serves() {
     assert_eq!(rollout_sheet(&rig).halted.as_deref(), Some(why));
     assert!(rig.sheet("web1").in_rotation);
 }
+
+#[test]
+fn the_one_that_is_built_waits_for_a_liveness_restart_of_another() {
+    let mut service = with(|it| it.build = 1);
+    service.instances.push(instance("web3"));
+    service.rollout.min_ready = Some(1);
+    service.liveness = Some(ONCE);
+    let mut rig = Rig::ready(vec![service]);
+    rig.tell(roll("web"));
+    assert_eq!(rig.probed("web2", Probe::Liveness, false).last().unwrap(), "SIGTERM web2");
+    assert_eq!(rig.ran("web1", 0, Ok(())), NOTHING);
+    assert_eq!(place(&rig), "waiting web1");
+    assert_eq!(renew(&mut rig, "web2").last().unwrap(), "SIGTERM web1");
+}
