@@ -74,7 +74,53 @@ fn a_request_in_flight_at_sigterm_is_answered() {
         find(it, "web1").is_some_and(|it| it.generation == 2 && it.state == State::Running)
     });
     let it = deck.instance("web1");
-    assert_eq!((it.restarts, it.last_exit.unwrap().code), (0, Some(0)));
+    let exit = it.last_exit.unwrap();
+    // It was in flight at every look before the exit.
+    assert_eq!((it.restarts, exit.code, exit.lost), (0, Some(0), 0), "{}", deck.story());
+}
+
+/// Kept-alive connections over which one request each was answered.
+fn idle_clients(port: u16, n: usize) -> Vec<TcpStream> {
+    let clients = (0..n).map(|_| {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.write_all(b"GET /liveness HTTP/1.1\r\nhost: test\r\n\r\n").unwrap();
+        let mut answer = [0; 512];
+        assert!(stream.read(&mut answer).unwrap() > 0);
+        stream
+    });
+    clients.collect()
+}
+
+#[test]
+fn idle_connections_are_nothing_in_flight_and_nothing_lost() {
+    let port = free_port();
+    let config = web(port, "--work 30s --max-wait-time 1s", "10s");
+    let (mut deck, requests) = in_flight(&config, port, 1);
+    let idle = idle_clients(port, 5);
+    let silent: Vec<_> = (0..5).map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
+    deck.ok(&["signal", "--yes", "SIGTERM", "web1"]);
+    let event = deck.wait_event("into its drain");
+    assert!(event.message.contains(" with 1 request in flight (estimated)"), "{}", event.message);
+    drop((idle, silent));
+    for request in requests {
+        assert_eq!(request.join().unwrap(), "");
+    }
+}
+
+#[test]
+fn requests_that_are_cut_at_once_are_counted_although_the_exit_is_a_clean_one() {
+    let port = free_port();
+    let config = web(port, "--work 30s --cut-at-term", "10s");
+    let (mut deck, requests) = in_flight(&config, port, 3);
+    let idle = idle_clients(port, 2);
+    deck.ok(&["signal", "--yes", "SIGTERM", "web1"]);
+    let event = deck.wait_event("into its drain");
+    let told = " into its drain with 3 requests in flight (estimated)";
+    assert!(event.message.ends_with(told), "{}", event.message);
+    drop(idle);
+    for request in requests {
+        assert_eq!(request.join().unwrap(), "");
+    }
 }
 
 #[test]

@@ -31,6 +31,9 @@ impl Hands {
         if let Err(err) = reaper.reap(|death| deaths.push(death)) {
             warn!(%err, "children could not be waited for");
         }
+        let leaders: Vec<_> =
+            deaths.iter().filter_map(|it| self.leaders.get(&it.pid).cloned()).collect();
+        self.look_at_losses(&leaders);
         for death in deaths {
             self.on_death(&death);
         }
@@ -52,6 +55,7 @@ impl Hands {
         let Some(living) = self.living.get(&name) else { return };
         if living.generation == generation && living.sweeping.is_none() {
             self.leaders.remove(&living.process.pid);
+            self.look_at_losses(std::slice::from_ref(&name));
             self.leader_ended(&name, Status::Unknown);
         }
     }

@@ -227,8 +227,14 @@ impl Hands {
     pub fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::Spawn { instance, generation } => self.spawn(vec![(instance, generation)]),
-            Effect::Signal { instance, process, signal } => self.send(&instance, process, signal),
-            Effect::KillAll { instance, generation } => self.kill_all(&instance, generation),
+            Effect::Signal { instance, process, signal } => {
+                self.follow_end(&instance);
+                self.send(&instance, process, signal);
+            }
+            Effect::KillAll { instance, generation } => {
+                self.follow_end(&instance);
+                self.kill_all(&instance, generation);
+            }
             Effect::Sweep { instance, generation } => self.sweep(&instance, generation),
             Effect::StartProbe { instance, generation, probe } => {
                 self.start_probe(&instance, generation, probe);
@@ -236,7 +242,7 @@ impl Hands {
             Effect::StopProbe { instance, probe } => self.probes.stop(&instance, probe),
             // No gateway stands in front in this version; the fleet keeps who is in rotation.
             Effect::Admit { .. } => (),
-            Effect::TakeOut { instance } => self.sampler.follow(&instance),
+            Effect::TakeOut { instance } => self.follow_end(&instance),
             Effect::Run { service, instance, command } => self.run(&service, &instance, command),
             Effect::CancelRun { service, .. } => self.runs.cancel(&service),
             Effect::Set { service, values } => {

@@ -1,7 +1,8 @@
 //! Measures: CPU and memory of every instance's tree, connections of every port.
 //!
 //! Only while somebody looks, or while a stop wants to know what is in flight. The work is done on a
-//! blocking thread, one measurement at a time, and comes back as turns.
+//! blocking thread, one measurement at a time, and comes back as turns. What a stop has cut off is
+//! asked for once more in the moment of the exit.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -16,6 +17,7 @@ use super::hands::{Hands, identity_of};
 use super::turn::{Turn, Turns};
 use crate::fleet::input::{InFlight, Input};
 use crate::fleet::{Fleet, Name, Timestamp};
+use crate::load::losses::Losses;
 use crate::load::sockets::{Port, Sockets};
 use crate::process::Identity;
 use crate::process::group::Group;
@@ -47,6 +49,8 @@ pub struct Sampler {
     watched: bool,
     /// Instances that were taken out of rotation lately.
     draining: BTreeSet<Name>,
+    /// Hears of what they close.
+    losses: Option<Arc<Mutex<Losses>>>,
     last: Option<Timestamp>,
     last_usage: Option<Timestamp>,
 }
@@ -60,14 +64,38 @@ impl Sampler {
             busy: Arc::default(),
             watched: false,
             draining: BTreeSet::new(),
+            losses: None,
             last: None,
             last_usage: None,
         }
     }
 
-    /// Measures more often until this instance's stop is over.
-    pub fn follow(&mut self, instance: &Name) {
-        self.draining.insert(instance.clone());
+    /// Measures more often until the stop of the instance on this port is over.
+    fn follow(&mut self, instance: &Name, port: u16) {
+        if !self.draining.insert(instance.clone()) {
+            return;
+        }
+        self.last = None;
+        if self.losses.is_none() {
+            let opened = Losses::open();
+            let opened =
+                opened.inspect_err(|err| debug!(%err, "nothing is heard of closed sockets"));
+            self.losses = opened.ok().map(|it| Arc::new(Mutex::new(it)));
+        }
+        if let Some(losses) = &self.losses
+            && let Err(err) = lock(losses).begin(port)
+        {
+            debug!(%err, "the sockets cannot be read");
+        }
+    }
+
+    /// Requests that ended with the servers on these ports, as far as their stops were followed.
+    fn lost(&self, ports: &[u16]) -> BTreeMap<u16, u32> {
+        let Some(losses) = self.losses.as_ref().filter(|_| !ports.is_empty()) else {
+            return BTreeMap::new();
+        };
+        let lost = lock(losses).at_end(ports);
+        lost.inspect_err(|err| debug!(%err, "the sockets cannot be read")).unwrap_or_default()
     }
 
     fn interval(&self) -> Option<Duration> {
@@ -91,9 +119,15 @@ impl Sampler {
             self.last_usage = Some(now);
         }
         let (turns, meter, busy) = (self.turns.clone(), self.meter.clone(), self.busy.clone());
+        let losses = self.losses.clone();
         self.tasks.spawn(async move {
             let work = move || {
-                let mut meter = meter.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(losses) = losses
+                    && let Err(err) = lock(&losses).look()
+                {
+                    debug!(%err, "the sockets cannot be read");
+                }
+                let mut meter = lock(&meter);
                 let loads = meter.loads(&ports);
                 let usages = if usage_due { meter.usages(&roots) } else { vec![] };
                 (loads, usages)
@@ -123,6 +157,33 @@ impl Hands {
                 .instance_sheet(name.as_str())
                 .is_some_and(|it| it.port.is_some() && it.countdown.is_some())
         });
+        if self.sampler.draining.is_empty() {
+            self.sampler.losses = None;
+        }
+    }
+
+    /// An instance is on its way out: what it has in flight is watched.
+    pub(super) fn follow_end(&mut self, instance: &Name) {
+        let known = self.known.get(instance).filter(|_| self.living.contains_key(instance));
+        if let Some(port) = known.and_then(|it| it.settings.port) {
+            self.sampler.follow(instance, port);
+        }
+    }
+
+    /// What these, whose leaders have just ended, had in flight; the fleet hears it before the exits.
+    pub(super) fn look_at_losses(&mut self, ended: &[Name]) {
+        let port = |name: &Name| {
+            let followed = self.sampler.draining.contains(name);
+            self.known.get(name).filter(|_| followed)?.settings.port
+        };
+        let ports: BTreeMap<u16, &Name> =
+            ended.iter().filter_map(|name| Some((port(name)?, name))).collect();
+        let lost = self.sampler.lost(&ports.keys().copied().collect::<Vec<_>>());
+        self.outcomes.extend(lost.into_iter().map(|(port, lost)| Input::Load {
+            instance: ports[&port].clone(),
+            in_flight: Some(InFlight::Estimated(lost)),
+            accept_queue: None,
+        }));
     }
 
     /// Begins a measurement.
@@ -156,6 +217,10 @@ impl Hands {
     }
 }
 
+fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Meter {
     /// Connections by port, all in one dump.
     fn loads(&mut self, ports: &BTreeMap<u16, Name>) -> Vec<Input> {
@@ -175,7 +240,7 @@ impl Meter {
             let it = dump.get(port).unwrap_or(&none);
             Input::Load {
                 instance: name.clone(),
-                in_flight: Some(InFlight::Estimated(it.established)),
+                in_flight: Some(InFlight::Estimated(it.unanswered)),
                 accept_queue: Some(it.accept_queue),
             }
         };

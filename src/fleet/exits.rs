@@ -1,7 +1,7 @@
 //! How an exit is told: by itself or by whom, and what was lost.
 //!
 //! Exit status 0 proves nothing, because a stop that cut requests also exits 0. What was in flight at the
-//! last measurement decides what is said, and an estimate is called one.
+//! end decides what is said, and an estimate is called one.
 
 use std::time::Duration;
 
@@ -117,20 +117,6 @@ pub(super) fn loss(lost: Option<InFlight>) -> String {
             format!(" with {} in flight (estimated)", count(n.into(), "request"))
         }
         None => String::new(),
-    }
-}
-
-/// Whether what was measured last was lost when the process ended within a stop.
-///
-/// An exact count is. An estimate is some moments old and counts connections that only idle: a server
-/// that exits by itself with code 0, at no limit that anybody can see, has had the time to answer.
-pub(super) fn is_believable(now: Timestamp, last: InFlight, exit: &Exit, stop: &Stop) -> bool {
-    match last {
-        InFlight::Exact(_) => true,
-        InFlight::Estimated(_) => {
-            let in_time = own_limit(now, stop).is_none() && stop.killing().is_none();
-            !(in_time && exit.status == Status::Code(0))
-        }
     }
 }
 

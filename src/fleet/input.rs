@@ -106,7 +106,7 @@ pub enum Goal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InFlight {
     Exact(u32),
-    /// Established connections on its port.
+    /// Connections on its port over which something came that nothing was sent for yet.
     Estimated(u32),
 }
 

@@ -187,7 +187,7 @@ impl Instance {
         let ran = turn.now.since(body.started);
         let sick = stop.errand.is_sickness();
         let ending = if sick { Ending::Sick { ran } } else { Ending::Expected };
-        let lost = self.lost().filter(|it| exits::is_believable(turn.now, *it, &exit, &stop));
+        let lost = self.lost();
         let message = exits::told_of_stop(turn.now, &exit, &stop, lost);
         let cause = exits::cause_of_stop(turn.now, &exit, &stop, self.signalled.as_ref());
         self.note_exit(turn.now, exit, cause, lost);

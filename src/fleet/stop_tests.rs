@@ -311,8 +311,8 @@ fn requests_lost_to_a_limit_of_the_server_are_named() {
     insta::assert_snapshot!(told(3010, four), @"web1 exited: exited 3.0s into its drain with 4 requests in flight (estimated): its own max_wait_time is probably 3s, the deck's is 10s (alice)");
     insta::assert_snapshot!(told(3000, Some(InFlight::Exact(1))), @"web1 exited: exited 3.0s into its drain with 1 request in flight: its own max_wait_time is probably 3s, the deck's is 10s (alice)");
     insta::assert_snapshot!(told(3150, four), @"web1 exited: exited 3.1s into its drain with 4 requests in flight (estimated): its own max_wait_time is probably 3s, the deck's is 10s (alice)");
-    insta::assert_snapshot!(told(3151, four), @"web1 exited: exited 3.2s into its drain (alice)");
-    insta::assert_snapshot!(told(100, four), @"web1 exited: exited 0.1s into its drain (alice)");
+    insta::assert_snapshot!(told(3151, four), @"web1 exited: exited 3.2s into its drain with 4 requests in flight (estimated) (alice)");
+    insta::assert_snapshot!(told(100, four), @"web1 exited: exited 0.1s into its drain with 4 requests in flight (estimated) (alice)");
     insta::assert_snapshot!(told(3010, Some(InFlight::Exact(0))), @"web1 exited: exited 3.0s into its drain (alice)");
 }
 

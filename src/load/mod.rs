@@ -2,4 +2,6 @@
 //!
 //! Knows no fleet: it returns numbers by port.
 
+pub mod losses;
+mod netlink;
 pub mod sockets;

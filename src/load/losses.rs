@@ -1,0 +1,243 @@
+//! Requests that are cut off: which connections closed before their answer.
+//!
+//! A look at the open connections is some moments old when a server ends: what it answered since is
+//! not lost. So the kernel is asked to tell of every TCP socket that it destroys
+//! (`SKNLGRP_INET_TCP_DESTROY`), each with its last `tcp_info`. What is still closing (its peer is
+//! far away) is found by one more dump.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::fd::AsFd;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_recv_buffer_size_force};
+
+use super::netlink::Netlink;
+use super::sockets::{Connection, ESTABLISHED, Sockets};
+
+/// Groups of linux/sock_diag.h: TCP over IPv4 (1) and over IPv6 (3).
+const DESTROYED: u32 = 1 | 1 << 2;
+const FIN_WAIT1: u8 = 4;
+const FIN_WAIT2: u8 = 5;
+const CLOSE_WAIT: u8 = 8;
+const CLOSING: u8 = 11;
+/// Some thousand messages: between two looks a busy host closes many connections.
+const BUFFER_BYTES: usize = 4 << 20;
+/// The kernel tells of a destroyed socket from a queue of its own, a little later: milliseconds.
+const A_LITTLE: u8 = 10;
+/// A busy host tells of something else all the time.
+const MOST_ROUNDS: usize = 20;
+
+/// Hears of connections that close on the ports of servers that are being stopped.
+#[derive(Debug)]
+pub struct Losses {
+    news: Netlink,
+    sockets: Sockets,
+    /// Connections that were closed without an answer, by port; only these ports are of interest.
+    lost: BTreeMap<u16, u32>,
+    /// Unanswered when they were seen last, with their ports.
+    waiting: BTreeMap<u64, u16>,
+    /// Closed before: by their clients, so that nobody waits for an answer, or by an earlier server.
+    settled: BTreeSet<u64>,
+    /// The kernel had more to tell than it could keep.
+    has_missed: bool,
+}
+
+impl Losses {
+    pub fn open() -> io::Result<Self> {
+        let news = Netlink::open(DESTROYED)?;
+        if set_socket_recv_buffer_size_force(news.socket(), BUFFER_BYTES).is_err() {
+            // As much as is allowed.
+            set_socket_recv_buffer_size(news.socket(), BUFFER_BYTES)?;
+        }
+        Ok(Self {
+            news,
+            sockets: Sockets::open()?,
+            lost: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            settled: BTreeSet::new(),
+            has_missed: false,
+        })
+    }
+
+    /// The stop of the server on this port begins.
+    pub fn begin(&mut self, port: u16) -> io::Result<()> {
+        self.lost.insert(port, 0);
+        // Of the last generation, or of one that answered them long ago.
+        let closed = self.sockets.connections(&[FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, CLOSING])?;
+        let of_it = closed.iter().filter(|it| it.port == port);
+        self.settled.extend(of_it.map(|it| it.cookie));
+        Ok(())
+    }
+
+    /// Remembers what is open. Worth doing again and again until the end.
+    pub fn look(&mut self) -> io::Result<()> {
+        let open = self.sockets.connections(&[ESTABLISHED, CLOSE_WAIT])?;
+        self.waiting.clear();
+        self.see(&open);
+        self.hear()
+    }
+
+    /// Requests without an answer on these ports, whose servers have just ended: on what was closed
+    /// since they began to stop, and on what is still open or closing.
+    pub fn at_end(&mut self, ports: &[u16]) -> io::Result<BTreeMap<u16, u32>> {
+        let states = [ESTABLISHED, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, CLOSING];
+        let open = self.sockets.connections(&states)?;
+        let mut missing = std::mem::take(&mut self.waiting);
+        for it in &open {
+            missing.remove(&it.cookie);
+        }
+        self.waiting.clone_from(&missing);
+        self.see(&open);
+        self.hear()?;
+        for _ in 0..MOST_ROUNDS {
+            missing.retain(|cookie, _| self.waiting.contains_key(cookie));
+            if missing.is_empty() || !self.is_told_more()? {
+                break;
+            }
+            self.hear()?;
+        }
+        if self.has_missed {
+            self.waiting.retain(|cookie, _| !missing.contains_key(cookie));
+        }
+        Ok(ports.iter().filter_map(|port| Some((*port, self.count(*port)?))).collect())
+    }
+
+    fn count(&mut self, port: u16) -> Option<u32> {
+        let closed = self.lost.remove(&port)?;
+        let waiting = self.waiting.values().filter(|it| **it == port).count();
+        Some(closed.saturating_add(u32::try_from(waiting).unwrap_or(u32::MAX)))
+    }
+
+    fn see(&mut self, open: &[Connection]) {
+        for it in open.iter().filter(|it| self.lost.contains_key(&it.port)) {
+            if it.state == CLOSE_WAIT {
+                self.settled.insert(it.cookie);
+            } else if it.unanswered && !self.settled.contains(&it.cookie) {
+                self.waiting.insert(it.cookie, it.port);
+            }
+        }
+    }
+
+    /// Takes what the kernel has told of closed connections.
+    fn hear(&mut self) -> io::Result<()> {
+        let Self { news, lost, waiting, settled, has_missed, .. } = self;
+        let heard = news.hear(|message| {
+            let Some(it) = Connection::read(message) else { return };
+            let Some(lost) = lost.get_mut(&it.port) else { return };
+            waiting.remove(&it.cookie);
+            if !settled.remove(&it.cookie) && it.unanswered {
+                *lost += 1;
+            }
+        });
+        match heard {
+            Err(err) if err.raw_os_error() == Some(nix::libc::ENOBUFS) => *has_missed = true,
+            heard => heard?,
+        }
+        Ok(())
+    }
+
+    fn is_told_more(&self) -> io::Result<bool> {
+        let mut descriptors = [PollFd::new(self.news.socket().as_fd(), PollFlags::POLLIN)];
+        Ok(poll(&mut descriptors, PollTimeout::from(A_LITTLE))? > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    struct Server {
+        listener: TcpListener,
+        port: u16,
+        losses: Losses,
+    }
+
+    impl Server {
+        fn start(address: &str) -> Self {
+            let listener = TcpListener::bind(address).unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let mut losses = Losses::open().unwrap();
+            losses.begin(port).unwrap();
+            Self { listener, port, losses }
+        }
+
+        /// A connection and its server's end.
+        fn pair(&self) -> (TcpStream, TcpStream) {
+            let client = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
+            (client, self.listener.accept().unwrap().0)
+        }
+
+        /// A connection over which a request came.
+        fn asked(&self) -> (TcpStream, TcpStream) {
+            let (mut client, mut server) = self.pair();
+            client.write_all(b"request").unwrap();
+            assert_eq!(server.read(&mut [0; 64]).unwrap(), 7);
+            (client, server)
+        }
+
+        fn lost(&mut self) -> Option<u32> {
+            self.losses.at_end(&[self.port]).unwrap().get(&self.port).copied()
+        }
+    }
+
+    fn answer((client, server): &mut (TcpStream, TcpStream)) {
+        server.write_all(b"answer").unwrap();
+        assert_eq!(client.read(&mut [0; 64]).unwrap(), 6);
+    }
+
+    #[test]
+    fn what_is_cut_off_is_lost_and_what_was_answered_or_idle_is_not() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let mut server = Server::start(address);
+            let idle = server.pair();
+            let cut = [server.asked(), server.asked(), server.asked()];
+            let mut answered = [server.asked(), server.asked()];
+            server.losses.look().unwrap();
+            // In the moment of the end: no look sees it open.
+            answered.iter_mut().for_each(answer);
+            let (clients, ends): (Vec<_>, Vec<_>) =
+                cut.into_iter().chain(answered).chain([idle]).unzip();
+            drop(ends);
+            // Some of them have seen the end and closed as well.
+            drop(clients);
+            assert_eq!(server.lost(), Some(3), "{address}");
+        }
+    }
+
+    #[test]
+    fn what_its_client_has_settled_is_not_lost() {
+        let mut server = Server::start("127.0.0.1:0");
+        let (client, end) = server.asked();
+        drop(client);
+        while server.losses.settled.is_empty() {
+            server.losses.look().unwrap();
+        }
+        drop(end);
+        assert_eq!(server.lost(), Some(0));
+    }
+
+    #[test]
+    fn each_stop_counts_for_itself() {
+        let mut server = Server::start("127.0.0.1:0");
+        let (client, end) = server.asked();
+        server.losses.look().unwrap();
+        drop(end);
+        assert_eq!(server.lost(), Some(1));
+        assert_eq!(server.lost(), None);
+        server.losses.begin(server.port).unwrap();
+        assert_eq!(server.lost(), Some(0));
+        drop(client);
+    }
+
+    #[test]
+    fn what_a_worker_still_holds_is_lost() {
+        let mut server = Server::start("127.0.0.1:0");
+        let pairs = [server.asked(), server.asked()];
+        assert_eq!(server.lost(), Some(2));
+        drop(pairs);
+    }
+}
