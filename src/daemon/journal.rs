@@ -73,7 +73,7 @@ impl Journal {
     fn end_torn_line(&mut self) {
         let ends_well = last_byte(&self.path).is_ok_and(|last| last.is_none_or(|it| it == b'\n'));
         if !ends_well {
-            self.pending.push(b'\n');
+            self.pending.insert(0, b'\n');
         }
     }
 
@@ -221,6 +221,27 @@ mod tests {
         let seen: Vec<_> =
             read(&journal.files(), |_| true).into_iter().map(|it| (it.seq, it.message)).collect();
         assert_eq!(seen, [(1, "one".into()), (2, "two".into()), (3, "three".into())]);
+    }
+
+    #[test]
+    fn an_event_after_a_full_disk_is_not_glued_to_what_was_torn() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(dir.path());
+        journal.append(event("one"));
+        journal.flush();
+        journal.file = Some(Arc::new(OpenOptions::new().write(true).open("/dev/full").unwrap()));
+        journal.append(event("two"));
+        journal.flush();
+        assert!(journal.trouble.is_some());
+        let path = dir.path().join("journal.jsonl");
+        let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+        file.write_all(b"{\"seq\":2,\"at\":\"20").unwrap();
+
+        journal.append(event("three"));
+        journal.flush();
+        assert_eq!(journal.trouble, None);
+        let seen: Vec<_> = read(&journal.files(), |_| true).into_iter().map(|it| it.seq).collect();
+        assert_eq!(seen, [1, 3]);
     }
 
     #[test]

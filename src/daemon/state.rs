@@ -127,6 +127,7 @@ impl Remembered {
 #[derive(Debug)]
 pub struct StateFile {
     path: PathBuf,
+    boot_id: String,
     file: Option<File>,
     pending: Vec<u8>,
     sync: bool,
@@ -140,8 +141,9 @@ impl StateFile {
         let path = state_dir.join("state.jsonl");
         let bytes = std::fs::read(&path).unwrap_or_default();
         let remembered = Remembered::from_lines(&String::from_utf8_lossy(&bytes), boot_id);
-        let mut it = Self { path, file: None, pending: vec![], sync: true, trouble: None };
-        for line in remembered.to_lines(boot_id) {
+        let boot_id = boot_id.to_owned();
+        let mut it = Self { path, boot_id, file: None, pending: vec![], sync: true, trouble: None };
+        for line in remembered.to_lines(&it.boot_id) {
             it.append(&line);
         }
         it.file = match it.rewrite() {
@@ -181,8 +183,7 @@ impl StateFile {
             return;
         }
         if self.file.is_none() {
-            let opened = OpenOptions::new().create(true).append(true).mode(0o600).open(&self.path);
-            match opened {
+            match self.reopen() {
                 Ok(file) => self.file = Some(file),
                 Err(err) => return self.fail(&err),
             }
@@ -200,6 +201,19 @@ impl StateFile {
                 self.fail(&err);
             }
         }
+    }
+
+    /// What failed may have left half a line, and what was to be written first says of which boot
+    /// everything is that follows.
+    fn reopen(&self) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        let mut file = options.create(true).append(true).mode(0o600).open(&self.path)?;
+        let boot = Line::Boot { version: 1, boot_id: self.boot_id.clone() };
+        let mut head = vec![b'\n'];
+        serde_json::to_writer(&mut head, &boot)?;
+        head.push(b'\n');
+        file.write_all(&head)?;
+        Ok(file)
     }
 
     fn fail(&mut self, err: &io::Error) {
@@ -252,6 +266,43 @@ mod tests {
         assert_eq!(after_reboot.running, BTreeMap::new());
         assert_eq!(after_reboot.generations["web1"], 2);
         assert_eq!(after_reboot.wanted["queue"].goal, Goal::Down);
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_there_once_there_is_room_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut file, _) = StateFile::open(dir.path(), "boot-a");
+        file.file = Some(OpenOptions::new().write(true).open("/dev/full").unwrap());
+        file.append(&running(10, 1));
+        file.flush();
+        assert!(file.trouble.as_deref().unwrap().contains("No space left"));
+        let path = dir.path().join("state.jsonl");
+        let mut torn = OpenOptions::new().append(true).open(&path).unwrap();
+        torn.write_all(b"{\"is\":\"running\",\"inst").unwrap();
+
+        file.flush();
+        assert_eq!(file.trouble, None);
+        let (_, remembered) = StateFile::open(dir.path(), "boot-a");
+        assert_eq!(remembered.running["web1"].pid, 10);
+    }
+
+    #[test]
+    fn a_file_that_could_not_be_rewritten_at_first_is_of_this_boot_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut file, _) = StateFile::open(dir.path(), "boot-a");
+        file.append(&running(10, 1));
+        file.flush();
+        // The rewriting fails where the new file would be.
+        let beside = dir.path().join("state.jsonl.new");
+        std::fs::create_dir(&beside).unwrap();
+        let (mut file, _) = StateFile::open(dir.path(), "boot-b");
+        assert!(file.trouble.is_some());
+        file.append(&running(11, 2));
+        file.flush();
+
+        std::fs::remove_dir(&beside).unwrap();
+        let (_, remembered) = StateFile::open(dir.path(), "boot-b");
+        assert_eq!(remembered.running["web1"].pid, 11);
     }
 
     #[test]
