@@ -112,17 +112,39 @@ fn what_cannot_be_executed_is_named_with_its_path_and_is_not_tried_in_a_hot_loop
     let plain = dir.path().join("plain-file");
     std::fs::write(&plain, "#!/bin/sh\n").unwrap();
     std::fs::set_permissions(&plain, PermissionsExt::from_mode(0o644)).unwrap();
+    let (junk, script) = (dir.path().join("junk"), dir.path().join("script"));
+    for (path, text) in [(&junk, "neither"), (&script, "#!/no/such/interpreter\n")] {
+        std::fs::write(path, text).unwrap();
+        std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let (junk, script) = (junk.display(), script.display());
     let (plain, missing) = (plain.display(), dir.path().join("nothing"));
     let missing = missing.display();
     let mut deck = Deck::start(&format!(
         "[defaults]\nbackoff = {{ min = \"200ms\", max = \"60s\" }}\n
          [service.missing]\ncommand = \"{missing}\"\n
          [service.plain]\ncommand = \"{plain}\"\n
+         [service.below]\ncommand = \"{plain}/below\"\n
+         [service.junk]\ncommand = \"{junk}\"\n
+         [service.script]\ncommand = \"{script}\"\n
          [service.homeless]\ncommand = \"{WORKER}\"\ndirectory = \"{missing}\""
     ));
     let wanted = [
         ("missing", format!("could not execute {missing}: no such file or directory")),
         ("plain", format!("could not execute {plain}: permission denied")),
+        ("below", format!("could not execute {plain}/below: not a directory")),
+        (
+            "junk",
+            format!(
+                "could not execute {junk}: it is no program: no binary for this machine, and no #! line"
+            ),
+        ),
+        (
+            "script",
+            format!(
+                "could not execute {script}: its interpreter /no/such/interpreter was not found"
+            ),
+        ),
         ("homeless", format!("could not enter {missing}: no such file or directory")),
     ];
     for (name, message) in wanted {
@@ -135,6 +157,26 @@ fn what_cannot_be_executed_is_named_with_its_path_and_is_not_tried_in_a_hot_loop
         }
         assert_eq!(deck.instance(name).pid, None);
     }
+}
+
+#[test]
+fn what_another_user_may_not_execute_is_the_reason_that_is_shown() {
+    if !nix::unistd::geteuid().is_root() {
+        // Only root can start a process as somebody else.
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("program");
+    std::fs::copy("/bin/true", &program).unwrap();
+    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o700)).unwrap();
+    let mut deck = Deck::start(&format!(
+        "[service.job]\ncommand = {program:?}\nuser = \"nobody\"\n
+         backoff = {{ min = \"100ms\", max = \"60s\" }}"
+    ));
+    let reason = format!("could not execute {}: permission denied", program.display());
+    let why = format!("ended by itself with code 127, 3 times in a row: \"{reason}\"");
+    deck.wait(&why, |it, _| find(it, "job").is_some_and(|it| it.why == why));
+    assert!(of(&deck.events, "job", "spawn-failed").iter().all(|it| it.message == reason));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! From the command line to the command.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use super::{Outcome, act, config, daemon, deck, demo, events, logs, place, report, roll, status};
 use crate::api::{Act, InstanceVerb};
@@ -17,7 +18,12 @@ pub fn run(cli: Cli) -> ExitCode {
         Some(Command::Gateway(args)) => daemon::gateway(args).into(),
         Some(Command::Sample(args)) => daemon::sample(args),
         _ => {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                // Threads stay once they are there: a host that has none left must not end the daemon.
+                .thread_keep_alive(Duration::from_hours(24 * 365))
+                .max_blocking_threads(64)
+                .build();
             match runtime {
                 Ok(runtime) => {
                     let exit = runtime.block_on(command(cli));

@@ -105,8 +105,10 @@ fn down(it: &Instance) -> Standing {
 pub fn apply(deck: &mut Deck, change: Change) {
     match change {
         Change::Snapshot { deck: snapshot, .. } => *deck = *snapshot,
-        Change::Change { revision, services, removed, .. } => {
+        Change::Change { revision, services, removed, config, notices, .. } => {
             deck.revision = revision;
+            deck.config = config.unwrap_or_else(|| std::mem::take(&mut deck.config));
+            deck.notices = notices.unwrap_or_else(|| std::mem::take(&mut deck.notices));
             for service in services {
                 match deck.services.iter_mut().find(|it| it.name == service.name) {
                     Some(known) => *known = service,

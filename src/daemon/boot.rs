@@ -78,6 +78,7 @@ pub async fn run(plan: Plan) -> Result<Ended, BootError> {
     }
     let _lock = lock(&plan.state_dir)?;
     host::prepare().map_err(BootError::Prepare)?;
+    host::keep_a_thread().await.map_err(BootError::Prepare)?;
     let children = Children::register().map_err(BootError::Prepare)?;
     let signals = Signals::register().map_err(BootError::Prepare)?;
 

@@ -18,6 +18,8 @@ use crate::config::settings::Settings;
 
 /// Editors write in several steps: the file must have been left alone for so long.
 const QUIET: Duration = Duration::from_millis(300);
+/// Between two attempts to begin to watch.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// A configuration, or all its mistakes.
 pub type Read = Result<Box<Settings>, Mistakes>;
@@ -63,6 +65,14 @@ pub async fn watch(path: PathBuf, files: Vec<PathBuf>, turns: Turns, stop: Cance
     let told = edited.clone();
     let watched: Vec<PathBuf> = files.iter().chain([&path]).cloned().collect();
     let matters = watched.clone();
+    // The watcher has a thread of its own and does not survive it if there is none.
+    while let Err(err) = super::host::can_make_threads() {
+        warn!(%err, "edits of the configuration are not noticed yet");
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(AGAIN) => (),
+        }
+    }
     let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
         if event.is_ok_and(|event| is_edit(&event, &matters)) {
             told.notify_one();

@@ -150,6 +150,8 @@ impl Daemon {
     fn reap(&mut self) {
         self.hands.reap();
         for (name, reason) in self.hands.take_refusals() {
+            // Instead of last words: a code alone explains nothing.
+            self.facts.said(name.as_str(), Some(reason.clone()));
             let service = self.fleet.instance_sheet(name.as_str()).map(|it| it.service);
             self.record(Record {
                 kind: "spawn-failed",

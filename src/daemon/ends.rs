@@ -67,8 +67,9 @@ impl Hands {
             // It never became the program: what it exited with is not the program's word.
             warn!(instance = %name, %err, "was not executed");
             self.refusals.push((name.clone(), err.to_string()));
+        } else {
+            self.ask_for_last_words(name);
         }
-        self.ask_for_last_words(name);
         let Some(living) = self.living.get(name) else { return };
         let exit = Exit { status, out_of_memory: oom_kills > living.oom_kills };
         let (generation, killing) = (living.generation, living.killing);

@@ -23,6 +23,19 @@ pub fn prepare() -> io::Result<()> {
     process::spawn::raise_descriptor_limit().map(drop)
 }
 
+/// Makes the first of the runtime's threads for what blocks. With one there, the others may fail to
+/// come when the host has no processes left; without any, asking for one is a panic.
+pub async fn keep_a_thread() -> io::Result<()> {
+    can_make_threads()?;
+    tokio::task::spawn_blocking(|| ()).await.map_err(io::Error::other)
+}
+
+/// Asked before a library is called that takes it for granted.
+pub fn can_make_threads() -> io::Result<()> {
+    let thread = std::thread::Builder::new().spawn(|| ())?;
+    thread.join().map_err(|_| io::Error::other("a thread that did nothing has failed"))
+}
+
 /// A version that cannot be read is given the benefit of the doubt.
 fn is_too_old(kernel: &str) -> bool {
     let mut numbers = kernel.split(['.', '-']).map_while(|it| it.parse::<u32>().ok());

@@ -247,19 +247,17 @@ mod tests {
         let waiting = Port { unanswered: 1, ..idle };
         let mut buffer = [0; 64];
         until(port, idle);
-        // Some at once after another, some after a rest.
-        for rest in [0, 0, 20, 20, 0] {
-            let rest = std::time::Duration::from_millis(rest);
+        // Some at once after another, some after some looks.
+        for looks in [0, 0, 50, 50, 0] {
             client.write_all(b"request").unwrap();
             until(port, waiting);
-            std::thread::sleep(rest);
+            (0..looks).for_each(|_| until(port, waiting));
             assert_eq!(server.read(&mut buffer).unwrap(), 7);
             until(port, waiting);
             server.write_all(b"answer").unwrap();
             until(port, idle);
             assert_eq!(client.read(&mut buffer).unwrap(), 6);
-            std::thread::sleep(rest);
-            until(port, idle);
+            (0..looks).for_each(|_| until(port, idle));
         }
     }
 

@@ -72,12 +72,17 @@ impl Reaper {
             each(launches)
         } else {
             std::thread::scope(|scope| {
-                let parts = launches.chunks(share).map(|part| scope.spawn(move || each(part)));
-                let threads: Vec<_> = parts.collect();
-                let joined = threads.into_iter().map(std::thread::ScopedJoinHandle::join);
-                joined
-                    .flat_map(|it| it.unwrap_or_else(|it| std::panic::resume_unwind(it)))
-                    .collect()
+                let begun = launches.chunks(share).map(|part| {
+                    let thread = std::thread::Builder::new();
+                    (part, thread.spawn_scoped(scope, move || each(part)))
+                });
+                let begun: Vec<_> = begun.collect();
+                let done = begun.into_iter().map(|(part, thread)| match thread {
+                    Ok(thread) => thread.join().unwrap_or_else(|it| std::panic::resume_unwind(it)),
+                    // The host has no thread for us; it may still have a process.
+                    Err(_) => each(part),
+                });
+                done.flatten().collect()
             })
         };
         let pids = all.iter().flatten().map(|it| (it.identity.pid, Child::Reported));

@@ -29,6 +29,8 @@ pub const OPSDECK: &str = env!("CARGO_BIN_EXE_opsdeck");
 pub struct Deck {
     pub dir: TempDir,
     daemon: Child,
+    /// What the daemon's command line begins with.
+    wrapper: Vec<String>,
     changes: Receiver<Change>,
     pub view: api::Deck,
     pub events: Vec<Event>,
@@ -37,13 +39,20 @@ pub struct Deck {
 impl Deck {
     /// Starts a daemon on this configuration; `[deck]` is added.
     pub fn start(services: &str) -> Self {
+        Self::start_in(&[], services, |_| ())
+    }
+
+    /// As [`Deck::start`], on a directory that was prepared, with a command that executes the daemon.
+    pub fn start_in(wrapper: &[&str], services: &str, prepare: impl FnOnce(&Path)) -> Self {
         let dir = tempfile::Builder::new().prefix("opsdeck-test-").tempdir().unwrap();
         std::fs::create_dir(dir.path().join("bin")).unwrap();
         std::os::unix::fs::symlink(OPSDECK, dir.path().join("bin/opsdeck")).unwrap();
         write_config(dir.path(), services);
-        let daemon = daemon(dir.path());
+        prepare(dir.path());
+        let wrapper: Vec<_> = wrapper.iter().map(|it| (*it).to_owned()).collect();
+        let daemon = daemon(dir.path(), &wrapper);
         let changes = follow(dir.path());
-        Self { dir, daemon, changes, view: api::Deck::default(), events: vec![] }
+        Self { dir, daemon, wrapper, changes, view: api::Deck::default(), events: vec![] }
     }
 
     pub fn path(&self) -> &Path {
@@ -179,7 +188,7 @@ impl Deck {
     pub fn restart_daemon(&mut self, end: impl FnOnce(&Self)) {
         end(self);
         self.daemon.wait().unwrap();
-        self.daemon = daemon(self.path());
+        self.daemon = daemon(self.path(), &self.wrapper);
         self.changes = follow(self.path());
         self.view = api::Deck::default();
         self.events.clear();
@@ -317,10 +326,12 @@ fn write_config(dir: &Path, services: &str) {
     std::fs::rename(dir.join("config.new"), dir.join("config.toml")).unwrap();
 }
 
-fn daemon(dir: &Path) -> Child {
+fn daemon(dir: &Path, wrapper: &[String]) -> Child {
     let log = File::options().create(true).append(true).open(dir.join("daemon.log")).unwrap();
     let path = format!("{}:{}", dir.join("bin").display(), std::env::var("PATH").unwrap());
-    let daemon = Command::new(OPSDECK)
+    let words: Vec<_> = wrapper.iter().map(String::as_str).chain([OPSDECK]).collect();
+    let daemon = Command::new(words[0])
+        .args(&words[1..])
         .arg("daemon")
         .arg("--config")
         .arg(dir.join("config.toml"))

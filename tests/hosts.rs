@@ -1,0 +1,224 @@
+//! Hosts that are not as one would wish: the daemon is the first process, there are no cgroups, the disk
+//! is full, there are no processes left.
+//!
+//! Each test makes such a host for itself out of namespaces. Where that is not allowed it says so.
+#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(unsafe_code, reason = "a namespace of its own for the thread of a test")]
+
+mod support;
+
+use std::path::Path;
+use std::process::Command;
+
+use nix::libc;
+use nix::sys::signal::Signal;
+use opsdeck::api::{Deck as View, State};
+use support::{Deck, find, is_alive, kill, wait_until};
+
+/// Leaves a process behind that is in another session and nobody's child.
+const FAMILY: &str = r#"
+    [defaults]
+    start_seconds = "100ms"
+    [service.family]
+    command = ["sh", "-c", "(setsid sh -c 'trap : TERM; echo left; while :; do sleep 1000; done' &); exec sleep 1000"]
+    [service.group]
+    command = ["sh", "-c", "sleep 1000 & exec opsdeck sample --worker --fork-grandchild"]
+"#;
+
+fn run(words: &[&str]) -> bool {
+    Command::new(words[0]).args(&words[1..]).output().is_ok_and(|it| it.status.success())
+}
+
+#[expect(clippy::print_stderr, reason = "whoever runs the tests is to know")]
+fn skipped(why: &str) {
+    eprintln!("skipped: {why}");
+}
+
+/// From here on mounts of this thread, and of what it starts, are its own.
+fn mounts_of_its_own() -> bool {
+    // SAFETY: no memory is touched; only this thread leaves the mounts and the directory of the others.
+    let entered = unsafe { libc::unshare(libc::CLONE_NEWNS) } == 0;
+    entered && run(&["mount", "--make-rprivate", "/"])
+}
+
+#[track_caller]
+fn mount_small_disk(at: &Path, size: &str) {
+    std::fs::create_dir_all(at).unwrap();
+    let options = format!("size={size},mode=700");
+    let at = at.to_str().unwrap();
+    assert!(run(&["mount", "-t", "tmpfs", "-o", &options, "tmpfs", at]));
+}
+
+/// Parent and state of every process.
+fn processes() -> Vec<(i32, i32, char)> {
+    let entries = std::fs::read_dir("/proc").unwrap().map_while(Result::ok);
+    let read = |pid: i32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let mut fields = stat.rsplit(')').next()?.split_whitespace();
+        let state = fields.next()?.chars().next()?;
+        Some((pid, fields.next()?.parse().ok()?, state))
+    };
+    entries.filter_map(|it| read(it.file_name().to_str()?.parse().ok()?)).collect()
+}
+
+#[test]
+fn as_the_first_process_the_daemon_reaps_everybody_and_sigterm_stops_everything() {
+    let wrapper = ["unshare", "-pf", "--mount-proc"];
+    if !run(&[&wrapper[..], &["true"]].concat()) {
+        return skipped("no pid namespace may be made here");
+    }
+    let orphans = r#"
+        [service.orphans]
+        command = ["sh", "-c", "for i in 1 2 3 4 5 6 7 8 9; do (setsid true &); done; echo made; exec sleep 1000"]"#;
+    let mut deck = Deck::start_in(&wrapper, &format!("{FAMILY}{orphans}"), |_| ());
+    let outside = deck.daemon_pid();
+    let first = processes().into_iter().find(|(_, parent, _)| *parent == outside).unwrap().0;
+    deck.wait_ready(&["family", "group", "orphans"]);
+    deck.wait_line("orphans", "made");
+    deck.wait_line("family", "left");
+    wait_until("nobody unreaped", || {
+        !processes().iter().any(|(_, parent, state)| *parent == first && *state == 'Z')
+    });
+
+    kill(first, Signal::SIGTERM);
+    deck.wait_end();
+    for name in ["family", "group", "orphans"] {
+        let about = |it: &&opsdeck::api::Event| it.instance.as_deref() == Some(name);
+        let kinds: Vec<_> = deck.events.iter().filter(about).map(|it| it.kind.as_str()).collect();
+        assert!(kinds.contains(&"stopped"), "{name} {kinds:?}");
+    }
+    deck.wait_event("it left behind: sh (pid ");
+    assert!(!is_alive(first));
+}
+
+/// Whatever way the members of a group are found, all of it dies, is named, and only then replaced.
+fn whole_families_die(deck: &mut Deck) {
+    deck.wait_ready(&["family", "group"]);
+    deck.wait_line("family", "left");
+    deck.wait_line("group", "left the group");
+    kill(deck.pid("family"), Signal::SIGKILL);
+    let named = deck.wait_event("it left behind: ");
+    let started = |it: &View| find(it, "family").is_some_and(|it| it.generation == 2);
+    deck.wait("a second generation", |it, _| started(it));
+    let again = deck.wait_event("started, pid");
+    assert!(named.seq < again.seq, "{}", deck.story());
+    let left: Vec<i32> = named
+        .message
+        .split("(pid ")
+        .skip(1)
+        .map(|it| it.split(')').next().unwrap().parse().unwrap())
+        .collect();
+    // The shell, and what it waits for.
+    assert!(!left.is_empty() && left.len() <= 2, "{}", named.message);
+    assert!(left.iter().all(|it| !is_alive(*it)));
+
+    deck.ok(&["stop", "group"]);
+    deck.wait_state("group", State::Stopped);
+    let text = deck.wait_event("killed 2 processes it left behind").message;
+    assert!(text.contains("sleep (pid "), "{text}");
+}
+
+#[test]
+fn without_cgroups_whole_families_die_all_the_same() {
+    if !mounts_of_its_own() || !run(&["mount", "-t", "tmpfs", "tmpfs", "/sys/fs/cgroup"]) {
+        return skipped("no mounts of its own for a process here");
+    }
+    let mut deck = Deck::start(FAMILY);
+    let log = std::fs::read_to_string(deck.path().join("daemon.log")).unwrap();
+    assert!(log.contains("groups are followed without cgroups"), "{log}");
+    whole_families_die(&mut deck);
+}
+
+#[test]
+fn with_what_this_host_offers_whole_families_die() {
+    whole_families_die(&mut Deck::start(FAMILY));
+}
+
+#[test]
+fn a_full_disk_stops_nothing_and_is_said_until_there_is_room_again() {
+    if !mounts_of_its_own() {
+        return skipped("no mounts of its own for a process here");
+    }
+    let services = r#"
+        [defaults]
+        start_seconds = "100ms"
+        command = "opsdeck sample --worker"
+        [service.steady]
+        [service.mortal]
+        [service.flood]
+        command = "opsdeck sample --worker --flood 10MiB""#;
+    let state = |deck: &Path| deck.join("state");
+    let mut deck = Deck::start_in(&[], services, |dir| mount_small_disk(&state(dir), "512k"));
+    deck.wait_ready(&["steady", "mortal", "flood"]);
+    deck.wait_event("output of flood cannot be kept");
+    let (steady, mortal) = (deck.pid("steady"), deck.pid("mortal"));
+
+    // Everything that has to be written down from here on finds no room.
+    kill(mortal, Signal::SIGKILL);
+    deck.wait("mortal replaced", |it, _| {
+        find(it, "mortal").is_some_and(|it| it.generation == 2 && it.ready == Some(true))
+    });
+    let rest = state(deck.path()).join("rest");
+    let fill = || (0..64).all(|_| append(&rest, &[0; 4096]));
+    assert!(!fill(), "there is room");
+    deck.ok(&["restart", "mortal"]);
+    // The last page of the journal has room for some events more.
+    let said = |deck: &Deck| deck.view.notices.iter().any(|it| it.contains("cannot be written"));
+    for _ in 0..500 {
+        deck.ok(&["signal", "--yes", "SIGUSR1", "steady"]);
+        deck.catch_up();
+        if said(&deck) {
+            break;
+        }
+    }
+    assert!(said(&deck), "{}", deck.story());
+    deck.wait_ready(&["steady", "mortal", "flood"]);
+    assert_eq!(deck.pid("steady"), steady);
+    let mortal = deck.pid("mortal");
+
+    deck.ok(&["stop", "flood"]);
+    std::fs::remove_file(&rest).unwrap();
+    std::fs::remove_file(state(deck.path()).join("logs/flood.log")).unwrap();
+    deck.ok(&["restart", "flood"]);
+    deck.wait_event("output of flood is kept again");
+    deck.ok(&["stop", "flood"]);
+    deck.wait("no notice", |it, _| it.notices.is_empty());
+
+    // What was decided meanwhile is known to the next daemon.
+    deck.restart_daemon(|deck| kill(deck.daemon_pid(), Signal::SIGKILL));
+    deck.wait_ready(&["steady", "mortal"]);
+    assert_eq!((deck.pid("steady"), deck.pid("mortal")), (steady, mortal));
+    deck.wait_state("flood", State::Stopped);
+}
+
+fn append(path: &Path, bytes: &[u8]) -> bool {
+    use std::io::Write;
+    let file = std::fs::File::options().create(true).append(true).open(path);
+    file.is_ok_and(|mut file| file.write_all(bytes).is_ok())
+}
+
+#[test]
+fn a_host_without_processes_delays_starts_and_ends_no_daemon() {
+    // Nobody else's processes count for this one.
+    let user = (60_000 + std::process::id() % 5_000).to_string();
+    let (reuid, regid) = (format!("--reuid={user}"), format!("--regid={user}"));
+    let become_them = ["setpriv", &reuid, &regid, "--clear-groups", "prlimit"];
+    let wrapper = [&become_them[..], &["--nproc=8:1000", "--"]].concat();
+    if !run(&[&wrapper[..], &["true"]].concat()) {
+        return skipped("nobody else may be become here");
+    }
+    let services: String = (0..20).map(|n| format!("[service.s{n}]\n")).collect();
+    let defaults = "[defaults]\nstart_seconds = \"100ms\"\ncommand = \"sleep 1000\"
+        backoff = { min = \"100ms\", max = \"200ms\" }\n";
+    let mut deck = Deck::start_in(&wrapper, &format!("{defaults}{services}"), |dir| {
+        assert!(run(&["chown", "-R", &user, dir.to_str().unwrap()]));
+    });
+    deck.wait_event("could not make a process: too many processes (see ulimit -u and pids.max)");
+    let pid = deck.daemon_pid();
+    assert!(is_alive(pid));
+    let target = pid.to_string();
+    let more = [&become_them[..], &["--pid", &target, "--nproc=1000:1000"]].concat();
+    assert!(run(&more));
+    let names: Vec<_> = (0..20).map(|n| format!("s{n}")).collect();
+    deck.wait_ready(&names.iter().map(String::as_str).collect::<Vec<_>>());
+}
