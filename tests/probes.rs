@@ -1,5 +1,7 @@
 //! Probes against real servers: what they say, what follows, what they do not delay.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 mod support;
 
 use opsdeck::api::{ProbeResult, State};
@@ -173,4 +175,39 @@ fn a_target_that_hangs_delays_no_other_probe() {
             && answers("good1", "liveness")
     });
     assert!(!deck.instance("web1").probes.contains_key("liveness"));
+}
+
+/// Whether a process lives that sleeps this long.
+fn sleeps(seconds: u32) -> bool {
+    let line = format!("sleep\0{seconds}\0");
+    let entries = std::fs::read_dir("/proc").unwrap().map_while(Result::ok);
+    let lines = entries.filter_map(|it| std::fs::read(it.path().join("cmdline")).ok());
+    lines.into_iter().any(|it| it == line.as_bytes())
+}
+
+/// What a probe started is gone once its result is there, whatever it did to get away.
+#[track_caller]
+fn an_exec_probe_leaves_nothing(script: &str, ok: bool) {
+    // Nobody else sleeps as long.
+    let seconds = 1_000_000 + u32::from(free_port());
+    let script = script.replace("N", &seconds.to_string());
+    let mut deck = Deck::start(&format!(
+        "[service.a]\ncommand = \"opsdeck sample --worker\"
+         probe.liveness = {{ exec.command = [\"sh\", \"-c\", \"{script}\"], period = \"1h\", timeout = \"1s\" }}"
+    ));
+    deck.wait("the only result", |deck, _| {
+        let result = find(deck, "a").and_then(|it| it.probes.get("liveness"));
+        result.is_some_and(|it| it.ok == ok)
+    });
+    support::wait_until("everything gone", || !sleeps(seconds));
+}
+
+#[test]
+fn an_exec_probe_that_forks_and_hangs_ends_with_all_it_started() {
+    an_exec_probe_leaves_nothing("setsid sleep N & sleep N & sleep N", false);
+}
+
+#[test]
+fn an_exec_probe_that_passes_leaves_nothing_behind() {
+    an_exec_probe_leaves_nothing("(setsid sleep N &) ; (sleep N &) ; exit 0", true);
 }

@@ -180,6 +180,7 @@ async fn carry_out(reaper: &Reaper, job: &Job) -> Result<(), String> {
             switch: switch.as_ref(),
             timeout: job.timeout,
             keep: KEEP,
+            leaves_nothing: false,
         },
     )
     .await;
@@ -244,6 +245,7 @@ async fn probe(reaper: &Reaper, check: ExecCheck) -> Result<ExecOutcome, String>
             switch: switch.as_ref(),
             timeout: check.timeout,
             keep: KEEP_PROBE,
+            leaves_nothing: true,
         },
     )
     .await

@@ -30,6 +30,8 @@ pub struct Command<'a> {
     pub timeout: Duration,
     /// Bytes of output that are kept: the last ones.
     pub keep: usize,
+    /// What it leaves in the background is killed.
+    pub leaves_nothing: bool,
 }
 
 /// What became of it.
@@ -57,8 +59,8 @@ pub enum CommandError {
 
 /// Runs a command until it has ended, or its time is over.
 ///
-/// What it leaves running in the background may go on, unless its time is over: then its whole
-/// session is killed. If this future is dropped the session is killed too.
+/// What it leaves running in the background may go on, unless it is to leave nothing, or its time is
+/// over: then its whole session is killed. If this future is dropped the session is killed too.
 pub async fn run(reaper: &Reaper, command: Command<'_>) -> Result<Outcome, CommandError> {
     let unreadable = |source| CommandError::Output {
         program: command.argv.first().cloned().unwrap_or_default(),
@@ -83,7 +85,12 @@ pub async fn run(reaper: &Reaper, command: Command<'_>) -> Result<Outcome, Comma
     let mut tail = Tail::new(command.keep);
     let work = until_death(&reader, &mut tail, &mut death);
     let (status, timed_out) = match tokio::time::timeout(command.timeout, work).await {
-        Ok(status) => (status?, false),
+        Ok(status) => {
+            if command.leaves_nothing {
+                session.kill_rest(reaper);
+            }
+            (status?, false)
+        }
         Err(_) => {
             session.kill();
             (until_death(&reader, &mut tail, &mut death).await?, true)
@@ -133,6 +140,13 @@ impl Session {
     fn kill(&mut self) {
         if let Err(source) = self.group.kill() {
             tracing::warn!(pid = self.group.leader().pid, %source, "could not kill a command");
+        }
+    }
+
+    /// The command has ended: costs one short read if nobody is left.
+    fn kill_rest(&mut self, reaper: &Reaper) {
+        if !self.group.has_ended(reaper).unwrap_or(false) {
+            self.kill();
         }
     }
 }

@@ -40,6 +40,7 @@ async fn shell(reaper: &Reaper, script: &str, timeout: Duration) -> Result<Outco
         switch: None,
         timeout,
         keep: 100,
+        leaves_nothing: false,
     };
     run(reaper, command).await
 }
@@ -146,6 +147,7 @@ fn a_command_that_cannot_start_says_why() {
                 switch: None,
                 timeout: LONG,
                 keep: 100,
+                leaves_nothing: false,
             };
             let refused = run(&reaper, command).await.unwrap_err();
             let expected = "could not execute /nowhere/build: no such file or directory";
