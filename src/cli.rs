@@ -29,11 +29,11 @@ pub struct Cli {
 #[derive(Clone, Debug, Default, Args)]
 pub struct Place {
     /// The configuration file [default: /etc/opsdeck/config.toml for root, else $XDG_CONFIG_HOME/opsdeck/config.toml]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Which deck")]
     pub config: Option<PathBuf>,
 
     /// The daemon's socket [default: opsdeck.sock in the state directory]
-    #[arg(long, global = true, value_name = "PATH")]
+    #[arg(long, global = true, value_name = "PATH", help_heading = "Which deck")]
     pub socket: Option<PathBuf>,
 }
 
@@ -68,9 +68,9 @@ pub enum Command {
     /// Restart services or instances in place
     Restart(ActArgs),
     /// Take instances out of rotation and hold them there
-    Drain(ActArgs),
+    Drain(DrainArgs),
     /// Put instances back in rotation
-    Undrain(ActArgs),
+    Undrain(DrainArgs),
     /// Send a signal; SIGTERM is a restart through the ladder
     Signal(SignalArgs),
     /// Send the reload signal of the profile, instance by instance
@@ -138,6 +138,13 @@ pub struct ActArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct DrainArgs {
+    /// Instances; of a service all of them
+    #[arg(required = true)]
+    pub names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
 pub struct StopArgs {
     /// Services or instances
     #[arg(required = true)]
@@ -172,6 +179,7 @@ impl Wait {
 #[derive(Debug, Args)]
 pub struct SignalArgs {
     /// SIGUSR1, USR1, 10, SIGRTMIN+1, …
+    #[arg(value_parser = signal)]
     pub signal: String,
 
     /// Instances
@@ -190,11 +198,11 @@ pub struct RollArgs {
     pub service: String,
 
     /// Print the plan, step by step, and change nothing
-    #[arg(long)]
+    #[arg(long, conflicts_with = "verb")]
     pub dry_run: bool,
 
     /// A value for {NAME} in commands, environment and `expect`
-    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair, conflicts_with = "verb")]
     pub set: Vec<(String, String)>,
 
     /// Also when the plan means downtime
@@ -244,7 +252,7 @@ pub struct LogsArgs {
     pub since: Option<Duration>,
 
     /// Only lines that match this regular expression
-    #[arg(long, value_name = "RE")]
+    #[arg(long, value_name = "RE", value_parser = pattern)]
     pub grep: Option<String>,
 }
 
@@ -352,6 +360,18 @@ fn listener(text: &str) -> Result<(String, i32), String> {
     let pair =
         text.rsplit_once('=').and_then(|(name, fd)| Some((name.to_owned(), fd.parse().ok()?)));
     pair.ok_or_else(|| "expected NAME=FD, as in shop=5".to_owned())
+}
+
+fn signal(text: &str) -> Result<String, String> {
+    match crate::config::is_signal(text) {
+        true => Ok(text.to_owned()),
+        false => Err("neither a name such as SIGUSR1 nor a number from 1 to 64".into()),
+    }
+}
+
+fn pattern(text: &str) -> Result<String, String> {
+    // Its rendering has lines and a caret of its own.
+    regex::Regex::new(text).map(|_| text.to_owned()).map_err(|err| format!("\n{err}"))
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -25,10 +25,7 @@ pub enum Exit {
 /// Code and meaning, for help and README.
 pub const TABLE: [(Exit, &str); 7] = [
     (Exit::Done, "done; `status`: all as wanted; `load`: every request was answered"),
-    (
-        Exit::Failed,
-        "not done, or it did not end well: refused, halted, timed out, a failed request",
-    ),
+    (Exit::Failed, "not done or not well: refused, halted, timed out, a failed request"),
     (Exit::Usage, "the command line or a configuration file has mistakes"),
     (Exit::NotAsWanted, "`status`: something is not as wanted"),
     (Exit::NoDaemon, "no daemon answers"),

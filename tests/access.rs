@@ -4,6 +4,7 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -151,6 +152,85 @@ fn the_journal_names_who_acted() {
     }
     let why = deck.ok(&["why", "a"]);
     assert!(why.contains("stopped by nobody"), "{why}");
+}
+
+#[test]
+fn under_sudo_the_journal_names_who_logged_in_and_nobody_can_pretend() {
+    if !is_root() {
+        return;
+    }
+    let mut deck = public_deck(&format!("operators = [\"nobody\"]\n{WORKER}"));
+    deck.wait_ready(&["a"]);
+    let last_login = |deck: &Deck| -> String {
+        let text = deck.ok(&["events", "--json"]);
+        let events = text.lines().map(|it| serde_json::from_str::<Event>(it).unwrap());
+        events.filter_map(|it| it.actor).last().unwrap().login
+    };
+
+    let socket = deck.socket().display().to_string();
+    let output = as_nobody(
+        "env",
+        &["SUDO_UID=0", "SUDO_USER=root", OPSDECK, "--socket", &socket, "stop", "a"],
+    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_ne!(last_login(&deck), "root");
+
+    let output = deck.command(&["start", "a"]).env("SUDO_UID", "65534").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // Where the audit system knows who logged in, its word counts and not sudo's.
+    let login = std::fs::read_to_string("/proc/self/loginuid").unwrap_or_default();
+    if login.trim() == u32::MAX.to_string() {
+        assert_eq!(last_login(&deck), "nobody");
+    }
+}
+
+#[test]
+fn a_group_opens_the_deck_to_its_members() {
+    if !is_root() {
+        return;
+    }
+    let group = nix::unistd::Group::from_gid(65534.into()).unwrap().unwrap().name;
+    let mut deck = public_deck(&format!("viewers = [\"@{group}\"]\n{WORKER}"));
+    deck.wait_ready(&["a"]);
+    let socket = deck.socket().display().to_string();
+    let as_member = |groups: &[&str], command: &str| {
+        let mut run = Command::new("setpriv");
+        run.args(["--reuid", "4321", "--regid", "4321"]).args(groups).arg("--").arg(OPSDECK);
+        run.args(["--socket", &socket, command]).current_dir("/").output().unwrap()
+    };
+    let member = ["--groups", "65534"];
+    assert_eq!(as_member(&member, "status").status.code(), Some(0));
+    assert_eq!(as_member(&member, "shutdown").status.code(), Some(5));
+    let stranger = as_member(&["--clear-groups"], "status");
+    let text = String::from_utf8(stranger.stderr).unwrap();
+    assert_eq!(stranger.status.code(), Some(5), "{text}");
+    assert!(text.contains("uid 4321") && text.contains("help:"), "{text}");
+}
+
+#[test]
+fn who_is_taken_off_the_list_loses_the_connections_that_are_open() {
+    if !is_root() {
+        return;
+    }
+    let mut deck = public_deck(&format!("viewers = [\"nobody\"]\n{WORKER}"));
+    deck.wait_ready(&["a"]);
+    let socket = deck.socket().display().to_string();
+    let mut watching = Command::new("setpriv")
+        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--", "curl", "-sN"])
+        .args(["--unix-socket", &socket, "http://opsdeck/v1/watch"])
+        .stdout(std::process::Stdio::piped())
+        .current_dir("/")
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();
+    assert!(lines.next().unwrap().unwrap().contains("snapshot"));
+
+    deck.write_config(&format!("viewers = [\"daemon\"]\n{WORKER}"));
+    deck.ok(&["config", "apply"]);
+    deck.ok(&["restart", "a"]);
+    let heard: Vec<String> = lines.map_while(Result::ok).collect();
+    assert!(!heard.iter().any(|it| it.contains("SIGTERM")), "{heard:?}");
+    assert!(watching.wait().unwrap().success());
 }
 
 #[test]

@@ -35,7 +35,12 @@ impl Answer {
         assert!(self.head.contains("application/problem+json"), "{}\n{}", self.head, self.body);
         let problem: Problem = serde_json::from_str(&self.body).unwrap();
         assert_eq!(problem.status, status);
-        assert!(!problem.title.is_empty());
+        assert!(!problem.title.is_empty() && !problem.detail.is_empty(), "{problem:?}");
+        assert!(problem.help.is_some() || matches!(status, 409 | 422), "{problem:?}");
+        // For people: no words of the libraries in it.
+        for word in ["struct", "variant", "deserialize", "Invalid URL"] {
+            assert!(!problem.detail.contains(word), "{problem:?}");
+        }
         problem
     }
 }
@@ -62,19 +67,39 @@ fn ask(deck: &Deck, line: &str, body: Option<&str>) -> Answer {
     Answer { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
 }
 
-/// The names of an object's fields.
+/// The names of an object's fields, sorted.
 fn fields(value: &Value) -> Vec<String> {
     let mut names: Vec<_> = value.as_object().unwrap().keys().cloned().collect();
     names.sort();
     names
 }
 
+/// Every field has its type; there is none beside them. `?` after a type: or null.
 #[track_caller]
-fn has(value: &Value, names: &str) {
-    let fields = fields(value);
-    for name in names.split_whitespace() {
-        assert!(fields.iter().any(|it| it == name), "no {name} in {fields:?}");
+fn has_exactly(value: &Value, types: &str) {
+    let is = |it: &Value, kind: &str| match kind {
+        "text" => it.is_string(),
+        "number" => it.is_number(),
+        "count" => it.is_u64(),
+        "flag" => it.is_boolean(),
+        "list" => it.is_array(),
+        "table" => it.is_object(),
+        "time" => it.as_str().is_some_and(|it| it.parse::<jiff::Timestamp>().is_ok()),
+        _ => panic!("no type {kind}"),
+    };
+    let mut names = vec![];
+    for field in types.split_whitespace() {
+        let (name, kind) = field.split_once(':').unwrap();
+        let it = &value[name];
+        let fits = match kind.strip_suffix('?') {
+            Some(kind) => it.is_null() || is(it, kind),
+            None => is(it, kind),
+        };
+        assert!(fits, "{field} is {it}");
+        names.push(name);
     }
+    names.sort_unstable();
+    assert_eq!(fields(value), names);
 }
 
 #[test]
@@ -92,19 +117,45 @@ fn the_snapshot_has_the_documented_fields_and_status_prints_the_same() {
     deck.wait_state("web1", State::Stopping);
 
     let snapshot = ask(&deck, "GET /v1/deck", None).json();
-    has(&snapshot, "deck revision config services");
-    has(&snapshot["config"], "path error");
-    let service = &snapshot["services"][0];
-    has(service, "name engine goal state ready wanted stale rollout instances");
-    has(&service["rollout"], "by since step instance done of halted");
-    let instance = &service["instances"][0];
-    has(
-        instance,
-        "name service state pid start_time generation port backup live ready in_rotation in_flight \
-         oldest_ms requests_per_second p99_ms countdown cpu_percent memory_bytes restarts since last_exit why",
+    has_exactly(
+        &snapshot,
+        "deck:text host:text revision:count version:text pid:count now:time config:table at_boot:flag? \
+         role:text notices:list services:list",
     );
-    has(&instance["countdown"], "elapsed_ms max_wait_time_ms kill_at rung");
-    has(&instance["last_exit"], "at code signal lost");
+    has_exactly(&snapshot["config"], "path:text error:text? pending:list confirm:text keys:table");
+    let service = &snapshot["services"][0];
+    has_exactly(
+        service,
+        "name:text engine:text profile:text goal:text state:text ready:count wanted:count stale:flag \
+         rollout:table? can_roll_back:flag instances:list",
+    );
+    has_exactly(
+        &service["rollout"],
+        "by:text since:time step:text instance:text? done:count of:count renewed:list paused:flag \
+         aborting:flag rollback:flag halted:text? ended:time?",
+    );
+    let instance = &service["instances"][0];
+    has_exactly(
+        instance,
+        "name:text service:text goal:text state:text pid:count? start_time:count? generation:count \
+         port:count? backup:flag stale:flag live:flag? ready:flag? in_rotation:flag held_by:text? \
+         in_flight:count? in_flight_exact:flag accept_queue:count? oldest_ms:count? \
+         requests_per_second:number? p99_ms:number? countdown:table? retry_at:time? \
+         cpu_percent:number? memory_bytes:count? restarts:count since:time started:time? \
+         last_exit:table? probes:table why:text",
+    );
+    has_exactly(
+        &instance["countdown"],
+        "elapsed_ms:count max_wait_time_ms:count kill_at:time rung:text?",
+    );
+    has_exactly(
+        &instance["last_exit"],
+        "at:time code:count? signal:text? lost:count lost_exact:flag cause:text words:text?",
+    );
+    has_exactly(
+        &instance["probes"]["readiness"],
+        "at:time ok:flag latency_ms:number status:number? body:text error:text? in_a_row:count",
+    );
     assert_eq!(instance["state"], "stopping");
     assert_eq!(instance["countdown"]["rung"], "SIGTERM");
     assert_eq!(instance["countdown"]["max_wait_time_ms"], 60_000);
@@ -173,6 +224,11 @@ fn what_was_asked_wrongly_is_a_problem_too() {
     ask(&deck, "POST /v1/services/a/stop", Some("{\"now\": ")).problem(400);
     ask(&deck, "POST /v1/services/a/stop", Some("[1, 2]")).problem(400);
     ask(&deck, "POST /v1/services/a/fly", None).problem(404);
+    // What is misspelt must not be taken for what is not said.
+    ask(&deck, "POST /v1/shutdown", Some("{\"kep\":true}")).problem(400);
+    ask(&deck, "POST /v1/services/a/roll", Some("{\"dry-run\":true}")).problem(400);
+    ask(&deck, "POST /v1/instances/a/signal", Some("{\"signal\":\"SIGTERM\",\"pid\":1}"))
+        .problem(400);
     ask(&deck, "GET /v1/events?lines=many", None).problem(400);
     ask(&deck, "GET /v1/deck?brief=perhaps", None).problem(400);
     ask(&deck, "GET /v1/services/a/stop", None).problem(405);
@@ -260,6 +316,27 @@ fn a_watcher_that_does_not_read_delays_nobody_and_gets_a_new_snapshot() {
         assert!(revision > last, "{revision} after {last}");
         last = revision;
     }
+}
+
+#[test]
+fn two_hundred_watchers_hear_the_same_and_as_many_that_do_not_read_cost_nothing() {
+    let mut deck = Deck::start(&sleeper());
+    deck.wait_ready(&["a"]);
+    let mut readers: Vec<_> = (0..200).map(|_| watch(&deck)).collect();
+    for reader in &mut readers {
+        assert!(matches!(reader.next(), Some(Change::Snapshot { .. })));
+    }
+    let deaf: Vec<_> = (0..200).map(|_| watch(&deck)).collect();
+    deck.ok(&["stop", "a"]);
+    for reader in &mut readers {
+        let stopped = reader.any(|it| match it {
+            Change::Snapshot { deck, .. } => deck.services[0].state == State::Stopped,
+            Change::Change { services, .. } => services.iter().any(|it| it.state == State::Stopped),
+            Change::Unknown => false,
+        });
+        assert!(stopped);
+    }
+    drop(deaf);
 }
 
 #[test]

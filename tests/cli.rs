@@ -10,6 +10,7 @@ use std::process::{Command, Output, Stdio};
 
 use nix::sys::signal::Signal;
 use opsdeck::api::Event;
+use support::console::Console;
 use support::{Deck, OPSDECK, free_port, is_alive, kill, wait_until};
 
 const QUICK: &str = "[defaults]\nstart_seconds = \"50ms\"\n";
@@ -52,6 +53,12 @@ fn mistakes_on_the_command_line_and_in_a_file_exit_with_2() {
     exits(&run(&["stauts"]), 2);
     exits(&run(&["stop"]), 2);
     exits(&run(&["roll", "web", "--abort", "--pause"]), 2);
+    exits(&run(&["roll", "web", "--abort", "--dry-run"]), 2);
+    exits(&run(&["signal", "SIGNOTHING", "web1"]), 2);
+    exits(&run(&["logs", "web", "--grep", "("]), 2);
+    exits(&run(&["logs", "web", "--since", "yesterday"]), 2);
+    exits(&run(&["drain", "web1", "--no-wait"]), 2);
+    exits(&run(&["daemon", "--log", "loud=very=much"]), 2);
     exits(&run(&["config", "check", file.to_str().unwrap()]), 2);
     exits(&run(&["daemon", "--config", file.to_str().unwrap()]), 2);
 }
@@ -169,12 +176,17 @@ fn events_are_chosen_by_number_name_and_actor() {
 
 #[test]
 fn why_tells_of_every_instance() {
-    let mut deck =
-        Deck::start(&(sleepers(&["a"]) + "[service.bad]\ncommand = \"sh -c 'exit 3'\"\n"));
+    let mut deck = Deck::start(
+        &(sleepers(&["a"]) + "[service.bad]\ncommand = \"sh -c 'echo no such table; exit 3'\"\n"),
+    );
     deck.wait_ready(&["a"]);
-    deck.wait_event("exited");
+    deck.wait("its last words are known", |deck, _| {
+        let exit = support::find(deck, "bad").and_then(|it| it.last_exit.as_ref());
+        exit.is_some_and(|it| it.words.as_deref() == Some("no such table"))
+    });
     let why = deck.ok(&["why", "bad"]);
     assert!(why.starts_with("bad\n  ") && why.contains('3'), "{why}");
+    assert!(why.contains("its last words were \"no such table\""), "{why}");
     assert!(deck.ok(&["why", "a"]).starts_with("a\n  "));
 }
 
@@ -247,6 +259,55 @@ fn the_demo_serves_without_a_screen_and_leaves_nothing_behind() {
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
     assert!(pids.iter().all(|it| !is_alive(*it)));
     wait_until("nothing that speaks of the directory runs", || !mentioned(directory.path()));
+}
+
+/// The demo with a directory of its own for what it must not leave behind.
+fn demo(directory: &Path) -> Command {
+    let mut demo = Command::new(OPSDECK);
+    demo.arg("demo").env("TMPDIR", directory).env("TERM", "xterm-256color");
+    demo.env_remove("HOME").env_remove("XDG_STATE_HOME").env_remove("XDG_CONFIG_HOME");
+    demo
+}
+
+fn is_empty(directory: &Path) -> bool {
+    std::fs::read_dir(directory).unwrap().next().is_none() && !mentioned(directory)
+}
+
+#[test]
+fn the_demo_on_a_small_screen_ends_with_its_services_when_it_is_left() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut console = Console::start(&demo(directory.path()), 80, 24);
+    console.wait_for("2/2 ready");
+    console.press("q");
+    assert!(console.end(), "{}", console.text());
+    let text = String::from_utf8_lossy(&console.raw).into_owned();
+    // Not what the deck says that is left: here nothing runs on.
+    assert!(text.contains("the demo ends") && !text.contains("run on"), "{}", console.text());
+    wait_until("nothing is left", || is_empty(directory.path()));
+}
+
+#[test]
+fn the_demo_leaves_nothing_behind_when_its_session_hangs_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut console = Console::start(&demo(directory.path()), 80, 24);
+    console.wait_for("2/2 ready");
+    kill(i32::try_from(console.child.id()).unwrap(), Signal::SIGHUP);
+    assert!(console.end(), "{}", console.text());
+    wait_until("nothing is left", || is_empty(directory.path()));
+}
+
+#[test]
+fn a_demo_that_is_told_to_end_while_it_begins_leaves_nothing_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut run = demo(directory.path());
+    let mut demo =
+        run.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_until("it has begun", || !is_empty(directory.path()));
+    for signal in [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT] {
+        kill(i32::try_from(demo.id()).unwrap(), signal);
+    }
+    demo.wait().unwrap();
+    assert!(is_empty(directory.path()));
 }
 
 /// Some process has this path on its command line.

@@ -227,6 +227,8 @@ pub struct LastExit {
     pub lost_exact: bool,
     /// `by itself`, `SIGTERM by alice`, `out of memory`, …
     pub cause: String,
+    /// The last line that it wrote, once the logger has it; control characters included.
+    pub words: Option<String>,
 }
 
 /// The last result of a probe.

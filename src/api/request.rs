@@ -12,8 +12,10 @@ pub struct Target {
 }
 
 /// Body of every action on an instance or a service. All fields are optional; `{}` acts at once.
+///
+/// A field that there is not is a mistake: `{"dryrun":true}` must not roll, `{"kep":true}` not stop all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(try_from = "Written")]
 pub struct Act {
     #[serde(flatten)]
     pub target: Option<Target>,
@@ -38,6 +40,36 @@ pub struct Act {
     /// For `config/apply`: also when more than half of the services would stop.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub yes: bool,
+}
+
+/// An [`Act`] as it arrives.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Written {
+    pid: Option<i32>,
+    start_time: Option<u64>,
+    signal: Option<String>,
+    guard: bool,
+    now: bool,
+    dry_run: bool,
+    set: BTreeMap<String, String>,
+    keep: bool,
+    yes: bool,
+}
+
+impl TryFrom<Written> for Act {
+    type Error = &'static str;
+
+    fn try_from(it: Written) -> Result<Self, Self::Error> {
+        let target = match (it.pid, it.start_time) {
+            (Some(pid), Some(start_time)) => Some(Target { pid, start_time }),
+            (None, None) => None,
+            // Half an identity is none: the signal could reach anybody.
+            _ => return Err("`pid` and `start_time` belong together"),
+        };
+        let Written { signal, guard, now, dry_run, set, keep, yes, .. } = it;
+        Ok(Self { target, signal, guard, now, dry_run, set, keep, yes })
+    }
 }
 
 /// Answer to an action: what was begun.
@@ -182,6 +214,34 @@ impl Request {
             }
             Self::Config { verb, act } => (format!("/v1/config/{}", verb.word()), act.clone()),
             Self::Shutdown { act } => ("/v1/shutdown".into(), act.clone()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_of_an_act_is_read_again() {
+        let act = Act {
+            target: Some(Target { pid: 7, start_time: 9 }),
+            signal: Some("SIGUSR1".into()),
+            dry_run: true,
+            set: [("version".to_owned(), "43".to_owned())].into(),
+            ..Act::default()
+        };
+        let text = serde_json::to_string(&act).unwrap();
+        assert_eq!(serde_json::from_str::<Act>(&text).unwrap(), act, "{text}");
+        assert_eq!(serde_json::from_str::<Act>("{}").unwrap(), Act::default());
+    }
+
+    #[test]
+    fn a_body_with_a_mistake_is_no_act() {
+        for text in
+            [r#"{"kep":true}"#, r#"{"pid":7}"#, r#"{"pid":"7","start_time":9}"#, r#"{"keep":1}"#]
+        {
+            assert!(serde_json::from_str::<Act>(text).is_err(), "{text}");
         }
     }
 }

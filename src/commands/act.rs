@@ -2,7 +2,7 @@
 
 use futures_util::StreamExt;
 
-use super::wait::{self, Before, Until};
+use super::wait::{self, Before, Daemon, Until};
 use super::{Outcome, local, notice, out, unprinted};
 use crate::api::{Act, Change, Deck, Done, InstanceVerb, Problem, Request, ServiceVerb, problem};
 use crate::client::Client;
@@ -97,6 +97,7 @@ pub async fn signal(client: &Client, signal: &str, names: &[String], yes: bool) 
 
 /// `shutdown`: returns once the daemon is gone.
 pub async fn shutdown(client: &Client, keep: bool) -> Outcome {
+    let daemon = Daemon::of(client).await;
     let mut changes = Box::pin(client.watch().await?);
     tell(&client.send(&Request::Shutdown { act: Act { keep, ..Act::default() } }).await?)?;
     // The stream ends with the daemon.
@@ -110,6 +111,7 @@ pub async fn shutdown(client: &Client, keep: bool) -> Outcome {
             notice(&format!("{who} {}", super::safe(&event.message)));
         }
     }
+    daemon.gone().await;
     Ok(Exit::Done)
 }
 

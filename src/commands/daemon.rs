@@ -15,8 +15,13 @@ use crate::sample::{self, SampleArgs};
 
 /// `opsdeck daemon`: until it is told to end.
 pub async fn run(place: &Place, args: &DaemonArgs) -> Outcome {
-    let filter = EnvFilter::try_new(&args.log)
-        .map_err(|err| local(format!("`--log {}` is no filter", args.log), err.to_string()))?;
+    let filter = match EnvFilter::try_new(&args.log) {
+        Ok(filter) => filter,
+        Err(err) => {
+            super::report(&local(format!("`--log {}` is no filter", args.log), err.to_string()));
+            return Ok(Exit::Usage);
+        }
+    };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

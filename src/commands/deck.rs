@@ -45,11 +45,19 @@ pub async fn run(place: &Place, args: &DeckArgs) -> Outcome {
         start(&found, &[]).await?;
         start_notice = place::session_notice();
     }
-    show(Client::new(&socket)?, args, start_notice).await
+    let farewell = show(Client::new(&socket)?, args, start_notice).await?;
+    if !farewell.terminal_gone {
+        notice(&farewell.to_string());
+    }
+    Ok(Exit::Done)
 }
 
-/// Shows the deck until it is left; leaving stops nothing and says so.
-pub async fn show(client: Client, args: &DeckArgs, start_notice: Option<String>) -> Outcome {
+/// Shows the deck until it is left; leaving stops nothing.
+pub async fn show(
+    client: Client,
+    args: &DeckArgs,
+    start_notice: Option<String>,
+) -> Result<tui::Farewell, Problem> {
     let options = tui::Options {
         client,
         read_only: args.read_only,
@@ -60,11 +68,7 @@ pub async fn show(client: Client, args: &DeckArgs, start_notice: Option<String>)
         start_notice,
     };
     let failed = |err: tui::TuiError| local("the deck could not be shown", err.to_string());
-    let farewell = tui::run(options).await.map_err(failed)?;
-    if !farewell.terminal_gone {
-        notice(&farewell.to_string());
-    }
-    Ok(Exit::Done)
+    tui::run(options).await.map_err(failed)
 }
 
 /// Starts a daemon in a session of its own and returns once it answers.

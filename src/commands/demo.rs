@@ -4,11 +4,14 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use regex::{Captures, Regex};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::place::Found;
+use super::wait::Daemon;
 use super::{Outcome, deck, local, notice, out, place, unprinted};
 use crate::api::{Act, Problem, Request};
 use crate::cli::{DeckArgs, DemoArgs};
@@ -18,14 +21,26 @@ use crate::exit::Exit;
 /// The configuration that the demo runs, and that people start their own from.
 const EXAMPLE: &str = include_str!("../../config.example.toml");
 
+/// How long the deck may take to give the terminal back once it is told to end.
+const LEAVING: Duration = Duration::from_secs(2);
+
 pub async fn run(args: &DemoArgs, deck: &DeckArgs) -> Outcome {
-    // From here on a SIGTERM waits until there is somebody to end what was begun.
-    let kind = tokio::signal::unix::SignalKind::terminate();
-    let term = tokio::signal::unix::signal(kind)
-        .map_err(|err| local("could not wait for SIGTERM", err.to_string()))?;
+    // From here on a signal waits until there is somebody to end what was begun.
+    let mut told = Told::new()?;
     let directory = Directory::create()?;
+    let ran = in_directory(&directory, args, deck, &mut told).await;
+    directory.remove()?;
+    ran
+}
+
+async fn in_directory(
+    directory: &Directory,
+    args: &DemoArgs,
+    deck: &DeckArgs,
+    told: &mut Told,
+) -> Outcome {
     let (text, ports) = configuration(&directory.path, &free_ports);
-    let found = prepare(&directory, &text)?;
+    let found = prepare(directory, &text)?;
     let bin = directory.path.join("bin");
     let path = std::env::var("PATH").unwrap_or_default();
     let environment = [("PATH".to_owned(), format!("{}:{path}", bin.display()))];
@@ -33,33 +48,69 @@ pub async fn run(args: &DemoArgs, deck: &DeckArgs) -> Outcome {
     let client = Client::new(&found.socket)?;
     let load = Load::start(&bin.join("opsdeck"), &ports);
     let shown = if args.headless {
-        headless(&found, term).await
+        headless(&found, told).await
     } else {
-        deck::show(client.clone(), deck, None).await
+        screen(client.clone(), deck, told).await
     };
     drop(load);
     let ended = end(&client).await;
-    directory.remove()?;
     shown.and(ended)
 }
 
-/// Waits to be told to end.
-async fn headless(found: &Found, mut term: tokio::signal::unix::Signal) -> Outcome {
-    let socket = found.socket.display();
-    out(&format!("the demo runs; look at it with\n  opsdeck --socket {socket}\nCtrl-C ends it\n"))
-        .map_err(|err| unprinted(&err))?;
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => (),
-        _ = term.recv() => (),
+/// The deck, until it is left or somebody tells the demo to end, also before the deck could hear it.
+async fn screen(client: Client, args: &DeckArgs, told: &mut Told) -> Outcome {
+    let mut shown = std::pin::pin!(deck::show(client, args, None));
+    let farewell = tokio::select! {
+        biased;
+        () = told.to_end() => tokio::time::timeout(LEAVING, shown).await.ok().transpose()?,
+        farewell = &mut shown => Some(farewell?),
+    };
+    if farewell.is_some_and(|it| !it.terminal_gone) {
+        notice("the demo ends, and its services with it");
     }
     Ok(Exit::Done)
 }
 
+/// Waits to be told to end.
+async fn headless(found: &Found, told: &mut Told) -> Outcome {
+    let socket = found.socket.display();
+    out(&format!("the demo runs; look at it with\n  opsdeck --socket {socket}\nCtrl-C ends it\n"))
+        .map_err(|err| unprinted(&err))?;
+    told.to_end().await;
+    Ok(Exit::Done)
+}
+
+/// The signals that end a demo. One that comes early is kept.
+struct Told([Signal; 3]);
+
+impl Told {
+    fn new() -> Result<Self, Problem> {
+        let watch =
+            |kind| signal(kind).map_err(|err| local("could not wait for signals", err.to_string()));
+        Ok(Self([
+            watch(SignalKind::terminate())?,
+            watch(SignalKind::interrupt())?,
+            watch(SignalKind::hangup())?,
+        ]))
+    }
+
+    async fn to_end(&mut self) {
+        let [term, int, hup] = &mut self.0;
+        tokio::select! {
+            _ = term.recv() => (),
+            _ = int.recv() => (),
+            _ = hup.recv() => (),
+        }
+    }
+}
+
 /// Stops everything and returns once the daemon is gone.
 async fn end(client: &Client) -> Outcome {
+    let daemon = Daemon::of(client).await;
     let mut changes = Box::pin(client.watch().await?);
     client.send(&Request::Shutdown { act: Act::default() }).await?;
     while let Some(Ok(_)) = changes.next().await {}
+    daemon.gone().await;
     Ok(Exit::Done)
 }
 

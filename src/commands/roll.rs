@@ -154,9 +154,10 @@ fn ended(rollout: &Rollout) -> Option<Exit> {
 /// The plan, step by step.
 fn plan_text(plan: &Plan) -> String {
     let mut text = format!(
-        "rolling restart of {}: {} instances, at least {} stay ready\n",
+        "rolling restart of {}: {} instance{}, at least {} stay ready\n",
         plan.service,
         plan.steps.len(),
+        if plan.steps.len() == 1 { "" } else { "s" },
         plan.min_ready
     );
     for (n, step) in plan.steps.iter().enumerate() {

@@ -1,13 +1,21 @@
 //! Waiting for what was begun: follow the watch until the fleet is as asked, or cannot become so.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures_util::StreamExt;
+use tokio::net::UnixStream;
 
 use super::{Outcome, local, notice};
 use crate::api::{Change, Deck, Goal, Instance, Problem, Service, State};
 use crate::client::Client;
 use crate::exit::Exit;
+use crate::process::identity::{self, Identity};
+
+/// Between two looks whether the daemon is gone.
+const LOOK: Duration = Duration::from_millis(5);
+/// How long a daemon may take to end after its last answer.
+const LONGEST_END: Duration = Duration::from_secs(10);
 
 /// What an instance has to become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +69,31 @@ pub fn lost_sight() -> Problem {
         "the daemon ended before this was done",
         "the services run on; `opsdeck status` shows them once it is back",
     )
+}
+
+/// The daemon behind a socket, to wait for its end.
+#[derive(Clone, Copy, Debug)]
+pub struct Daemon(Option<Identity>);
+
+impl Daemon {
+    /// By the kernel's word; `None` inside where it cannot be seen from here.
+    pub async fn of(client: &Client) -> Self {
+        let pid =
+            async { UnixStream::connect(client.socket()).await.ok()?.peer_cred().ok()?.pid() };
+        Self(pid.await.and_then(|it| identity::identity_of(it).ok()))
+    }
+
+    /// Its answers end before its logger has: until both are gone they may write.
+    pub async fn gone(self) {
+        let Some(daemon) = self.0 else { return };
+        let gone = async {
+            while identity::is_alive(daemon).unwrap_or(false) {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        // It gives its own parts no longer than this.
+        let _ = tokio::time::timeout(LONGEST_END, gone).await;
+    }
 }
 
 fn standing(instance: Option<&Instance>, before: u64, goal: Until) -> Standing {

@@ -156,6 +156,11 @@ impl Files {
     }
 }
 
+/// Whether a text names a signal: `SIGUSR1`, `USR1`, `10`, `SIGRTMIN+1`.
+pub fn is_signal(text: &str) -> bool {
+    crate::fleet::words::Signal::parse(text).is_some()
+}
+
 fn text_of(path: &Path) -> Result<String, Wrong> {
     let failed = |err: std::io::Error| Wrong::new(reason(&err), READ_HELP);
     let file = File::open(path).map_err(failed)?;

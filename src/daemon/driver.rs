@@ -376,7 +376,12 @@ impl Daemon {
                 let _ = reply.send((line, changes));
             }
             Question::Why { instance, reply } => {
-                let _ = reply.send(self.fleet.why(&instance));
+                let why = self.fleet.why(&instance).map(|mut why| {
+                    let words = self.facts.last_words(&instance);
+                    why.extend(words.map(|it| format!("its last words were \"{it}\"")));
+                    why
+                });
+                let _ = reply.send(why);
             }
             Question::Plan { service, set, reply } => {
                 let plan = self.fleet.plan(&service);

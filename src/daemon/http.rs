@@ -67,7 +67,7 @@ async fn admit(
     next: Next,
 ) -> Result<Response, Failure> {
     let looks = request.method().is_safe();
-    match peer.role {
+    match peer.role() {
         Some(Role::Operator) => Ok(next.run(request).await),
         Some(Role::Viewer) if looks => Ok(next.run(request).await),
         Some(Role::Viewer) => Err(forbidden(
@@ -103,7 +103,7 @@ async fn deck(
     ConnectInfo(peer): ConnectInfo<Peer>,
     Query(extent): Query<Extent>,
 ) -> Result<Response, Failure> {
-    let role = peer.role.unwrap_or_default();
+    let role = peer.role().unwrap_or_default();
     if extent.brief {
         let text = api.ask(|reply| Question::Brief { role, reply }).await?;
         return Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response());
@@ -136,8 +136,8 @@ async fn unknown(request: Request) -> Failure {
         kind: problem::NOT_FOUND.into(),
         status: StatusCode::NOT_FOUND.as_u16(),
         title: format!("there is no {} {}", request.method(), request.uri().path()),
-        detail: "README.md lists the API".into(),
-        help: None,
+        detail: "the API has nothing at this path".into(),
+        help: Some("README.md lists the API".into()),
     })
 }
 
@@ -160,13 +160,17 @@ pub fn misunderstood(status: StatusCode, detail: String) -> Failure {
 impl From<PathRejection> for Failure {
     /// A verb that there is not, most likely.
     fn from(rejection: PathRejection) -> Self {
-        misunderstood(StatusCode::NOT_FOUND, rejection.body_text())
+        let text = rejection.body_text();
+        let said = text.trim_start_matches("Invalid URL: ");
+        misunderstood(StatusCode::NOT_FOUND, said.replace("unknown variant", "there is no verb"))
     }
 }
 
 impl From<QueryRejection> for Failure {
     fn from(rejection: QueryRejection) -> Self {
-        misunderstood(rejection.status(), rejection.body_text())
+        let text = rejection.body_text();
+        let said = text.trim_start_matches("Failed to deserialize query string: ");
+        misunderstood(rejection.status(), format!("the query is wrong: {said}"))
     }
 }
 
@@ -220,15 +224,24 @@ impl<S: Send + Sync> FromRequest<S> for Body {
     type Rejection = Failure;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
-        let bytes = Bytes::from_request(request, state)
-            .await
-            .map_err(|err| misunderstood(err.status(), err.body_text()))?;
+        let bytes =
+            Bytes::from_request(request, state).await.map_err(|err| match err.status() {
+                StatusCode::PAYLOAD_TOO_LARGE => {
+                    let most = LONGEST_BODY >> 10;
+                    misunderstood(err.status(), format!("a body has at most {most} KiB"))
+                }
+                status => misunderstood(status, "the body could not be read to its end".into()),
+            })?;
         if bytes.is_empty() {
             return Ok(Self(Act::default()));
         }
-        serde_json::from_slice(&bytes)
+        // An object first: a list would be taken for the fields in their order.
+        serde_json::from_slice::<serde_json::Map<_, _>>(&bytes)
+            .and_then(|it| Act::deserialize(serde_json::Value::Object(it)))
             .map(Self)
-            .map_err(|err| misunderstood(StatusCode::BAD_REQUEST, err.to_string()))
+            .map_err(|err| {
+                misunderstood(StatusCode::BAD_REQUEST, format!("the body is wrong: {err}"))
+            })
     }
 }
 
@@ -239,7 +252,7 @@ pub fn ending() -> Failure {
         status: StatusCode::SERVICE_UNAVAILABLE.as_u16(),
         title: "the daemon is ending".into(),
         detail: "it no longer takes requests".into(),
-        help: None,
+        help: Some("ask again once the next one answers: `opsdeck` starts it".into()),
     })
 }
 
@@ -248,8 +261,8 @@ pub fn not_found(name: &str) -> Failure {
         kind: problem::NOT_FOUND.into(),
         status: StatusCode::NOT_FOUND.as_u16(),
         title: format!("there is no service or instance `{name}`"),
-        detail: "`opsdeck status` lists what is there".into(),
-        help: None,
+        detail: "no name of this deck is written like this".into(),
+        help: Some("`opsdeck status` lists what is there".into()),
     })
 }
 

@@ -10,6 +10,7 @@ use axum::extract::connect_info::Connected;
 use axum::serve::IncomingStream;
 use nix::unistd::{Group, Uid, User};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
 use tracing::warn;
 
 use crate::api::Role;
@@ -22,14 +23,16 @@ use crate::process::peer;
 pub struct Peer {
     pub uid: u32,
     pub pid: i32,
-    pub role: Option<Role>,
+    groups: Arc<[u32]>,
+    access: watch::Receiver<Arc<Access>>,
     /// The person, once somebody asked. Whoever connected stays who it is.
     by: Arc<OnceLock<By>>,
 }
 
 impl Peer {
-    fn new(uid: u32, pid: i32, role: Option<Role>) -> Self {
-        Self { uid, pid, role, by: Arc::default() }
+    /// What it may do by now: who is taken off the list loses it on the connections that are open.
+    pub fn role(&self) -> Option<Role> {
+        self.access.borrow().role(self.uid, &self.groups)
     }
 
     /// The person, for the journal. Under sudo that is who logged in (`/proc/PID/loginuid`).
@@ -41,7 +44,9 @@ impl Peer {
     }
 
     fn look_up(&self) -> By {
-        let login_uid = login_uid(self.pid).unwrap_or(self.uid);
+        // Anybody can write SUDO_UID into his own environment; only root got it from sudo.
+        let sudo = || sudo_uid(self.pid).filter(|_| self.uid == 0);
+        let login_uid = login_uid(self.pid).or_else(sudo).unwrap_or(self.uid);
         By {
             uid: self.uid,
             login: user_name(login_uid).into(),
@@ -115,11 +120,11 @@ impl Principals {
 /// A Unix listener that knows who may speak.
 pub struct Door {
     listener: UnixListener,
-    access: tokio::sync::watch::Receiver<Arc<Access>>,
+    access: watch::Receiver<Arc<Access>>,
 }
 
 impl Door {
-    pub fn new(listener: UnixListener, access: tokio::sync::watch::Receiver<Arc<Access>>) -> Self {
+    pub fn new(listener: UnixListener, access: watch::Receiver<Arc<Access>>) -> Self {
         Self { listener, access }
     }
 
@@ -127,8 +132,9 @@ impl Door {
         let cred = stream.peer_cred()?;
         let mut groups = peer::groups(stream.as_fd()).unwrap_or_default();
         groups.push(cred.gid());
-        let role = self.access.borrow().role(cred.uid(), &groups);
-        Ok(Peer::new(cred.uid(), cred.pid().unwrap_or(0), role))
+        let (uid, pid) = (cred.uid(), cred.pid().unwrap_or(0));
+        let (groups, access) = (groups.into(), self.access.clone());
+        Ok(Peer { uid, pid, groups, access, by: Arc::default() })
     }
 }
 
@@ -156,7 +162,8 @@ impl axum::serve::Listener for Door {
 
     fn local_addr(&self) -> std::io::Result<Self::Addr> {
         let pid = i32::try_from(std::process::id()).unwrap_or(0);
-        Ok(Peer::new(Uid::effective().as_raw(), pid, None))
+        let (uid, access) = (Uid::effective().as_raw(), self.access.clone());
+        Ok(Peer { uid, pid, groups: Arc::new([]), access, by: Arc::default() })
     }
 }
 
@@ -169,7 +176,7 @@ impl Connected<IncomingStream<'_, Door>> for Peer {
 /// The audit login uid; `None` where none was set (4294967295, proc_pid_loginuid(5)).
 fn login_uid(pid: i32) -> Option<u32> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/loginuid")).ok()?;
-    text.trim().parse().ok().filter(|it| *it != u32::MAX).or_else(|| sudo_uid(pid))
+    text.trim().parse().ok().filter(|it| *it != u32::MAX)
 }
 
 fn sudo_uid(pid: i32) -> Option<u32> {

@@ -248,7 +248,10 @@ fn instance(sheet: &Sheet, facts: &Facts) -> api::Instance {
         restarts: sheet.restarts,
         since: Some(wall(sheet.since)),
         started: sheet.started.map(wall),
-        last_exit: sheet.last_exit.as_ref().map(last_exit),
+        last_exit: sheet
+            .last_exit
+            .as_ref()
+            .map(|it| last_exit(it, facts.last_words(sheet.name.as_str()))),
         probes: probes(sheet, facts),
         why: why(sheet, facts),
     }
@@ -270,7 +273,7 @@ fn probes(sheet: &Sheet, facts: &Facts) -> BTreeMap<String, api::ProbeResult> {
     }
 }
 
-fn last_exit(it: &LastExit) -> api::LastExit {
+fn last_exit(it: &LastExit, words: Option<&str>) -> api::LastExit {
     let (code, signal) = match it.exit.status {
         Status::Code(code) => (Some(code), None),
         Status::Signal(signal) => (None, Some(signal.to_string())),
@@ -283,6 +286,7 @@ fn last_exit(it: &LastExit) -> api::LastExit {
         lost: it.lost.map_or(0, InFlight::count),
         lost_exact: matches!(it.lost, Some(InFlight::Exact(_))),
         cause: it.cause.clone(),
+        words: words.map(str::to_owned),
     }
 }
 

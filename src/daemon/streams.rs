@@ -32,15 +32,14 @@ pub async fn watch(
     State(api): State<Api>,
     ConnectInfo(peer): ConnectInfo<Peer>,
 ) -> Result<Response, Failure> {
-    let role = peer.role.unwrap_or_default();
-    let (first, changes) = subscribe(&api, role).await?;
-    let start = Watching { api, role, changes, next: Some(first) };
+    let (first, changes) = subscribe(&api, peer.role().unwrap_or_default()).await?;
+    let start = Watching { api, peer, changes, next: Some(first) };
     Ok(ndjson(stream::unfold(start, Watching::step)))
 }
 
 struct Watching {
     api: Api,
-    role: Role,
+    peer: Peer,
     changes: broadcast::Receiver<Arc<str>>,
     next: Option<Arc<str>>,
 }
@@ -48,12 +47,14 @@ struct Watching {
 impl Watching {
     async fn step(mut self) -> Option<(Bytes, Self)> {
         let line = match self.next.take() {
+            // Who may not even look any more hears nothing more.
+            _ if self.peer.role().is_none() => return None,
             Some(line) => line,
             None => match self.changes.recv().await {
                 Ok(line) => line,
                 Err(RecvError::Closed) => return None,
                 Err(RecvError::Lagged(_)) => {
-                    let (line, changes) = subscribe(&self.api, self.role).await.ok()?;
+                    let (line, changes) = subscribe(&self.api, self.peer.role()?).await.ok()?;
                     self.changes = changes;
                     line
                 }

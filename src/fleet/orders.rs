@@ -211,7 +211,11 @@ impl Fleet {
         let instance = self.find(name, &what)?;
         if !instance.rules.fronted {
             let why = format!("nothing stands in front of {}", instance.rules.name);
-            return Err(refused(what, why, Some("put a `[gateway.…]` in front of it")));
+            return Err(refused(
+                what,
+                why,
+                Some("a gateway in front of it is not in this version of opsdeck"),
+            ));
         }
         if let Some(by) = &instance.held_by {
             return Err(refused(what, format!("{name} is held by {by} already"), None));

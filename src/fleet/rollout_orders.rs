@@ -120,8 +120,8 @@ impl Fleet {
         let ago =
             now.map_or(String::new(), |now| format!(" {} ago", elapsed(now.since(rollout.began))));
         let why = format!("{} began the {title}{ago}; it is at: {place}", rollout.by);
-        let help = Some("wait for it, or abort it: key a, `opsdeck roll --abort`");
-        Err(Refusal::new(RefusalKind::Busy, what.to_owned(), why, help))
+        let help = format!("wait for it, or abort it: key a, `opsdeck roll --abort {service}`");
+        Err(Refusal::new(RefusalKind::Busy, what.to_owned(), why, Some(&help)))
     }
 
     fn rollout_under_way(&self, service: &Name) -> Option<&Rollout> {

@@ -94,6 +94,7 @@ pub fn clean_service(service: &mut Service) {
         if let Some(exit) = &mut instance.last_exit {
             clean_in_place(&mut exit.cause);
             clean_some(&mut exit.signal);
+            clean_some(&mut exit.words);
         }
         if let Some(countdown) = &mut instance.countdown {
             clean_some(&mut countdown.rung);

@@ -130,6 +130,7 @@ impl Text<'_> {
         self.field("restarts", &it.restarts.to_string());
         if let Some(exit) = &it.last_exit {
             self.field("last exit", &self.exit(exit));
+            self.field("last words", exit.words.as_deref().unwrap_or_default());
         }
         for (kind, probe) in &it.probes {
             self.probe(kind, probe);

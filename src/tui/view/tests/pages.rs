@@ -73,6 +73,7 @@ fn the_detail_says_why_and_shows_the_probes() {
         signal: Some("SIGKILL".into()),
         lost: 4,
         cause: "by the deck at its deadline".into(),
+        words: Some("no such \u{1b}[31mtable".into()),
         ..LastExit::default()
     });
     let mut model = model(vec![web]);
@@ -93,10 +94,10 @@ fn the_detail_says_why_and_shows_the_probes() {
     restarts      0
     last exit     2026-11-21 10:42:17: ended by SIGKILL, by the deck at its
                   deadline, about 4 requests lost
+    last words    no such table
     readiness     failed at 10:42:17, 3 in a row, status 500, 12.3 ms
                   status 500 is not 200
                   {"error":"no database"}
-
 
 
 
