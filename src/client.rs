@@ -4,6 +4,7 @@
 //! callers show all of them the same way.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::stream::{self, BoxStream};
@@ -21,6 +22,11 @@ pub struct Client {
     http: reqwest::Client,
     socket: PathBuf,
 }
+
+/// How long an answer is waited for: a daemon that is stopped or stuck must not stop a script.
+const ANSWER: Duration = Duration::from_secs(10);
+/// The same for an order, which is not to be given twice by the impatient.
+const DEED: Duration = Duration::from_secs(30);
 
 /// What to read of the journal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -78,7 +84,7 @@ impl Client {
     /// Asks for an action and returns what was begun.
     pub async fn send(&self, request: &Request) -> Result<Done, Problem> {
         let (path, act) = request.route();
-        let reply = self.http.post(url(&path)).json(&act).send().await;
+        let reply = self.http.post(url(&path)).json(&act).timeout(DEED).send().await;
         self.read_json(reply).await
     }
 
@@ -119,7 +125,7 @@ impl Client {
 
     /// Any other GET that answers with one JSON value.
     pub async fn get_json<T: DeserializeOwned>(&self, path: &str) -> Result<T, Problem> {
-        let reply = self.http.get(url(path)).send().await;
+        let reply = self.http.get(url(path)).timeout(ANSWER).send().await;
         self.read_json(reply).await
     }
 
@@ -259,7 +265,9 @@ fn unreachable(socket: &Path, err: &dyn std::error::Error) -> Problem {
         status: 0,
         title: format!("the daemon at {} cannot be reached", socket.display()),
         detail: cause.to_string(),
-        help: None,
+        help: Some(
+            "look at daemon.log in its state directory, or at the journal of its unit".into(),
+        ),
     }
 }
 

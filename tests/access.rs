@@ -164,7 +164,7 @@ fn under_sudo_the_journal_names_who_logged_in_and_nobody_can_pretend() {
     let last_login = |deck: &Deck| -> String {
         let text = deck.ok(&["events", "--json"]);
         let events = text.lines().map(|it| serde_json::from_str::<Event>(it).unwrap());
-        events.filter_map(|it| it.actor).last().unwrap().login
+        events.filter_map(|it| it.actor).next_back().unwrap().login
     };
 
     let socket = deck.socket().display().to_string();

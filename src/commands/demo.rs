@@ -62,7 +62,7 @@ async fn screen(client: Client, args: &DeckArgs, told: &mut Told) -> Outcome {
     let mut shown = std::pin::pin!(deck::show(client, args, None));
     let farewell = tokio::select! {
         biased;
-        () = told.to_end() => tokio::time::timeout(LEAVING, shown).await.ok().transpose()?,
+        () = told.heard() => tokio::time::timeout(LEAVING, shown).await.ok().transpose()?,
         farewell = &mut shown => Some(farewell?),
     };
     if farewell.is_some_and(|it| !it.terminal_gone) {
@@ -76,7 +76,7 @@ async fn headless(found: &Found, told: &mut Told) -> Outcome {
     let socket = found.socket.display();
     out(&format!("the demo runs; look at it with\n  opsdeck --socket {socket}\nCtrl-C ends it\n"))
         .map_err(|err| unprinted(&err))?;
-    told.to_end().await;
+    told.heard().await;
     Ok(Exit::Done)
 }
 
@@ -94,7 +94,7 @@ impl Told {
         ]))
     }
 
-    async fn to_end(&mut self) {
+    async fn heard(&mut self) {
         let [term, int, hup] = &mut self.0;
         tokio::select! {
             _ = term.recv() => (),
