@@ -108,16 +108,10 @@ impl Hands {
         };
         let passes = |it: Option<Thresholds>| it.map_or(1, |it| it.success);
         match kind {
-            Kind::Startup => Haste {
-                passes: passes(rules.startup),
-                settle: Duration::ZERO,
-                // `failure_threshold` × `period` is the time that a start may take.
-                forgiving: true,
-            },
+            Kind::Startup => Haste { passes: passes(rules.startup), settle: Duration::ZERO },
             Kind::Readiness => Haste {
                 passes: passes(rules.readiness).max(rules.rollout.successes),
                 settle: rules.rollout.settle,
-                forgiving: false,
             },
             Kind::Liveness => Haste::default(),
         }

@@ -5,6 +5,8 @@
 //! taken so far, and never more than half of the time. So a start is noticed within 5 % of what it took,
 //! and a server that never comes up is soon asked once a period. What is believed is then watched while
 //! it settles, because a look that comes only after the rollout has gone on is no look.
+//!
+//! Failures in a row still count by the period: `failure_threshold` × `period` is what a start may take.
 
 use std::time::Duration;
 
@@ -15,8 +17,6 @@ pub struct Haste {
     pub passes: u32,
     /// After that it is asked some times within this span.
     pub settle: Duration,
-    /// Failures count by the period: they are reported that often only, however often it is asked.
-    pub forgiving: bool,
 }
 
 /// Between two checks of what is awaited, at least.
@@ -32,7 +32,7 @@ pub(super) struct Pace {
     /// Time asked for so far.
     waited: Duration,
     settled: Duration,
-    /// Since the last failure that was reported.
+    /// Since the last failure that was told.
     since_failure: Option<Duration>,
 }
 
@@ -50,13 +50,13 @@ impl Pace {
 
     /// Takes a result in; false if it need not be told.
     pub(super) fn note(&mut self, ok: bool) -> bool {
-        let awaited = self.is_awaited();
+        let (awaited, repeats) = (self.is_awaited(), self.streak == 0);
         self.streak = if ok { self.streak.saturating_add(1) } else { 0 };
         if ok || !awaited {
             return true;
         }
         let soon = self.since_failure.is_some_and(|it| it + LEAST_GAP / 2 < self.period);
-        if self.haste.forgiving && soon {
+        if repeats && soon {
             return false;
         }
         self.since_failure = Some(Duration::ZERO);
@@ -107,7 +107,7 @@ mod tests {
     }
 
     fn pace(passes: u32, settle: Duration) -> Pace {
-        Pace::new(Haste { passes, settle, forgiving: false }, PERIOD)
+        Pace::new(Haste { passes, settle }, PERIOD)
     }
 
     fn gaps(pace: &mut Pace, results: &[bool]) -> Vec<Duration> {
@@ -157,8 +157,8 @@ mod tests {
     }
 
     #[test]
-    fn failures_of_a_forgiving_probe_are_told_once_a_period() {
-        let haste = Haste { passes: 1, settle: Duration::ZERO, forgiving: true };
+    fn failures_in_a_row_are_told_once_a_period() {
+        let haste = Haste { passes: 2, settle: Duration::ZERO };
         let mut pace = Pace::new(haste, Duration::from_secs(1));
         let told = (0..21).filter(|_| {
             let told = pace.note(false);
@@ -166,8 +166,12 @@ mod tests {
             told
         });
         assert_eq!(told.count(), 3);
-        assert!(pace.note(true));
-        pace.gap(QUICK);
+        assert!(pace.note(true) && pace.note(false), "passes are not in a row");
+        assert!(!pace.note(false));
+        for _ in 0..2 {
+            assert!(pace.note(true));
+            pace.gap(QUICK);
+        }
         assert!(pace.note(false) && pace.note(false), "it was believed");
     }
 }
