@@ -352,3 +352,29 @@ fn a_rollout_goes_on_when_the_client_that_began_it_is_killed() {
     std::fs::write(directory.path().join("go"), "").unwrap();
     deck.wait_event("2 of 2 renewed");
 }
+
+#[test]
+fn what_a_halted_rollout_did_not_touch_stays_what_it_was() {
+    let services = web("", ", rollback = [\"true\"]");
+    let hasty = services.replace("ready_timeout = \"5s\"", "ready_timeout = \"1s\"");
+    let mut deck = Deck::start(&hasty);
+    deck.wait_ready(&["web1", "web2"]);
+    // The sample goes on answering 42: web2 never gets ready, web1 is not touched.
+    let output = deck.opsdeck(&["roll", "web", "--set", "version=43"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+
+    // Neither its crash nor another daemon makes it expect the version that it was not renewed to.
+    let before = deck.pid("web1");
+    kill(before, Signal::SIGKILL);
+    deck.wait("web1 is ready again", |deck, _| {
+        find(deck, "web1").is_some_and(|it| it.pid != Some(before) && it.ready == Some(true))
+    });
+    // What is rolled back expects what it did before.
+    deck.ok(&["roll", "--rollback", "web"]);
+    deck.wait_ready(&["web1", "web2"]);
+
+    let output = deck.opsdeck(&["roll", "web", "--set", "version=43"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    deck.restart_daemon(|it| kill(it.daemon_pid(), Signal::SIGKILL));
+    deck.wait_ready(&["web1"]);
+}

@@ -13,6 +13,7 @@ use super::clock;
 use super::driver::Daemon;
 use super::hands::{Hands, Living, identity_of};
 use super::state::{Remembered, Running, Wanted};
+use super::values::Versions;
 use crate::config::settings::Settings;
 use crate::fleet::input::{Goal, Input};
 use crate::fleet::{By, Name, Process, Signal, Timestamp};
@@ -25,11 +26,9 @@ use crate::process::{identity, pidfd, signal};
 const RETIREMENT: Duration = Duration::from_secs(10);
 
 /// Tells the fleet everything that is known, then lets it begin.
-pub fn begin(daemon: &mut Daemon, settings: &Arc<Settings>, remembered: Remembered) {
+pub fn begin(daemon: &mut Daemon, settings: &Arc<Settings>, mut remembered: Remembered) {
     daemon.hands.configure(settings);
-    let values = remembered.set.into_iter();
-    daemon.hands.values =
-        values.map(|(service, values)| (Name::from(service.as_str()), values)).collect();
+    daemon.hands.values = Versions::remembered(&mut remembered);
     daemon.turn(Input::Configured(settings.services.iter().map(|it| it.rules.clone()).collect()));
     for (instance, generation) in &remembered.generations {
         let instance = Name::from(instance.as_str());

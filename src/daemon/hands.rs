@@ -24,6 +24,7 @@ use super::runs::Runs;
 use super::sampling::Sampler;
 use super::state::{Line, Running, StateFile, Wanted};
 use super::turn::Turns;
+use super::values::Versions;
 use crate::config::settings::{self, Settings};
 use crate::fleet::input::{Disposition, Effect, Input, Record, Verb};
 use crate::fleet::{Fleet, Name, Process, Signal, Timestamp};
@@ -92,8 +93,7 @@ pub struct Hands {
     pub(super) known: BTreeMap<Name, Known>,
     /// The configuration that runs.
     settings: Arc<Settings>,
-    /// Values of `--set`, by service.
-    pub(super) values: BTreeMap<Name, BTreeMap<String, String>>,
+    pub(super) values: Versions,
     /// Base variables by user, as they were when the configuration was taken over.
     pub(super) accounts: RefCell<BTreeMap<Option<String>, BTreeMap<String, String>>>,
     pub(super) living: BTreeMap<Name, Living>,
@@ -140,7 +140,7 @@ impl Hands {
             orders: vec![],
             known: BTreeMap::new(),
             settings: Arc::default(),
-            values: BTreeMap::new(),
+            values: Versions::default(),
             accounts: RefCell::default(),
             living: BTreeMap::new(),
             leaders: BTreeMap::new(),
@@ -245,11 +245,9 @@ impl Hands {
             Effect::TakeOut { instance } => self.follow_end(&instance),
             Effect::Run { service, instance, command } => self.run(&service, &instance, command),
             Effect::CancelRun { service, .. } => self.runs.cancel(&service),
-            Effect::Set { service, values } => {
-                let service_name = service.to_string();
-                self.state.append(&Line::Set { service: service_name, values: values.clone() });
-                self.values.entry(service).or_default().extend(values);
-            }
+            Effect::Set { service, values } => self.set_values(&service, values),
+            Effect::Unset { service } => self.unset_values(&service),
+            Effect::TakeValues { instance, back } => self.take_values(&instance, back),
             Effect::Remember { instance, goal, held_by } => {
                 self.state.append(&Line::Wanted(Wanted {
                     instance: instance.to_string(),
@@ -345,7 +343,7 @@ impl Hands {
 
     /// The values of `--set` that a service has, and what an order would add.
     pub fn values_with(&self, service: &str, set: Values) -> Values {
-        let mut values = self.values.get(service).cloned().unwrap_or_default();
+        let mut values = self.values.of_service(&Name::from(service));
         values.extend(set);
         values
     }

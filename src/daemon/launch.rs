@@ -66,7 +66,7 @@ impl Hands {
         if let Some(port) = known.settings.port {
             check_port(port, name)?;
         }
-        let values = self.values.get(&known.service).cloned().unwrap_or_default();
+        let values = self.values.of(&known.service, name);
         let launch = &known.settings.launch;
         let argv = launch
             .argv

@@ -37,6 +37,7 @@ pub mod signals;
 pub mod state;
 pub mod streams;
 pub mod turn;
+mod values;
 
 use crate::fleet::By;
 

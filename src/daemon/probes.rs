@@ -94,7 +94,7 @@ impl Hands {
     pub(super) fn start_probe(&mut self, instance: &Name, generation: u64, kind: Kind) {
         let Some(known) = self.known.get(instance) else { return };
         let Some(probe) = known.settings.probes.get(&kind) else { return };
-        let values = self.values.get(&known.service).cloned().unwrap_or_default();
+        let values = self.values.of(&known.service, instance);
         let environment = self.environment(instance, known, &values).unwrap_or_default();
         let mut probe = super::launch::expanded(probe.clone(), &values, environment, known);
         probe.haste = self.haste(&known.service, kind);

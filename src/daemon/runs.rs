@@ -122,7 +122,10 @@ impl Hands {
         let command = commands.and_then(|it| it.get(index)).ok_or_else(gone)?;
         let known = self.known.get(instance).ok_or_else(gone)?;
         let settings = self.service(service).ok_or_else(gone)?;
-        let mut values = self.values.get(service).cloned().unwrap_or_default();
+        let mut values = match which {
+            Command::Build(_) => self.values.of_service(service),
+            Command::RollBack(_) => self.values.before(service, instance),
+        };
         values.extend(settings.names_of(&known.settings));
         let argv = expand(command, &values).map_err(fail)?;
         let mut environment = base_environment(settings.user.as_deref());

@@ -36,11 +36,20 @@ pub enum Line {
         generation: u64,
     },
     Wanted(Wanted),
-    /// Values of `--set`.
+    /// Values of `--set`, all of them.
     Set {
         service: String,
         values: BTreeMap<String, String>,
     },
+    Took(Took),
+}
+
+/// The values of `--set` that an instance has, and had before.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Took {
+    pub instance: String,
+    pub now: BTreeMap<String, String>,
+    pub before: BTreeMap<String, String>,
 }
 
 /// A process that was started.
@@ -72,6 +81,7 @@ pub struct Remembered {
     pub generations: BTreeMap<String, u64>,
     pub wanted: BTreeMap<String, Wanted>,
     pub set: BTreeMap<String, BTreeMap<String, String>>,
+    pub took: BTreeMap<String, Took>,
 }
 
 impl Remembered {
@@ -102,6 +112,9 @@ impl Remembered {
                 Line::Set { service, values } => {
                     it.set.insert(service, values);
                 }
+                Line::Took(took) => {
+                    it.took.insert(took.instance.clone(), took);
+                }
             }
         }
         it
@@ -119,6 +132,7 @@ impl Remembered {
             service: service.clone(),
             values: values.clone(),
         }));
+        lines.extend(self.took.values().cloned().map(Line::Took));
         lines
     }
 }

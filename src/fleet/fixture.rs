@@ -127,13 +127,20 @@ pub(super) struct Rig {
     diary: Vec<String>,
     /// The gateway answers at once when something is taken out.
     pub(super) gateway_answers: bool,
+    /// Who took the values of `--set`, in order.
+    pub(super) values: Vec<String>,
 }
 
 impl Rig {
     /// Configured, nothing begun.
     pub(super) fn configured(rules: Vec<ServiceRules>) -> Self {
-        let mut rig =
-            Self { fleet: Fleet::new(7), now: at(100), diary: vec![], gateway_answers: true };
+        let mut rig = Self {
+            fleet: Fleet::new(7),
+            now: at(100),
+            diary: vec![],
+            gateway_answers: true,
+            values: vec![],
+        };
         rig.input(Input::Configured(rules));
         rig
     }
@@ -184,6 +191,10 @@ impl Rig {
         let mut lines = Vec::new();
         let mut taken_out = Vec::new();
         for effect in effects {
+            if let Effect::TakeValues { .. } | Effect::Unset { .. } = &effect {
+                self.values.push(line(&effect));
+                continue;
+            }
             let Effect::Record(it) = &effect else {
                 lines.push(line(&effect));
                 if let Effect::TakeOut { instance } = effect {
@@ -394,6 +405,9 @@ fn line(effect: &Effect) -> String {
         }
         Effect::CancelRun { instance, .. } => format!("cancel {instance}"),
         Effect::Set { service, values } => format!("set {service} {values:?}"),
+        Effect::Unset { service } => format!("unset {service}"),
+        Effect::TakeValues { instance, back: false } => format!("take {instance}"),
+        Effect::TakeValues { instance, back: true } => format!("back {instance}"),
         Effect::Remember { instance, goal, held_by } => {
             let goal = if *goal == Goal::Up { "up" } else { "down" };
             let held = held_by.as_ref().map_or(String::new(), |by| format!(", held by {by}"));

@@ -290,10 +290,21 @@ pub enum Effect {
         service: Name,
         instance: Name,
     },
-    /// Values of `--set`: from now on used to expand commands, environment and `expect`.
+    /// Values of `--set`: from now on used to expand the commands of its rollouts. Its instances keep
+    /// theirs until [`Effect::TakeValues`].
     Set {
         service: Name,
         values: BTreeMap<String, String>,
+    },
+    /// The service has the values from before its last rollout again.
+    Unset {
+        service: Name,
+    },
+    /// The instance takes the values of its service for command, environment and `expect`; or goes
+    /// `back` to those it had before.
+    TakeValues {
+        instance: Name,
+        back: bool,
     },
     /// Keep for the next daemon.
     Remember {

@@ -103,6 +103,15 @@ impl Instance {
         may
     }
 
+    /// The same for what a rollout has taken: it has the values of `--set` again that it runs with.
+    pub(super) fn come_back_as_it_was(&mut self, turn: &mut Turn) -> bool {
+        if self.stop().is_some_and(Stop::can_be_taken_back) {
+            let instance = self.own.name.clone();
+            turn.push(Effect::TakeValues { instance, back: true });
+        }
+        self.come_back(turn)
+    }
+
     /// Ends the countdown now.
     pub(super) fn kill(&mut self, turn: &mut Turn, by: Option<&By>) {
         if let Phase::Leaving(_, stop) = &mut self.phase {

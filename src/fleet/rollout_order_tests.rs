@@ -248,3 +248,24 @@ fn a_plan_that_means_downtime_asks_first() {
     rig.tell(Verb::Drain("web2".into()));
     insta::assert_snapshot!(rig.question(roll("web")).unwrap(), @"web1 cannot be spared (min_ready 1): web2 is held out of rotation");
 }
+
+#[test]
+fn an_instance_takes_the_values_of_a_rollout_when_it_is_taken_and_gives_them_back() {
+    let mut rig = Rig::ready(vec![with(|it| it.rollback = 1)]);
+    rig.load("web2", Some(InFlight::Exact(1)));
+    rig.tell(roll("web"));
+    assert_eq!(rig.values, ["take web1"]);
+    renew(&mut rig, "web1");
+    rig.later(3 * SECOND);
+    assert_eq!(rig.values, ["take web1", "take web2"]);
+    rig.tell(roll_back());
+    assert_eq!(rig.values[2..], ["back web2", "unset web"], "web2 was only draining");
+    rig.ran("web1", 0, Ok(()));
+    assert_eq!(rig.values[4..], ["back web1"]);
+
+    let mut rig = Rig::ready(vec![web(&["web1", "web2"])]);
+    rig.load("web1", Some(InFlight::Exact(1)));
+    rig.tell(roll("web"));
+    rig.tell(abort());
+    assert_eq!(rig.values, ["take web1", "back web1"]);
+}

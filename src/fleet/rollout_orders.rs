@@ -207,6 +207,7 @@ impl Fleet {
             return Err(refused(what, "no rolling restart has renewed anything", None));
         }
         self.close_rollout(service, asker, turn);
+        turn.push(Effect::Unset { service: service.clone() });
         let of = targets.len();
         let rollout = Rollout::new(turn.now, asker.by.clone(), Some(targets));
         Ok(self.begin_rollout(service, rollout, of, turn))
@@ -236,7 +237,7 @@ impl Fleet {
             rollout.aborted_by = Some(asker.by.clone());
             if let Some(name) = rollout.touched().cloned() {
                 self.touch(&name, turn, |it, turn| {
-                    let back = it.come_back(turn);
+                    let back = it.come_back_as_it_was(turn);
                     it.benched &= !back;
                 });
             }

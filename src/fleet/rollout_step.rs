@@ -5,6 +5,7 @@ use super::input::{Command, Effect};
 use super::instance::Instance;
 use super::ladder::{Errand, Manner, PATIENCE_WITH_KILL, Stop};
 use super::rollout_state::{Outcome, Rollout, Stage};
+use super::roster::Named;
 use super::time::Timestamp;
 use super::turn::{Turn, span};
 use super::words::Name;
@@ -29,10 +30,11 @@ impl Fleet {
         let nth = rollout.renewed.len() + 1;
         let message = format!("renews {name}, {nth} of {}", rollout.of);
         turn.say(service, "rollout-step", Some(&rollout.by), message);
-        let by = rollout.by.clone();
+        let (by, back) = (rollout.by.clone(), rollout.rollback);
         let taken = self.touch(&name, turn, |it, turn| {
             let (floor, mishaps) = (it.generation, it.mishaps);
             it.benched = true;
+            turn.push(Effect::TakeValues { instance: it.name().clone(), back });
             if it.is_occupied() {
                 it.leave(turn, Errand::Rollout(by), Manner::Ladder);
             } else {
@@ -193,7 +195,7 @@ impl Fleet {
         }
         self.touch(name, turn, |it, turn| {
             it.benched = false;
-            it.come_back(turn)
+            it.come_back_as_it_was(turn)
         });
         rollout.go_on();
         self.end(service, rollout, Outcome::Aborted, turn);

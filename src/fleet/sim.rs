@@ -276,7 +276,10 @@ impl Sim {
             Effect::Remember { instance, goal, held_by } => {
                 self.remembered.insert(instance, (goal, held_by));
             }
-            Effect::Set { .. } | Effect::Record(_) => {}
+            Effect::Set { .. }
+            | Effect::Unset { .. }
+            | Effect::TakeValues { .. }
+            | Effect::Record(_) => {}
         }
     }
 
