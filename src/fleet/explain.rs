@@ -183,6 +183,8 @@ fn why_leaving(instance: &Instance, stop: &Stop) -> String {
     let what = match &stop.errand {
         Errand::Restart(_) | Errand::Rollout(_) | Errand::Term(_) | Errand::Kill(_) => "restarts",
         Errand::Liveness | Errand::Startup => "restarts",
+        // Somebody has changed their mind since.
+        Errand::Stop(_) if instance.is_wanted() => "restarts",
         Errand::Stop(_) | Errand::Configuration | Errand::Shutdown(_) | Errand::Unwanted => "stops",
     };
     let what = if what == "restarts" && !instance.is_wanted() { "stops" } else { what };

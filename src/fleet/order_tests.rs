@@ -487,3 +487,12 @@ fn stop_all_ends_a_rollout_and_what_waits() {
     assert!(rig.fleet.is_at_rest());
     assert_eq!(rig.later(1000 * SECOND), NOTHING);
 }
+
+#[test]
+fn a_stop_that_ends_in_a_start_says_so() {
+    let mut rig = Rig::ready(vec![web(&["web1"])]);
+    rig.tell(stop("web1"));
+    assert_eq!(rig.sheet("web1").why, "stops by alice: SIGTERM sent");
+    rig.tell(start("web1"));
+    assert_eq!(rig.sheet("web1").why, "restarts by alice: SIGTERM sent");
+}
