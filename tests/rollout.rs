@@ -378,3 +378,18 @@ fn what_a_halted_rollout_did_not_touch_stays_what_it_was() {
     deck.restart_daemon(|it| kill(it.daemon_pid(), Signal::SIGKILL));
     deck.wait_ready(&["web1"]);
 }
+
+#[test]
+fn a_rollout_whose_daemon_dies_tells_its_client_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut deck = Deck::start(&web("", &held_build(directory.path())));
+    deck.wait_ready(&["web1", "web2"]);
+    let client = roll(&deck, &[]);
+    wait_step(&mut deck, "build");
+    deck.restart_daemon(|it| kill(it.daemon_pid(), Signal::SIGKILL));
+    std::fs::write(directory.path().join("go"), "").unwrap();
+    let output = client.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(text(&output).contains("roll again once the daemon is back"), "{}", text(&output));
+    deck.wait_ready(&["web1", "web2"]);
+}

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use futures_util::StreamExt;
 
-use super::wait::{self, lost_sight};
+use super::wait;
 use super::{Outcome, local, notice, out, printable, safe, unprinted};
 use crate::api::{
     Act, Change, Deck, Event, Plan, Problem, Request, Rollout, RolloutVerb, ServiceVerb, problem,
@@ -99,7 +99,8 @@ async fn follow(
     let mut deck = Deck::default();
     let mut begun = 0;
     while let Some(change) = changes.next().await {
-        let change = change?;
+        // However the connection broke, the daemon is gone.
+        let change = change.map_err(|_| ended_with_the_daemon(service))?;
         if let Change::Change { events, revision, .. } = &change {
             let of_later = events.iter().filter(|_| *revision > begun_at);
             begun += of_later.filter(|it| begins(it, service)).count();
@@ -131,7 +132,15 @@ async fn follow(
             return Ok(exit);
         }
     }
-    Err(lost_sight())
+    Err(ended_with_the_daemon(service))
+}
+
+/// The next daemon takes the services over, but no rollout.
+fn ended_with_the_daemon(service: &str) -> Problem {
+    local(
+        format!("the daemon ended before the rolling restart of {service} did"),
+        "the services run on, renewed as far as it came; roll again once the daemon is back",
+    )
 }
 
 fn begins(event: &Event, service: &str) -> bool {
