@@ -514,6 +514,22 @@ fn clients_that_are_slow_are_told_to_go() {
 }
 
 #[test]
+fn a_connection_that_was_idle_for_long_is_as_good_as_new() {
+    let limits = Limits { header_timeout_ms: 1200, ..Limits::default() };
+    let (gateway, _web1, received) = limited(OK, limits);
+    let mut client = gateway.connect();
+    for _ in 0..2 {
+        client.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi").unwrap();
+        assert_eq!(response(&mut client).1, "ok");
+        assert!(next(&received).ends_with("hi"));
+        // Its time, to be sure that some has passed.
+        let mut slow = gateway.connect();
+        slow.write_all(b"GET").unwrap();
+        assert_eq!(status(&to_end(slow)), "408");
+    }
+}
+
+#[test]
 fn a_client_that_does_not_read_is_dropped_and_holds_the_instance_back() {
     let web1 = Backend::start(|_, mut stream| {
         request(&mut stream);

@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -59,6 +60,9 @@ pub(super) struct Conn {
     pub(super) is_closing: Cell<bool>,
     /// The response broke off: the client must not take what it has for all.
     pub(super) is_broken: Cell<bool>,
+    /// Idle for long enough.
+    may_park: Cell<bool>,
+    is_parked: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -85,6 +89,8 @@ pub(super) enum Expired {
     Tunnel,
 }
 
+/// An idle connection keeps hyper for this long, in milliseconds: its next request may be near.
+const PARK: u64 = 400;
 /// Interim responses that wait for a client, in bytes.
 const EARLY: usize = 64 * 1024;
 /// How long a body waits for `100 Continue` before it is sent without (RFC 9110 §10.1.1), in milliseconds.
@@ -119,6 +125,8 @@ impl Conn {
             expired: Cell::new(None),
             is_closing: Cell::new(table.is_retiring.get()),
             is_broken: Cell::new(false),
+            may_park: Cell::new(false),
+            is_parked: Cell::new(false),
             waker: RefCell::default(),
             table,
         });
@@ -210,6 +218,10 @@ impl Conn {
             (Phase::Idle, _) if over(self.since.get(), limits.idle_timeout_ms) => {
                 self.expire(Expired::Idle);
             }
+            (Phase::Idle, _) if !self.is_parked.get() && over(self.since.get(), PARK) => {
+                self.may_park.set(true);
+                self.wake();
+            }
             (Phase::Head, _) if over(self.since.get(), limits.header_timeout_ms) => {
                 self.expire(Expired::Head);
             }
@@ -294,34 +306,74 @@ impl Drop for Conn {
 }
 
 /// Serves a connection to its end.
-pub(super) async fn serve(tcp: TcpStream, conn: Rc<Conn>) {
+///
+/// While a client says nothing there is no hyper: its buffers and futures would be most of what an idle connection
+/// weighs. They are made when there is something to read, and given back when the house finds it idle.
+pub(super) async fn serve(mut tcp: TcpStream, conn: Rc<Conn>) {
+    loop {
+        if !is_readable(&conn, &tcp).await {
+            return;
+        }
+        let end;
+        (tcp, end) = Box::pin(converse(tcp, &conn)).await;
+        match end {
+            End::Parked => {}
+            End::Upgraded(tunnel, early) => {
+                conn.enter(Phase::Tunnel);
+                return Box::pin(tunnel::run(&conn, tcp, &early, tunnel)).await;
+            }
+            End::Over { in_time } => return Box::pin(close(&conn, tcp, in_time)).await,
+        }
+    }
+}
+
+/// Why hyper is done with a connection.
+enum End {
+    /// Nothing was said for a while.
+    Parked,
+    /// With what the client said already in the new protocol.
+    Upgraded(Tunnel, Bytes),
+    /// Not in time if the connection took too long for something that has no answer.
+    Over { in_time: bool },
+}
+
+/// Waits for the first byte of a request; false if that took too long.
+async fn is_readable(conn: &Conn, tcp: &TcpStream) -> bool {
+    conn.is_parked.set(true);
+    let is_readable = std::future::poll_fn(|cx| {
+        conn.watch(cx);
+        if conn.is_over() {
+            return Poll::Ready(false);
+        }
+        // An error is for hyper to find.
+        tcp.poll_read_ready(cx).map(|_| true)
+    })
+    .await;
+    conn.is_parked.set(false);
+    is_readable
+}
+
+async fn converse(tcp: TcpStream, conn: &Rc<Conn>) -> (TcpStream, End) {
     let limits = &conn.route.limits;
     let mut builder = http1::Builder::new();
     builder.half_close(true).header_read_timeout(None);
     let header_bytes = limits.header_bytes.max(8 * 1024);
     builder.max_header_size(header_bytes).max_buf_size(header_bytes.max(64 * 1024));
-    let io = TokioIo::new(ClientStream { tcp, conn: Rc::clone(&conn) });
+    let io = TokioIo::new(ClientStream { tcp, conn: Rc::clone(conn) });
     let service = service_fn({
-        let conn = Rc::clone(&conn);
+        let conn = Rc::clone(conn);
         move |request| {
             let conn = Rc::clone(&conn);
             async move { Ok::<_, Infallible>(super::proxy::answer(&conn, request).await) }
         }
     });
     let mut http = builder.serve_connection(io, service);
-    let in_time = std::future::poll_fn(|cx| poll(&conn, Pin::new(&mut http), cx)).await;
+    let end = std::future::poll_fn(|cx| poll(conn, Pin::new(&mut http), cx)).await;
     let parts = http.into_parts();
-    let rest = parts.read_buf;
-    drop(parts.service);
     let ClientStream { tcp, .. } = parts.io.into_inner();
     let tunnel = conn.tunnel.take();
-    match tunnel {
-        Some(tunnel) => {
-            conn.enter(Phase::Tunnel);
-            tunnel::run(&conn, tcp, &rest, tunnel).await;
-        }
-        None => close(&conn, tcp, in_time).await,
-    }
+    // Of a connection that is parked nothing was read: that would have been the begin of a request.
+    (tcp, tunnel.map_or(end, |tunnel| End::Upgraded(tunnel, parts.read_buf)))
 }
 
 /// Ends a connection so that the client gets to read what was said last.
@@ -349,19 +401,20 @@ const LATE: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 /// Polls hyper, and what hyper does not: an upload that goes on while the client reads no response.
-///
-/// False if the connection took too long for something that has no answer.
 fn poll<E>(
     conn: &Conn,
     mut http: Pin<&mut impl Future<Output = Result<(), E>>>,
     cx: &mut Context<'_>,
-) -> Poll<bool> {
+) -> Poll<End> {
     conn.watch(cx);
     if http.as_mut().poll(cx).is_ready() {
-        return Poll::Ready(true);
+        return Poll::Ready(End::Over { in_time: true });
     }
     if conn.is_over() {
-        return Poll::Ready(false);
+        return Poll::Ready(End::Over { in_time: false });
+    }
+    if conn.may_park.take() && conn.phase.get() == Phase::Idle {
+        return Poll::Ready(End::Parked);
     }
     if let Some(exchange) = &mut *conn.exchange.borrow_mut()
         && !exchange.is_sent()

@@ -53,7 +53,7 @@ pub(super) async fn run(conn: &Rc<Conn>, client: TcpStream, early: &[u8], tunnel
         let farewell = async {
             let _ = client.shutdown().await;
             let _ = server.shutdown().await;
-            let mut rest = [0; 4096];
+            let mut rest = vec![0; 4096];
             while client.read(&mut rest).await.is_ok_and(|count| count > 0) {}
         };
         // Whoever has not answered the end by then is cut.
@@ -74,7 +74,7 @@ async fn told_to_end(conn: &Conn) {
 /// last words.
 pub(super) async fn linger(mut tcp: TcpStream) {
     let reading = async {
-        let mut block = [0; 8192];
+        let mut block = vec![0; 8192];
         let mut left = LINGER;
         while let Ok(count) = tcp.read(&mut block).await {
             if count == 0 || count > left {
