@@ -62,7 +62,7 @@ pub(super) struct Conn {
     pub(super) is_broken: Cell<bool>,
     /// Idle for long enough.
     may_park: Cell<bool>,
-    is_parked: Cell<bool>,
+    pub(super) is_parked: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -90,7 +90,7 @@ pub(super) enum Expired {
 }
 
 /// An idle connection keeps hyper for this long, in milliseconds: its next request may be near.
-const PARK: u64 = 400;
+const PARK: u64 = 200;
 /// Interim responses that wait for a client, in bytes.
 const EARLY: usize = 64 * 1024;
 /// How long a body waits for `100 Continue` before it is sent without (RFC 9110 §10.1.1), in milliseconds.

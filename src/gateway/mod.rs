@@ -45,6 +45,7 @@ mod instance;
 mod line;
 mod link;
 mod listen;
+mod memory;
 mod proxy;
 mod refuse;
 mod reply;

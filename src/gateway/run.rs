@@ -15,6 +15,7 @@ use super::conn::Expired;
 use super::control::{FromGateway, LISTENER_LIMIT, Routes, ToGateway, VERSION};
 use super::inherited;
 use super::listen::Listening;
+use super::memory::{self, Tidy};
 use super::session::{Arrival, Session};
 use super::shared::Shared;
 use super::table::Table;
@@ -33,7 +34,7 @@ pub struct Inherited {
 /// Between two looks at what changes.
 const TICK: Duration = Duration::from_millis(100);
 /// Between two looks at everybody's clocks, in milliseconds.
-const SWEEP: u64 = 500;
+const SWEEP: u64 = 250;
 /// Orders that wait to be carried out; the daemon's socket holds the rest.
 const ORDERS: usize = 64;
 
@@ -76,6 +77,7 @@ struct Process {
     counted_at: u64,
     swept_at: u64,
     probed_at: u64,
+    tidy: Tidy,
 }
 
 type Inbox = (mpsc::Sender<(u64, Arrival)>, mpsc::Receiver<(u64, Arrival)>);
@@ -108,6 +110,7 @@ impl Process {
             counted_at: 0,
             swept_at: 0,
             probed_at: 0,
+            tidy: Tidy::default(),
         };
         for (name, socket) in listeners {
             process.listen(name, socket)?;
@@ -278,9 +281,14 @@ impl Process {
         }
     }
 
-    fn sweep(&self, now: u64) {
+    fn sweep(&mut self, now: u64) {
         let is_retiring = self.table.is_retiring.get();
-        for conn in self.conns() {
+        let conns = self.conns();
+        let parked = conns.iter().filter(|it| it.is_parked.get()).count();
+        if self.tidy.is_due(now, parked, conns.len()) {
+            memory::trim();
+        }
+        for conn in conns {
             conn.look(now);
             let idle = conn.idle_since().map(|since| now.saturating_sub(since));
             if is_retiring && idle.is_some_and(|idle| idle >= self.linger) {
