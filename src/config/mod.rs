@@ -19,6 +19,7 @@ use value::{Layers, Table};
 
 use crate::quantity::Wrong;
 
+mod address;
 mod command_line;
 pub mod diff;
 mod fingerprint;
@@ -151,8 +152,8 @@ impl Files {
         if !self.mistakes.is_empty() {
             return Err(ConfigError::new(self.sources, self.mistakes, &self.secrets));
         }
-        let resolve::Resolved { deck, keys, services } = resolved;
-        Ok(Settings { path, files, deck, keys, services })
+        let resolve::Resolved { deck, keys, services, gateways } = resolved;
+        Ok(Settings { path, files, deck, keys, services, gateways })
     }
 }
 

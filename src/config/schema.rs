@@ -66,6 +66,10 @@ fn kind(kind: &Kind) -> Value {
             { "type": "integer", "minimum": 100, "maximum": 599 },
             pattern("^([1-5][0-9][0-9](-[1-5][0-9][0-9])?|[1-5]xx)$"),
         ] }),
+        Kind::Listen => json!({ "anyOf": [
+            { "type": "integer", "minimum": 1, "maximum": 65535 },
+            pattern("^([0-9.]*:|\\[[0-9a-fA-F:.]+\\]:)?[0-9]{1,5}$"),
+        ] }),
         Kind::List(of) => json!({ "type": "array", "items": self::kind(of) }),
         Kind::OneOrMore(of) => {
             let of = self::kind(of);

@@ -4,11 +4,13 @@
 //! environment values and `expect` for `opsdeck roll --set`; [`Text::expand`] puts their values in.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::fleet::input::Probe as ProbeKind;
 use crate::fleet::rules::ServiceRules;
+use crate::fleet::words::Name;
 use crate::probe;
 
 /// A whole configuration.
@@ -23,6 +25,17 @@ pub struct Settings {
     pub keys: BTreeMap<String, Vec<String>>,
     /// In file order.
     pub services: Vec<Service>,
+    /// In file order.
+    pub gateways: Vec<Gateway>,
+}
+
+impl Settings {
+    /// Tells every service whether something stands in front of it.
+    pub fn mark_fronted(&mut self) {
+        for service in &mut self.services {
+            service.rules.fronted = self.gateways.iter().any(|it| it.service == service.rules.name);
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +51,8 @@ pub struct Deck {
     pub operators: Vec<String>,
     pub viewers: Vec<String>,
     pub confirm: Confirm,
+    /// The user the embedded gateway runs as where the daemon is root's.
+    pub gateway_user: String,
 }
 
 impl Default for Deck {
@@ -50,6 +65,7 @@ impl Default for Deck {
             operators: vec![],
             viewers: vec![],
             confirm: Confirm::Guard,
+            gateway_user: "nobody".into(),
         }
     }
 }
@@ -115,6 +131,66 @@ pub struct Launch {
     /// Only what is configured; the base variables are added when it starts.
     pub environment: BTreeMap<String, Text>,
     pub user: Option<String>,
+}
+
+/// What stands in front of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gateway {
+    pub name: Name,
+    /// The service behind it.
+    pub service: Name,
+    pub provider: Provider,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Provider {
+    /// The gateway process of this deck.
+    Embedded(Embedded),
+}
+
+/// One gateway of the gateway process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Embedded {
+    pub listen: SocketAddr,
+    /// How long a request may wait while no instance is ready.
+    pub hold: Duration,
+    /// How many requests may wait at once.
+    pub hold_max: u32,
+    /// How long upgraded connections of an instance that is taken out live on.
+    pub upgrade_wait: Duration,
+    pub connect_timeout: Duration,
+    /// Until the first byte of an answer.
+    pub answer_timeout: Duration,
+    pub limits: Limits,
+}
+
+/// What clients may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub connections: u32,
+    /// Bytes of the request line and the header fields together.
+    pub header_size: u64,
+    /// Bytes of a body that are kept until the answer begins, to be sent again.
+    pub buffer: u64,
+    /// Bytes of the largest body.
+    pub body_size: u64,
+    pub header_timeout: Duration,
+    pub idle_timeout: Duration,
+    pub body_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            header_size: 32 << 10,
+            buffer: 64 << 10,
+            body_size: 1 << 30,
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
+            body_timeout: Duration::from_secs(30),
+        }
+    }
 }
 
 /// A `build` or `rollback` command, not yet expanded for an instance.

@@ -43,6 +43,8 @@ pub(crate) enum Kind {
     Retries,
     /// `200`, `2xx`, `200-204`.
     Status,
+    /// An address to listen on: `0.0.0.0:8080`, `[::]:8080`.
+    Listen,
     Pattern,
     List(&'static Self),
     /// One value or a list of them.
@@ -103,7 +105,12 @@ pub(crate) const ROOT: &[Key] = &[
         "",
         "Keys of the deck: action = \"key\" or a list of keys.",
     ),
-    later("gateway", "the embedded reverse proxy and the nginx provider"),
+    key(
+        "gateway",
+        Kind::Named(&Kind::Table(GATEWAY), Naming::Name),
+        "",
+        "What stands in front of services: a reverse proxy.",
+    ),
     later("hooks", "commands that are run when something fails"),
     later("k8s", "Kubernetes workloads"),
     later("kubernetes", "Kubernetes workloads"),
@@ -146,6 +153,12 @@ const DECK: &[Key] = &[
     later("metrics", "an address for Prometheus"),
     later("theme", "the colours of the deck"),
     later("themes", "the colours of the deck"),
+    key(
+        "gateway_user",
+        Kind::Text,
+        "\"nobody\"",
+        "The user the embedded gateway runs as where the daemon is root's.",
+    ),
     later("mouse", "the mouse in the deck"),
     later("ascii", "a deck without characters beyond ASCII"),
     later("title", "the title of the terminal window"),
@@ -362,4 +375,73 @@ const ROLLOUT: &[Key] = &[
 const LOG: &[Key] = &[
     key("max_size", Kind::Size { min: 4096 }, "\"50MiB\"", "Size at which the file is rotated."),
     key("keep", Kind::Integer { min: 0, max: 1000 }, "5", "Rotated files that are kept."),
+];
+
+const GATEWAY: &[Key] = &[
+    key("service", Kind::Text, "", "The service behind it; each of its instances needs a port."),
+    key(
+        "provider",
+        Kind::Choice(&[
+            Word("embedded"),
+            Later("nginx", "an nginx that is told who is in rotation"),
+        ]),
+        "\"embedded\"",
+        "Who passes the requests on.",
+    ),
+    key("listen", Kind::Listen, "", "Where clients come in: address and port."),
+    duration("hold", "\"5s\"", "How long a request may wait while no instance is ready."),
+    count("hold_max", 0, "1000", "How many requests may wait at once."),
+    duration(
+        "upgrade_wait",
+        "\"3s\"",
+        "How long upgraded connections (WebSocket) of an instance that is taken out live on.",
+    ),
+    key(
+        "connect_timeout",
+        Kind::Duration { min: 10 },
+        "\"1s\"",
+        "How long an instance may take to accept a connection.",
+    ),
+    key(
+        "answer_timeout",
+        Kind::Duration { min: 10 },
+        "\"60s\"",
+        "How long an instance may take until its answer begins.",
+    ),
+    key("limits", Kind::Table(LIMITS), "", "What clients may ask for."),
+];
+
+const LIMITS: &[Key] = &[
+    count("connections", 1, "10000", "Connections of clients at once."),
+    key(
+        "header_size",
+        Kind::Size { min: 8192 },
+        "\"32KiB\"",
+        "Request line and header fields together.",
+    ),
+    key(
+        "buffer",
+        Kind::Size { min: 0 },
+        "\"64KiB\"",
+        "Bodies up to this size are kept until the answer begins, to be sent again.",
+    ),
+    key("body_size", Kind::Size { min: 1 }, "\"1GiB\"", "The largest body of a request."),
+    key(
+        "header_timeout",
+        Kind::Duration { min: 10 },
+        "\"10s\"",
+        "How long a client may take for the head of a request.",
+    ),
+    key(
+        "idle_timeout",
+        Kind::Duration { min: 10 },
+        "\"75s\"",
+        "How long a connection without a request stays open.",
+    ),
+    key(
+        "body_timeout",
+        Kind::Duration { min: 10 },
+        "\"30s\"",
+        "How long a client may neither send nor take a byte of a body.",
+    ),
 ];

@@ -15,7 +15,7 @@ use super::command_line::join_command;
 use super::keys::ACTIONS;
 use super::mistake::is_secret_name;
 use super::resolve::PROBES;
-use super::settings::{Confirm, Deck, RolloutCommand, Service, Settings, Text};
+use super::settings::{Confirm, Deck, Gateway, Provider, RolloutCommand, Service, Settings, Text};
 
 const HIDDEN: &str = "********";
 
@@ -35,6 +35,9 @@ pub fn show(settings: &Settings) -> String {
     }
     for it in &settings.services {
         service(&mut out, it);
+    }
+    for it in &settings.gateways {
+        gateway(&mut out, it);
     }
     out.text
 }
@@ -85,6 +88,31 @@ fn deck(out: &mut Toml, deck: &Deck) {
         Confirm::Never => "never",
     };
     out.key("confirm", text(confirm));
+    out.key("gateway_user", text(&deck.gateway_user));
+}
+
+fn gateway(out: &mut Toml, gateway: &Gateway) {
+    out.table(&format!("gateway.{}", name(gateway.name.as_str())));
+    out.key("service", text(gateway.service.as_str()));
+    let Provider::Embedded(it) = &gateway.provider;
+    out.key("provider", text("embedded"));
+    out.key("listen", text(&it.listen.to_string()));
+    out.key("hold", duration(it.hold));
+    out.key("hold_max", it.hold_max.to_string());
+    out.key("upgrade_wait", duration(it.upgrade_wait));
+    out.key("connect_timeout", duration(it.connect_timeout));
+    out.key("answer_timeout", duration(it.answer_timeout));
+    let size = |bytes| text(&format_size(bytes));
+    let limits = [
+        ("connections", it.limits.connections.to_string()),
+        ("header_size", size(it.limits.header_size)),
+        ("buffer", size(it.limits.buffer)),
+        ("body_size", size(it.limits.body_size)),
+        ("header_timeout", duration(it.limits.header_timeout)),
+        ("idle_timeout", duration(it.limits.idle_timeout)),
+        ("body_timeout", duration(it.limits.body_timeout)),
+    ];
+    out.key("limits", inline(limits));
 }
 
 fn service(out: &mut Toml, service: &Service) {
@@ -282,6 +310,11 @@ mod tests {
         [service.redis]
         command = "redis-server"
         enabled = false
+        [gateway.shop]
+        service = "a.b"
+        listen = ":80"
+        hold = "1s"
+        limits = { buffer = "0B", connections = 5 }
     "#;
 
     #[test]

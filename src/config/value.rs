@@ -3,6 +3,7 @@
 //! A value that was given and wrong is [`Data::Mistaken`]: it has been reported, so nobody asks for it
 //! again. [`Layers`] looks a key up in a service first, then in the defaults.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::fleet::words::Signal;
@@ -26,6 +27,7 @@ pub(crate) enum Data {
     Duration(Duration),
     Size(u64),
     Signal(Signal),
+    Listen(SocketAddr),
     Command(Vec<String>),
     List(Vec<Value>),
     Table(Table),
@@ -109,6 +111,22 @@ impl<'a> Layers<'a> {
         let value = &self.find(name)?.value;
         match value.data {
             Data::Integer(integer) => Some((u32::try_from(integer).ok()?, value.span)),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn size(&self, name: &str) -> Option<(u64, Span)> {
+        let value = &self.find(name)?.value;
+        match value.data {
+            Data::Size(bytes) => Some((bytes, value.span)),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn listen(&self, name: &str) -> Option<(SocketAddr, Span)> {
+        let value = &self.find(name)?.value;
+        match value.data {
+            Data::Listen(address) => Some((address, value.span)),
             _ => None,
         }
     }

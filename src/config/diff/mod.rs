@@ -6,6 +6,7 @@
 //! | removed, or disabled | stop: drained, then the ladder |
 //! | command, directory, environment, user, port | stale: taken up by the next restart or rollout |
 //! | probes, thresholds, limits, names of signals | at once |
+//! | a gateway that leaves its address | stop: nobody listens there any more |
 //!
 //! Instances are told apart by name. Values of the environment are never part of a message.
 
@@ -14,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::settings::{Instance, Service, Settings};
 
 mod changes;
+mod gateways;
 mod partial;
 
 pub use partial::without_stops;
@@ -96,6 +98,7 @@ pub fn diff(old: &Settings, new: &Settings) -> Diff {
     for service in old.services.iter().filter(|it| !after.contains_key(name_of(it))) {
         removed(service, &mut diff);
     }
+    gateways::compare(old, new, &mut diff);
     diff
 }
 

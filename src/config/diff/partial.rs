@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{by_name, instance, name_of};
-use crate::config::settings::{Instance, Service, Settings};
+use super::{by_name, gateways, instance, name_of};
+use crate::config::settings::{Gateway, Instance, Service, Settings};
 
 /// What may be applied at once, and what waits for a word: `stops queue`, `starts web3`.
 ///
@@ -33,7 +33,24 @@ pub fn without_stops(old: &Settings, new: &Settings) -> (Settings, Vec<String>) 
             out.services.insert(at.min(out.services.len()), before.clone());
         }
     }
+    keep_listening(old, new, &mut out, &mut pending);
     (out, pending)
+}
+
+/// A gateway stays where it listens. A new one that wants its place waits.
+fn keep_listening(old: &Settings, new: &Settings, out: &mut Settings, pending: &mut Vec<String>) {
+    let stay = |it: &&Gateway| gateways::leaves_its_address(it, new);
+    for before in old.gateways.iter().filter(stay) {
+        pending.push(format!("stops {}", gateways::label(before)));
+        let is_other = |it: &Gateway| {
+            it.name != before.name
+                && it.service != before.service
+                && !gateways::same_port(it, before)
+        };
+        out.gateways.retain(is_other);
+        out.gateways.push(before.clone());
+    }
+    out.mark_fronted();
 }
 
 /// Names and ports that stay taken.

@@ -117,3 +117,29 @@ fn what_needs_the_place_of_a_stop_waits_with_it() {
     assert_eq!(names, ["web", "free", "queue"]);
     assert!(part.services[1].rules.depends_on.is_empty());
 }
+
+const SHOP: &str = "[gateway.shop]\nservice = \"web\"\nlisten = \"0.0.0.0:80\"\n";
+
+#[test]
+fn gateways_come_go_and_change() {
+    let old = format!("{WEB}{QUEUE}{SHOP}");
+    assert_snapshot!(lines(&format!("{WEB}{QUEUE}"), &old), @"start gateway shop: added in front of web: it will listen on 0.0.0.0:80");
+    assert_snapshot!(lines(&old, &format!("{WEB}{QUEUE}")), @"stop gateway shop: removed: nobody listens on 0.0.0.0:80 any more");
+    assert_snapshot!(lines(&old, &old.replace(":80", ":81")), @"stop gateway shop: moves from 0.0.0.0:80 to 0.0.0.0:81");
+    assert_snapshot!(lines(&old, &format!("{old}hold = \"1s\"\n")), @"at-once gateway shop: its limits change");
+}
+
+#[test]
+fn a_watched_edit_takes_no_address_away() {
+    let old = settings(&format!("{WEB}{SHOP}"));
+    let new = settings(&format!("{WEB}{}", SHOP.replace("shop", "other")));
+
+    let (part, pending) = without_stops(&old, &new);
+
+    assert_eq!(pending, ["stops gateway shop"]);
+    assert_eq!(part.gateways, old.gateways, "the new one wants the same place");
+    assert!(part.services[0].rules.fronted);
+    let (part, pending) = without_stops(&old, &settings(WEB));
+    assert_eq!((part.gateways.len(), pending.len()), (1, 1));
+    assert!(part.services[0].rules.fronted);
+}

@@ -8,6 +8,7 @@ use toml::de::DeValue;
 
 use super::Reader;
 use super::words::{not_in_this_version, suggestion};
+use crate::config::address;
 use crate::config::command_line::split_command;
 use crate::config::mistake::{Mistake, Span};
 use crate::config::placeholder;
@@ -170,6 +171,7 @@ impl Reader<'_> {
         let (wants, help) = match kind {
             Kind::Duration { .. } => ("a duration", quantity::DURATION_HELP),
             Kind::Size { .. } => ("a size", quantity::SIZE_HELP),
+            Kind::Listen => ("an address and a port", address::HELP),
             _ => ("a signal", SIGNAL_HELP),
         };
         let text = match item.get_ref() {
@@ -189,6 +191,7 @@ impl Reader<'_> {
                     format!("make it at least {}", quantity::format_size(*min)),
                 )),
             }),
+            Kind::Listen => address::read_listen(&text).map(Data::Listen),
             _ => read_signal(&text).map(Data::Signal),
         };
         self.or_report(read, span, format!("`{name}` must be {wants}"))

@@ -105,7 +105,7 @@ impl Reader<'_> {
             Kind::Port => self.port(name, item),
             Kind::Retries => self.retries(name, item),
             Kind::Status | Kind::Loose => self.loose(kind, name, item),
-            Kind::Duration { .. } | Kind::Size { .. } | Kind::Signal => {
+            Kind::Duration { .. } | Kind::Size { .. } | Kind::Signal | Kind::Listen => {
                 self.scalar(kind, name, item)
             }
             Kind::Text | Kind::Path | Kind::Choice(_) | Kind::Pattern => {

@@ -5,11 +5,12 @@
 
 use super::mistake::{Mistake, Source, Span};
 use super::placeholder::{self, Piece};
-use super::settings::{Deck, Service};
+use super::settings::{Deck, Gateway, Service};
 use super::value::{Data, Layers, Table};
 use super::{keys, placeholder::names};
 
 mod deck;
+mod gateway;
 mod probe;
 mod rollout;
 mod service;
@@ -23,6 +24,7 @@ pub(crate) struct Resolved {
     pub(crate) deck: Deck,
     pub(crate) keys: std::collections::BTreeMap<String, Vec<String>>,
     pub(crate) services: Vec<Service>,
+    pub(crate) gateways: Vec<Gateway>,
 }
 
 /// Turns the tables of all files, the main one first, into settings. Mistakes are added to `mistakes`.
@@ -60,7 +62,8 @@ pub(crate) fn resolve(files: &[Source], roots: &[Table], mistakes: &mut Vec<Mist
         services.extend(table.entries.iter().filter_map(|it| resolver.service(it, &defaults)));
     }
     resolver.whole(roots, &services);
-    Resolved { deck, keys, services }
+    let gateways = resolver.gateways(roots, &mut services);
+    Resolved { deck, keys, services, gateways }
 }
 
 /// `[deck]` of a main file, and nothing else of it.

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod gateways;
 mod horrible;
 mod values;
 mod whole;

@@ -195,9 +195,9 @@ fn a_pattern_is_a_regular_expression() {
 
 #[test]
 fn what_later_versions_bring_is_named() {
-    let text = "[gateway.shop]\nlisten = \"0.0.0.0:80\"\n[hooks]\ncommand = \"page\"\n[service.web]\ncommand = \"a\"\nengine = \"pidfile\"\nprofile = \"auto\"\nload = \"sockets\"\nreload = { drain = true }\nprobe.readiness.grpc.service = \"x\"\nrollout.surge = true\n";
+    let text = "[tars]\nkeep_alive = \"30s\"\n[hooks]\ncommand = \"page\"\n[service.web]\ncommand = \"a\"\nengine = \"pidfile\"\nprofile = \"auto\"\nload = \"sockets\"\nreload = { drain = true }\nprobe.readiness.grpc.service = \"x\"\nrollout.surge = true\n";
     assert_snapshot!(first_lines(text), @r#"
-    config.toml:1: `gateway` is not in this version of opsdeck
+    config.toml:1: `tars` is not in this version of opsdeck
     config.toml:3: `hooks` is not in this version of opsdeck
     config.toml:7: `engine = "pidfile"` is not in this version of opsdeck
     config.toml:8: `profile = "auto"` is not in this version of opsdeck
@@ -206,12 +206,12 @@ fn what_later_versions_bring_is_named() {
     config.toml:11: `grpc` is not in this version of opsdeck
     config.toml:12: `surge` is not in this version of opsdeck
     "#);
-    assert_snapshot!(mistakes("[gateway.shop]\nlisten = \"0.0.0.0:80\"\n"), @r"
-    error: `gateway` is not in this version of opsdeck
+    assert_snapshot!(mistakes("[hooks]\ncommand = \"page\"\n"), @r"
+    error: `hooks` is not in this version of opsdeck
      --> config.toml:1:2
       |
-    1 | [gateway.shop]
-      |  ^^^^^^^ it will be for the embedded reverse proxy and the nginx provider
+    1 | [hooks]
+      |  ^^^^^ it will be for commands that are run when something fails
       |
       = help: remove it for now
     ");

@@ -1,0 +1,126 @@
+//! `[gateway.NAME]`: what it gives and what can be wrong with it.
+
+use std::time::Duration;
+
+use insta::assert_snapshot;
+
+use super::mistakes;
+use crate::config::parse;
+use crate::config::settings::{Limits, Provider};
+
+const WEB: &str = "[service.web]\ncommand = \"php web\"\ninstance.web1 = { port = 9502 }\n";
+
+#[test]
+fn a_gateway_has_defaults_and_marks_its_service() {
+    let text = format!("{WEB}[gateway.shop]\nservice = \"web\"\nlisten = 9999\n");
+    let settings =
+        parse("config.toml", &text).unwrap_or_else(|err| panic!("{}", err.render(false)));
+
+    assert!(settings.services[0].rules.fronted);
+    let [gateway] = &settings.gateways[..] else { panic!("{:?}", settings.gateways) };
+    assert_eq!((gateway.name.as_str(), gateway.service.as_str()), ("shop", "web"));
+    let Provider::Embedded(it) = &gateway.provider;
+    assert_eq!(it.listen, "0.0.0.0:9999".parse().unwrap());
+    assert_eq!((it.hold, it.hold_max), (Duration::from_secs(5), 1000));
+    assert_eq!(it.upgrade_wait, Duration::from_secs(3));
+    assert_eq!(it.limits, Limits::default());
+}
+
+#[test]
+fn what_is_wrong_with_a_gateway_is_said_in_one_run() {
+    let text = format!(
+        "{WEB}[service.queue]\ncommand = \"queue\"\n[gateway.a]\nservice = \"wep\"\nlisten = \"shop.example:80\"\n[gateway.b]\nservice = \"queue\"\nlisten = \"0.0.0.0:9502\"\nupgrade_wait = \"20s\"\n[gateway.c]\n[gateway.d]\nservice = \"web\"\nlisten = \"127.0.0.1:80\"\nlimits.header_size = 10\n[gateway.e]\nservice = \"web\"\nlisten = \"[::]:80\"\nprovider = \"nginx\"\n"
+    );
+    assert_snapshot!(mistakes(&text), @r#"
+    error: there is no service `wep` to stand in front of
+     --> config.toml:7:11
+      |
+    7 | service = "wep"
+      |           ^^^^^ not a service
+      |
+      = help: did you mean `web`?
+
+    error: `listen` must be an address and a port
+     --> config.toml:8:10
+      |
+    8 | listen = "shop.example:80"
+      |          ^^^^^^^^^^^^^^^^^ a name is not looked up here: an address is wanted
+      |
+      = help: write it as "127.0.0.1:8080", "0.0.0.0:8080" or "[::]:8080"
+
+    error: `queue` has no port
+      --> config.toml:10:11
+       |
+    10 | service = "queue"
+       |           ^^^^^^^ the gateway could not reach it
+       |
+       = help: give it one: instance.queue = { port = 9501 }
+
+    error: port 9502 belongs to `web1`
+      --> config.toml:11:10
+       |
+    11 | listen = "0.0.0.0:9502"
+       |          ^^^^^^^^^^^^^^ only one of them could listen
+       |
+       = help: clients come in at the gateway's port, which is another one
+
+    error: `upgrade_wait` is longer than `max_wait_time`, which is 10s
+      --> config.toml:12:16
+       |
+    12 | upgrade_wait = "20s"
+       |                ^^^^^ a stop ends before this does
+       |
+       = help: raise max_wait_time of the service, or make it shorter
+
+    error: the gateway `c` has no service behind it
+      --> config.toml:13:10
+       |
+    13 | [gateway.c]
+       |          ^ nothing says where requests go
+       |
+       = help: add service = "web"
+
+    error: the gateway `c` listens nowhere
+      --> config.toml:13:10
+       |
+    13 | [gateway.c]
+       |          ^ nothing says where clients come in
+       |
+       = help: add listen = "0.0.0.0:8080"
+
+    error: `header_size` must be a size
+      --> config.toml:17:22
+       |
+    17 | limits.header_size = 10
+       |                      ^^ a number without a unit
+       |
+       = help: write it as "50MiB", "1GiB" or "500kB"
+
+    error: `web` has a gateway already
+      --> config.toml:18:10
+       |
+    18 | [gateway.e]
+       |          ^ this would be a second one
+       |
+       = help: one gateway a service: its counts decide when a drain is over
+
+    error: two gateways listen on port 80
+      --> config.toml:20:10
+       |
+    16 | listen = "127.0.0.1:80"
+       |          -------------- the other one
+    ...
+    20 | listen = "[::]:80"
+       |          ^^^^^^^^^ only one of them could
+       |
+       = help: give each its own port
+
+    error: `provider = "nginx"` is not in this version of opsdeck
+      --> config.toml:21:12
+       |
+    21 | provider = "nginx"
+       |            ^^^^^^^ it will be for an nginx that is told who is in rotation
+       |
+       = help: remove it for now
+    "#);
+}
