@@ -339,6 +339,10 @@ pub struct GatewayArgs {
     /// A memory file for the numbers in flight, to be read after a crash
     #[arg(long, value_name = "FD")]
     pub shared_fd: Option<i32>,
+
+    /// Become this user before the first client is served; only root can
+    #[arg(long)]
+    pub user: Option<String>,
 }
 
 #[derive(Debug, Args)]

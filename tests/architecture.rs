@@ -17,7 +17,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("config", &["fleet", "probe", "quantity"]),
-    ("daemon", &["api", "config", "fleet", "load", "logger", "probe", "process"]),
+    ("daemon", &["api", "config", "fleet", "gateway", "load", "logger", "probe", "process"]),
     ("exit", &[]),
     ("fleet", &[]),
     ("gateway", &[]),

@@ -121,6 +121,8 @@ pub struct Service {
     pub rollout: Option<Rollout>,
     /// What a rolling restart of this service would be able to do now.
     pub can_roll_back: bool,
+    /// What stands in front of it.
+    pub gateway: Option<Gateway>,
     #[serde(deserialize_with = "exactly")]
     pub instances: Vec<Instance>,
 }
@@ -130,6 +132,32 @@ fn exactly<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Instance>, D::Error
     let mut instances = Vec::deserialize(from)?;
     instances.shrink_to_fit();
     Ok(instances)
+}
+
+/// `[gateway.NAME]` as it stands. Totals grow from the start of its process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Gateway {
+    pub name: String,
+    /// `embedded`.
+    pub provider: String,
+    /// Where clients come in.
+    pub listen: Option<String>,
+    /// Its process runs.
+    pub up: bool,
+    /// Why clients cannot come in.
+    pub trouble: Option<String>,
+    /// Of clients, open now.
+    pub connections: u64,
+    /// Requests that wait for an instance now, and all that ever did.
+    pub held: u64,
+    pub held_total: u64,
+    /// Answers that the gateway made itself: a broken reply, nobody ready, too late.
+    pub made_502: u64,
+    pub made_503: u64,
+    pub made_504: u64,
+    /// Requests that it refused (4xx).
+    pub refused: u64,
 }
 
 /// A rolling restart as it stands, or as it halted.

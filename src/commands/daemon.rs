@@ -83,13 +83,29 @@ pub fn gateway(args: GatewayArgs) -> Exit {
         listeners: args.listener,
         shared: args.shared_fd,
     };
-    match crate::gateway::run(inherited) {
+    let begun = match &args.user {
+        Some(user) => become_user(user),
+        None => Ok(()),
+    };
+    match begun.and_then(|()| crate::gateway::run(inherited)) {
         Ok(()) => Exit::Done,
         Err(err) => {
             notice(&format!("opsdeck: the gateway could not begin: {err}"));
             Exit::Failed
         }
     }
+}
+
+/// Gives up root for good: strangers' requests are read from here on.
+fn become_user(name: &str) -> std::io::Result<()> {
+    use nix::unistd::{User, setgid, setgroups, setuid};
+    let unknown = || std::io::Error::other(format!("there is no user `{name}` (gateway_user)"));
+    let user = User::from_name(name)?.ok_or_else(unknown)?;
+    setgroups(&[])?;
+    setgid(user.gid)?;
+    setuid(user.uid)?;
+    nix::sys::prctl::set_no_new_privs()?;
+    Ok(())
 }
 
 /// `opsdeck load URL`: exits with 1 if any request failed.

@@ -39,14 +39,14 @@ async fn in_directory(
     deck: &DeckArgs,
     told: &mut Told,
 ) -> Outcome {
-    let (text, ports) = configuration(&directory.path, &free_ports);
+    let (text, entry) = configuration(&directory.path, &free_ports);
     let found = prepare(directory, &text)?;
     let bin = directory.path.join("bin");
     let path = std::env::var("PATH").unwrap_or_default();
     let environment = [("PATH".to_owned(), format!("{}:{path}", bin.display()))];
     deck::start(&found, &environment).await?;
     let client = Client::new(&found.socket)?;
-    let load = Load::start(&bin.join("opsdeck"), &ports);
+    let load = Load::start(&bin.join("opsdeck"), entry);
     let shown = if args.headless {
         headless(&found, told).await
     } else {
@@ -128,20 +128,22 @@ fn prepare(directory: &Directory, text: &str) -> Result<Found, Problem> {
     place::find(&at)
 }
 
-/// The example with this directory as its place and with ports that nobody uses.
-fn configuration(directory: &Path, free: &impl Fn(usize) -> Vec<u16>) -> (String, Vec<u16>) {
+/// The example with this directory as its place and with ports that nobody uses; the last of them is
+/// where clients come in.
+fn configuration(directory: &Path, free: &impl Fn(usize) -> Vec<u16>) -> (String, Option<u16>) {
     let state = format!("[deck]\nstate_dir = \"{}/state\"\n", directory.display());
     let text = EXAMPLE.replacen("[deck]\n", &state, 1);
-    let Ok(pattern) = Regex::new(r"\bport = (\d+)") else { return (text, vec![]) };
+    let Ok(pattern) = Regex::new(r#"(\bport = |\blisten = "127\.0\.0\.1:)(\d+)"#) else {
+        return (text, None);
+    };
     let ports = free(pattern.find_iter(&text).count());
     let mut rest = ports.iter();
     let text = pattern
-        .replace_all(&text, |_: &Captures<'_>| match rest.next() {
-            Some(port) => format!("port = {port}"),
-            None => "port = 0".to_owned(),
+        .replace_all(&text, |it: &Captures<'_>| {
+            rest.next().map_or_else(|| it[0].to_owned(), |port| format!("{}{port}", &it[1]))
         })
         .into_owned();
-    (text, ports)
+    (text, ports.last().copied())
 }
 
 /// All bound at once, so that they differ.
@@ -155,18 +157,19 @@ fn free_ports(n: usize) -> Vec<u16> {
 struct Load(Vec<Child>);
 
 impl Load {
-    fn start(program: &Path, ports: &[u16]) -> Self {
-        let client = |port: &u16| {
+    /// Clients that keep their connections and clients that do not, through the gateway.
+    fn start(program: &Path, entry: Option<u16>) -> Self {
+        let client = |port: u16| {
             Command::new(program)
-                .args(["load", &format!("http://127.0.0.1:{port}/"), "-c", "6"])
-                .args(["--interval", "1s", "--duration", "24h"])
+                .args(["load", &format!("http://127.0.0.1:{port}/"), "-c", "12"])
+                .args(["--interval", "1s", "--duration", "24h", "--mixed-connections"])
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
                 .spawn()
                 .ok()
         };
-        Self(ports.iter().filter_map(client).collect())
+        Self(entry.and_then(client).into_iter().collect())
     }
 }
 
@@ -215,21 +218,21 @@ impl Drop for Directory {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::settings::Provider;
 
     #[test]
     fn the_example_is_moved_to_free_ports_and_a_place_of_its_own() {
-        let (text, ports) = configuration(Path::new("/tmp/demo"), &|n| {
+        let (text, entry) = configuration(Path::new("/tmp/demo"), &|n| {
             (0..n).map(|it| 40_000 + it as u16).collect()
         });
         let settings = crate::config::parse("demo", &text).unwrap();
 
-        let seen: Vec<_> = settings
-            .services
-            .iter()
-            .flat_map(|it| &it.instances)
-            .filter_map(|it| it.port)
-            .collect();
-        assert_eq!(seen, ports);
+        let instances = settings.services.iter().flat_map(|it| &it.instances);
+        let ports: Vec<_> = instances.filter_map(|it| it.port).collect();
+        assert_eq!(ports, [40_000, 40_001]);
+        assert_eq!(entry, Some(40_002));
+        let Provider::Embedded(shop) = &settings.gateways[0].provider;
+        assert_eq!(shop.listen.port(), 40_002);
         assert_eq!(settings.deck.state_dir.as_deref(), Some(Path::new("/tmp/demo/state")));
     }
 }

@@ -4,8 +4,7 @@ use std::net::SocketAddr;
 
 use crate::quantity::Wrong;
 
-pub(crate) const HELP: &str =
-    "write it as \"127.0.0.1:8080\", \"0.0.0.0:8080\" or \"[::]:8080\"";
+pub(crate) const HELP: &str = "write it as \"127.0.0.1:8080\", \"0.0.0.0:8080\" or \"[::]:8080\"";
 
 /// Reads `0.0.0.0:8080`, `[::]:8080`, `:8080` (every IPv4 address) or `8080` (the same).
 pub(crate) fn read_listen(text: &str) -> Result<SocketAddr, Wrong> {

@@ -131,6 +131,8 @@ impl Hands {
             killing: false,
             sweeping: None,
         };
+        let port = self.known.get(&name).and_then(|it| it.settings.port);
+        self.front.lives(&name, generation, port, true);
         self.watch_adopted(&name, &living);
         self.keep(&name, living, running.started_ms, running.fingerprint);
         info!(instance = %name, pid = process.pid, "adopted");

@@ -35,6 +35,7 @@ pub struct Config {
     /// What a watched edit would stop.
     pub pending: Vec<String>,
     pub logger_trouble: Option<String>,
+    pub gateway_trouble: Option<String>,
     /// Standing facts of this daemon.
     pub base: Frame,
     /// Who may look and who may act.
@@ -99,10 +100,13 @@ impl Daemon {
             self.journal.trouble.clone(),
             self.hands.trouble(),
             self.config.logger_trouble.clone(),
+            self.config.gateway_trouble.clone(),
         ];
+        let listeners = self.hands.front.troubles.iter();
+        let listeners = listeners.map(|(name, why)| Some(format!("gateway {name} {why}")));
         let frame = Frame {
             config: self.config.wire(),
-            notices: troubles.into_iter().flatten().collect(),
+            notices: troubles.into_iter().chain(listeners).flatten().collect(),
             ..self.config.base.clone()
         };
         if *self.publisher.frame() != frame {
@@ -173,6 +177,10 @@ impl Daemon {
         }
         self.config.settings = settings;
         self.turn(Input::Configured(rules));
+        let fronted =
+            |name: &str| self.config.settings.gateways.iter().any(|it| it.service.as_str() == name);
+        self.facts.retain_gateways(fronted);
+        self.show_gateways();
         self.facts.retain(|name| self.fleet.instance_sheet(name).is_some());
     }
 

@@ -19,6 +19,7 @@ use tracing::info;
 
 use super::applying::Config;
 use super::driver::{Daemon, Ended};
+use super::gateway::Keeper;
 use super::hands::{Hands, Places};
 use super::http::{self, Api};
 use super::journal::Journal;
@@ -78,8 +79,9 @@ pub async fn run(plan: Plan) -> Result<Ended, BootError> {
     }
     let _lock = lock(&plan.state_dir)?;
     host::prepare().map_err(BootError::Prepare)?;
-    host::keep_a_thread().await.map_err(BootError::Prepare)?;
+    // Before there is any other thread: one that does not block SIGCHLD would take it from us.
     let children = Children::register().map_err(BootError::Prepare)?;
+    host::keep_a_thread().await.map_err(BootError::Prepare)?;
     let signals = Signals::register().map_err(BootError::Prepare)?;
 
     let stop = CancellationToken::new();
@@ -93,6 +95,16 @@ pub async fn run(plan: Plan) -> Result<Ended, BootError> {
     let (state, remembered) = StateFile::open(&plan.state_dir, &boot_id);
     let hands = Hands::new(Places::of(&plan), state, link, turns.clone(), tasks.clone())
         .map_err(BootError::Prepare)?;
+
+    let keeper = Keeper::new(
+        plan.program.clone(),
+        plan.runtime_dir.clone(),
+        turns.clone(),
+        tasks.clone(),
+        hands.front.subscribe(),
+        stop.clone(),
+    );
+    tasks.spawn(keeper.run());
 
     let (access, seen) = watch::channel(Arc::new(Access::of(&plan.settings.deck)));
     let mut daemon = assemble(&plan, hands, journal, access);
@@ -150,6 +162,7 @@ fn assemble(
         error: None,
         pending: vec![],
         logger_trouble: None,
+        gateway_trouble: None,
         base: base.clone(),
         access,
     };

@@ -249,6 +249,7 @@ impl Daemon {
             Turn::Probed(probed) => self.on_probed(probed),
             Turn::Measured(measured) => self.on_measured(measured),
             Turn::Logger(news) => self.on_logger(news),
+            Turn::Gateway(news) => self.on_gateway(news),
             Turn::AdoptedExit { instance, generation } => {
                 self.hands.adopted_exit(&instance, generation);
             }

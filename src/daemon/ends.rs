@@ -170,6 +170,7 @@ impl Hands {
         self.sweeping.remove(name);
         let Some(living) = self.living.remove(name) else { return };
         let generation = living.generation;
+        self.outcomes.extend(self.front.ended(name));
         self.leaders.remove(&living.process.pid);
         self.state.append(&Line::Gone { instance: name.to_string(), generation });
         let killed = living.sweeping.filter(|_| !living.killing).unwrap_or_default();
@@ -181,8 +182,9 @@ impl Hands {
         self.look_at
     }
 
-    /// Everything was stopped for good: the logger goes too, and nothing of ours stays in the kernel.
+    /// Everything was stopped for good: gateway and logger go too, and nothing of ours stays in the kernel.
     pub fn retire(&mut self) {
+        self.front.retire();
         self.orders.push(ToLogger::Quit);
         self.flush();
         self.probes.stop_all();

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::clock;
+use super::front::Figures;
 use super::publish::millis;
-use crate::api::ProbeResult;
+use crate::api::{Gateway, ProbeResult};
 use crate::fleet::input::Probe;
 use crate::probe::Outcome;
 
@@ -22,6 +23,10 @@ pub struct Facts {
     probes: BTreeMap<String, Results>,
     /// The last line an instance wrote before it ended by itself.
     last_words: BTreeMap<String, String>,
+    /// What a gateway counted, by instance.
+    figures: BTreeMap<String, Figures>,
+    /// The gateway of each service that has one.
+    gateways: BTreeMap<String, Gateway>,
 }
 
 #[derive(Debug, Default)]
@@ -89,11 +94,40 @@ impl Facts {
         self.last_words.get(instance).map(String::as_str)
     }
 
+    /// Keeps what a gateway counted and says whether it is something else than before.
+    pub fn counted(&mut self, instance: &str, figures: Option<Figures>) -> bool {
+        let old = match figures {
+            Some(figures) => self.figures.insert(instance.to_owned(), figures),
+            None => self.figures.remove(instance),
+        };
+        old != figures
+    }
+
+    pub fn figures(&self, instance: &str) -> Option<Figures> {
+        self.figures.get(instance).copied()
+    }
+
+    /// Keeps the state of a service's gateway and says whether it is another one than before.
+    pub fn fronted(&mut self, service: &str, gateway: Gateway) -> bool {
+        let old = self.gateways.insert(service.to_owned(), gateway.clone());
+        old.as_ref() != Some(&gateway)
+    }
+
+    pub fn gateway(&self, service: &str) -> Option<&Gateway> {
+        self.gateways.get(service)
+    }
+
+    /// Forgets the gateways of services that have none any more.
+    pub fn retain_gateways(&mut self, fronted: impl Fn(&str) -> bool) {
+        self.gateways.retain(|service, _| fronted(service));
+    }
+
     /// Drops what belongs to instances that are gone.
     pub fn retain(&mut self, known: impl Fn(&str) -> bool) {
         self.usage.retain(|name, _| known(name));
         self.probes.retain(|name, _| known(name));
         self.last_words.retain(|name, _| known(name));
+        self.figures.retain(|name, _| known(name));
     }
 }
 

@@ -15,7 +15,9 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use super::boot::Plan;
+use super::clock;
 use super::facts::Facts;
+use super::front::Front;
 use super::launch::Values;
 use super::logging::Link;
 use super::probes::Probes;
@@ -110,6 +112,7 @@ pub struct Hands {
     pub(super) probes: Probes,
     pub(super) runs: Runs,
     pub(super) sampler: Sampler,
+    pub(super) front: Front,
 }
 
 impl Hands {
@@ -130,6 +133,7 @@ impl Hands {
             probes: Probes::new(checker, turns.clone(), tasks.clone()),
             runs: Runs::new(reaper.clone(), turns.clone(), tasks.clone(), places.logs.clone()),
             sampler: Sampler::new(turns.clone(), tasks.clone()),
+            front: Front::new(clock::now()),
             places,
             turns,
             tasks,
@@ -155,6 +159,7 @@ impl Hands {
     /// Takes over the settings of services and instances. Called before the fleet hears of them.
     pub fn configure(&mut self, settings: &Arc<Settings>) {
         self.settings = settings.clone();
+        self.front.configure(settings);
         self.accounts.get_mut().clear();
         let mut known = BTreeMap::new();
         let mut changed = vec![];
@@ -240,9 +245,11 @@ impl Hands {
                 self.start_probe(&instance, generation, probe);
             }
             Effect::StopProbe { instance, probe } => self.probes.stop(&instance, probe),
-            // No gateway stands in front in this version; the fleet keeps who is in rotation.
-            Effect::Admit { .. } => (),
-            Effect::TakeOut { instance } => self.follow_end(&instance),
+            Effect::Admit { instance } => self.front.admit(&instance),
+            Effect::TakeOut { instance } => {
+                self.outcomes.extend(self.front.take_out(&instance));
+                self.follow_end(&instance);
+            }
             Effect::Run { service, instance, command } => self.run(&service, &instance, command),
             Effect::CancelRun { service, .. } => self.runs.cancel(&service),
             Effect::Set { service, values } => self.set_values(&service, values),
@@ -290,6 +297,7 @@ impl Hands {
 
     /// Writes the state and passes on what the logger has to know.
     pub fn flush(&mut self) {
+        self.front.flush();
         self.state.flush();
         if !self.orders.is_empty()
             && let Err(orders) = self.link.send(std::mem::take(&mut self.orders))

@@ -97,6 +97,8 @@ impl Hands {
         let marks = Marks::new(Some(&start.fifo), Some((MARK, &mark)));
         let group = Group::new(spawned.identity, start.cgroup, marks);
         let living = living(spawned, generation, group, start.oom_kills);
+        let port = self.known.get(name).and_then(|it| it.settings.port);
+        self.front.lives(name, generation, port, false);
         self.keep(name, living, millis(clock::now().0), start.fingerprint);
         process
     }

@@ -197,6 +197,7 @@ pub fn service(sheet: &ServiceSheet, facts: &Facts) -> api::Service {
         stale: sheet.stale,
         rollout: sheet.rollout.as_ref().map(rollout),
         can_roll_back: sheet.can_roll_back,
+        gateway: facts.gateway(sheet.name.as_str()).cloned(),
         instances,
     }
 }
@@ -215,6 +216,7 @@ fn worst(instances: &[api::Instance]) -> api::State {
 fn instance(sheet: &Sheet, facts: &Facts) -> api::Instance {
     let wall = clock::wall_of;
     let usage = facts.usage(sheet.name.as_str()).filter(|_| sheet.process.is_some());
+    let figures = facts.figures(sheet.name.as_str()).filter(|_| sheet.process.is_some());
     api::Instance {
         name: sheet.name.to_string(),
         service: sheet.service.to_string(),
@@ -233,9 +235,9 @@ fn instance(sheet: &Sheet, facts: &Facts) -> api::Instance {
         in_flight: sheet.in_flight.map(InFlight::count),
         in_flight_exact: matches!(sheet.in_flight, Some(InFlight::Exact(_))),
         accept_queue: sheet.accept_queue,
-        oldest_ms: None,
-        requests_per_second: None,
-        p99_ms: None,
+        oldest_ms: figures.and_then(|it| it.oldest_ms),
+        requests_per_second: figures.map(|it| it.per_second),
+        p99_ms: figures.map(|it| it.p99_ms),
         countdown: sheet.countdown.map(|it| api::Countdown {
             elapsed_ms: millis(clock::now().since(it.began)),
             max_wait_time_ms: millis(it.max_wait_time),

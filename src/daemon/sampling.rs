@@ -39,6 +39,9 @@ struct Meter {
 
 type Root = (Name, Identity, Option<Group>);
 
+/// Whose port it is, and whether a gateway counts what is in flight there.
+type Ports = BTreeMap<u16, (Name, bool)>;
+
 #[derive(Debug)]
 pub struct Sampler {
     turns: Turns,
@@ -108,7 +111,7 @@ impl Sampler {
     }
 
     /// Measures on a blocking thread, unless the last measurement is still under way.
-    fn start(&mut self, now: Timestamp, roots: Vec<Root>, ports: BTreeMap<u16, Name>) {
+    fn start(&mut self, now: Timestamp, roots: Vec<Root>, ports: Ports) {
         use std::sync::atomic::Ordering;
         self.last = Some(now);
         let usage_due = self.watched && self.last_usage.is_none_or(|last| last + WATCHED <= now);
@@ -162,8 +165,11 @@ impl Hands {
         }
     }
 
-    /// An instance is on its way out: what it has in flight is watched.
+    /// An instance is on its way out: what it has in flight is watched, where nobody counts it.
     pub(super) fn follow_end(&mut self, instance: &Name) {
+        if self.front.counts(instance) {
+            return;
+        }
         let known = self.known.get(instance).filter(|_| self.living.contains_key(instance));
         if let Some(port) = known.and_then(|it| it.settings.port) {
             self.sampler.follow(instance, port);
@@ -209,11 +215,12 @@ impl Hands {
         meter.loads(&ports)
     }
 
-    fn ports(&self) -> BTreeMap<u16, Name> {
-        let living = self.living.keys();
-        living
-            .filter_map(|name| Some((self.known.get(name)?.settings.port?, name.clone())))
-            .collect()
+    fn ports(&self) -> Ports {
+        let port = |name: &Name| {
+            let port = self.known.get(name)?.settings.port?;
+            Some((port, (name.clone(), self.front.counts(name))))
+        };
+        self.living.keys().filter_map(port).collect()
     }
 }
 
@@ -223,7 +230,7 @@ fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 impl Meter {
     /// Connections by port, all in one dump.
-    fn loads(&mut self, ports: &BTreeMap<u16, Name>) -> Vec<Input> {
+    fn loads(&mut self, ports: &Ports) -> Vec<Input> {
         if ports.is_empty() {
             return vec![];
         }
@@ -236,11 +243,11 @@ impl Meter {
             }
         };
         let none = Port::default();
-        let load = |(port, name): (&u16, &Name)| {
+        let load = |(port, (name, counted)): (&u16, &(Name, bool))| {
             let it = dump.get(port).unwrap_or(&none);
             Input::Load {
                 instance: name.clone(),
-                in_flight: Some(InFlight::Estimated(it.unanswered)),
+                in_flight: (!counted).then_some(InFlight::Estimated(it.unanswered)),
                 accept_queue: Some(it.accept_queue),
             }
         };

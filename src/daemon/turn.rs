@@ -27,6 +27,8 @@ pub enum Turn {
     Measured(Vec<(String, super::facts::Usage)>),
     /// What the logger said.
     Logger(super::logging::News),
+    /// What a gateway process said, or that it is there or gone.
+    Gateway(super::gateway::News),
     /// An adopted process ended: its pidfd became readable.
     AdoptedExit {
         instance: String,

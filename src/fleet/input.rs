@@ -63,14 +63,13 @@ pub enum Input {
         ok: bool,
         detail: String,
     },
-    /// What is in flight, and how many wait in the accept queue.
+    /// What is in flight, and how many wait in the accept queue. `None`: nothing new about it.
     Load {
         instance: Name,
         in_flight: Option<InFlight>,
         accept_queue: Option<u32>,
     },
-    /// From here on the gateway sends it nothing new. What is in flight was told right before. Where the
-    /// gateway is gone, nothing goes through it: that is out as well, with a count of `None`.
+    /// From here on the gateway sends it nothing new. What is in flight was told right before.
     TakenOut {
         instance: Name,
     },

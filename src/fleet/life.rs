@@ -321,8 +321,9 @@ impl Instance {
 
     pub(super) fn on_load(&mut self, in_flight: Option<InFlight>, accept_queue: Option<u32>) {
         if self.body().is_some() {
-            self.in_flight = in_flight;
-            self.accept_queue = accept_queue;
+            // What one measures says nothing about what the other counts.
+            self.in_flight = in_flight.or(self.in_flight);
+            self.accept_queue = accept_queue.or(self.accept_queue);
         }
     }
 

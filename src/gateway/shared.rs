@@ -19,7 +19,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The bytes of one slot.
-const SLOT: usize = 64;
+pub const SLOT: usize = 64;
 const NAME: usize = 48;
 
 /// What a slot says.

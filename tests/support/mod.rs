@@ -194,6 +194,14 @@ impl Deck {
         self.events.clear();
     }
 
+    /// Puts another file with the same program in the place of the daemon's: what is started from now on
+    /// is started from that one.
+    pub fn renew_program(&self) {
+        let (bin, copy) = (self.path().join("bin/opsdeck"), self.path().join("bin/renewed"));
+        std::fs::copy(OPSDECK, &copy).unwrap();
+        std::fs::rename(copy, bin).unwrap();
+    }
+
     /// Begins to watch again, as a second client would.
     pub fn watch_anew(&mut self) {
         self.changes = follow(self.path());
@@ -329,8 +337,9 @@ fn write_config(dir: &Path, services: &str) {
 fn daemon(dir: &Path, wrapper: &[String]) -> Child {
     let log = File::options().create(true).append(true).open(dir.join("daemon.log")).unwrap();
     let path = format!("{}:{}", dir.join("bin").display(), std::env::var("PATH").unwrap());
-    let words: Vec<_> = wrapper.iter().map(String::as_str).chain([OPSDECK]).collect();
-    let daemon = Command::new(words[0])
+    let program = dir.join("bin/opsdeck").display().to_string();
+    let words: Vec<_> = wrapper.iter().cloned().chain([program]).collect();
+    let daemon = Command::new(&words[0])
         .args(&words[1..])
         .arg("daemon")
         .arg("--config")

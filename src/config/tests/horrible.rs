@@ -57,7 +57,7 @@ fn every_mistake_says_what_to_do_and_none_follows_from_another() {
     config.toml:53: `engine = "pidfile"` is not in this version of opsdeck
     config.toml:56: this cannot be the name of a service or an instance
     config.toml:59: unknown key `servcie`
-    config.toml:62: `gateway` is not in this version of opsdeck
+    config.toml:62: the gateway `shop` has no service behind it
     config.toml:65: `registry` is not in this version of opsdeck
     config.toml:69: the deck knows no such key
     config.toml:70: the deck has no action `stopp`

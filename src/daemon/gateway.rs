@@ -1,0 +1,369 @@
+//! The link to the gateway process: starts it where none runs, hands it listeners and routes, hears its
+//! counts, and replaces it by a newer program without closing a connection.
+//!
+//! The gateway outlives this daemon. One that is there already is connected to: it tells which routes it
+//! has and gives the listeners back. When it dies it is started again at once on the same listeners, which
+//! stay open here: new connections wait in the backlog meanwhile. An older program is told to retire: it
+//! finishes what it has while the new one accepts.
+
+use std::fs::File;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::MemfdFlags;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use super::front::Wanted;
+use super::listeners::Listeners;
+use super::talk::{self, Talk};
+use super::turn::{Turn, Turns};
+use crate::gateway::control::{FromGateway, Routes, ToGateway};
+use crate::gateway::shared::{self, InFlight};
+use crate::process::spawn::{self, Launch, Output};
+
+/// The control socket of the one that accepts; those that retire have `gateway.PID.sock`.
+const SOCKET: &str = "gateway.sock";
+/// Between two tries to start a gateway that does not stay up, and to bind an address that is taken.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Instances whose counts fit into the shared memory.
+const SLOTS: u64 = 4096;
+/// What a client that was promised a kept-alive connection has to send its next request in.
+const LINGER_MS: u64 = 5_000;
+
+/// What the daemon hears of its gateway processes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum News {
+    /// It is there, with the routes it had from an earlier daemon.
+    Up { pid: u32, routes: Option<Routes> },
+    /// It has ended, or cannot be started.
+    Down(Down),
+    /// It said something of its own accord.
+    Said { pid: u32, message: FromGateway },
+    /// Why a gateway does not listen; `None`: it does now.
+    Listening { gateway: String, trouble: Option<String> },
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Down {
+    /// `None`: it could not be started.
+    pub pid: Option<u32>,
+    /// It has ended as it was told.
+    pub retired: bool,
+    pub why: String,
+    /// What it had in flight when it ended, by instance, where that can be read.
+    pub in_flight: Option<Vec<InFlight>>,
+}
+
+/// What the keeper needs.
+#[derive(Debug)]
+pub struct Keeper {
+    pub program: PathBuf,
+    pub runtime_dir: PathBuf,
+    pub turns: Turns,
+    pub tasks: TaskTracker,
+    pub wanted: watch::Receiver<Wanted>,
+    pub stop: CancellationToken,
+    listeners: Listeners,
+    /// The counts of the process that was started here, in memory that outlives it.
+    shared: Option<File>,
+}
+
+/// Why a conversation ended.
+enum End {
+    /// The daemon ends.
+    Stop,
+    /// No gateway is configured any more.
+    Unwanted,
+    Lost(String),
+}
+
+impl Keeper {
+    pub fn new(
+        program: PathBuf,
+        runtime_dir: PathBuf,
+        turns: Turns,
+        tasks: TaskTracker,
+        wanted: watch::Receiver<Wanted>,
+        stop: CancellationToken,
+    ) -> Self {
+        let listeners = Listeners::default();
+        Self { program, runtime_dir, turns, tasks, wanted, stop, listeners, shared: None }
+    }
+
+    /// Keeps a gateway running as long as one is configured.
+    pub async fn run(mut self) {
+        self.find_retiring().await;
+        loop {
+            if !self.is_wanted() && !self.socket().exists() {
+                tokio::select! {
+                    () = self.stop.cancelled() => return,
+                    changed = self.wanted.changed() => match changed {
+                        Ok(()) => continue,
+                        Err(_) => return,
+                    },
+                }
+            }
+            match self.connect().await {
+                Ok(talk) => {
+                    let pid = talk.pid;
+                    match self.converse(talk).await {
+                        End::Stop => return,
+                        End::Unwanted => continue,
+                        End::Lost(why) => {
+                            let in_flight =
+                                self.shared.take().and_then(|it| shared::read(&it).ok());
+                            let down = Down { pid: Some(pid), retired: false, why, in_flight };
+                            self.tell(News::Down(down)).await;
+                        }
+                    }
+                }
+                Err(err) => {
+                    warn!(%err, "the gateway cannot be started");
+                    let why = err.to_string();
+                    let down = Down { pid: None, retired: false, why, in_flight: None };
+                    self.tell(News::Down(down)).await;
+                    tokio::select! {
+                        () = self.stop.cancelled() => return,
+                        () = tokio::time::sleep(PATIENCE) => (),
+                    }
+                }
+            }
+        }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.runtime_dir.join(SOCKET)
+    }
+
+    fn is_wanted(&self) -> bool {
+        !self.wanted.borrow().listen.is_empty()
+    }
+
+    async fn tell(&self, news: News) {
+        // The driver is gone only when the daemon ends.
+        let _ = self.turns.send(Turn::Gateway(news)).await;
+    }
+
+    /// A gateway that answers: the one that is there, or a new one.
+    async fn connect(&mut self) -> io::Result<Talk> {
+        let path = self.socket();
+        if let Ok(talk) = self.greet(&path).await {
+            if is_same_program(talk.pid, &self.program) {
+                return Ok(talk);
+            }
+            info!(pid = talk.pid, "another program serves; it retires");
+            self.retire(talk).await?;
+        }
+        self.start(&path)?;
+        self.greet(&path).await
+    }
+
+    /// Connects, and takes the listeners that it gives back.
+    async fn greet(&mut self, path: &Path) -> io::Result<Talk> {
+        let (talk, listeners) = talk::connect(path).await?;
+        self.listeners.take_back(listeners);
+        Ok(talk)
+    }
+
+    /// Binds what is to be listened on, and starts a process with all of it.
+    fn start(&mut self, path: &Path) -> io::Result<()> {
+        // Left behind by a gateway that is gone.
+        let _ = std::fs::remove_file(path);
+        let control: OwnedFd = std::os::unix::net::UnixListener::bind(path)?.into();
+        let wanted = self.wanted.borrow_and_update().clone();
+        self.listeners.bind(&wanted.listen);
+        let shared = shared_memory()?;
+        let pid = start_process(&self.program, &control, &shared, &self.listeners, &wanted.user)?;
+        info!(pid, "the gateway was started");
+        self.shared = Some(shared);
+        Ok(())
+    }
+
+    /// Lets another program finish what it has. It goes on being told the routes, and counting.
+    async fn retire(&self, mut talk: Talk) -> io::Result<()> {
+        std::fs::rename(
+            self.socket(),
+            self.runtime_dir.join(format!("gateway.{}.sock", talk.pid)),
+        )?;
+        talk.send(&ToGateway::Retire { linger_ms: LINGER_MS }).await?;
+        self.tasks.spawn(see_off(talk, self.wanted.clone(), self.turns.clone(), self.stop.clone()));
+        Ok(())
+    }
+
+    /// Those that an earlier daemon told to retire are counted until they end.
+    async fn find_retiring(&self) {
+        let Ok(entries) = std::fs::read_dir(&self.runtime_dir) else { return };
+        for path in entries.filter_map(|it| Some(it.ok()?.path())) {
+            let name = path.file_name().and_then(|it| it.to_str()).unwrap_or_default();
+            if !name.starts_with("gateway.") || !name.ends_with(".sock") || name == SOCKET {
+                continue;
+            }
+            match talk::connect(&path).await {
+                Ok((talk, _)) => {
+                    let (wanted, turns) = (self.wanted.clone(), self.turns.clone());
+                    self.tasks.spawn(see_off(talk, wanted, turns, self.stop.clone()));
+                }
+                Err(_) => drop(std::fs::remove_file(&path)),
+            }
+        }
+    }
+
+    async fn converse(&mut self, mut talk: Talk) -> End {
+        let pid = talk.pid;
+        self.tell(News::Up { pid, routes: talk.routes.take() }).await;
+        // Addresses that came while nobody was there, and those that could not be bound.
+        self.wanted.mark_changed();
+        let mut again = tokio::time::interval(PATIENCE);
+        again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let done = tokio::select! {
+                message = talk.next() => match message {
+                    Ok(message) => {
+                        self.tell(News::Said { pid, message }).await;
+                        Ok(())
+                    }
+                    Err(err) => Err(err),
+                },
+                changed = self.wanted.changed() => match changed {
+                    Ok(()) if !self.is_wanted() => {
+                        return match self.dismiss(talk).await {
+                            Ok(()) => End::Unwanted,
+                            Err(err) => End::Lost(err.to_string()),
+                        };
+                    }
+                    Ok(()) => self.pass_on(&mut talk).await,
+                    Err(_) => return End::Stop,
+                },
+                _ = again.tick(), if self.listeners.is_incomplete() => self.pass_on(&mut talk).await,
+                () = self.stop.cancelled() => {
+                    if !self.is_wanted() {
+                        // Everything was stopped for good. It ends by itself; nobody waits for that.
+                        let _ = self.dismiss(talk).await;
+                    }
+                    return End::Stop;
+                }
+            };
+            if let Err(err) = done {
+                return End::Lost(err.to_string());
+            }
+        }
+    }
+
+    /// No gateway is configured any more.
+    async fn dismiss(&mut self, talk: Talk) -> io::Result<()> {
+        self.listeners = Listeners::default();
+        self.retire(talk).await
+    }
+
+    /// New listeners first, then the routes: a route without its listener would close it.
+    async fn pass_on(&mut self, talk: &mut Talk) -> io::Result<()> {
+        let wanted = self.wanted.borrow_and_update().clone();
+        let fresh = self.listeners.bind(&wanted.listen);
+        for (gateway, trouble) in self.listeners.news() {
+            self.tell(News::Listening { gateway, trouble }).await;
+        }
+        let fresh: Vec<_> = self.listeners.of(&fresh).collect();
+        if !fresh.is_empty() {
+            let names = fresh.iter().map(|it| it.0.to_owned()).collect();
+            let descriptors: Vec<_> = fresh.iter().map(|it| it.1).collect();
+            talk.send_with(&ToGateway::Listeners { names }, &descriptors).await?;
+        }
+        if wanted.routes.revision > 0 {
+            talk.send(&ToGateway::Routes(wanted.routes)).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Talks to a gateway that retires until it ends.
+async fn see_off(
+    mut talk: Talk,
+    mut wanted: watch::Receiver<Wanted>,
+    turns: Turns,
+    stop: CancellationToken,
+) {
+    let pid = talk.pid;
+    loop {
+        tokio::select! {
+            message = talk.next() => match message {
+                Ok(message) => drop(turns.send(Turn::Gateway(News::Said { pid, message })).await),
+                Err(_) => break,
+            },
+            changed = wanted.changed() => {
+                let routes = wanted.borrow_and_update().routes.clone();
+                let told = routes.revision == 0 || talk.send(&ToGateway::Routes(routes)).await.is_ok();
+                if changed.is_err() || !told {
+                    break;
+                }
+            }
+            () = stop.cancelled() => return,
+        }
+    }
+    let why = "it has finished what it had".to_owned();
+    let down = Down { pid: Some(pid), retired: true, why, in_flight: None };
+    let _ = turns.send(Turn::Gateway(News::Down(down))).await;
+}
+
+/// Whether that process executes the file that is at `program` now.
+fn is_same_program(pid: u32, program: &Path) -> bool {
+    let file = |path: &Path| std::fs::metadata(path).map(|it| (it.dev(), it.ino()));
+    match (file(Path::new(&format!("/proc/{pid}/exe"))), file(program)) {
+        (Ok(theirs), Ok(ours)) => theirs == ours,
+        // What cannot be seen is left in peace.
+        _ => true,
+    }
+}
+
+/// Where the gateway keeps its counts, so that they are known when it is killed.
+fn shared_memory() -> io::Result<File> {
+    let file = File::from(rustix::fs::memfd_create("opsdeck-gateway", MemfdFlags::CLOEXEC)?);
+    file.set_len(SLOTS * shared::SLOT as u64)?;
+    Ok(file)
+}
+
+/// Descriptor 3 is the control socket, 4 the shared memory; the listeners follow in the order of their
+/// names.
+fn start_process(
+    program: &Path,
+    control: &OwnedFd,
+    shared: &File,
+    listeners: &Listeners,
+    user: &str,
+) -> io::Result<i32> {
+    let mut argv = vec![program.display().to_string(), "gateway".into()];
+    argv.extend(["--control-fd", "3", "--shared-fd", "4"].map(Into::into));
+    let mut passed = vec![control.as_fd(), shared.as_fd()];
+    for (name, listener) in listeners.all() {
+        argv.extend(["--listener".into(), format!("{name}={}", passed.len() + 3)]);
+        passed.push(listener);
+    }
+    if nix::unistd::geteuid().is_root() {
+        argv.extend(["--user".into(), user.to_owned()]);
+    }
+    let stderr = io::stderr();
+    let environment = [("PATH".to_owned(), std::env::var("PATH").unwrap_or_default())];
+    let launch = Launch {
+        argv: &argv,
+        directory: Some(Path::new("/")),
+        environment: &environment,
+        output: Output::Descriptor(stderr.as_fd()),
+        passed: &passed,
+        switch: None,
+        cgroup: None,
+    };
+    // Its end is seen by the connection; its status is taken by the reaper.
+    spawn::spawn(&launch).map(|it| it.identity.pid).map_err(io::Error::other)
+}
+
+/// What a listener is bound to.
+pub(super) fn address_of(listener: &OwnedFd) -> Option<SocketAddr> {
+    let address = rustix::net::getsockname(listener).ok()?;
+    SocketAddr::try_from(address).ok()
+}

@@ -1,0 +1,167 @@
+//! What the daemon makes of what its gateway says: counts for the fleet, numbers for the screen, events.
+
+use super::driver::Daemon;
+use super::front::Front;
+use super::gateway::{Down, News};
+use crate::api;
+use crate::config::settings::{Gateway, Provider};
+use crate::fleet::Name;
+use crate::fleet::input::Record;
+use crate::gateway::control::{Counts, FromGateway, Routes};
+use crate::gateway::shared::InFlight;
+
+impl Daemon {
+    pub(super) fn on_gateway(&mut self, news: News) {
+        match news {
+            News::Up { pid, routes } => self.on_gateway_up(pid, routes.as_ref()),
+            News::Down(down) => self.on_gateway_down(&down),
+            News::Said { pid, message } => self.on_gateway_said(pid, message),
+            News::Listening { gateway, trouble } => self.on_listening(&gateway, trouble),
+        }
+        self.show_gateways();
+    }
+
+    fn on_gateway_up(&mut self, pid: u32, routes: Option<&Routes>) {
+        self.hands.front.up(routes);
+        self.config.gateway_trouble = None;
+        let message = match routes {
+            Some(_) => format!("the gateway (pid {pid}) was taken over"),
+            None => format!("the gateway was started, pid {pid}"),
+        };
+        self.note("gateway", None, message);
+    }
+
+    fn on_gateway_down(&mut self, down: &Down) {
+        let counted = down.pid.and_then(|it| self.hands.front.gone(it));
+        let message = match (down.pid, down.retired) {
+            (Some(pid), true) => format!("the old gateway (pid {pid}) has finished what it had"),
+            (Some(pid), false) => {
+                let cut = in_flight(down.in_flight.as_deref(), counted);
+                format!("the gateway (pid {pid}) ended with {cut}: {}; starting it again", down.why)
+            }
+            (None, _) => {
+                let trouble = format!("the gateway cannot be started ({}): clients wait", down.why);
+                if self.config.gateway_trouble.replace(trouble.clone()).as_ref() == Some(&trouble) {
+                    return;
+                }
+                trouble
+            }
+        };
+        self.note("gateway", None, message);
+    }
+
+    fn on_gateway_said(&mut self, pid: u32, message: FromGateway) {
+        match message {
+            FromGateway::Counts(counts) => self.on_counts(pid, counts),
+            FromGateway::ConnectFailed { instance, times, why, .. } => {
+                let times = if times == 1 { String::new() } else { format!(" {times} times") };
+                self.told_by_gateway(&instance, format!("could not be reached{times}: {why}"));
+            }
+            FromGateway::Ejected { instance, for_ms, .. } => {
+                let message = format!("gets no requests for {for_ms} ms: it could not be reached");
+                self.told_by_gateway(&instance, message);
+            }
+            FromGateway::Readmitted { instance, .. } => {
+                self.told_by_gateway(&instance, "can be reached again".into());
+            }
+            FromGateway::Cut { instance, requests, tunnels, why, .. } => {
+                self.told_by_gateway(&instance, cut(requests, tunnels, &why));
+            }
+            FromGateway::Notice { message } => self.note("gateway", None, message),
+            FromGateway::Welcome { .. } | FromGateway::Unknown => (),
+        }
+    }
+
+    fn on_counts(&mut self, pid: u32, counts: Counts) {
+        for input in self.hands.front.heard(pid, counts) {
+            self.turn(input);
+        }
+    }
+
+    fn told_by_gateway(&mut self, instance: &str, message: String) {
+        let service = self.fleet.instance_sheet(instance).map(|it| it.service);
+        self.record(Record {
+            kind: "gateway",
+            service,
+            instance: Some(Name::from(instance)),
+            by: None,
+            message,
+            with_evidence: false,
+        });
+    }
+
+    fn on_listening(&mut self, gateway: &str, trouble: Option<String>) {
+        let message = match &trouble {
+            Some(trouble) => format!("gateway {gateway} {trouble}"),
+            None => format!("gateway {gateway} listens now"),
+        };
+        match trouble {
+            Some(trouble) => drop(self.hands.front.troubles.insert(gateway.to_owned(), trouble)),
+            None => drop(self.hands.front.troubles.remove(gateway)),
+        }
+        self.note("gateway", None, message);
+    }
+
+    /// Keeps the numbers for the screen, and says whose have changed.
+    pub(super) fn show_gateways(&mut self) {
+        let front = &self.hands.front;
+        let mut changed = vec![];
+        for (service, view) in
+            front.gateways().iter().map(|it| (it.service.clone(), view(front, it)))
+        {
+            let mut differs = self.facts.fronted(service.as_str(), view);
+            for instance in front.behind(&service) {
+                differs |= self.facts.counted(instance.as_str(), front.figures(instance));
+            }
+            changed.extend(differs.then_some(service));
+        }
+        self.publisher.mark(changed);
+    }
+}
+
+/// `nothing in flight`, `3 requests in flight (2 at web1, 1 at web2)`. `counted`: its last word, where
+/// its memory is not ours.
+fn in_flight(shared: Option<&[InFlight]>, counted: Option<u64>) -> String {
+    let busy: Vec<_> = shared.unwrap_or_default().iter().filter(|it| it.in_flight > 0).collect();
+    let (n, about) = match shared {
+        Some(_) => (busy.iter().map(|it| it.in_flight).sum(), ""),
+        None => (counted.unwrap_or(0), "about "),
+    };
+    let at: Vec<_> = busy.iter().map(|it| format!("{} at {}", it.in_flight, it.instance)).collect();
+    let at = if at.is_empty() { String::new() } else { format!(" ({})", at.join(", ")) };
+    match n {
+        0 => "nothing in flight".into(),
+        1 => format!("{about}1 request in flight{at}"),
+        n => format!("{about}{n} requests in flight{at}"),
+    }
+}
+
+fn cut(requests: u64, tunnels: u64, why: &str) -> String {
+    let of = |n: u64, noun: &str| match n {
+        0 => None,
+        1 => Some(format!("1 {noun} was")),
+        n => Some(format!("{n} {noun}s were")),
+    };
+    let what = [of(requests, "request"), of(tunnels, "upgraded connection")];
+    let what: Vec<String> = what.into_iter().flatten().collect();
+    format!("{} cut: {why}", what.join(" and "))
+}
+
+fn view(front: &Front, gateway: &Gateway) -> api::Gateway {
+    let Provider::Embedded(embedded) = &gateway.provider;
+    let totals = front.totals(gateway.name.as_str());
+    api::Gateway {
+        name: gateway.name.to_string(),
+        provider: "embedded".into(),
+        listen: Some(embedded.listen.to_string()),
+        up: front.is_up(),
+        trouble: front.troubles.get(gateway.name.as_str()).cloned(),
+        connections: totals.connections,
+        held: totals.held,
+        held_total: totals.held_total,
+        made_502: totals.made_502,
+        made_503: totals.made_503,
+        made_504: totals.made_504,
+        refused: totals.refused,
+    }
+}

@@ -1,0 +1,247 @@
+//! The gateway in front of a fleet: what clients notice of rolls, crashes and replacements.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod support;
+
+use std::process::{Child, Stdio};
+
+use nix::sys::signal::Signal;
+use opsdeck::api::{self, Event, State};
+use serde_json::Value;
+use support::{Deck, find, free_port, kill, wait_until};
+
+/// Two instances, the second one a backup, behind a gateway.
+struct Shop {
+    deck: Deck,
+    entry: u16,
+}
+
+impl Shop {
+    fn open(sample: &str, service: &str, gateway: &str) -> Self {
+        let [entry, one, two] = [free_port(), free_port(), free_port()];
+        let deck = Deck::start(&format!(
+            "[service.web]\ncommand = \"opsdeck sample --port {{port}} {sample}\"\n\
+             instance.web1 = {{ port = {one} }}\ninstance.web2 = {{ port = {two}, backup = true }}\n\
+             probe.readiness = {{ http.path = \"/readiness\", period = \"200ms\" }}\n\
+             rollout = {{ settle = \"100ms\" }}\nmax_wait_time = \"20s\"\n{service}\n\
+             [gateway.shop]\nservice = \"web\"\nlisten = \"127.0.0.1:{entry}\"\n{gateway}\n"
+        ));
+        let mut shop = Self { deck, entry };
+        shop.wait_in_rotation(&["web1", "web2"]);
+        shop
+    }
+
+    fn wait_in_rotation(&mut self, names: &[&str]) {
+        self.deck.wait(&format!("{names:?} in rotation"), |deck, _| {
+            names.iter().all(|name| find(deck, name).is_some_and(|it| it.in_rotation))
+                && deck.services[0].gateway.as_ref().is_some_and(|it| it.up)
+        });
+    }
+
+    /// Clients that keep their connections and clients that do not, GET and POST in turns.
+    fn load(&self, clients: u32) -> Load {
+        let url = format!("http://127.0.0.1:{}/", self.entry);
+        let mut command = self.deck.command(&["load", &url, "-c", &clients.to_string()]);
+        command.args(["--interval", "0", "--method", "mixed", "--mixed-connections", "--json"]);
+        Load(command.stdout(Stdio::piped()).spawn().unwrap())
+    }
+
+    /// Waits until that many requests are in flight at an instance.
+    fn wait_in_flight(&mut self, name: &str, n: u32) {
+        self.deck.wait(&format!("{n} requests at {name}"), |deck, _| {
+            find(deck, name).is_some_and(|it| it.in_flight_exact && it.in_flight >= Some(n))
+        });
+    }
+
+    fn gateway_pid(&self) -> i32 {
+        let event =
+            self.deck.events.iter().rfind(|it| it.message.contains("the gateway was")).unwrap();
+        let digits: String = event.message.chars().filter(char::is_ascii_digit).collect();
+        digits.parse().unwrap()
+    }
+
+    fn gateway(&self) -> &api::Gateway {
+        self.deck.view.services[0].gateway.as_ref().unwrap()
+    }
+}
+
+/// `opsdeck load`, until it is asked for its result.
+struct Load(Child);
+
+impl Load {
+    fn end(mut self) -> Value {
+        kill(i32::try_from(self.0.id()).unwrap(), Signal::SIGINT);
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut self.0.stdout.take().unwrap(), &mut text).unwrap();
+        self.0.wait().unwrap();
+        serde_json::from_str(&text).unwrap()
+    }
+
+    #[track_caller]
+    fn end_without_a_failure(self, deck: &Deck) -> u64 {
+        let report = self.end();
+        assert_eq!(report["failed"], 0, "{report:#}\n{}", deck.story());
+        let requests = report["requests"].as_u64().unwrap();
+        assert!(requests > 0, "{report:#}");
+        requests
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+fn has(events: &[Event], text: &str) -> bool {
+    events.iter().any(|it| it.message.contains(text))
+}
+
+#[test]
+fn three_rolls_in_a_row_lose_no_request() {
+    let mut shop = Shop::open("--work 100ms --max-wait-time 10s", "", "");
+    let load = shop.load(20);
+    shop.wait_in_flight("web1", 10);
+    for _ in 0..3 {
+        shop.deck.ok(&["roll", "web"]);
+    }
+    load.end_without_a_failure(&shop.deck);
+    shop.deck.catch_up();
+    let starts = shop.deck.instance("web1").generation;
+    assert_eq!(starts, 4, "{}", shop.deck.story());
+}
+
+#[test]
+fn a_server_that_cuts_at_its_signal_loses_nothing_behind_a_gateway() {
+    for manner in ["--cut-at-term", "--deaf-drain"] {
+        let mut shop = Shop::open(&format!("--work 300ms {manner}"), "", "");
+        let load = shop.load(10);
+        shop.wait_in_flight("web1", 5);
+        shop.deck.ok(&["roll", "web"]);
+        load.end_without_a_failure(&shop.deck);
+    }
+}
+
+#[test]
+fn one_instance_is_bridged_by_holding() {
+    let [entry, port] = [free_port(), free_port()];
+    let mut deck = Deck::start(&format!(
+        "[service.web]\ncommand = \"opsdeck sample --port {{port}} --work 50ms\"\ninstance.web1 = {{ port = {port} }}\n\
+         probe.readiness = {{ http.path = \"/readiness\", period = \"200ms\" }}\n\
+         [gateway.shop]\nservice = \"web\"\nlisten = \"127.0.0.1:{entry}\"\nhold = \"20s\"\n"
+    ));
+    deck.wait("web1 in rotation", |deck, _| find(deck, "web1").is_some_and(|it| it.in_rotation));
+    let mut shop = Shop { deck, entry };
+    let load = shop.load(8);
+    shop.wait_in_flight("web1", 4);
+    shop.deck.ok(&["restart", "web1"]);
+    load.end_without_a_failure(&shop.deck);
+    shop.deck.wait("held requests counted", |deck, _| {
+        deck.services[0].gateway.as_ref().is_some_and(|it| it.held_total > 0 && it.held == 0)
+    });
+}
+
+#[test]
+fn the_drain_is_counted_and_waited_for() {
+    let mut shop = Shop::open("--work 1500ms --max-wait-time 100ms", "", "");
+    let load = shop.load(6);
+    shop.wait_in_flight("web1", 6);
+    shop.deck.ok(&["stop", "web1"]);
+    load.end_without_a_failure(&shop.deck);
+    shop.deck.catch_up();
+    // Its own limit of 100 ms would have cut all of them: it got its signal when they were answered.
+    assert!(has(&shop.deck.events, "out of rotation, 6 in flight"), "{}", shop.deck.story());
+    assert_eq!(shop.deck.instance("web1").last_exit.unwrap().lost, 0);
+}
+
+#[test]
+fn a_dead_daemon_is_not_noticed_and_the_next_one_knows_the_counts() {
+    let mut shop = Shop::open("--work 100ms", "", "");
+    let load = shop.load(10);
+    shop.wait_in_flight("web1", 5);
+    let gateway = shop.gateway_pid();
+    shop.deck.restart_daemon(|deck| kill(deck.daemon_pid(), Signal::SIGKILL));
+    shop.deck.wait_event("was taken over");
+    assert_eq!(shop.gateway_pid(), gateway);
+    shop.wait_in_rotation(&["web1", "web2"]);
+    shop.wait_in_flight("web1", 5);
+    shop.deck.ok(&["roll", "web"]);
+    load.end_without_a_failure(&shop.deck);
+}
+
+#[test]
+fn a_killed_gateway_cuts_only_what_was_in_it_and_says_how_many() {
+    let mut shop = Shop::open("--work 300ms", "", "");
+    let load = shop.load(12);
+    shop.wait_in_flight("web1", 12);
+    kill(shop.gateway_pid(), Signal::SIGKILL);
+    let told = shop.deck.wait_event("ended with").message;
+    shop.deck.wait("a new gateway", |deck, events| {
+        has(events, "starting it again")
+            && deck.services[0].gateway.as_ref().is_some_and(|it| it.up)
+    });
+    shop.wait_in_flight("web1", 12);
+    let report = load.end();
+    let failed = report["failed"].as_u64().unwrap();
+    let n = if failed == 1 { "1 request".into() } else { format!("{failed} requests") };
+    assert!(told.contains(&format!("ended with {n} in flight")), "{told}\n{report:#}");
+    assert_eq!(report["failures"]["refused"], 0, "{report:#}");
+}
+
+#[test]
+fn an_address_that_is_taken_is_named_and_taken_up_when_it_is_free() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (entry, port) = (taken.local_addr().unwrap().port(), free_port());
+    let mut deck = Deck::start(&format!(
+        "[service.web]\ncommand = \"opsdeck sample --port {{port}}\"\ninstance.web1 = {{ port = {port} }}\n\
+         [gateway.shop]\nservice = \"web\"\nlisten = \"127.0.0.1:{entry}\"\n"
+    ));
+    let event = deck.wait_event("cannot listen on");
+    assert!(event.message.contains("is held by"), "{}", event.message);
+    deck.wait("it on the screen", |deck, _| {
+        deck.services[0].gateway.as_ref().is_some_and(|it| it.trouble.is_some())
+            && deck.notices.iter().any(|it| it.contains("cannot listen"))
+    });
+    drop(taken);
+    deck.wait_event("listens now");
+    deck.wait("no trouble any more", |deck, _| {
+        deck.services[0].gateway.as_ref().is_some_and(|it| it.trouble.is_none())
+    });
+}
+
+#[test]
+fn gateways_come_and_go_with_the_configuration() {
+    let mut shop = Shop::open("--work 10ms", "", "");
+    let config = std::fs::read_to_string(shop.deck.path().join("config.toml")).unwrap();
+    let services = config.split_once("[service").map(|it| format!("[service{}", it.1)).unwrap();
+    let (without, _) = services.split_once("[gateway").unwrap();
+
+    let other = free_port();
+    let moved = services.replace(&shop.entry.to_string(), &other.to_string());
+    shop.deck.write_config(&moved);
+    shop.deck.ok(&["config", "apply"]);
+    shop.entry = other;
+    wait_until("the new address answers", || {
+        std::net::TcpStream::connect(("127.0.0.1", other)).is_ok()
+    });
+    let load = shop.load(4);
+    shop.wait_in_flight("web1", 1);
+    load.end_without_a_failure(&shop.deck);
+    assert_eq!(shop.gateway().listen, Some(format!("127.0.0.1:{other}")));
+
+    shop.deck.write_config(without);
+    shop.deck.ok(&["config", "apply"]);
+    wait_until("nobody listens", || std::net::TcpStream::connect(("127.0.0.1", other)).is_err());
+    shop.deck.wait("no gateway any more", |deck, _| deck.services[0].gateway.is_none());
+    assert_eq!(shop.deck.instance("web1").state, State::Running);
+}
+
+#[test]
+fn nothing_is_left_after_a_shutdown() {
+    let mut shop = Shop::open("--work 10ms", "", "");
+    let gateway = shop.gateway_pid();
+    shop.deck.ok(&["shutdown"]);
+    shop.deck.wait_end();
+    wait_until("the gateway gone", || !support::is_alive(gateway));
+}
