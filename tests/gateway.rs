@@ -80,6 +80,23 @@ fn an_instance_out_of_rotation_finishes_and_gets_nothing_new() {
 }
 
 #[test]
+fn an_instance_out_of_rotation_keeps_no_waiting_connection() {
+    let mut gateway = Gateway::start();
+    let (sender, ended) = channel();
+    let sender = Mutex::new(sender);
+    let web1 = Backend::start(move |_, stream| {
+        echo("web1", stream);
+        let _ = sender.lock().unwrap().send(());
+    });
+    gateway.route(vec![web1.target("web1")]);
+    gateway.get("/");
+    assert!(ended.try_recv().is_err(), "it waits for the next request");
+    gateway.route(vec![Target { in_rotation: false, ..web1.target("web1") }]);
+    // Well before it would have been closed for its age.
+    ended.recv_timeout(Duration::from_secs(10)).unwrap();
+}
+
+#[test]
 fn the_end_of_a_drain_is_told_at_once() {
     let mut gateway = Gateway::start();
     let (go, wait) = channel::<()>();
