@@ -46,9 +46,14 @@ type Driver = http1::Connection<TokioIo<TcpStream>, Full<Bytes>>;
 
 pub(super) struct Connection {
     sender: http1::SendRequest<Full<Bytes>>,
-    driver: Pin<Box<Driver>>,
-    /// How the driver ended; absent while it is to be polled.
-    ended: Option<Result<(), hyper::Error>>,
+    driver: Drive,
+}
+
+/// What moves the bytes, until it has ended.
+enum Drive {
+    Under(Pin<Box<Driver>>),
+    /// The driver itself is gone: as long as it is there, a sender waits for it, also for ever.
+    Over(Result<(), hyper::Error>),
 }
 
 impl Connection {
@@ -58,25 +63,25 @@ impl Connection {
         stream.set_nodelay(true).map_err(|error| from_io(&error))?;
         let (sender, driver) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| from_hyper(&error))?;
-        Ok(Self { sender, driver: Box::pin(driver), ended: None })
+        Ok(Self { sender, driver: Drive::Under(Box::pin(driver)) })
     }
 
     /// Waits until the connection takes a request; false when it is closed.
     pub(super) async fn is_usable(&mut self) -> bool {
-        let Self { sender, driver, ended } = self;
-        with_driver(driver, ended, sender.ready()).await.is_ok() && ended.is_none()
+        let Self { sender, driver } = self;
+        with_driver(driver, sender.ready()).await.is_ok() && matches!(driver, Drive::Under(_))
     }
 
     /// Ends when the other side closes the connection.
     pub(super) async fn closed(&mut self) {
-        if self.ended.is_none() {
-            self.ended = Some(self.driver.as_mut().await);
+        if let Drive::Under(driver) = &mut self.driver {
+            self.driver = Drive::Over(driver.await);
         }
     }
 
     /// Sends the request and reads the whole reply.
     pub(super) async fn send(&mut self, request: Request<Full<Bytes>>) -> Sent {
-        let Self { sender, driver, ended } = self;
+        let Self { sender, driver } = self;
         let exchange = async {
             let mut response = match sender.try_send_request(request).await {
                 Ok(response) => response,
@@ -89,11 +94,11 @@ impl Connection {
             }
             Ok(Sent::Reply(response.status().as_u16()))
         };
-        match with_driver(driver, ended, exchange).await {
+        match with_driver(driver, exchange).await {
             Ok(sent) => sent,
             // The driver may have seen the reset that the request only hears of.
-            Err(error) => Sent::Failed(match (from_hyper(&error), ended) {
-                (Failure::Closed | Failure::Other(_), Some(Err(cause))) => from_hyper(cause),
+            Err(error) => Sent::Failed(match (from_hyper(&error), driver) {
+                (Failure::Closed | Failure::Other(_), Drive::Over(Err(cause))) => from_hyper(cause),
                 (failure, _) => failure,
             }),
         }
@@ -101,17 +106,13 @@ impl Connection {
 }
 
 /// Drives the connection until `work` is done.
-async fn with_driver<T>(
-    driver: &mut Pin<Box<Driver>>,
-    ended: &mut Option<Result<(), hyper::Error>>,
-    work: impl Future<Output = T>,
-) -> T {
+async fn with_driver<T>(driver: &mut Drive, work: impl Future<Output = T>) -> T {
     tokio::pin!(work);
-    if ended.is_none() {
+    if let Drive::Under(under) = driver {
         tokio::select! {
             biased;
             // First, so that a close which has arrived is seen before a request is sent.
-            result = driver.as_mut() => *ended = Some(result),
+            result = under.as_mut() => *driver = Drive::Over(result),
             done = &mut work => return done,
         }
     }

@@ -18,6 +18,8 @@ enum Manner {
     Answer(u16),
     /// Answers and closes without having said so.
     AnswerAndClose,
+    /// Answers `Connection: close`, and closes some moments later.
+    SayClose,
     /// Half an answer, then closed.
     Half,
     /// Half an answer, then reset.
@@ -87,6 +89,12 @@ async fn serve(
                 continue;
             }
             Manner::AnswerAndClose => stream.write_all(whole(200).as_bytes()).await.unwrap(),
+            Manner::SayClose => {
+                let head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok";
+                stream.write_all(head).await.unwrap();
+                // It closes once the client has.
+                while stream.read_u8().await.is_ok() {}
+            }
             Manner::Half => stream.write_all(half).await.unwrap(),
             Manner::HalfAndReset => {
                 stream.write_all(half).await.unwrap();
@@ -202,6 +210,14 @@ async fn mixed_methods_take_turns() {
 async fn a_connection_closed_while_idle_costs_no_request() {
     let mut server = Server::start(Manner::AnswerAndClose).await;
     let report = server.load("-c 1 -n 3 --interval 50ms").await;
+    assert_eq!(counts(&report), "2xx 3");
+    assert_eq!(server.seen(), ["1 get 0", "2 get 0", "3 get 0"]);
+}
+
+#[tokio::test]
+async fn a_connection_that_is_said_to_close_is_replaced() {
+    let mut server = Server::start(Manner::SayClose).await;
+    let report = server.load("-c 1 -n 3 --interval 0 --timeout 10s").await;
     assert_eq!(counts(&report), "2xx 3");
     assert_eq!(server.seen(), ["1 get 0", "2 get 0", "3 get 0"]);
 }
