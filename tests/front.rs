@@ -53,11 +53,11 @@ impl Shop {
         });
     }
 
+    /// Of the one that this daemon found or started last.
     fn gateway_pid(&self) -> i32 {
-        let event =
-            self.deck.events.iter().rfind(|it| it.message.contains("the gateway was")).unwrap();
-        let digits: String = event.message.chars().filter(char::is_ascii_digit).collect();
-        digits.parse().unwrap()
+        let is_there = |it: &&Event| it.message.contains("the gateway was ");
+        let event = self.deck.events.iter().rfind(is_there).unwrap();
+        event.message.rsplit_once("pid ").unwrap().1.parse().unwrap()
     }
 
     fn gateway(&self) -> &api::Gateway {
@@ -244,4 +244,17 @@ fn nothing_is_left_after_a_shutdown() {
     shop.deck.ok(&["shutdown"]);
     shop.deck.wait_end();
     wait_until("the gateway gone", || !support::is_alive(gateway));
+}
+#[test]
+fn another_program_takes_over_without_a_failure() {
+    let mut shop = Shop::open("--work 200ms", "", "");
+    let load = shop.load(10);
+    shop.wait_in_flight("web1", 5);
+    let old = shop.gateway_pid();
+    shop.deck.renew_program();
+    shop.deck.restart_daemon(|deck| kill(deck.daemon_pid(), Signal::SIGTERM));
+    shop.deck.wait_event("has finished what it had");
+    assert_ne!(shop.gateway_pid(), old);
+    wait_until("the old gateway gone", || !support::is_alive(old));
+    load.end_without_a_failure(&shop.deck);
 }

@@ -40,8 +40,8 @@ const LINGER_MS: u64 = 5_000;
 /// What the daemon hears of its gateway processes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum News {
-    /// It is there, with the routes it had from an earlier daemon.
-    Up { pid: u32, routes: Option<Routes> },
+    /// It is there, with the routes that were in force before. `started`: by us, right now.
+    Up { pid: u32, started: bool, routes: Option<Routes> },
     /// It has ended, or cannot be started.
     Down(Down),
     /// It said something of its own accord.
@@ -73,6 +73,8 @@ pub struct Keeper {
     listeners: Listeners,
     /// The counts of the process that was started here, in memory that outlives it.
     shared: Option<File>,
+    /// The last process that was started here.
+    started: Option<i32>,
 }
 
 /// Why a conversation ended.
@@ -94,7 +96,17 @@ impl Keeper {
         stop: CancellationToken,
     ) -> Self {
         let listeners = Listeners::default();
-        Self { program, runtime_dir, turns, tasks, wanted, stop, listeners, shared: None }
+        Self {
+            program,
+            runtime_dir,
+            turns,
+            tasks,
+            wanted,
+            stop,
+            listeners,
+            shared: None,
+            started: None,
+        }
     }
 
     /// Keeps a gateway running as long as one is configured.
@@ -154,15 +166,20 @@ impl Keeper {
     /// A gateway that answers: the one that is there, or a new one.
     async fn connect(&mut self) -> io::Result<Talk> {
         let path = self.socket();
-        if let Ok(talk) = self.greet(&path).await {
+        let mut routes = None;
+        if let Ok(mut talk) = self.greet(&path).await {
             if is_same_program(talk.pid, &self.program) {
                 return Ok(talk);
             }
             info!(pid = talk.pid, "another program serves; it retires");
+            routes = talk.routes.take();
             self.retire(talk).await?;
         }
         self.start(&path)?;
-        self.greet(&path).await
+        let mut talk = self.greet(&path).await?;
+        // Who was in rotation there is in rotation here.
+        talk.routes = talk.routes.or(routes);
+        Ok(talk)
     }
 
     /// Connects, and takes the listeners that it gives back.
@@ -183,6 +200,7 @@ impl Keeper {
         let pid = start_process(&self.program, &control, &shared, &self.listeners, &wanted.user)?;
         info!(pid, "the gateway was started");
         self.shared = Some(shared);
+        self.started = Some(pid);
         Ok(())
     }
 
@@ -217,7 +235,8 @@ impl Keeper {
 
     async fn converse(&mut self, mut talk: Talk) -> End {
         let pid = talk.pid;
-        self.tell(News::Up { pid, routes: talk.routes.take() }).await;
+        let started = self.started == i32::try_from(pid).ok();
+        self.tell(News::Up { pid, started, routes: talk.routes.take() }).await;
         // Addresses that came while nobody was there, and those that could not be bound.
         self.wanted.mark_changed();
         let mut again = tokio::time::interval(PATIENCE);

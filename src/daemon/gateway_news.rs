@@ -13,7 +13,7 @@ use crate::gateway::shared::InFlight;
 impl Daemon {
     pub(super) fn on_gateway(&mut self, news: News) {
         match news {
-            News::Up { pid, routes } => self.on_gateway_up(pid, routes.as_ref()),
+            News::Up { pid, started, routes } => self.on_gateway_up(pid, started, routes.as_ref()),
             News::Down(down) => self.on_gateway_down(&down),
             News::Said { pid, message } => self.on_gateway_said(pid, message),
             News::Listening { gateway, trouble } => self.on_listening(&gateway, trouble),
@@ -21,12 +21,12 @@ impl Daemon {
         self.show_gateways();
     }
 
-    fn on_gateway_up(&mut self, pid: u32, routes: Option<&Routes>) {
+    fn on_gateway_up(&mut self, pid: u32, started: bool, routes: Option<&Routes>) {
         self.hands.front.up(routes);
         self.config.gateway_trouble = None;
-        let message = match routes {
-            Some(_) => format!("the gateway (pid {pid}) was taken over"),
-            None => format!("the gateway was started, pid {pid}"),
+        let message = match started {
+            true => format!("the gateway was started, pid {pid}"),
+            false => format!("the gateway was taken over, pid {pid}"),
         };
         self.note("gateway", None, message);
     }
