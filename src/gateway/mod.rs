@@ -46,6 +46,7 @@ mod line;
 mod link;
 mod listen;
 mod memory;
+pub mod nginx;
 mod proxy;
 mod refuse;
 mod reply;
