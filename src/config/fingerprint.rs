@@ -5,12 +5,12 @@
 //! compiler: 64-bit FNV-1a (draft-eastlake-fnv) over each part with its length in front, in a fixed
 //! order. The profile, probes, limits and the ladder are not part of it: they apply at once.
 
-use super::settings::Launch;
+use super::settings::{Launch, Socket};
 
 /// The fingerprint of an instance: its port and its launch, `{names}` of `--set` unexpanded.
 pub(crate) fn of(port: Option<u16>, launch: &Launch) -> u64 {
     // A new field would go unnoticed otherwise.
-    let Launch { argv, directory, environment, user } = launch;
+    let Launch { argv, directory, environment, user, socket } = launch;
     let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
     hash.number(argv.len());
     for word in argv {
@@ -24,6 +24,11 @@ pub(crate) fn of(port: Option<u16>, launch: &Launch) -> u64 {
     }
     hash.optional(user.as_ref().map(String::as_bytes));
     hash.optional(port.map(u16::to_le_bytes).as_ref().map(|it| it.as_slice()));
+    // Without one the number is what it was before there were any.
+    if let Some(Socket { listen, name, backlog: _ }) = socket {
+        hash.part(listen.to_string().as_bytes());
+        hash.part(name.as_bytes());
+    }
     hash.0
 }
 
@@ -71,6 +76,7 @@ mod tests {
             directory: Some("/srv".into()),
             environment: BTreeMap::from([("A".into(), Text("1".into()))]),
             user: None,
+            socket: None,
         }
     }
 
@@ -92,8 +98,15 @@ mod tests {
         other.environment.insert("A".into(), Text("2".into()));
         let mut as_user = launch();
         as_user.user = Some("www-data".into());
+        let socket = |listen: &str, backlog| {
+            let listen = listen.parse().unwrap();
+            Launch { socket: Some(Socket { listen, name: "web".into(), backlog }), ..launch() }
+        };
+        let (here, there) = (socket("127.0.0.1:1", 1), socket("127.0.0.1:2", 1));
+        assert_ne!(of(Some(1), &here), of(Some(1), &there));
+        assert_eq!(of(Some(1), &here), of(Some(1), &socket("127.0.0.1:1", 2)));
 
-        for changed in [moved, elsewhere, other, as_user] {
+        for changed in [moved, elsewhere, other, as_user, here] {
             assert_ne!(of(Some(1), &changed), base, "{changed:?}");
         }
         assert_ne!(of(Some(2), &launch()), base);

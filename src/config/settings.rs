@@ -102,6 +102,11 @@ pub struct Written {
 }
 
 impl Service {
+    /// The listening socket that is held for it.
+    pub fn socket(&self) -> Option<&Socket> {
+        self.instances.first()?.launch.socket.as_ref()
+    }
+
     /// The values of `{service}`, `{instance}` and `{port}`, for [`Text::expand`]: `build` and
     /// `rollback` still hold these names.
     pub fn names_of(&self, instance: &Instance) -> BTreeMap<String, String> {
@@ -122,7 +127,7 @@ pub struct Instance {
     pub probes: BTreeMap<ProbeKind, probe::Probe>,
 }
 
-/// How a process is started. All of it counts for `stale`.
+/// How a process is started. All of it but the backlog counts for `stale`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Launch {
     /// Never empty. No shell is involved.
@@ -131,6 +136,17 @@ pub struct Launch {
     /// Only what is configured; the base variables are added when it starts.
     pub environment: BTreeMap<String, Text>,
     pub user: Option<String>,
+    pub socket: Option<Socket>,
+}
+
+/// A listening socket that the daemon holds for a service, the same for all its instances.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Socket {
+    pub listen: SocketAddr,
+    /// In LISTEN_FDNAMES.
+    pub name: String,
+    /// Connections that may wait. A change applies at once.
+    pub backlog: u32,
 }
 
 /// What stands in front of a service.

@@ -256,7 +256,12 @@ const SERVICE: &[Key] = &[
     key("log", Kind::Table(LOG), "", "Its output."),
     later("load", "where the load of a server is read"),
     later("reload", "a drain around a reload signal"),
-    later("socket", "a listening socket that is passed to every generation"),
+    key(
+        "socket",
+        Kind::Table(SOCKET),
+        "",
+        "A listening socket that the daemon holds and passes to every generation (LISTEN_FDS).",
+    ),
     later(
         "port",
         "one port for the whole service; ports belong to instances: instance.NAME = { port = … }",
@@ -268,6 +273,17 @@ const SERVICE: &[Key] = &[
     later("capabilities", "privileges of the processes"),
     later("limits", "resource limits of the processes"),
     later("umask", "the umask of the processes"),
+];
+
+const SOCKET: &[Key] = &[
+    key("listen", Kind::Listen, "", "Address and port; the server finds it open as descriptor 3."),
+    key("name", Kind::Text, "", "Its name in LISTEN_FDNAMES; by default the service's."),
+    count(
+        "backlog",
+        1,
+        "4096",
+        "Connections that may wait; the kernel caps it at net.core.somaxconn.",
+    ),
 ];
 
 const PROFILES: &[Choice] = &[

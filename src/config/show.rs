@@ -138,6 +138,14 @@ fn service(out: &mut Toml, service: &Service) {
     let backoff = [("min", duration(rules.backoff.min)), ("max", duration(rules.backoff.max))];
     out.key("backoff", inline(backoff));
     out.key("depends_on", list(rules.depends_on.iter().map(|it| text(it.as_str()))));
+    if let Some(socket) = service.socket() {
+        let values = [
+            ("listen", text(&socket.listen.to_string())),
+            ("name", text(&socket.name)),
+            ("backlog", socket.backlog.to_string()),
+        ];
+        out.key("socket", inline(values));
+    }
     for it in &rules.instances {
         let port = it.port.map(|it| ("port", it.to_string()));
         let values = port.into_iter().chain([("backup", it.backup.to_string())]);

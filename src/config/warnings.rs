@@ -108,6 +108,10 @@ fn shared_directory(service: &Service) -> Found {
 fn downtime(service: &Service) -> Found {
     let [alone] = &service.instances[..] else { return None };
     alone.port?;
+    if alone.launch.socket.is_some() {
+        // New connections wait in the socket meanwhile.
+        return None;
+    }
     found("a rolling restart means downtime: it has one instance", "add a second instance")
 }
 

@@ -42,6 +42,9 @@ pub fn begin(daemon: &mut Daemon, settings: &Arc<Settings>, mut remembered: Reme
             daemon.turn(input);
         }
     }
+    for trouble in daemon.hands.take_sockets_back(settings) {
+        daemon.note("socket-kept", None, trouble);
+    }
     daemon.turn(Input::Begin);
 }
 

@@ -136,7 +136,7 @@ impl Daemon {
         self.catch_up();
         self.journal.flush();
         self.hands.flush();
-        self.publisher.mark(self.fleet.take_changed());
+        self.mark_changed();
         self.update_frame();
         let now = clock::now();
         self.hands.watched(self.publisher.is_watched(), &self.fleet);
@@ -145,6 +145,12 @@ impl Daemon {
             self.ended = Some(Ended::AtRest);
         }
         busy
+    }
+
+    fn mark_changed(&mut self) {
+        let changed = self.fleet.take_changed();
+        self.hands.release_sockets(&changed, &self.fleet);
+        self.publisher.mark(changed);
     }
 
     fn reap(&mut self) {
@@ -365,7 +371,7 @@ impl Daemon {
             }
             Question::Brief { role, reply } => {
                 // What changed in this very turn has not been told yet.
-                self.publisher.mark(self.fleet.take_changed());
+                self.mark_changed();
                 let _ = reply.send(self.publisher.brief(&self.fleet, &self.facts, role));
             }
             Question::Watch { role, reply } => {

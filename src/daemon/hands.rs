@@ -24,6 +24,7 @@ use super::probes::Probes;
 use super::publish;
 use super::runs::Runs;
 use super::sampling::Sampler;
+use super::sockets::{self, Sockets};
 use super::state::{Line, Running, StateFile, Wanted};
 use super::turn::Turns;
 use super::values::Versions;
@@ -113,6 +114,7 @@ pub struct Hands {
     pub(super) runs: Runs,
     pub(super) sampler: Sampler,
     pub(super) front: Front,
+    pub(super) sockets: Sockets,
 }
 
 impl Hands {
@@ -134,6 +136,7 @@ impl Hands {
             runs: Runs::new(reaper.clone(), turns.clone(), tasks.clone(), places.logs.clone()),
             sampler: Sampler::new(turns.clone(), tasks.clone()),
             front: Front::new(clock::now()),
+            sockets: Sockets::new(),
             places,
             turns,
             tasks,
@@ -160,6 +163,7 @@ impl Hands {
     pub fn configure(&mut self, settings: &Arc<Settings>) {
         self.settings = settings.clone();
         self.front.configure(settings);
+        sockets::configure(&mut self.sockets, settings);
         self.accounts.get_mut().clear();
         let mut known = BTreeMap::new();
         let mut changed = vec![];

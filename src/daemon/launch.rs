@@ -1,8 +1,9 @@
 //! Starts processes: environment, output, port, group.
 
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use nix::unistd::{Uid, User};
 
@@ -10,7 +11,7 @@ use super::clock;
 use super::driver::failed;
 use super::hands::{Hands, Known, living, process_of};
 use super::publish::millis;
-use crate::config::settings::Text;
+use crate::config::settings::{Socket, Text};
 use crate::fleet::Name;
 use crate::fleet::input::Input;
 use crate::logger::{self, ToLogger};
@@ -40,7 +41,12 @@ impl Hands {
                 Err(trouble) => self.outcomes.push_back(trouble.of(&name, generation)),
             }
         }
-        let launches: Vec<_> = ready.iter().map(|(.., start)| start.launch()).collect();
+        let passed: Vec<Vec<_>> = ready
+            .iter()
+            .map(|(.., start)| start.socket.iter().map(|it| it.as_fd()).collect())
+            .collect();
+        let launches: Vec<_> =
+            ready.iter().zip(&passed).map(|((.., start), it)| start.launch(it)).collect();
         let all = self.reaper.spawn_all(&launches);
         for ((name, generation, start), spawned) in ready.into_iter().zip(all) {
             let outcome = match spawned {
@@ -63,9 +69,14 @@ impl Hands {
         self.open_output(name)?;
         let cgroup = self.cgroup(name)?;
         let known = self.known.get(name).ok_or_else(|| Trouble::lasting("it is not configured"))?;
-        if let Some(port) = known.settings.port {
+        let (service, socket) = (known.service.clone(), known.settings.launch.socket.clone());
+        let own = socket.as_ref().map(|it| it.listen.port());
+        if let Some(port) = known.settings.port.filter(|it| Some(*it) != own) {
             check_port(port, name)?;
         }
+        let held = socket.as_ref().map(|it| self.socket_for(&service, it)).transpose();
+        let held = held.map_err(|it| Trouble::passing(format!("{name} cannot start: {it}")))?;
+        let known = self.known.get(name).ok_or_else(|| Trouble::lasting("it is not configured"))?;
         let values = self.values.of(&known.service, name);
         let launch = &known.settings.launch;
         let argv = launch
@@ -73,12 +84,19 @@ impl Hands {
             .iter()
             .map(|it| it.expand(&values).map_err(|missing| Trouble::missing(&missing)))
             .collect::<Result<Vec<_>, _>>()?;
+        let mut environment = self.environment(name, known, &values)?;
+        let mut switch = launch.user.as_deref().and_then(switch_to);
+        if let Some(socket) = &socket {
+            announce(socket, &mut environment);
+            switch.get_or_insert_default().pid_variable = Some("LISTEN_PID".into());
+        }
         Ok(Start {
             argv,
             directory: launch.directory.clone(),
-            environment: self.environment(name, known, &values)?,
+            environment,
             fifo: self.source(name, known.log).fifo,
-            switch: launch.user.as_deref().and_then(switch_to),
+            socket: held,
+            switch,
             oom_kills: cgroup.as_ref().and_then(|it| it.oom_kills()).unwrap_or(0),
             cgroup,
             fingerprint: known.fingerprint,
@@ -172,6 +190,7 @@ struct Start {
     directory: Option<PathBuf>,
     environment: Vec<(String, String)>,
     fifo: PathBuf,
+    socket: Option<Arc<OwnedFd>>,
     switch: Option<Switch>,
     cgroup: Option<Cgroup>,
     /// The cgroup's count before the start.
@@ -180,13 +199,13 @@ struct Start {
 }
 
 impl Start {
-    fn launch(&self) -> Launch<'_> {
+    fn launch<'a>(&'a self, passed: &'a [BorrowedFd<'a>]) -> Launch<'a> {
         Launch {
             argv: &self.argv,
             directory: self.directory.as_deref(),
             environment: &self.environment,
             output: Output::Fifo(&self.fifo),
-            passed: &[],
+            passed,
             switch: self.switch.as_ref(),
             cgroup: self.cgroup.as_ref(),
         }
@@ -247,6 +266,13 @@ pub(super) fn switch_to(user: &str) -> Option<Switch> {
 fn ids(user: &str) -> Option<(u32, u32)> {
     let user = User::from_name(user).ok()??;
     (user.uid != Uid::effective()).then(|| (user.uid.as_raw(), user.gid.as_raw()))
+}
+
+/// Says what is passed, as systemd would (sd_listen_fds(3)). LISTEN_PID follows when there is a pid.
+fn announce(socket: &Socket, environment: &mut Vec<(String, String)>) {
+    let said = [("LISTEN_FDS", "1"), ("LISTEN_FDNAMES", &socket.name)];
+    environment.retain(|(name, _)| !said.iter().any(|it| it.0 == name));
+    environment.extend(said.map(|(name, value)| (name.to_owned(), value.to_owned())));
 }
 
 /// Names who listens on the port already, instead of letting the server find out.

@@ -41,7 +41,7 @@ impl Listeners {
             if self.open.contains_key(name) {
                 continue;
             }
-            match open(*address) {
+            match open(*address, BACKLOG) {
                 Ok(listener) => {
                     self.open.insert(name.clone(), (*address, listener));
                     self.troubles.remove(name);
@@ -83,19 +83,19 @@ impl Listeners {
     }
 }
 
-fn open(address: SocketAddr) -> io::Result<OwnedFd> {
+/// A socket that listens, blocking as systemd would pass it.
+pub(super) fn open(address: SocketAddr, backlog: i32) -> io::Result<OwnedFd> {
     let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     // Connections of an earlier listener in TIME_WAIT are no obstacle.
     sockopt::set_socket_reuseaddr(&socket, true)?;
     bind(&socket, &address)?;
-    listen(&socket, BACKLOG)?;
+    listen(&socket, backlog)?;
     Ok(socket)
 }
 
 /// `cannot listen on 0.0.0.0:80: permission denied (…)`
-fn trouble(address: SocketAddr, err: &io::Error) -> String {
+pub(super) fn trouble(address: SocketAddr, err: &io::Error) -> String {
     let holder = || port::holder(address.port()).ok().flatten();
     match err.kind() {
         io::ErrorKind::AddrInUse => match holder() {

@@ -38,6 +38,7 @@ pub mod publish;
 pub mod runs;
 pub mod sampling;
 pub mod signals;
+mod sockets;
 pub mod state;
 pub mod streams;
 pub mod talk;

@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 use super::facts::Usage;
-use super::hands::{Hands, identity_of};
+use super::hands::{Hands, Known, identity_of};
 use super::turn::{Turn, Turns};
 use crate::fleet::input::{InFlight, Input};
 use crate::fleet::{Fleet, Name, Timestamp};
@@ -39,7 +39,7 @@ struct Meter {
 
 type Root = (Name, Identity, Option<Group>);
 
-/// Whose port it is, and whether a gateway counts what is in flight there.
+/// Whose port it is, and whether estimates of what is in flight there are not wanted.
 type Ports = BTreeMap<u16, (Name, bool)>;
 
 #[derive(Debug)]
@@ -165,9 +165,16 @@ impl Hands {
         }
     }
 
+    /// Whether what is in flight at this port is no matter of estimates: a gateway knows it, or it waits in
+    /// a socket of which nobody can say which generation will accept.
+    fn is_counted(&self, instance: &Name) -> bool {
+        let is_held = |it: &Known| it.settings.launch.socket.is_some();
+        self.front.counts(instance) || self.known.get(instance).is_some_and(is_held)
+    }
+
     /// An instance is on its way out: what it has in flight is watched, where nobody counts it.
     pub(super) fn follow_end(&mut self, instance: &Name) {
-        if self.front.counts(instance) {
+        if self.is_counted(instance) {
             return;
         }
         let known = self.known.get(instance).filter(|_| self.living.contains_key(instance));
@@ -218,7 +225,7 @@ impl Hands {
     fn ports(&self) -> Ports {
         let port = |name: &Name| {
             let port = self.known.get(name)?.settings.port?;
-            Some((port, (name.clone(), self.front.counts(name))))
+            Some((port, (name.clone(), self.is_counted(name))))
         };
         self.living.keys().filter_map(port).collect()
     }

@@ -31,6 +31,8 @@ pub struct Switch {
     pub limits: Vec<Limit>,
     pub umask: Option<u32>,
     pub no_new_privileges: bool,
+    /// A variable of its environment that is to hold its own pid, which nobody knows before it is there.
+    pub pid_variable: Option<String>,
     /// What leads to [`main`]: a program and the arguments before ours.
     pub helper: Vec<String>,
 }
@@ -52,6 +54,7 @@ impl Default for Switch {
             limits: Vec::new(),
             umask: None,
             no_new_privileges: false,
+            pid_variable: None,
             // Still us after our file was replaced by a newer release.
             helper: vec!["/proc/self/exe".to_owned(), "exec-as".to_owned()],
         }
@@ -84,6 +87,9 @@ impl Switch {
         }
         if self.no_new_privileges {
             option("--no-new-privileges", "yes".to_owned());
+        }
+        if let Some(name) = &self.pid_variable {
+            option("--pid-variable", name.clone());
         }
         if let Some(directory) = launch.directory {
             option("--directory", directory.to_string_lossy().into_owned());
@@ -174,6 +180,7 @@ struct Request {
     limits: Vec<(String, u64, u64)>,
     umask: Option<u32>,
     no_new_privileges: bool,
+    pid_variable: Option<String>,
     directory: Option<PathBuf>,
     argv: Vec<String>,
 }
@@ -212,6 +219,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Request, ExecAsE
                 request.umask = Some(mask);
             }
             "--no-new-privileges" => request.no_new_privileges = true,
+            "--pid-variable" => request.pid_variable = Some(value),
             "--directory" => request.directory = Some(value.into()),
             _ => return Err(wrong()),
         }
@@ -248,7 +256,7 @@ fn become_program(request: Request) -> ExecAsError {
                 errno: errno as i32,
             })?;
         }
-        execute(&request.argv, account.as_ref())
+        execute(request, account.as_ref())
     }
     match steps(&request) {
         Ok(never) => match never {},
@@ -314,7 +322,7 @@ fn set_limit(name: &str, soft: u64, hard: u64) -> Result<(), ExecAsError> {
 }
 
 fn execute(
-    argv: &[String],
+    Request { argv, pid_variable, .. }: &Request,
     account: Option<&User>,
 ) -> Result<std::convert::Infallible, ExecAsError> {
     let mut environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
@@ -329,6 +337,10 @@ fn execute(
                 environment.push((name.into(), value));
             }
         }
+    }
+    if let Some(name) = pid_variable {
+        environment.retain(|it| it.0 != name.as_str());
+        environment.push((name.into(), std::process::id().to_string().into()));
     }
     let search = std::env::var("PATH").ok();
     let path = find_program(argv.first().map_or("", String::as_str), search.as_deref(), None)?;
@@ -367,4 +379,4 @@ fn take_descriptor(number: i32) -> Option<OwnedFd> {
 
 #[cfg(test)]
 #[path = "exec_as_tests.rs"]
-mod tests;
+pub(in crate::process) mod tests;

@@ -21,7 +21,7 @@ fn the_helper() {
     }
 }
 
-fn helper() -> Vec<String> {
+pub(in crate::process) fn helper() -> Vec<String> {
     let program = std::env::current_exe().unwrap().display().to_string();
     let mut helper = vec![program];
     helper.extend(
@@ -98,6 +98,15 @@ fn the_program_has_user_groups_limits_umask_and_no_new_privileges() {
 
     assert_eq!((code, line), (0, expected));
     assert!(matches!(verdict, Verdict::Executed), "{verdict:?}");
+}
+
+#[test]
+fn the_program_finds_its_own_pid_in_a_variable() {
+    let mut wanted = switch();
+    wanted.pid_variable = Some("LISTEN_PID".to_owned());
+    let (code, _, line) = run(&wanted, &["sh", "-c", "echo $LISTEN_PID = $$"], None);
+    let (named, own) = line.split_once(" = ").unwrap();
+    assert_eq!((code, named), (0, own));
 }
 
 #[test]
@@ -186,6 +195,7 @@ fn the_command_line_is_read_back_as_it_was_written() {
         limits: vec![Limit { resource: "nofile".to_owned(), soft: 1, hard: u64::MAX }],
         umask: Some(0o22),
         no_new_privileges: true,
+        pid_variable: Some("LISTEN_PID".to_owned()),
         helper: vec!["/proc/self/exe".to_owned(), "exec-as".to_owned()],
     };
     let argv = ["php", "--", "--user"].map(str::to_owned);
@@ -207,6 +217,7 @@ fn the_command_line_is_read_back_as_it_was_written() {
         limits: vec![("nofile".to_owned(), 1, u64::MAX)],
         umask: Some(0o22),
         no_new_privileges: true,
+        pid_variable: Some("LISTEN_PID".to_owned()),
         directory: Some("/srv/a b".into()),
         argv: argv.to_vec(),
     };

@@ -9,6 +9,7 @@
 //!   as another user or with limits.
 //! - [`reaper`] is the only place that waits for children; [`command`] runs one to its end.
 //! - [`group`] and [`cgroup`] find and kill everything that belongs to an instance.
+//! - [`listener`] takes a listening socket back from a process that has it.
 //! - [`preflight`], [`port`], [`usage`], [`stat`] and [`table`] read what the kernel knows.
 
 pub mod cgroup;
@@ -16,6 +17,7 @@ pub mod command;
 pub mod exec_as;
 pub mod group;
 pub mod identity;
+pub mod listener;
 pub mod peer;
 pub mod pidfd;
 pub mod port;

@@ -75,7 +75,31 @@ struct Listener {
     inode: u64,
 }
 
+/// The inodes of all sockets that listen on this port.
+pub(super) fn listeners(port: u16) -> io::Result<Vec<u64>> {
+    let mut inodes = vec![];
+    each_listener(|it| {
+        if it.address.port() == port {
+            inodes.push(it.inode);
+        }
+        false
+    })?;
+    Ok(inodes)
+}
+
 fn listener(port: u16) -> io::Result<Option<Listener>> {
+    let mut found = None;
+    each_listener(|it| {
+        if it.address.port() == port {
+            found = Some(it);
+        }
+        found.is_some()
+    })?;
+    Ok(found)
+}
+
+/// Shows every listener of this network namespace until `enough` says so.
+fn each_listener(mut enough: impl FnMut(Listener) -> bool) -> io::Result<()> {
     for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
         let file = match fs::File::open(table) {
             Err(source) if source.kind() == io::ErrorKind::NotFound => continue,
@@ -83,14 +107,14 @@ fn listener(port: u16) -> io::Result<Option<Listener>> {
         };
         for line in BufReader::new(file).lines().skip(1) {
             match parse(&line?) {
-                Some(found) if found.address.port() == port => return Ok(Some(found)),
+                Some(found) if enough(found) => return Ok(()),
                 Some(_) => {}
                 // Listeners come first; there may be thousands of connections behind them.
                 None => break,
             }
         }
     }
-    Ok(None)
+    Ok(())
 }
 
 /// Reads a line of `/proc/net/tcp` or `tcp6`; `None` unless it is a listener.

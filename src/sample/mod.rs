@@ -13,6 +13,7 @@
 
 mod drain;
 mod faults;
+mod inherited;
 mod options;
 mod routes;
 mod server;
@@ -103,13 +104,22 @@ async fn work(args: &SampleArgs, mut orders: mpsc::Receiver<Order>) -> End {
     if args.worker {
         return worker::work(args, &mut orders).await;
     }
-    match TcpListener::bind((args.host.as_str(), args.port)).await {
+    match listener(args).await {
         Ok(listener) => server::serve(listener, args, &mut orders).await,
-        Err(error) => {
-            complain(&format!("cannot listen on {}:{}: {error}", args.host, args.port));
+        Err(why) => {
+            complain(&why);
             End::Refused
         }
     }
+}
+
+async fn listener(args: &SampleArgs) -> Result<TcpListener, String> {
+    if args.listen_fd {
+        let passed = inherited::take()?;
+        return TcpListener::from_std(passed).map_err(|err| err.to_string());
+    }
+    let bound = TcpListener::bind((args.host.as_str(), args.port)).await;
+    bound.map_err(|error| format!("cannot listen on {}:{}: {error}", args.host, args.port))
 }
 
 /// Prints a line of output. A reader that has gone away is no reason to stop.

@@ -13,6 +13,9 @@ pub struct SampleArgs {
     /// Address to listen on
     #[arg(long, default_value = "127.0.0.1")]
     pub host: String,
+    /// Accept on the socket that was passed as descriptor 3 (LISTEN_FDS, LISTEN_PID)
+    #[arg(long, conflicts_with_all = ["port", "host"])]
+    pub listen_fd: bool,
     /// How long each request to / (or each job of a worker) takes
     #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = parse_duration)]
     pub work: Duration,
@@ -32,7 +35,7 @@ pub struct SampleArgs {
     #[arg(long)]
     pub catch_hup: bool,
     /// Listen on no port: do one job after another and print a line for each
-    #[arg(long, conflicts_with_all = ["port", "host", "access_log"])]
+    #[arg(long, conflicts_with_all = ["port", "host", "access_log", "listen_fd"])]
     pub worker: bool,
     /// How often a worker begins a job
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_duration)]
@@ -57,6 +60,9 @@ pub struct Faults {
     /// Keep the listener open while draining and never accept, as Swoole does
     #[arg(long)]
     pub deaf_drain: bool,
+    /// Close every kept connection at SIGUSR1, once its request is answered
+    #[arg(long)]
+    pub close_on_reload: bool,
     /// Listen only after this time
     #[arg(long, value_name = "TIME", default_value = "0", value_parser = parse_duration)]
     pub start_delay: Duration,

@@ -13,13 +13,18 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::stats::Stats;
 use super::{End, Order, SampleArgs, complain, drain, faults, routes, say};
+
+/// How long a connection that was accepted from a passed socket may take until its first request, once
+/// the drain has begun.
+const FIRST_WORDS: Duration = Duration::from_millis(200);
 
 /// What all connections see.
 pub(super) struct Shared {
@@ -30,6 +35,8 @@ pub(super) struct Shared {
     /// The connections on which a request has come. One that has sent half a
     /// request, or none, must not hold up a drain.
     pub(super) spoken: TaskTracker,
+    /// The generation of workers: a change closes connections, if that is asked for.
+    reloads: watch::Sender<u64>,
     ready: AtomicBool,
 }
 
@@ -54,6 +61,7 @@ pub(super) async fn serve(
         stats: Stats::new(),
         draining: CancellationToken::new(),
         spoken: TaskTracker::new(),
+        reloads: watch::Sender::new(0),
         ready: AtomicBool::new(false),
     });
     match listener.local_addr() {
@@ -74,7 +82,9 @@ async fn accept_all(listener: &TcpListener, shared: &Arc<Shared>, connections: &
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    connections.spawn(serve_connection(stream, Arc::clone(shared)));
+                    // With a passed socket nobody need be turned away: who was accepted is heard.
+                    let young = shared.args.listen_fd.then(|| shared.spoken.token());
+                    connections.spawn(serve_connection(stream, Arc::clone(shared), young));
                 }
                 Err(error) => pause_after(&error).await,
             },
@@ -95,7 +105,9 @@ async fn obey_until_term(shared: &Shared, orders: &mut mpsc::Receiver<Order>) {
             Some(Order::Term) if shared.args.faults.ignore_term => say("SIGTERM ignored"),
             Some(Order::Term) | None => return,
             Some(Order::Reload) => {
-                say(&format!("reloaded: generation {}", shared.stats.reload()));
+                let generation = shared.stats.reload();
+                shared.reloads.send_replace(generation);
+                say(&format!("reloaded: generation {generation}"));
             }
             Some(Order::Hangup) => say("SIGHUP caught"),
         }
@@ -107,8 +119,14 @@ async fn be_ready(shared: &Shared) -> Infallible {
     std::future::pending().await
 }
 
-async fn serve_connection(stream: TcpStream, shared: Arc<Shared>) {
+async fn serve_connection(
+    stream: TcpStream,
+    shared: Arc<Shared>,
+    mut young: Option<TaskTrackerToken>,
+) {
     let _open = shared.stats.connection();
+    let mut reloads = shared.reloads.subscribe();
+    let closes = shared.args.faults.close_on_reload;
     // Held from the first request until the last answer is written out.
     let spoken = Arc::new(OnceLock::new());
     let service = service_fn(|request| {
@@ -122,6 +140,18 @@ async fn serve_connection(stream: TcpStream, shared: Arc<Shared>) {
         biased;
         _ = &mut connection => return,
         () = shared.draining.cancelled() => {}
+        _ = reloads.changed(), if closes => {}
+    }
+    if let Some(young) = young.take().filter(|_| spoken.get().is_none()) {
+        tokio::select! {
+            biased;
+            _ = &mut connection => return,
+            () = tokio::time::sleep(FIRST_WORDS) => {}
+        }
+        if spoken.get().is_none() {
+            return;
+        }
+        drop(young);
     }
     connection.as_mut().graceful_shutdown();
     drop(connection.await);

@@ -82,6 +82,10 @@ pub(super) fn launch(old: &Instance, new: &Instance) -> Option<String> {
     if old.launch.user != new.launch.user {
         parts.push("user".into());
     }
+    let passed = |it: &Instance| it.launch.socket.as_ref().map(|it| (it.listen, it.name.clone()));
+    if passed(old) != passed(new) {
+        parts.push("socket".into());
+    }
     changed(&parts)
 }
 
@@ -122,6 +126,7 @@ fn other(old: &Service, new: &Service) -> Vec<&'static str> {
     };
     let is_other_backup =
         |it: &InstanceRules| backup(old, it.name.as_str()).is_some_and(|was| was != it.backup);
+    let backlog = |service: &Service| service.socket().map(|it| it.backlog);
     let commands = old.build != new.build || old.rollback != new.rollback;
     let parts = [
         ("profile", before.profile != after.profile),
@@ -135,6 +140,7 @@ fn other(old: &Service, new: &Service) -> Vec<&'static str> {
         ("probe.readiness", probe(old, 2) != probe(new, 2)),
         ("rollout", before.rollout != after.rollout || commands),
         ("log", old.log != new.log),
+        ("socket.backlog", backlog(old).zip(backlog(new)).is_some_and(|(old, new)| old != new)),
     ];
     parts.iter().filter(|it| it.1).map(|it| it.0).collect()
 }

@@ -79,13 +79,25 @@ impl Resolver<'_> {
             self.report(mistake.absent().help("add listen = \"0.0.0.0:8080\""));
         }
         let (listen, span) = table.listen("listen")?;
-        let instances = services.iter().filter(|it| it.rules.enabled).flat_map(|it| &it.instances);
+        // A socket is told of as one, not as the port of the instance that has it for itself.
+        let instances = services
+            .iter()
+            .filter(|it| {
+                it.rules.enabled && it.socket().is_none_or(|it| it.listen.port() != listen.port())
+            })
+            .flat_map(|it| &it.instances);
         if let Some(instance) = instances.into_iter().find(|it| it.port == Some(listen.port())) {
             let title = format!("port {} belongs to `{}`", listen.port(), instance.name);
             let mistake = Mistake::new(span, title, "only one of them could listen");
             self.report(
                 mistake.help("clients come in at the gateway's port, which is another one"),
             );
+        }
+        let holds = |it: &&Service| it.socket().is_some_and(|it| it.listen.port() == listen.port());
+        if let Some(service) = services.iter().filter(|it| it.rules.enabled).find(holds) {
+            let title = format!("port {} is the socket of `{}`", listen.port(), service.rules.name);
+            let mistake = Mistake::new(span, title, "only one of them could listen");
+            self.report(mistake.help("give the gateway a port of its own"));
         }
         let clashes = |other: &SocketAddr| {
             other.ip() == listen.ip() || other.ip().is_unspecified() || listen.ip().is_unspecified()

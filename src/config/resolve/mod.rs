@@ -14,6 +14,7 @@ mod gateway;
 mod probe;
 mod rollout;
 mod service;
+mod socket;
 mod whole;
 
 pub(crate) use deck::LONGEST_SOCKET;

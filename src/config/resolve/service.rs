@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::socket::share;
 use super::{Names, Others, Resolver};
 use crate::config::fingerprint;
 use crate::config::mistake::{Mistake, Span};
 use crate::config::profiles::{BuiltIn, built_in};
-use crate::config::settings::{Instance, Launch, Log, Service, Text, Written};
+use crate::config::settings::{Instance, Launch, Log, Service, Socket, Text, Written};
 use crate::config::value::{Data, Entry, Layers, Table};
 use crate::fleet::rules::{Backoff, InstanceRules, Restart, Rung, ServiceRules};
 use crate::fleet::words::Name;
@@ -27,13 +28,17 @@ impl Resolver<'_> {
     pub(super) fn service(&mut self, entry: &Entry, defaults: &Layers<'_>) -> Option<Service> {
         let Data::Table(own) = &entry.value.data else { return None };
         let table = &defaults.below(own);
-        let members = members(entry, own);
+        let socket = self.socket(entry, table);
+        let mut members = members(entry, own);
+        share(socket.as_ref(), &mut members);
         let profile = built_in(table.text("profile").map_or("generic", |it| it.0))?;
         let written = self.written(entry, table);
         let (probes, thresholds) = self.probes(table, &members);
         let written = Written { probes, ..written };
-        let instances: Vec<Instance> =
-            members.iter().map(|it| self.instance(entry, table, it, &written)).collect();
+        let instances: Vec<Instance> = members
+            .iter()
+            .map(|it| self.instance(entry, table, it, &written, socket.as_ref()))
+            .collect();
         let max_wait_time =
             table.duration("max_wait_time").map_or(Duration::from_secs(10), |it| it.0);
         let (rollout, build, rollback) = self.rollout(table, &entry.name, &members);
@@ -110,9 +115,10 @@ impl Resolver<'_> {
         table: &Layers<'_>,
         member: &Member<'_>,
         written: &Written,
+        socket: Option<&Socket>,
     ) -> Instance {
         let names = Names { service: &entry.name, instance: member.name, port: member.port };
-        let launch = self.launch(table, names, written);
+        let launch = Launch { socket: socket.cloned(), ..self.launch(table, names, written) };
         let probes = self.filled_probes(table, names, member, &launch, written);
         Instance { name: member.name.to_owned(), port: member.port, launch, probes }
     }
@@ -137,7 +143,8 @@ impl Resolver<'_> {
             (name.clone(), Text(self.fill(&value.0, span, names, Others::Stay)))
         });
         let environment = environment.collect();
-        Launch { argv, directory, environment, user: table.text("user").map(|it| it.0.to_owned()) }
+        let user = table.text("user").map(|it| it.0.to_owned());
+        Launch { argv, directory, environment, user, socket: None }
     }
 
     fn backoff(&mut self, table: &Layers<'_>) -> Backoff {

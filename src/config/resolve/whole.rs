@@ -58,11 +58,15 @@ impl Resolver<'_> {
         let rules = services.iter().map(|it| &it.rules).filter(|it| !it.enabled);
         let disabled: BTreeSet<&str> = rules.map(|it| it.name.as_str()).collect();
         let mut taken: BTreeMap<u32, (Span, &str)> = BTreeMap::new();
+        self.sockets_are_unique(entries, services, &disabled, &mut taken);
         for entry in entries.iter().filter(|it| !disabled.contains(it.name.as_str())) {
             for instance in instances_of(entry) {
                 let Data::Table(table) = &instance.value.data else { continue };
                 let Some((port, span)) = Layers::new([table]).integer("port") else { continue };
-                if let Some((first, other)) = taken.get(&port) {
+                let alone = instances_of(entry).len() == 1;
+                if let Some((first, other)) =
+                    taken.get(&port).filter(|it| !(alone && it.1 == entry.name))
+                {
                     let title =
                         format!("`{}` and `{other}` have the same port {port}", instance.name);
                     let mistake = Mistake::new(span, title, "only one of them could listen");
@@ -74,6 +78,29 @@ impl Resolver<'_> {
                     continue;
                 }
                 taken.insert(port, (span, &instance.name));
+            }
+        }
+    }
+
+    /// The ports of the sockets that are held for services, under the names of these.
+    fn sockets_are_unique<'a>(
+        &mut self,
+        entries: &[&'a Entry],
+        services: &[Service],
+        disabled: &BTreeSet<&str>,
+        taken: &mut BTreeMap<u32, (Span, &'a str)>,
+    ) {
+        for entry in entries.iter().filter(|it| !disabled.contains(it.name.as_str())) {
+            let service = services.iter().find(|it| it.rules.name.as_str() == entry.name);
+            let Some(socket) = service.and_then(Service::socket) else { continue };
+            let own = as_table(entry).map(|it| Layers::new([it]).inner("socket"));
+            let span = own.and_then(|it| it.listen("listen")).map_or(entry.at, |it| it.1);
+            let port = u32::from(socket.listen.port());
+            if let Some((first, other)) = taken.insert(port, (span, &entry.name)) {
+                let title = format!("`{}` and `{other}` have the same port {port}", entry.name);
+                let mistake = Mistake::new(span, title, "only one of them could listen");
+                let mistake = mistake.also(first, format!("the port of `{other}`"));
+                self.report(mistake.help("give each socket its own port"));
             }
         }
     }

@@ -290,3 +290,35 @@ fn values_of_the_environment_are_never_drawn() {
     );
     assert!(!torn.contains("geheim") && !header.contains("geheim"), "{torn}\n{header}");
 }
+
+#[test]
+fn a_socket_is_the_port_of_an_instance_that_has_it_for_itself() {
+    let text = "[service.web]\ncommand = \"web {port}\"\nsocket = { listen = \"127.0.0.1:9502\", backlog = 64 }\n";
+    let settings = crate::config::parse("config.toml", text).unwrap();
+    let web = &settings.services[0];
+    let socket = web.socket().unwrap();
+    assert_eq!((socket.name.as_str(), socket.backlog), ("web", 64));
+    assert_eq!(
+        (web.instances[0].port, web.instances[0].launch.argv[1].0.as_str()),
+        (Some(9502), "9502")
+    );
+
+    let two =
+        format!("{}instance = {{ a = {{}}, b = {{ port = 1 }} }}\n", text.replace(" {port}", ""));
+    let settings = crate::config::parse("config.toml", &two).unwrap();
+    let ports: Vec<_> = settings.services[0].instances.iter().map(|it| it.port).collect();
+    assert_eq!(ports, [None, Some(1)]);
+}
+
+#[test]
+fn a_socket_listens_somewhere_and_alone() {
+    let text = "[service.a]\ncommand = \"a\"\nsocket = { name = \"a:b\" }\n[service.b]\ncommand = \"b\"\nsocket.listen = \":1\"\n[service.c]\ncommand = \"c\"\ninstance = { c1 = { port = 1 }, c2 = { port = 2 } }\n[service.d]\ncommand = \"d\"\nsocket.listen = \":1\"\n[gateway.g]\nservice = \"c\"\nlisten = \":1\"\n";
+    assert_snapshot!(first_lines(text), @r"
+    config.toml:3: the socket of `a` listens nowhere
+    config.toml:3: this cannot be the name of a socket
+    config.toml:9: `c1` and `d` have the same port 1
+    config.toml:12: `d` and `b` have the same port 1
+    config.toml:15: port 1 belongs to `c1`
+    config.toml:15: port 1 is the socket of `b`
+    ");
+}

@@ -167,6 +167,33 @@ fn passed_descriptors_become_3_and_4_whatever_their_numbers_are() {
 }
 
 #[test]
+fn a_socket_is_passed_through_the_helper_with_the_pid_that_it_is_for() {
+    let mut switch =
+        Switch { helper: crate::process::exec_as::tests::helper(), ..Switch::default() };
+    switch.pid_variable = Some("LISTEN_PID".to_owned());
+    for way in WAYS {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let (argv, environment) = (
+            words(&["sh", "-c", "echo $LISTEN_PID = $$; stat -L -c %F - <&3; ls /proc/$$/fd"]),
+            base(),
+        );
+        let (reader, writer) = io::pipe().unwrap();
+        let launch = Launch {
+            output: Output::Descriptor(writer.as_fd()),
+            passed: &[socket.as_fd()],
+            switch: Some(&switch),
+            ..launch(&argv, &environment)
+        };
+        let spawned = spawn_by(way, &launch).unwrap();
+        drop(writer);
+        let text = read_all(reader);
+        let pid = spawned.identity.pid;
+        assert!(text.ends_with(&format!("{pid} = {pid}\nsocket\n0\n1\n2\n3\n")), "{way:?}: {text}");
+        assert_eq!(wait(&spawned), 0);
+    }
+}
+
+#[test]
 fn output_and_error_are_the_fifo_opened_for_both() {
     for way in WAYS {
         let folder = tempfile::tempdir().unwrap();
