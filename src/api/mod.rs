@@ -135,7 +135,7 @@ fn exactly<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Instance>, D::Error
 }
 
 /// `[gateway.NAME]` as it stands. Totals grow from the start of its process.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Gateway {
     pub name: String,
@@ -158,6 +158,47 @@ pub struct Gateway {
     pub made_504: u64,
     /// Requests that it refused (4xx).
     pub refused: u64,
+    /// At all instances together.
+    pub in_flight: u64,
+    pub oldest_ms: Option<u64>,
+    pub requests_per_second: f64,
+    pub traffic: Traffic,
+}
+
+/// What a gateway counted at one instance, or at all of a service. Totals only grow while the daemon lives:
+/// neither a new generation nor another gateway process takes anything from them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Traffic {
+    /// Given to an instance, answered or not.
+    pub requests: u64,
+    /// Answered, by class of their status; `1xx` are upgrades.
+    #[serde(rename = "1xx")]
+    pub informational: u64,
+    #[serde(rename = "2xx")]
+    pub success: u64,
+    #[serde(rename = "3xx")]
+    pub redirection: u64,
+    #[serde(rename = "4xx")]
+    pub client_error: u64,
+    #[serde(rename = "5xx")]
+    pub server_error: u64,
+    /// Given to another instance after one did not take them.
+    pub retried: u64,
+    /// Lost by an instance that had them.
+    pub cut: u64,
+    /// Given up by their clients.
+    pub abandoned: u64,
+    pub connect_failed: u64,
+    /// Bytes to the instance and from it.
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    /// Upgraded connections that are open.
+    pub tunnels: u64,
+    /// How long replies took, over the last ten seconds.
+    pub p50_ms: f64,
+    pub p95_ms: f64,
+    pub p99_ms: f64,
 }
 
 /// A rolling restart as it stands, or as it halted.
@@ -212,6 +253,10 @@ pub struct Instance {
     pub oldest_ms: Option<u64>,
     pub requests_per_second: Option<f64>,
     pub p99_ms: Option<u64>,
+    /// What the gateway in front of it counted.
+    pub traffic: Option<Traffic>,
+    /// The gateway could not reach it lately, and gives it no requests while another is left.
+    pub ejected: bool,
     /// The one deadline of a stop.
     pub countdown: Option<Countdown>,
     /// When the next start is tried, in `backoff`.

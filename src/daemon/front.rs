@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 
 use tokio::sync::watch;
 
+use super::ledger::{Ledger, Tally};
 use super::publish::millis;
 use crate::config::settings::{Embedded, Gateway, Provider, Settings};
 use crate::fleet::input::{InFlight, Input};
@@ -27,14 +28,30 @@ pub struct Wanted {
 /// The numbers of an instance beyond what is in flight.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Figures {
+    /// Of the process that runs; `None` while none does, or nobody has counted.
+    pub gauges: Option<Gauges>,
+    /// Of all its generations.
+    pub tally: Tally,
+}
+
+/// What goes up and down.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Gauges {
+    pub in_flight: u64,
     pub oldest_ms: Option<u64>,
+    pub ejected: bool,
+    pub tunnels: u64,
     pub per_second: f64,
-    pub p99_ms: u64,
+    pub p50_us: u64,
+    pub p95_us: u64,
+    pub p99_us: u64,
 }
 
 /// The numbers of one gateway, over all its processes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Totals {
+    pub gauges: Gauges,
+    pub tally: Tally,
     pub connections: u64,
     pub held: u64,
     pub held_total: u64,
@@ -58,6 +75,7 @@ pub struct Front {
     told: bool,
     /// By the pid of the process that counted.
     counts: BTreeMap<u32, Counts>,
+    ledger: Ledger,
     /// Why a gateway does not listen, by its name.
     pub troubles: BTreeMap<String, String>,
 }
@@ -96,6 +114,7 @@ impl Front {
             dirty: false,
             told: false,
             counts: BTreeMap::new(),
+            ledger: Ledger::default(),
             troubles: BTreeMap::new(),
         }
     }
@@ -130,6 +149,7 @@ impl Front {
             }
         }
         self.places = places;
+        self.ledger.retain(|name| self.places.keys().any(|it| it.as_str() == name));
         self.gateways = settings.gateways.clone();
         self.user.clone_from(&settings.deck.gateway_user);
         self.troubles.retain(|name, _| settings.gateways.iter().any(|it| it.name.as_str() == name));
@@ -269,6 +289,7 @@ impl Front {
 
     /// Takes the counts of one process; returns what the fleet has to hear.
     pub fn heard(&mut self, pid: u32, counts: Counts) -> Vec<Input> {
+        self.ledger.heard(pid, &counts);
         self.counts.insert(pid, counts);
         let mut inputs = vec![];
         for (name, place) in &mut self.places {
@@ -292,6 +313,7 @@ impl Front {
 
     /// A gateway process has ended: what it counted is over.
     pub fn gone(&mut self, pid: u32) -> Option<u64> {
+        self.ledger.gone(pid);
         let counts = self.counts.remove(&pid)?;
         let all = counts.gateways.iter().flat_map(|it| &it.instances);
         Some(all.map(|it| it.in_flight).sum())
@@ -302,11 +324,14 @@ impl Front {
         let place = self.places.get(name)?;
         let of: Vec<&InstanceCounts> =
             self.counts.values().filter_map(|it| entry(it, place, name)).collect();
-        Some(Figures {
-            oldest_ms: of.iter().filter_map(|it| it.oldest_ms).max(),
-            per_second: of.iter().map(|it| it.per_second).sum(),
-            p99_ms: of.iter().map(|it| it.p99_us).max()?.div_ceil(1000),
-        })
+        let gauges = (!of.is_empty()).then(|| Gauges::sum(of));
+        Some(Figures { gauges, tally: self.ledger.of(name.as_str()) })
+    }
+
+    /// Runs, and is to get no new requests.
+    pub fn is_out(&self, name: &Name) -> bool {
+        let running = self.places.get(name).and_then(|it| it.running.as_ref());
+        running.is_some_and(|it| it.in_rotation == Some(false))
     }
 
     pub fn gateways(&self) -> &[Gateway] {
@@ -331,13 +356,40 @@ impl Front {
             sum.made_503 += it.made_503;
             sum.made_504 += it.made_504;
             sum.refused += it.refused;
+            let gauges = Gauges::sum(&it.instances);
+            sum.gauges.in_flight += gauges.in_flight;
+            sum.gauges.tunnels += gauges.tunnels;
+            sum.gauges.oldest_ms = sum.gauges.oldest_ms.max(gauges.oldest_ms);
+            sum.gauges.per_second += it.per_second;
+            sum.gauges.p50_us = sum.gauges.p50_us.max(it.p50_us);
+            sum.gauges.p95_us = sum.gauges.p95_us.max(it.p95_us);
+            sum.gauges.p99_us = sum.gauges.p99_us.max(it.p99_us);
         }
+        let its = self.places.iter().filter(|(_, it)| it.gateway.as_str() == gateway);
+        its.for_each(|(name, _)| sum.tally.add(&self.ledger.of(name.as_str())));
         sum
     }
 
     /// Some gateway process is connected.
     pub fn is_up(&self) -> bool {
         !self.counts.is_empty()
+    }
+}
+
+impl Gauges {
+    /// Of several processes that count the same instance, or of several instances. Where two processes
+    /// have different percentiles, the higher is told.
+    fn sum<'c>(of: impl IntoIterator<Item = &'c InstanceCounts>) -> Self {
+        of.into_iter().fold(Self::default(), |sum, it| Self {
+            in_flight: sum.in_flight + it.in_flight,
+            oldest_ms: sum.oldest_ms.max(it.oldest_ms),
+            ejected: sum.ejected || it.ejected,
+            tunnels: sum.tunnels + it.tunnels,
+            per_second: sum.per_second + it.per_second,
+            p50_us: sum.p50_us.max(it.p50_us),
+            p95_us: sum.p95_us.max(it.p95_us),
+            p99_us: sum.p99_us.max(it.p99_us),
+        })
     }
 }
 

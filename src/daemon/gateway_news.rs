@@ -3,10 +3,11 @@
 use super::driver::Daemon;
 use super::front::Front;
 use super::gateway::{Down, News};
+use super::publish;
 use crate::api;
 use crate::config::settings::{Gateway, Provider};
 use crate::fleet::Name;
-use crate::fleet::input::Record;
+use crate::fleet::input::{Input, Record};
 use crate::gateway::control::{Counts, FromGateway, Routes};
 use crate::gateway::shared::InFlight;
 
@@ -73,8 +74,18 @@ impl Daemon {
     }
 
     fn on_counts(&mut self, pid: u32, counts: Counts) {
+        self.publisher.mark(self.fleet.take_changed());
         for input in self.hands.front.heard(pid, counts) {
+            let front = &self.hands.front;
+            let busy = matches!(&input, Input::Load { instance, .. } if !front.is_out(instance));
             self.turn(input);
+            let changed = self.fleet.take_changed();
+            // A countdown is followed number by number; what comes and goes under load is not.
+            if busy {
+                self.publisher.mark_counted(changed);
+            } else {
+                self.publisher.mark(changed);
+            }
         }
     }
 
@@ -105,17 +116,26 @@ impl Daemon {
     /// Keeps the numbers for the screen, and says whose have changed.
     pub(super) fn show_gateways(&mut self) {
         let front = &self.hands.front;
-        let mut changed = vec![];
+        let (mut changed, mut counted) = (vec![], vec![]);
         for (service, view) in
             front.gateways().iter().map(|it| (it.service.clone(), view(front, it)))
         {
+            let old = self.facts.gateway(service.as_str());
+            let mut is_news = old.is_none_or(|it| looks_different(it, &view));
             let mut differs = self.facts.fronted(service.as_str(), view);
             for instance in front.behind(&service) {
-                differs |= self.facts.counted(instance.as_str(), front.figures(instance));
+                let other = self.facts.counted(instance.as_str(), front.figures(instance));
+                is_news |= other && front.is_out(instance);
+                differs |= other;
             }
-            changed.extend(differs.then_some(service));
+            if is_news {
+                changed.push(service);
+            } else {
+                counted.extend(differs.then_some(service));
+            }
         }
         self.publisher.mark(changed);
+        self.publisher.mark_counted(counted);
     }
 }
 
@@ -147,6 +167,12 @@ fn cut(requests: u64, tunnels: u64, why: &str) -> String {
     format!("{} cut: {why}", what.join(" and "))
 }
 
+/// More than numbers that grow has changed.
+fn looks_different(old: &api::Gateway, new: &api::Gateway) -> bool {
+    let state = |it: &api::Gateway| (it.up, it.held > 0, it.listen.clone(), it.trouble.clone());
+    state(old) != state(new) || old.name != new.name
+}
+
 fn view(front: &Front, gateway: &Gateway) -> api::Gateway {
     let Provider::Embedded(embedded) = &gateway.provider;
     let totals = front.totals(gateway.name.as_str());
@@ -163,5 +189,9 @@ fn view(front: &Front, gateway: &Gateway) -> api::Gateway {
         made_503: totals.made_503,
         made_504: totals.made_504,
         refused: totals.refused,
+        in_flight: totals.gauges.in_flight,
+        oldest_ms: totals.gauges.oldest_ms,
+        requests_per_second: totals.gauges.per_second,
+        traffic: publish::traffic(&totals.tally, totals.gauges),
     }
 }

@@ -28,6 +28,7 @@ pub mod host;
 pub mod http;
 pub mod journal;
 pub mod launch;
+pub mod ledger;
 pub mod listeners;
 pub mod logging;
 pub mod logs;

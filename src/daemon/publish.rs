@@ -12,6 +12,8 @@ use tokio::sync::broadcast;
 use super::briefs::Briefs;
 use super::clock;
 use super::facts::Facts;
+use super::front::Gauges;
+use super::ledger::Tally;
 use crate::api::{self, Change};
 use crate::fleet::input::{Goal, InFlight, Status};
 use crate::fleet::sheet::{Condition, LastExit, RolloutSheet, ServiceSheet, Sheet};
@@ -19,6 +21,8 @@ use crate::fleet::{By, Fleet, Name, Timestamp};
 
 /// The shortest time between two changes on the wire.
 const FRAME: Duration = Duration::from_millis(16);
+/// The same where only numbers of the traffic are others: they always are, and nobody reads faster.
+const NUMBERS: Duration = Duration::from_millis(500);
 /// Changes that wait for a slow subscriber before it gets a snapshot instead.
 const BACKLOG: usize = 256;
 
@@ -39,11 +43,14 @@ pub struct Publisher {
     revision: u64,
     changes: broadcast::Sender<Arc<str>>,
     dirty: BTreeSet<Name>,
+    /// Only their numbers are others.
+    counted: BTreeSet<Name>,
     briefs: Briefs,
     removed: Vec<String>,
     events: Vec<api::Event>,
     frame_changed: bool,
     last: Timestamp,
+    last_numbers: Timestamp,
 }
 
 impl Publisher {
@@ -53,11 +60,13 @@ impl Publisher {
             revision: 1,
             changes: broadcast::Sender::new(BACKLOG),
             dirty: BTreeSet::new(),
+            counted: BTreeSet::new(),
             briefs: Briefs::default(),
             removed: vec![],
             events: vec![],
             frame_changed: false,
             last: Timestamp::default(),
+            last_numbers: Timestamp::default(),
         }
     }
 
@@ -90,6 +99,11 @@ impl Publisher {
         }
     }
 
+    /// Only numbers of their traffic have changed.
+    pub fn mark_counted(&mut self, services: impl IntoIterator<Item = Name>) {
+        self.counted.extend(services);
+    }
+
     pub fn event(&mut self, event: api::Event) {
         self.events.push(event);
     }
@@ -100,7 +114,9 @@ impl Publisher {
 
     /// When [`Self::publish`] wants to be called, if there is something to say.
     pub fn due(&self) -> Option<Timestamp> {
-        self.has_news().then_some(self.last + FRAME)
+        let news = self.has_news().then_some(self.last + FRAME);
+        let numbers = !self.counted.is_empty() && self.is_watched();
+        news.into_iter().chain(numbers.then_some(self.last_numbers + NUMBERS)).min()
     }
 
     /// Sends what changed without regard to the pace: before the end, when there is no next time, and
@@ -117,7 +133,12 @@ impl Publisher {
         }
         self.last = now;
         self.revision += 1;
-        let dirty = std::mem::take(&mut self.dirty);
+        let mut dirty = std::mem::take(&mut self.dirty);
+        if self.last_numbers + NUMBERS <= now {
+            self.last_numbers = now;
+            dirty.append(&mut self.counted);
+        }
+        self.counted.retain(|it| !dirty.contains(it));
         let events = std::mem::take(&mut self.events);
         let frame_changed = std::mem::take(&mut self.frame_changed);
         if !self.is_watched() {
@@ -216,7 +237,8 @@ fn worst(instances: &[api::Instance]) -> api::State {
 fn instance(sheet: &Sheet, facts: &Facts) -> api::Instance {
     let wall = clock::wall_of;
     let usage = facts.usage(sheet.name.as_str()).filter(|_| sheet.process.is_some());
-    let figures = facts.figures(sheet.name.as_str()).filter(|_| sheet.process.is_some());
+    let figures = facts.figures(sheet.name.as_str());
+    let gauges = figures.and_then(|it| it.gauges).filter(|_| sheet.process.is_some());
     api::Instance {
         name: sheet.name.to_string(),
         service: sheet.service.to_string(),
@@ -235,9 +257,12 @@ fn instance(sheet: &Sheet, facts: &Facts) -> api::Instance {
         in_flight: sheet.in_flight.map(InFlight::count),
         in_flight_exact: matches!(sheet.in_flight, Some(InFlight::Exact(_))),
         accept_queue: sheet.accept_queue,
-        oldest_ms: figures.and_then(|it| it.oldest_ms),
-        requests_per_second: figures.map(|it| it.per_second),
-        p99_ms: figures.map(|it| it.p99_ms),
+        oldest_ms: gauges.and_then(|it| it.oldest_ms),
+        requests_per_second: gauges.map(|it| it.per_second),
+        // Without a reply there is nothing that took that long.
+        p99_ms: gauges.filter(|it| it.p99_us > 0).map(|it| it.p99_us.div_ceil(1000)),
+        traffic: figures.map(|it| traffic(&it.tally, gauges.unwrap_or_default())),
+        ejected: gauges.is_some_and(|it| it.ejected),
         countdown: sheet.countdown.map(|it| api::Countdown {
             elapsed_ms: millis(clock::now().since(it.began)),
             max_wait_time_ms: millis(it.max_wait_time),
@@ -256,6 +281,30 @@ fn instance(sheet: &Sheet, facts: &Facts) -> api::Instance {
             .map(|it| last_exit(it, facts.last_words(sheet.name.as_str()))),
         probes: probes(sheet, facts),
         why: why(sheet, facts),
+    }
+}
+
+pub fn traffic(tally: &Tally, gauges: Gauges) -> api::Traffic {
+    let [informational, success, redirection, client_error, server_error] = tally.answered;
+    #[expect(clippy::cast_precision_loss, reason = "microseconds of a reply")]
+    let ms = |us: u64| us as f64 / 1000.0;
+    api::Traffic {
+        requests: tally.requests,
+        informational,
+        success,
+        redirection,
+        client_error,
+        server_error,
+        retried: tally.retried,
+        cut: tally.cut,
+        abandoned: tally.abandoned,
+        connect_failed: tally.connect_failed,
+        bytes_in: tally.bytes_in,
+        bytes_out: tally.bytes_out,
+        tunnels: gauges.tunnels,
+        p50_ms: ms(gauges.p50_us),
+        p95_ms: ms(gauges.p95_us),
+        p99_ms: ms(gauges.p99_us),
     }
 }
 

@@ -225,6 +225,11 @@ pub struct GatewayCounts {
     pub made_503: u64,
     pub made_504: u64,
     pub refused: u64,
+    /// Of all instances together, over the last ten seconds: see [`InstanceCounts`].
+    pub per_second: f64,
+    pub p50_us: u64,
+    pub p95_us: u64,
+    pub p99_us: u64,
     /// Those of the routes in their order, then those that left and still have something in flight, and each that
     /// left once more when nothing is in flight any more.
     pub instances: Vec<InstanceCounts>,

@@ -35,7 +35,7 @@ pub(super) struct Instance {
     in_flight: Cell<u32>,
     pub(super) tunnels: Cell<u32>,
     starts: RefCell<Starts>,
-    window: RefCell<Window>,
+    pub(super) window: RefCell<Window>,
     clock: Rc<Clock>,
     pub(super) reports: Rc<Reports>,
 }

@@ -14,6 +14,7 @@ use super::instance::{Entry, Instance};
 use super::line::Line;
 use super::report::Reports;
 use super::shared::Shared;
+use super::window::{Seen, Window};
 
 /// Everything the connections share.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ pub(super) struct Gateway {
     instances: RefCell<Rc<[Rc<Instance>]>>,
     /// Out of the routes, with something in flight.
     leaving: RefCell<Vec<Rc<Instance>>>,
+    /// The replies of the last ten seconds of those that are gone.
+    past: RefCell<Vec<Window>>,
     pub(super) line: RefCell<Line>,
     turn: Cell<usize>,
     /// The routes have named it.
@@ -162,6 +165,8 @@ impl Table {
                 let stays = it.in_flight() > 0;
                 if !stays {
                     self.shared.release(&it.slot);
+                    // What it answered is not undone by its end.
+                    gateway.past.borrow_mut().push(it.window.replace(Window::new()));
                 }
                 stays
             });
@@ -182,6 +187,7 @@ impl Gateway {
             route: RefCell::default(),
             instances: RefCell::new(Rc::new([])),
             leaving: RefCell::default(),
+            past: RefCell::default(),
             line: RefCell::default(),
             turn: Cell::new(0),
             is_known: Cell::new(false),
@@ -230,6 +236,11 @@ impl Gateway {
     fn counts(&self, now: u64) -> GatewayCounts {
         let instances = self.instances.borrow();
         let leaving = self.leaving.borrow();
+        self.past.borrow_mut().retain(|it| it.look(now).per_second > 0.0);
+        let windows: Vec<_> =
+            instances.iter().chain(leaving.iter()).map(|it| it.window.borrow()).collect();
+        let past = self.past.borrow();
+        let seen = Seen::of(windows.iter().map(|it| &**it).chain(past.iter()), now);
         GatewayCounts {
             name: self.name.clone(),
             connections: self.connections.get() as u64,
@@ -239,6 +250,10 @@ impl Gateway {
             made_503: self.made_503.get(),
             made_504: self.made_504.get(),
             refused: self.refused.get(),
+            per_second: seen.per_second,
+            p50_us: seen.p50_us,
+            p95_us: seen.p95_us,
+            p99_us: seen.p99_us,
             instances: instances.iter().chain(leaving.iter()).map(|it| it.counts(now)).collect(),
         }
     }

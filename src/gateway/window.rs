@@ -56,14 +56,23 @@ impl Window {
         second.buckets[bucket(latency)] += 1;
     }
 
-    /// The ten seconds up to `at`. The second that has just begun stands in for a part of the oldest.
+    /// The ten seconds up to `at`.
     pub(super) fn look(&self, at: u64) -> Seen {
+        Seen::of([self], at)
+    }
+}
+
+impl Seen {
+    /// What several windows show together: percentiles cannot be had from percentiles. The second that has just
+    /// begun stands in for a part of the oldest.
+    pub(super) fn of<'w>(windows: impl IntoIterator<Item = &'w Window>, at: u64) -> Self {
         let now = at / 1_000_000 + 1;
         let recent = |it: &&Second| it.number + (SECONDS as u64) > now && it.number <= now;
-        let seconds: Vec<_> = self.seconds.iter().filter(recent).collect();
+        let seconds: Vec<_> =
+            windows.into_iter().flat_map(|it| &it.seconds).filter(recent).collect();
         let count: u64 = seconds.iter().map(|it| u64::from(it.count)).sum();
         if count == 0 {
-            return Seen::default();
+            return Self::default();
         }
         let mut sum = vec![0u64; BUCKETS];
         for it in &seconds {
@@ -74,7 +83,7 @@ impl Window {
         // Nine whole seconds and the part of the tenth that is over.
         let whole = (SECONDS as u64 - 1) * 1_000_000 + at % 1_000_000;
         let lived = whole.min(at.max(1_000_000));
-        Seen {
+        Self {
             per_second: count as f64 * 1e6 / lived as f64,
             p50_us: percentile(&sum, count, 50),
             p95_us: percentile(&sum, count, 95),
@@ -145,6 +154,17 @@ mod tests {
         assert_eq!(window.look(11 * SECOND), Seen::default());
         window.add(12 * SECOND, 5);
         assert_eq!(window.look(12 * SECOND).p99_us, 5);
+    }
+
+    #[test]
+    fn windows_are_added_up_reply_by_reply() {
+        let (mut fast, mut slow) = (Window::new(), Window::new());
+        (0..98).for_each(|_| fast.add(SECOND, 10));
+        (0..2).for_each(|_| slow.add(SECOND, 3000));
+        let seen = Seen::of([&fast, &slow], 2 * SECOND);
+        assert_eq!((seen.p50_us, seen.p95_us), (10, 10));
+        assert!((3000..3100).contains(&seen.p99_us), "{seen:?}");
+        assert_eq!(Seen::of([], 2 * SECOND), Seen::default());
     }
 
     proptest! {

@@ -86,6 +86,12 @@ pub fn clean_service(service: &mut Service) {
         .into_iter()
         .for_each(clean_in_place);
     service.rollout.iter_mut().for_each(clean_rollout);
+    if let Some(gateway) = &mut service.gateway {
+        [&mut gateway.name, &mut gateway.provider].into_iter().for_each(clean_in_place);
+        clean_some(&mut gateway.listen);
+        // It may name a program that holds the port.
+        clean_some(&mut gateway.trouble);
+    }
     for instance in &mut service.instances {
         [&mut instance.name, &mut instance.service, &mut instance.why]
             .into_iter()

@@ -104,6 +104,43 @@ pub(super) fn draining(mut web: Service) -> Service {
     web
 }
 
+/// `web` behind a gateway that counts.
+pub(super) fn fronted(mut web: Service) -> Service {
+    let counted = [(7, 0.0, 45), (30, 812.4, 45)];
+    for (it, (in_flight, rate, p99)) in web.instances.iter_mut().zip(counted) {
+        it.in_flight = Some(in_flight);
+        it.in_flight_exact = true;
+        it.requests_per_second = Some(rate);
+        it.p99_ms = Some(p99);
+        it.in_rotation = it.ready == Some(true);
+        it.traffic = Some(Traffic { requests: 900, success: 890, ..Traffic::default() });
+    }
+    web.gateway = Some(Gateway {
+        name: "shop".into(),
+        provider: "embedded".into(),
+        listen: Some("0.0.0.0:9999".into()),
+        up: true,
+        connections: 100,
+        in_flight: 37,
+        oldest_ms: Some(5900),
+        requests_per_second: 812.4,
+        traffic: Traffic {
+            requests: 1800,
+            success: 1780,
+            server_error: 2,
+            retried: 1,
+            bytes_in: 2 << 20,
+            bytes_out: 5 << 30,
+            p50_ms: 12.25,
+            p95_ms: 31.5,
+            p99_ms: 44.2,
+            ..Traffic::default()
+        },
+        ..Gateway::default()
+    });
+    web
+}
+
 pub(super) fn event(at: &str, who: Option<&str>, instance: Option<&str>, message: &str) -> Event {
     Event {
         seq: 1,

@@ -88,6 +88,13 @@ pub struct Present {
 impl Present {
     /// Takes notice of what a service shows.
     pub fn add(&mut self, service: &Service) {
+        // What comes and goes with a roll must not move the columns.
+        let fronted = service.gateway.is_some();
+        self.rate |= fronted;
+        self.p99 |= fronted;
+        self.in_flight |= fronted;
+        self.ports |= fronted;
+        self.tags |= fronted;
         for it in &service.instances {
             self.rate |= it.requests_per_second.is_some();
             self.p99 |= it.p99_ms.is_some();

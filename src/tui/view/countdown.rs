@@ -24,7 +24,7 @@ struct Shape {
 }
 
 const WIDE: Shape = Shape { x: 9, bar: 20, gap: 3, roomy: true };
-const USUAL: Shape = Shape { x: 9, bar: 12, gap: 3, roomy: true };
+const USUAL: Shape = Shape { x: 7, bar: 10, gap: 2, roomy: true };
 const NARROW: Shape = Shape { x: 2, bar: 6, gap: 1, roomy: false };
 
 pub(super) fn draw(

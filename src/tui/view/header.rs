@@ -6,6 +6,7 @@ use unicode_width::UnicodeWidthStr;
 
 use super::format::{clock, span};
 use super::{put, put_right};
+use crate::api::Service;
 use crate::tui::model::{Link, Model, Now};
 
 /// The clock is the only cell that changes on a screen at rest.
@@ -93,7 +94,12 @@ fn load(model: &Model) -> Vec<String> {
     let mut all = vec![];
     let instances = || model.deck.services.iter().flat_map(|it| &it.instances);
     if model.rows.present.rate {
-        let rate: f64 = instances().filter_map(|it| it.requests_per_second).sum();
+        // A gateway goes on with what an ended instance has had.
+        let of = |it: &Service| match &it.gateway {
+            Some(gateway) => gateway.requests_per_second,
+            None => it.instances.iter().filter_map(|it| it.requests_per_second).sum(),
+        };
+        let rate: f64 = model.deck.services.iter().map(of).sum();
         all.push(format!("{rate:.0} req/s"));
     }
     if model.rows.present.in_flight {

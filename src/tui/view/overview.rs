@@ -10,7 +10,7 @@ use unicode_width::UnicodeWidthStr;
 use super::columns::{Column, Columns, GUTTER, Placed, columns};
 use super::format::{age, bytes, clock, millis, percent, span, wrap};
 use super::{countdown, put, put_right};
-use crate::api::{Goal, Instance, Service, State};
+use crate::api::{Gateway, Goal, Instance, Service, State};
 use crate::tui::layout::Lines;
 use crate::tui::model::{Link, Model, Now};
 use crate::tui::rows::{Kind, Row, Sort};
@@ -108,25 +108,38 @@ impl Painter<'_> {
         let sign = if folded { signs.folded } else { signs.unfolded };
         put(buf, 0, self.y, 1, sign, self.model.theme.plain());
         self.mark(row, buf);
-        put(buf, GUTTER, self.y, self.columns.name, &it.name, self.model.theme.strong());
-        for placed in &self.columns.placed {
+        self.name(&it.name, entry(it), GUTTER, self.model.theme.strong(), buf);
+        let trouble = it.gateway.as_ref().and_then(trouble);
+        let shown = |it: &&Placed| trouble.is_none() || it.column == Column::State;
+        for placed in self.columns.placed.iter().filter(shown) {
             let (text, style) = self.of_service(placed.column, it);
             self.cell(*placed, &text, style, buf);
         }
-        let tag = if it.stale { "stale" } else { "" };
-        put(buf, self.columns.tail, self.y, buf.area.width, tag, self.model.theme.moving());
+        if let Some(trouble) = trouble {
+            // In the place of figures that nobody counts while it lasts.
+            let from = self.columns.placed.first().map_or(GUTTER, |it| it.x + it.width + 1);
+            let room = buf.area.width.saturating_sub(from);
+            put(buf, from, self.y, room, &trouble, self.model.theme.bad());
+            return;
+        }
+        let waiting = it.gateway.as_ref().filter(|it| it.held > 0).map(held);
+        let stale = it.stale.then(|| "stale".to_owned());
+        let tag = [waiting, stale].into_iter().flatten().collect::<Vec<_>>().join(" ");
+        put(buf, self.columns.tail, self.y, buf.area.width, &tag, self.model.theme.moving());
     }
 
     fn instance(&self, row: Row, service: &Service, it: &Instance, buf: &mut Buffer) {
         self.mark(row, buf);
         let indent = u16::from(row.kind == Kind::Instance);
-        self.name(it, GUTTER + indent, buf);
+        let theme = self.model.theme;
+        let style = if is_out(service, it) { theme.faint() } else { theme.plain() };
+        self.name(&it.name, it.port, GUTTER + indent, style, buf);
         let Some((text, style)) = self.reason(it) else {
             for placed in &self.columns.placed {
                 let (text, style) = self.of_instance(placed.column, service, it);
                 self.cell(*placed, &text, style, buf);
             }
-            let x = self.tags(it, buf);
+            let x = self.tags(service, it, buf);
             let room = buf.area.width.saturating_sub(x);
             if room >= WIDE_TAIL {
                 put(buf, x, self.y, room, &it.why, self.model.theme.faint());
@@ -149,7 +162,7 @@ impl Painter<'_> {
             self.cell(*placed, &text, style, buf);
         }
         if !covers && to < buf.area.width {
-            self.tags(it, buf);
+            self.tags(service, it, buf);
         }
         let to = if covers { buf.area.width } else { to };
         put(buf, from, self.y, to.saturating_sub(from), &text, style);
@@ -162,15 +175,15 @@ impl Painter<'_> {
     }
 
     /// The name, and the port at the right of its column.
-    fn name(&self, it: &Instance, x: u16, buf: &mut Buffer) {
+    fn name(&self, name: &str, port: Option<u16>, x: u16, style: Style, buf: &mut Buffer) {
         let end = GUTTER + self.columns.name;
-        let port = it.port.map(|port| format!(":{port}")).unwrap_or_default();
+        let port = port.map(|port| format!(":{port}")).unwrap_or_default();
         let room = end.saturating_sub(x + u16::try_from(port.len() + 1).unwrap_or(0));
         // Where both do not fit, the name is what one looks for.
-        if it.name.width() <= usize::from(room) {
+        if name.width() <= usize::from(room) {
             put_right(buf, x, self.y, end - x, &port, self.model.theme.faint());
         }
-        put(buf, x, self.y, end - x, &it.name, self.model.theme.plain());
+        put(buf, x, self.y, end - x, name, style);
     }
 
     /// A row without a process says why in the place of its figures.
@@ -193,16 +206,21 @@ impl Painter<'_> {
     }
 
     /// What is special about an instance; returns the column after it.
-    fn tags(&self, it: &Instance, buf: &mut Buffer) -> u16 {
+    fn tags(&self, service: &Service, it: &Instance, buf: &mut Buffer) -> u16 {
         let theme = self.model.theme;
         let held = it.held_by.as_ref().map(|who| format!("held by {who}"));
+        // Where a stop or a hold does not say it already.
+        let out = is_out(service, it) && it.held_by.is_none() && it.countdown.is_none();
+        let out = out.then(|| "out".to_owned());
+        let ejected = it.ejected.then(|| "ejected".to_owned());
         let stale = it.stale.then(|| "stale".to_owned());
         let backup = it.backup.then(|| "backup".to_owned());
-        let text = [held, stale, backup].into_iter().flatten().collect::<Vec<_>>().join(" ");
+        let text =
+            [held, ejected, out, stale, backup].into_iter().flatten().collect::<Vec<_>>().join(" ");
         if text.is_empty() {
             return self.columns.tail;
         }
-        let unusual = it.held_by.is_some() || it.stale;
+        let unusual = text != "backup";
         let style = if unusual { theme.moving() } else { theme.plain() };
         put(buf, self.columns.tail, self.y, buf.area.width, &text, style) + 2
     }
@@ -226,6 +244,10 @@ impl Painter<'_> {
         let text = match column {
             Column::State => return (word(it.state).into(), theme.state(it.state)),
             Column::Live => return self.verdict(it.live.filter(|_| runs)),
+            // Ready, and yet it gets no requests.
+            Column::Ready if it.ready == Some(true) && is_out(service, it) => {
+                return (theme.signs.out.into(), theme.moving());
+            }
             Column::Ready => return self.verdict(it.ready.filter(|_| runs)),
             Column::Restarts if it.restarts > 0 => return (short(it.restarts), theme.moving()),
             Column::Restarts => "0".into(),
@@ -255,6 +277,13 @@ impl Painter<'_> {
                 format!("{live}/{}", service.wanted)
             }
             Column::Ready => format!("{}/{}", service.ready, service.wanted),
+            Column::Rate if service.gateway.is_some() => {
+                service.gateway.as_ref().map(|it| rate(it.requests_per_second)).unwrap_or_default()
+            }
+            Column::P99 if service.gateway.is_some() => {
+                let p99 = service.gateway.as_ref().map(|it| it.traffic.p99_ms);
+                p99.map(whole_ms).filter(|ms| *ms > 0).map(millis).unwrap_or_default()
+            }
             Column::Rate => all
                 .iter()
                 .filter_map(|it| it.requests_per_second)
@@ -287,6 +316,10 @@ impl Painter<'_> {
     fn state_of_service(&self, it: &Service) -> (String, Style) {
         let theme = self.model.theme;
         let wrong = matches!(it.state, State::Backoff | State::Fatal | State::Lost);
+        let has_tail = self.columns.tail + 8 <= self.model.size.0;
+        if let Some(gateway) = it.gateway.as_ref().filter(|it| it.held > 0 && !has_tail) {
+            return (held(gateway), theme.moving());
+        }
         if it.goal == Goal::Down || wrong {
             return (word(it.state).into(), theme.state(it.state));
         }
@@ -306,6 +339,34 @@ impl Painter<'_> {
     fn age(&self, since: jiff::Timestamp) -> String {
         age(self.now.wall.duration_since(since).as_secs())
     }
+}
+
+/// The port clients come in at.
+fn entry(it: &Service) -> Option<u16> {
+    it.gateway.as_ref()?.listen.as_ref()?.rsplit_once(':')?.1.parse().ok()
+}
+
+/// Why clients wait or are turned away, whatever the instances do.
+fn trouble(it: &Gateway) -> Option<String> {
+    it.trouble.clone().or_else(|| (!it.up).then(|| "gateway down: clients wait".to_owned()))
+}
+
+fn held(it: &Gateway) -> String {
+    format!("held {}", it.held)
+}
+
+/// It runs behind a gateway that sends it no new requests.
+fn is_out(service: &Service, it: &Instance) -> bool {
+    service.gateway.is_some() && it.pid.is_some() && !it.in_rotation
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "milliseconds, and none that are less than nothing"
+)]
+fn whole_ms(ms: f64) -> u64 {
+    ms.ceil() as u64
 }
 
 fn rate(rate: f64) -> String {

@@ -4,9 +4,9 @@ use ratatui::buffer::Buffer;
 use ratatui::text::{Line, Span};
 use unicode_width::UnicodeWidthStr;
 
-use super::format::{age, bytes, clock, date, percent, wrap};
+use super::format::{age, bytes, clock, date, millis, percent, wrap};
 use super::{feed, help, put_line};
-use crate::api::{Difference, Instance, LastExit, ProbeResult, Service};
+use crate::api::{Difference, Gateway, Instance, LastExit, ProbeResult, Service, Traffic};
 use crate::tui::model::{Model, Now, Page, Panel};
 use crate::tui::rows::RowId;
 use crate::tui::theme::word;
@@ -109,6 +109,9 @@ impl Text<'_> {
             );
             self.field("rollout", &text);
         }
+        if let Some(gateway) = &it.gateway {
+            self.gateway(gateway);
+        }
         for instance in &it.instances {
             self.lines.push(Line::default());
             self.instance(it, instance);
@@ -127,6 +130,9 @@ impl Text<'_> {
         self.field("in rotation", if it.in_rotation { "yes" } else { "no" });
         self.field("held by", it.held_by.as_deref().unwrap_or_default());
         self.field("load", &load(it));
+        if let Some(traffic) = &it.traffic {
+            self.traffic(traffic);
+        }
         self.field("restarts", &it.restarts.to_string());
         if let Some(exit) = &it.last_exit {
             self.field("last exit", &self.exit(exit));
@@ -135,6 +141,55 @@ impl Text<'_> {
         for (kind, probe) in &it.probes {
             self.probe(kind, probe);
         }
+    }
+
+    fn gateway(&mut self, it: &Gateway) {
+        let at = it.listen.as_ref().map(|at| format!(" at {at}")).unwrap_or_default();
+        let state = match &it.trouble {
+            Some(trouble) => trouble.clone(),
+            None if it.up => format!("{} connections of clients", it.connections),
+            None => "its process is down: clients wait".into(),
+        };
+        self.field("gateway", &format!("{} ({}){at}: {state}", it.name, it.provider));
+        self.field("held", &format!("{} now, {} in all", it.held, it.held_total));
+        let parts = [
+            Some(format!("{:.1} req/s", it.requests_per_second)),
+            Some(format!("{} in flight", it.in_flight)),
+            it.oldest_ms.map(|ms| format!("oldest {}", millis(ms))),
+        ];
+        self.field("load", &parts.into_iter().flatten().collect::<Vec<_>>().join(", "));
+        self.traffic(&it.traffic);
+        let own = [
+            (it.made_502, "502"),
+            (it.made_503, "503"),
+            (it.made_504, "504"),
+            (it.refused, "refused"),
+        ];
+        self.field("its own", &counted(&own));
+    }
+
+    fn traffic(&mut self, it: &Traffic) {
+        let answered = [
+            (it.informational, "1xx"),
+            (it.success, "2xx"),
+            (it.redirection, "3xx"),
+            (it.client_error, "4xx"),
+            (it.server_error, "5xx"),
+        ];
+        self.field("answered", &counted(&answered));
+        let lost = [
+            (it.cut, "cut"),
+            (it.retried, "sent again elsewhere"),
+            (it.abandoned, "given up by clients"),
+            (it.connect_failed, "connections failed"),
+            (it.tunnels, "upgraded and open"),
+        ];
+        self.field("besides", &counted(&lost));
+        let latency =
+            format!("p50 {:.1} ms, p95 {:.1} ms, p99 {:.1} ms", it.p50_ms, it.p95_ms, it.p99_ms);
+        self.field("last 10 s", if it.p99_ms > 0.0 { &latency } else { "" });
+        let moved = format!("{} in, {} out", bytes(it.bytes_in), bytes(it.bytes_out));
+        self.field("moved", if it.bytes_in + it.bytes_out > 0 { &moved } else { "" });
     }
 
     fn times(&mut self, it: &Instance) {
@@ -175,9 +230,16 @@ impl Text<'_> {
     }
 }
 
+/// `812 2xx, 3 5xx`: what did not happen is not said.
+fn counted(of: &[(u64, &str)]) -> String {
+    let some = of.iter().filter(|it| it.0 > 0).map(|(n, what)| format!("{n} {what}"));
+    some.collect::<Vec<_>>().join(", ")
+}
+
 fn load(it: &Instance) -> String {
     let about = if it.in_flight_exact { "" } else { "~" };
     let parts = [
+        it.requests_per_second.map(|it| format!("{it:.1} req/s")),
         it.in_flight.map(|n| format!("{about}{n} in flight")),
         it.accept_queue.filter(|n| *n > 0).map(|n| format!("{n} waiting to be accepted")),
         it.cpu_percent.map(|it| format!("{} CPU", percent(it))),

@@ -72,7 +72,7 @@ fn a_countdown_a_backoff_and_the_feed_at_80x24() {
       NAME           STATE          PID   UP LIVE READY FLIGHT   CPU   MEM
     ▾ web            1/2 ready                2/2   1/2    ~14  4.2%  180M
        web1   :9502  DRAINING     15502   2h   ●    ○       ~7  2.1%   90M
-             ███████▊░░░░  6.5s of 10.0s   ~7 in flight   SIGKILL at 10:42:20
+           ██████▌░░░  6.5s of 10.0s  ~7 in flight, oldest 5.9s  SIGKILL at 10:42:20
        web2   :9503  RUNNING      15503   2h   ●    ●       ~7  2.1%   90M  backup
       cron           BACKOFF    again in 8s; exited 255 five times: "no such table"
      ── events ────────────────────────────────────────────────────────────────────
@@ -196,7 +196,7 @@ fn a_rollout_has_a_line() {
       NAME           STATE          PID   UP LIVE READY FLIGHT   CPU   MEM
     ▾ web            1/2 ready                2/2   1/2    ~14  4.2%  180M
        web1   :9502  DRAINING     15502   2h   ●    ○       ~7  2.1%   90M
-             ███████▍░░░░  6.2s of 10.0s   ~7 in flight   SIGKILL at 10:42:20
+           ██████▏░░░  6.2s of 10.0s  ~7 in flight, oldest 5.9s  SIGKILL at 10:42:20
        web2   :9503  RUNNING      15503   2h   ●    ●       ~7  2.1%   90M  backup
       cron           BACKOFF    again in 8s; exited 255 five times: "no such table"
      ── web: rolling restart by alice, 1 of 2 ── web2 ✓  web1 draining… ───────────
@@ -220,7 +220,7 @@ fn a_halted_rollout_says_why() {
       NAME           STATE          PID   UP LIVE READY FLIGHT   CPU   MEM
     ▾ web            1/2 ready                2/2   1/2    ~14  4.2%  180M
        web1   :9502  DRAINING     15502   2h   ●    ○       ~7  2.1%   90M
-             ███████▍░░░░  6.2s of 10.0s   ~7 in flight   SIGKILL at 10:42:20
+           ██████▏░░░  6.2s of 10.0s  ~7 in flight, oldest 5.9s  SIGKILL at 10:42:20
        web2   :9503  RUNNING      15503   2h   ●    ●       ~7  2.1%   90M  backup
       cron           BACKOFF    again in 8s; exited 255 five times: "no such table"
      ── web: rolling restart by alice, 1 of 2 ── HALTED at web1 ───────────────────
@@ -306,7 +306,7 @@ fn a_lost_daemon_leaves_the_last_picture_and_its_countdown_stands_still() {
       NAME           STATE          PID   UP LIVE READY FLIGHT   CPU   MEM
     ▾ web            1/2 ready                2/2   1/2    ~14  4.2%  180M
        web1   :9502  DRAINING     15502   2h   ●    ○       ~7  2.1%   90M
-             ████████▋░░░  7.2s of 10.0s   ~7 in flight   SIGKILL at 10:42:20
+           ███████▏░░  7.2s of 10.0s  ~7 in flight, oldest 5.9s  SIGKILL at 10:42:20
        web2   :9503  RUNNING      15503   2h   ●    ●       ~7  2.1%   90M  backup
       cron           BACKOFF    again in 7s; exited 255 five times: "no such table"
      ── events ────────────────────────────────────────────────────────────────────
@@ -423,7 +423,7 @@ fn with_ascii_there_is_nothing_else() {
       NAME           STATE          PID   UP LIVE READY FLIGHT   CPU   MEM
     v web            1/2 ready                2/2   1/2    ~14  4.2%  180M
        web1   :9502  DRAINING     15502   2h   Y    n       ~7  2.1%   90M
-             #######.....  6.2s of 10.0s   ~7 in flight   SIGKILL at 10:42:20
+           ######....  6.2s of 10.0s  ~7 in flight, oldest 5.9s  SIGKILL at 10:42:20
        web2   :9503  RUNNING      15503   2h   Y    Y       ~7  2.1%   90M  backup
       cron           BACKOFF    again in 8s; exited 255 five times: "no such table"
      -- web: rolling restart by alice, 1 of 2 -- web2 ok  web1 draining.. ---------

@@ -1,0 +1,168 @@
+//! A service with a gateway in front of it: where clients come in, how many, and what they wait for.
+
+use insta::assert_snapshot;
+
+use crate::api::*;
+use crate::tui::fixtures::*;
+
+/// `web` while its first instance drains, its gateway changed a little.
+fn rolling(change: impl FnOnce(&mut Gateway)) -> Service {
+    let mut web = fronted(draining(web()));
+    change(web.gateway.as_mut().unwrap());
+    web
+}
+
+/// The lines that show the service.
+fn shown(web: Service, width: u16, height: u16) -> String {
+    let all = screen(&mut model(vec![web, cron()]), width, height, 0);
+    all.lines().take(7).map(|it| format!("{it}\n")).collect()
+}
+
+#[test]
+fn a_roll_shows_the_entry_the_totals_and_exact_counts() {
+    assert_snapshot!(shown(rolling(|_| ()), 80, 24), @r#"
+     opsdeck shop   2 services   1/3 ready   812 req/s   37 in flight      10:42:17
+      NAME           STATE          PID LIVE READY  REQ/S FLIGHT   P99
+    ▾ web     :9999  1/2 ready           2/2   1/2    812     37  45ms
+       web1   :9502  DRAINING     15502   ●    ○        0      7  45ms
+           ██████▏░░░  6.2s of 10.0s  7 in flight, oldest 5.9s  SIGKILL at 10:42:20
+       web2   :9503  RUNNING      15503   ●    ●      812     30  45ms  backup
+      cron           BACKOFF    again in 8s; exited 255 five times: "no such table"
+    "#);
+    assert_snapshot!(shown(rolling(|_| ()), 40, 10), @r#"
+     opsdeck shop   1/3 ready      10:42:17
+      NAME           STATE      LIVE READY
+    ▾ web     :9999  1/2 ready   2/2   1/2
+       web1   :9502  DRAINING     ●    ○
+      ███▋░░  6.2s of 10.0s KILL 10:42:20
+       web2   :9503  RUNNING      ●    ●
+      cron           BACKOFF    again in 8s…
+    "#);
+    assert_snapshot!(shown(rolling(|_| ()), 200, 50), @r#"
+     opsdeck shop   2 services   1/3 ready   812 req/s   37 in flight                                                                                                                  root@web-7  10:42:17
+      NAME           STATE          PID   UP LIVE READY  REQ/S FLIGHT   P99   CPU   MEM RST  PROFILE    SINCE
+    ▾ web     :9999  1/2 ready                2/2   1/2    812     37  45ms  4.2%  180M   1   swoole
+       web1   :9502  DRAINING     15502   2h   ●    ○        0      7  45ms  2.1%   90M   0   swoole 08:40:01  all probes pass
+             ████████████▍░░░░░░░  6.2s of 10.0s   7 in flight, oldest 5.9s   no signal yet   SIGKILL at 10:42:20
+       web2   :9503  RUNNING      15503   2h   ●    ●      812     30  45ms  2.1%   90M   1   swoole 08:40:01  backup  all probes pass
+      cron           BACKOFF    again in 8s; exited 255 five times: "no such table"       5  generic
+    "#);
+}
+
+#[test]
+fn requests_that_wait_are_counted_on_the_row_of_their_service() {
+    assert_snapshot!(shown(rolling(|it| it.held = 12), 80, 24), @r#"
+     opsdeck shop   2 services   1/3 ready   812 req/s   37 in flight      10:42:17
+      NAME           STATE          PID LIVE READY  REQ/S FLIGHT   P99
+    ▾ web     :9999  1/2 ready           2/2   1/2    812     37  45ms  held 12
+       web1   :9502  DRAINING     15502   ●    ○        0      7  45ms
+           ██████▏░░░  6.2s of 10.0s  7 in flight, oldest 5.9s  SIGKILL at 10:42:20
+       web2   :9503  RUNNING      15503   ●    ●      812     30  45ms  backup
+      cron           BACKOFF    again in 8s; exited 255 five times: "no such table"
+    "#);
+    assert_snapshot!(shown(rolling(|it| it.held = 12), 40, 10), @r#"
+     opsdeck shop   1/3 ready      10:42:17
+      NAME           STATE      LIVE READY
+    ▾ web     :9999  held 12     2/2   1/2
+       web1   :9502  DRAINING     ●    ○
+      ███▋░░  6.2s of 10.0s KILL 10:42:20
+       web2   :9503  RUNNING      ●    ●
+      cron           BACKOFF    again in 8s…
+    "#);
+}
+
+#[test]
+fn a_gateway_that_is_down_or_cannot_listen_says_so_where_its_figures_were() {
+    assert_snapshot!(shown(rolling(|it| it.up = false), 80, 24), @r#"
+     opsdeck shop   2 services   1/3 ready   812 req/s   37 in flight      10:42:17
+      NAME           STATE          PID LIVE READY  REQ/S FLIGHT   P99
+    ▾ web     :9999  1/2 ready  gateway down: clients wait
+       web1   :9502  DRAINING     15502   ●    ○        0      7  45ms
+           ██████▏░░░  6.2s of 10.0s  7 in flight, oldest 5.9s  SIGKILL at 10:42:20
+       web2   :9503  RUNNING      15503   ●    ●      812     30  45ms  backup
+      cron           BACKOFF    again in 8s; exited 255 five times: "no such table"
+    "#);
+    let trouble = "cannot listen on 0.0.0.0:9999: the port is held by nginx (pid 812)";
+    assert_snapshot!(shown(rolling(|it| it.trouble = Some(trouble.into())), 80, 24), @r#"
+     opsdeck shop   2 services   1/3 ready   812 req/s   37 in flight      10:42:17
+      NAME           STATE          PID LIVE READY  REQ/S FLIGHT   P99
+    ▾ web     :9999  1/2 ready  cannot listen on 0.0.0.0:9999: the port is held by …
+       web1   :9502  DRAINING     15502   ●    ○        0      7  45ms
+           ██████▏░░░  6.2s of 10.0s  7 in flight, oldest 5.9s  SIGKILL at 10:42:20
+       web2   :9503  RUNNING      15503   ●    ●      812     30  45ms  backup
+      cron           BACKOFF    again in 8s; exited 255 five times: "no such table"
+    "#);
+    assert_snapshot!(shown(rolling(|it| it.trouble = Some(trouble.into())), 40, 10), @r#"
+     opsdeck shop   1/3 ready      10:42:17
+      NAME           STATE      LIVE READY
+    ▾ web     :9999  1/2 ready  cannot list…
+       web1   :9502  DRAINING     ●    ○
+      ███▋░░  6.2s of 10.0s KILL 10:42:20
+       web2   :9503  RUNNING      ●    ●
+      cron           BACKOFF    again in 8s…
+    "#);
+}
+
+#[test]
+fn who_is_out_of_rotation_can_be_told_without_colours() {
+    let mut web = fronted(web());
+    web.instances[0].in_rotation = false;
+    web.instances[1].ejected = true;
+    assert_snapshot!(shown(web.clone(), 80, 24), @r#"
+     opsdeck shop   2 services   2/3 ready   812 req/s   37 in flight      10:42:17
+      NAME           STATE          PID LIVE READY  REQ/S FLIGHT   P99
+    ▾ web     :9999  2/2 ready           2/2   2/2    812     37  45ms
+       web1   :9502  RUNNING      15502   ●    ◐        0      7  45ms  out
+       web2   :9503  RUNNING      15503   ●    ●      812     30  45ms  ejected bac…
+      cron           BACKOFF    again in 8s; exited 255 five times: "no such table"
+    "#);
+    assert_snapshot!(shown(web.clone(), 40, 10), @r#"
+     opsdeck shop   2/3 ready      10:42:17
+      NAME           STATE      LIVE READY
+    ▾ web     :9999  2/2 ready   2/2   2/2
+       web1   :9502  RUNNING      ●    ◐
+       web2   :9503  RUNNING      ●    ●
+      cron           BACKOFF    again in 8s…
+    "#);
+    web.instances[0].held_by = Some("alice".into());
+    assert_snapshot!(shown(web, 120, 24), @r#"
+     opsdeck shop   2 services   2/3 ready   812 req/s   37 in flight                                  root@web-7  10:42:17
+      NAME           STATE          PID   UP LIVE READY  REQ/S FLIGHT   P99   CPU   MEM RST
+    ▾ web     :9999  2/2 ready                2/2   2/2    812     37  45ms  4.2%  180M   1
+       web1   :9502  RUNNING      15502   2h   ●    ◐        0      7  45ms  2.1%   90M   0  held by alice
+       web2   :9503  RUNNING      15503   2h   ●    ●      812     30  45ms  2.1%   90M   1  ejected backup
+      cron           BACKOFF    again in 8s; exited 255 five times: "no such table"       5
+    "#);
+}
+
+#[test]
+fn the_detail_has_every_count() {
+    let mut model = model(vec![fronted(web())]);
+    type_keys(&mut model, &["enter"]);
+    assert_snapshot!(screen(&mut model, 80, 24, 0), @r#"
+    opsdeck shop   1 service   2/2 ready   812 req/s   37 in flight       10:42:17
+
+    web  2/2 ready
+    engine        local
+    profile       swoole
+    gateway       shop (embedded) at 0.0.0.0:9999: 100 connections of clients
+    held          0 now, 0 in all
+    load          812.4 req/s, 37 in flight, oldest 5.9s
+    answered      1780 2xx, 2 5xx
+    besides       1 sent again elsewhere
+    last 10 s     p50 12.2 ms, p95 31.5 ms, p99 44.2 ms
+    moved         2M in, 5.0G out
+
+    web1  RUNNING
+    why           all probes pass
+    service       web (swoole)
+    pid           15502, generation 3
+    port          9502
+    started       2026-11-21 08:40:00 (2h ago)
+    state         RUNNING since 2026-11-21 08:40:01
+    in rotation   yes
+    load          0.0 req/s, 7 in flight, 2.1% CPU, 90M memory
+    answered      890 2xx
+    l logs  PgUp page up  PgDn page down  g first  G last  Esc back
+    "#);
+}
