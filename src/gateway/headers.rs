@@ -8,6 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Uri, Version};
 
+use super::kinds::Kinds;
+
 /// What is told about a client, ready to be written.
 #[derive(Debug)]
 pub(super) struct Sender {
@@ -38,6 +40,8 @@ pub(super) struct Asked<'a> {
     pub(super) uri: &'a Uri,
     pub(super) version: Version,
     pub(super) headers: &'a HeaderMap,
+    /// Which of them are there.
+    pub(super) kinds: Kinds,
 }
 
 /// How it is passed on.
@@ -63,9 +67,10 @@ pub(super) fn write_request(
     let host = host.unwrap_or(sender.local.as_bytes());
     write_line(out, asked.method, asked.uri);
     put(out, b"host: ", host);
-    let named = Named::of(asked.headers);
+    let named = Named::of(asked.headers, asked.kinds);
+    let replaced = replaced(passing.trust_forwarded);
     for (name, value) in asked.headers {
-        if is_passed(name) && !named.has(name) && !is_replaced(name, passing.trust_forwarded) {
+        if !Kinds::of(name).has(replaced) && !named.has(name) {
             put_header(out, name, value);
         }
     }
@@ -78,10 +83,10 @@ pub(super) fn write_request(
     if passing.upgrades {
         put_all(out, b"upgrade: ", asked.headers.get_all(header::UPGRADE).iter(), b"");
         out.extend_from_slice(b"connection: upgrade\r\n");
-    } else if wants_trailers(asked.headers) {
+    } else if wants_trailers(asked) {
         out.extend_from_slice(b"te: trailers\r\nconnection: te\r\n");
     }
-    write_forwarded(out, asked.headers, sender, host, passing.trust_forwarded);
+    write_forwarded(out, asked, sender, host, passing.trust_forwarded);
     if let Some(via) = passing.via {
         let version: &[u8] = if asked.version == Version::HTTP_10 { b"1.0 " } else { b"1.1 " };
         let ours = [version, via.as_bytes()].concat();
@@ -115,25 +120,26 @@ fn host(asked: Asked<'_>) -> Option<&[u8]> {
     asked.headers.get(header::HOST).map(HeaderValue::as_bytes)
 }
 
-fn write_forwarded(
-    out: &mut Vec<u8>,
-    headers: &HeaderMap,
-    sender: &Sender,
-    host: &[u8],
-    trust: bool,
-) {
-    let before = headers.get_all(X_FORWARDED_FOR).iter();
-    put_all(out, b"x-forwarded-for: ", before, sender.address.as_bytes());
-    if !(trust && headers.contains_key(X_FORWARDED_PROTO)) {
+fn write_forwarded(out: &mut Vec<u8>, asked: Asked<'_>, sender: &Sender, host: &[u8], trust: bool) {
+    let Asked { headers, kinds, .. } = asked;
+    if kinds.has(Kinds::X_FORWARDED_FOR) {
+        let before = headers.get_all(X_FORWARDED_FOR).iter();
+        put_all(out, b"x-forwarded-for: ", before, sender.address.as_bytes());
+    } else {
+        put(out, b"x-forwarded-for: ", sender.address.as_bytes());
+    }
+    if !(trust && kinds.has(Kinds::X_FORWARDED_PROTO)) {
         out.extend_from_slice(b"x-forwarded-proto: http\r\n");
     }
-    if !(trust && headers.contains_key(X_FORWARDED_HOST)) {
+    if !(trust && kinds.has(Kinds::X_FORWARDED_HOST)) {
         put(out, b"x-forwarded-host: ", host);
     }
     out.extend_from_slice(b"forwarded: ");
-    for value in headers.get_all(header::FORWARDED) {
-        out.extend_from_slice(value.as_bytes());
-        out.extend_from_slice(b", ");
+    if kinds.has(Kinds::FORWARDED) {
+        for value in headers.get_all(header::FORWARDED) {
+            out.extend_from_slice(value.as_bytes());
+            out.extend_from_slice(b", ");
+        }
     }
     out.extend_from_slice(sender.forwarded.as_bytes());
     for byte in host {
@@ -146,8 +152,6 @@ fn write_forwarded(
 }
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 fn put(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(name);
@@ -187,33 +191,24 @@ fn put_all<'a>(
 
 /// False for what concerns this connection, and for what is written anew.
 fn is_passed(name: &HeaderName) -> bool {
-    !matches!(
-        name.as_str(),
-        "host"
-            | "connection"
-            | "keep-alive"
-            | "proxy-connection"
-            | "te"
-            | "transfer-encoding"
-            | "upgrade"
-            | "expect"
-            | "http2-settings"
-    )
+    !Kinds::of(name).has(Kinds::OF_A_HOP)
 }
 
-fn is_replaced(name: &HeaderName, trust: bool) -> bool {
-    match name.as_str() {
-        "x-forwarded-for" | "forwarded" | "via" => true,
-        "x-forwarded-proto" | "x-forwarded-host" => !trust,
-        _ => false,
-    }
+/// What of a request is not passed on as it came.
+fn replaced(trust: bool) -> Kinds {
+    let always = Kinds::OF_A_HOP.and(Kinds::X_FORWARDED_FOR).and(Kinds::FORWARDED).and(Kinds::VIA);
+    let ours = Kinds::X_FORWARDED_PROTO.and(Kinds::X_FORWARDED_HOST);
+    if trust { always } else { always.and(ours) }
 }
 
 /// The headers that `Connection` names besides the usual ones.
 struct Named<'a>(Option<&'a HeaderMap>);
 
 impl<'a> Named<'a> {
-    fn of(headers: &'a HeaderMap) -> Self {
+    fn of(headers: &'a HeaderMap, kinds: Kinds) -> Self {
+        if !kinds.has(Kinds::CONNECTION) {
+            return Self(None);
+        }
         let usual = |value: &HeaderValue| {
             let value = value.as_bytes();
             [&b"close"[..], b"keep-alive", b"upgrade"]
@@ -242,33 +237,44 @@ pub(super) fn tokens(headers: &HeaderMap, name: &HeaderName, token: &str) -> boo
     })
 }
 
-fn wants_trailers(headers: &HeaderMap) -> bool {
-    headers.contains_key(header::TE) && tokens(headers, &header::TE, "trailers")
+fn wants_trailers(asked: Asked<'_>) -> bool {
+    asked.kinds.has(Kinds::TE) && tokens(asked.headers, &header::TE, "trailers")
 }
 
 /// An upgrade that may be passed on. `h2c` is none: what follows it could not be looked at.
-pub(super) fn upgrades(headers: &HeaderMap) -> bool {
-    headers.contains_key(header::UPGRADE)
+pub(super) fn upgrades(headers: &HeaderMap, kinds: Kinds) -> bool {
+    kinds.has(Kinds::UPGRADE)
         && tokens(headers, &header::CONNECTION, "upgrade")
         && !tokens(headers, &header::UPGRADE, "h2c")
 }
 
-/// Removes from a response what concerned our connection to the instance.
-pub(super) fn clean_response(headers: &mut HeaderMap, via: Option<&str>, switches: bool) {
-    if headers.contains_key(header::CONNECTION) {
-        let named: Vec<HeaderName> =
-            headers.keys().filter(|it| Named::of(headers).has(it)).cloned().collect();
+/// Removes from a response what concerned our connection to the instance. `kinds` are those of its headers.
+pub(super) fn clean_response(
+    headers: &mut HeaderMap,
+    kinds: Kinds,
+    via: Option<&str>,
+    switches: bool,
+) {
+    if kinds.has(Kinds::CONNECTION) {
+        let all = Named::of(headers, kinds);
+        let named: Vec<HeaderName> = headers.keys().filter(|it| all.has(it)).cloned().collect();
         for name in named {
             headers.remove(name);
         }
         headers.remove(header::CONNECTION);
     }
-    headers.remove(KEEP_ALIVE);
-    headers.remove(PROXY_CONNECTION);
-    headers.remove(header::TRANSFER_ENCODING);
+    for (kind, name) in [
+        (Kinds::KEEP_ALIVE, &KEEP_ALIVE),
+        (Kinds::PROXY_CONNECTION, &PROXY_CONNECTION),
+        (Kinds::CODING, &header::TRANSFER_ENCODING),
+    ] {
+        if kinds.has(kind) {
+            headers.remove(name);
+        }
+    }
     if switches {
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    } else {
+    } else if kinds.has(Kinds::UPGRADE) {
         headers.remove(header::UPGRADE);
     }
     if let Some(via) = via
@@ -278,15 +284,15 @@ pub(super) fn clean_response(headers: &mut HeaderMap, via: Option<&str>, switche
     }
 }
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// Appends an interim response (RFC 9110 §15.2).
 pub(super) fn write_interim(out: &mut Vec<u8>, status: http::StatusCode, headers: &HeaderMap) {
     put(out, b"HTTP/1.1 ", status.as_str().as_bytes());
     out.truncate(out.len() - 2);
     put(out, b" ", status.canonical_reason().unwrap_or("Interim").as_bytes());
-    let named = Named::of(headers);
+    let named = Named::of(headers, Kinds::among(headers));
     for (name, value) in headers {
         if is_passed(name) && !named.has(name) && *name != header::CONTENT_LENGTH {
             put_header(out, name, value);
@@ -322,6 +328,15 @@ mod tests {
         of.iter().map(pair).collect()
     }
 
+    fn may_upgrade(of: &[(&str, &str)]) -> bool {
+        let headers = headers(of);
+        upgrades(&headers, Kinds::among(&headers))
+    }
+
+    fn clean(headers: &mut HeaderMap, via: Option<&str>, switches: bool) {
+        clean_response(headers, Kinds::among(headers), via, switches);
+    }
+
     fn sender() -> Sender {
         Sender::new("192.0.2.7:4711".parse().unwrap(), "10.0.0.1:80".parse().unwrap())
     }
@@ -329,8 +344,13 @@ mod tests {
     fn written(uri: &str, of: &[(&str, &str)], passing: Passing<'_>) -> String {
         let mut out = vec![];
         let (headers, uri) = (headers(of), uri.parse().unwrap());
-        let asked =
-            Asked { method: &Method::GET, uri: &uri, version: Version::HTTP_11, headers: &headers };
+        let asked = Asked {
+            method: &Method::GET,
+            uri: &uri,
+            version: Version::HTTP_11,
+            headers: &headers,
+            kinds: Kinds::among(&headers),
+        };
         write_request(&mut out, asked, &sender(), passing);
         String::from_utf8(out).unwrap().replace("\r\n", "\n")
     }
@@ -399,11 +419,11 @@ mod tests {
     #[test]
     fn an_upgrade_is_asked_for_anew() {
         let said = [("host", "a"), ("connection", "Upgrade"), ("upgrade", "websocket")];
-        assert!(upgrades(&headers(&said)));
+        assert!(may_upgrade(&said));
         let text = written("/", &said, Passing { upgrades: true, ..Passing::default() });
         assert!(text.contains("\nupgrade: websocket\nconnection: upgrade\n"), "{text}");
-        assert!(!upgrades(&headers(&[("connection", "upgrade"), ("upgrade", "h2c")])));
-        assert!(!upgrades(&headers(&[("upgrade", "websocket")])));
+        assert!(!may_upgrade(&[("connection", "upgrade"), ("upgrade", "h2c")]));
+        assert!(!may_upgrade(&[("upgrade", "websocket")]));
     }
 
     #[test]
@@ -428,10 +448,10 @@ mod tests {
             ("upgrade", "h2"),
             ("etag", "2"),
         ]);
-        clean_response(&mut these, None, false);
+        clean(&mut these, None, false);
         assert_eq!(these, headers(&[("etag", "2")]));
         let mut these = headers(&[("connection", "Upgrade"), ("upgrade", "websocket")]);
-        clean_response(&mut these, Some("deck"), true);
+        clean(&mut these, Some("deck"), true);
         let expected = [("upgrade", "websocket"), ("connection", "upgrade"), ("via", "1.1 deck")];
         assert_eq!(these, headers(&expected));
     }

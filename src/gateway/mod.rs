@@ -9,7 +9,7 @@
 //!  control socket ─► session ─► run ─► table ─► instance, line        what is in force, what is counted
 //!                                        ▲
 //!  listener ─► listen ─► conn ─► proxy ──┤                            one task per client's connection
-//!                         │        │     └─ choose, eject, verdict, refuse, headers, guard    (pure)
+//!                         │        │     └─ choose, eject, verdict, refuse, headers, kinds, guard    (pure)
 //!                         │        └► exchange ─► link, upload, reply                         (the instance's side)
 //!                         └► body, tunnel
 //! ```
@@ -42,6 +42,7 @@ mod guard;
 mod headers;
 mod inherited;
 mod instance;
+mod kinds;
 mod line;
 mod link;
 mod listen;

@@ -23,6 +23,7 @@ use super::conn::{Conn, Expired};
 use super::exchange::{Event, Exchange, Trouble};
 use super::headers::{self, Asked, Passing};
 use super::instance::{End, Instance, add};
+use super::kinds::Kinds;
 use super::link::Link;
 use super::refuse::refusal;
 use super::reply::Head;
@@ -35,15 +36,16 @@ use super::verdict::{Failure, Sending, Verdict, is_idempotent, verdict};
 pub(super) async fn answer(conn: &Rc<Conn>, request: Request<Incoming>) -> Response<Reply> {
     let number = conn.begin_request();
     let (parts, incoming) = request.into_parts();
+    let kinds = Kinds::among(&parts.headers);
     let refused = match conn.guard.borrow().refuses(number) {
         true => Some(StatusCode::BAD_REQUEST),
-        false => refusal(&parts, &conn.route.limits),
+        false => refusal(&parts, kinds, &conn.route.limits),
     };
     if let Some(status) = refused {
         add(&conn.gateway.refused, 1);
         return made(conn, status, true);
     }
-    let mut asking = Asking::new(conn, parts, incoming);
+    let mut asking = Asking::new(conn, parts, kinds, incoming);
     match asking.run().await {
         Ok(response) => response,
         Err(Refusal { status, closes }) => made(conn, status, closes),
@@ -83,14 +85,20 @@ struct Refusal {
 }
 
 impl<'a> Asking<'a> {
-    fn new(conn: &'a Rc<Conn>, parts: http::request::Parts, incoming: Incoming) -> Self {
+    fn new(
+        conn: &'a Rc<Conn>,
+        parts: http::request::Parts,
+        kinds: Kinds,
+        incoming: Incoming,
+    ) -> Self {
         let limits = &conn.route.limits;
         let has_body = !incoming.is_end_stream();
-        let is_chunked = has_body && parts.headers.contains_key(header::TRANSFER_ENCODING);
+        let is_chunked = has_body && kinds.has(Kinds::CODING);
         let passing = Passing {
             is_chunked,
-            upgrades: !has_body && headers::upgrades(&parts.headers),
+            upgrades: !has_body && headers::upgrades(&parts.headers, kinds),
             expects_continue: has_body
+                && kinds.has(Kinds::EXPECT)
                 && parts.version == Version::HTTP_11
                 && headers::tokens(&parts.headers, &header::EXPECT, "100-continue"),
             trust_forwarded: limits.trust_forwarded,
@@ -103,6 +111,7 @@ impl<'a> Asking<'a> {
             uri: &parts.uri,
             version: parts.version,
             headers: &parts.headers,
+            kinds,
         };
         headers::write_request(&mut head, asked, &conn.sender, passing);
         let mut spare = parts.headers;
@@ -356,7 +365,8 @@ impl<'a> Asking<'a> {
             let why = "it switched protocols without being asked";
             return Err(self.lost(StatusCode::BAD_GATEWAY, true, why, instance));
         }
-        headers::clean_response(&mut headers, conn.route.limits.via.as_deref(), switches);
+        let via = conn.route.limits.via.as_deref();
+        headers::clean_response(&mut headers, head.kinds, via, switches);
         if conn.is_closing.get() && !switches {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }

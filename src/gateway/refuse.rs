@@ -5,9 +5,10 @@ use http::request::Parts;
 use http::{Method, StatusCode, Version};
 
 use super::control::Limits;
+use super::kinds::Kinds;
 
-/// What is answered instead; none if the request may pass.
-pub(super) fn refusal(request: &Parts, limits: &Limits) -> Option<StatusCode> {
+/// What is answered instead; none if the request may pass. `kinds` are those of its headers.
+pub(super) fn refusal(request: &Parts, kinds: Kinds, limits: &Limits) -> Option<StatusCode> {
     if request.method == Method::CONNECT {
         return Some(StatusCode::NOT_IMPLEMENTED);
     }
@@ -18,18 +19,23 @@ pub(super) fn refusal(request: &Parts, limits: &Limits) -> Option<StatusCode> {
     if limits.uri_bytes > 0 && length > limits.uri_bytes {
         return Some(StatusCode::URI_TOO_LONG);
     }
-    let mut codings = request.headers.get_all(header::TRANSFER_ENCODING).iter();
-    if let Some(coding) = codings.next() {
-        let is_chunked = coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
-        if !is_chunked || codings.next().is_some() {
-            return Some(StatusCode::NOT_IMPLEMENTED);
+    if kinds.has(Kinds::CODING) && !is_chunked(request) {
+        return Some(StatusCode::NOT_IMPLEMENTED);
+    }
+    if limits.body_bytes > 0 && kinds.has(Kinds::LENGTH) {
+        let length = request.headers.get(header::CONTENT_LENGTH).and_then(number);
+        if length.is_some_and(|it| it > limits.body_bytes) {
+            return Some(StatusCode::PAYLOAD_TOO_LARGE);
         }
     }
-    let length = request.headers.get(header::CONTENT_LENGTH).and_then(number);
-    if limits.body_bytes > 0 && length.is_some_and(|it| it > limits.body_bytes) {
-        return Some(StatusCode::PAYLOAD_TOO_LARGE);
-    }
     None
+}
+
+/// The only transfer coding that we know.
+fn is_chunked(request: &Parts) -> bool {
+    let mut codings = request.headers.get_all(header::TRANSFER_ENCODING).iter();
+    let first = codings.next().map(|it| it.as_bytes().trim_ascii());
+    first.is_some_and(|it| it.eq_ignore_ascii_case(b"chunked")) && codings.next().is_none()
 }
 
 fn number(value: &HeaderValue) -> Option<u64> {
@@ -77,7 +83,7 @@ mod tests {
         }
         let (parts, ()) = request.body(()).unwrap().into_parts();
         let limits = Limits { uri_bytes: 20, body_bytes: 100, ..Limits::default() };
-        refusal(&parts, &limits).map(|it| it.as_u16())
+        refusal(&parts, Kinds::among(&parts.headers), &limits).map(|it| it.as_u16())
     }
 
     const HOST: (&str, &str) = ("host", "shop:80");

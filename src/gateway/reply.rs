@@ -11,6 +11,8 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use memchr::memchr;
 
+use super::kinds::Kinds;
+
 /// Headers of an answer.
 const HEADERS: usize = 128;
 /// The head of an answer, and its trailers.
@@ -38,6 +40,8 @@ pub(super) struct Head {
     pub(super) body: Body,
     /// The connection may be used again after the body.
     pub(super) keep_alive: bool,
+    /// Which headers are there.
+    pub(super) kinds: Kinds,
 }
 
 /// What is still to come of a body.
@@ -86,11 +90,13 @@ pub(super) fn parse_head(
     let code = response.code.unwrap_or(0);
     let status = StatusCode::from_u16(code).map_err(|_| Garbled("its answer has no status"))?;
     headers.reserve(response.headers.len());
+    let mut kinds = Kinds::default();
     for it in response.headers.iter() {
         let name = HeaderName::from_bytes(it.name.as_bytes())
             .map_err(|_| Garbled("its answer has a header without a name"))?;
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(it.value))
             .map_err(|_| Garbled("its answer has a header that is none"))?;
+        kinds = kinds.and(Kinds::of(&name));
         headers.append(name, value);
     }
     let is_newer = response.version == Some(1);
@@ -98,13 +104,13 @@ pub(super) fn parse_head(
     if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(Parsed::Interim(status));
     }
-    let body = framing(status, method, is_newer, headers)?;
+    let body = framing(status, method, is_newer, (headers, kinds))?;
     // What an HTTP/1.0 server means by keep-alive is not worth a risk.
     let keep_alive = is_newer
         && body != Body::UntilClose
-        && !(headers.contains_key(header::CONNECTION)
+        && !(kinds.has(Kinds::CONNECTION)
             && super::headers::tokens(headers, &header::CONNECTION, "close"));
-    Ok(Parsed::Final(Head { status, body, keep_alive }))
+    Ok(Parsed::Final(Head { status, body, keep_alive, kinds }))
 }
 
 /// RFC 9112 §6.3.
@@ -112,10 +118,14 @@ fn framing(
     status: StatusCode,
     method: &Method,
     is_newer: bool,
-    headers: &HeaderMap,
+    (headers, kinds): (&HeaderMap, Kinds),
 ) -> Result<Body, Garbled> {
-    let length = length(headers)?;
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let length = if kinds.has(Kinds::LENGTH) { length(headers)? } else { None };
+    let mut codings = kinds
+        .has(Kinds::CODING)
+        .then(|| headers.get_all(header::TRANSFER_ENCODING).iter())
+        .into_iter()
+        .flatten();
     let coding = codings.next();
     if coding.is_some() && length.is_some() {
         return Err(Garbled("its answer has both a length and a transfer coding"));
