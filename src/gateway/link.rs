@@ -69,7 +69,13 @@ impl Link {
         cx: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, pieces)
+        let stream = Pin::new(&mut self.stream);
+        let mut filled = pieces.iter().filter(|it| !it.is_empty());
+        match (filled.next(), filled.next()) {
+            // What is in one piece takes the cheaper system call.
+            (Some(only), None) => stream.poll_write(cx, only),
+            _ => stream.poll_write_vectored(cx, pieces),
+        }
     }
 
     pub(super) fn into_parts(self) -> (TcpStream, Bytes) {
