@@ -5,6 +5,7 @@
 mod support;
 
 use std::io::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -281,17 +282,23 @@ fn requests_wait_while_the_only_instance_refuses_and_go_when_it_is_back() {
 #[test]
 fn a_kept_connection_that_was_closed_costs_no_request() {
     let mut gateway = Gateway::start();
+    let closed = Arc::new(AtomicUsize::new(0));
+    let closes = Arc::clone(&closed);
     // Closes each connection after one answer, without saying so.
-    let web1 = Backend::start(|n, mut stream| {
+    let web1 = Backend::start(move |n, mut stream| {
         let Some(request) = request(&mut stream) else { return };
         let text = format!("{n} {}", String::from_utf8_lossy(&request.body));
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", text.len());
         stream.write_all((head + &text).as_bytes()).unwrap();
+        drop(stream);
+        closes.fetch_add(1, Ordering::SeqCst);
     });
     gateway.route(vec![web1.target("web1")]);
     for n in 0..20 {
         let reply = if n % 2 == 0 { gateway.post("x") } else { gateway.get("/") };
         assert_eq!(status(&reply), "200", "{reply}");
+        // A POST that crosses the end of its connection could not be sent again.
+        wait_until("closed", || closed.load(Ordering::SeqCst) == n + 1);
     }
     let counts = gateway.daemon.instance("web1", "twenty answers", |it| it.answered[1] == 20);
     assert_eq!(counts.cut, 0);
