@@ -114,13 +114,48 @@ fn three_rolls_in_a_row_lose_no_request() {
 
 #[test]
 fn a_server_that_cuts_at_its_signal_loses_nothing_behind_a_gateway() {
-    for manner in ["--cut-at-term", "--deaf-drain"] {
+    for manner in ["--cut-at-term", "--deaf-drain", "--close-on-reload"] {
         let mut shop = Shop::open(&format!("--work 300ms {manner}"), "", "");
         let load = shop.load(10);
         shop.wait_in_flight("web1", 5);
         shop.deck.ok(&["roll", "web"]);
         load.end_without_a_failure(&shop.deck);
     }
+}
+
+#[test]
+fn a_reload_that_closes_connections_loses_nothing_once_they_have_drained() {
+    let mut shop = Shop::open(
+        "--work 100ms --close-on-reload",
+        "profile = \"swoole\"\nreload = { drain = true }",
+        "",
+    );
+    let load = shop.load(20);
+    shop.wait_in_flight("web1", 10);
+    for n in 1..=3 {
+        shop.deck.ok(&["reload", "web"]);
+        shop.deck.wait(&format!("reload {n} through"), |_, events| {
+            events.iter().filter(|it| it.kind == "signal-finished").count() == n
+        });
+        shop.wait_in_rotation(&["web1", "web2"]);
+    }
+    load.end_without_a_failure(&shop.deck);
+    let (out, late) = (has(&shop.deck.events, "out of rotation for SIGUSR1"), "still in flight");
+    assert!(out && !has(&shop.deck.events, late), "{}", shop.deck.story());
+    let generations = ["web1", "web2"].map(|it| shop.deck.instance(it).generation);
+    assert_eq!(generations, [1, 1], "nobody was restarted");
+}
+
+#[test]
+fn a_reload_of_one_instance_puts_it_back() {
+    let mut shop =
+        Shop::open("--work 300ms", "profile = \"swoole\"\nreload = { drain = true }", "");
+    let load = shop.load(4);
+    shop.wait_in_flight("web1", 4);
+    shop.deck.ok(&["reload", "web1"]);
+    shop.deck.wait_event("no longer kept out of rotation");
+    shop.wait_in_flight("web1", 4);
+    load.end_without_a_failure(&shop.deck);
 }
 
 #[test]

@@ -255,7 +255,7 @@ const SERVICE: &[Key] = &[
     key("rollout", Kind::Table(ROLLOUT), "", "How a rolling restart goes."),
     key("log", Kind::Table(LOG), "", "Its output."),
     later("load", "where the load of a server is read"),
-    later("reload", "a drain around a reload signal"),
+    key("reload", Kind::Table(RELOAD), "", "How the reload signal of the profile is sent."),
     key(
         "socket",
         Kind::Table(SOCKET),
@@ -274,6 +274,13 @@ const SERVICE: &[Key] = &[
     later("limits", "resource limits of the processes"),
     later("umask", "the umask of the processes"),
 ];
+
+const RELOAD: &[Key] = &[key(
+    "drain",
+    Kind::Boolean,
+    "false",
+    "Out of rotation first, the signal when nothing is in flight, back when it is ready again.",
+)];
 
 const SOCKET: &[Key] = &[
     key("listen", Kind::Listen, "", "Address and port; the server finds it open as descriptor 3."),

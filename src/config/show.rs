@@ -138,6 +138,7 @@ fn service(out: &mut Toml, service: &Service) {
     let backoff = [("min", duration(rules.backoff.min)), ("max", duration(rules.backoff.max))];
     out.key("backoff", inline(backoff));
     out.key("depends_on", list(rules.depends_on.iter().map(|it| text(it.as_str()))));
+    out.key("reload", inline([("drain", rules.reload_drain.to_string())]));
     if let Some(socket) = service.socket() {
         let values = [
             ("listen", text(&socket.listen.to_string())),
@@ -361,6 +362,7 @@ mod tests {
         stable_after = "1m"
         backoff = { min = "1s", max = "1m" }
         depends_on = []
+        reload = { drain = false }
         instance.queue = { backup = false }
         rollout = { build = [], rollback = [], build_timeout = "10m", settle = "3s", successes = 1, ready_timeout = "1m", min_ready = 0 }
         log = { max_size = "50MiB", keep = 5 }

@@ -37,6 +37,7 @@ pub fn warnings(settings: &Settings) -> Vec<Warning> {
         only_tcp,
         only_backups,
         cutting_signal,
+        reload_drain,
         names_of_set,
         unknown_user,
     ];
@@ -167,6 +168,30 @@ fn cutting_signal(service: &Service) -> Found {
     )
 }
 
+/// A drain around a signal that there is not, or with nobody to drain it.
+fn reload_drain(service: &Service) -> Found {
+    let rules = &service.rules;
+    if !rules.reload_drain {
+        return None;
+    }
+    match rules.profile.reload {
+        Some(_) if rules.fronted => None,
+        Some(signal) => found(
+            format!(
+                "`reload.drain` does nothing: no gateway stands in front, so {signal} goes out at once"
+            ),
+            format!("add [gateway.NAME] with service = \"{}\", or remove it", rules.name),
+        ),
+        None => found(
+            format!(
+                "`reload.drain` does nothing: the profile {} knows no reload signal",
+                rules.profile.name
+            ),
+            "set `profile`, or remove it",
+        ),
+    }
+}
+
 fn names_of_set(service: &Service) -> Found {
     let built_in = ["instance", "port", "service"];
     let texts = service.written.command.iter().chain(service.written.environment.values());
@@ -212,6 +237,14 @@ mod tests {
         web: `{version}` has no value until a rollout sets one: it cannot start before; begin with opsdeck roll web --set version=…, or write {{version}} for the braces themselves
         web: it depends on `redis`, which is not enabled: it will not start; enable `redis`, or remove it from depends_on
         one: a rolling restart means downtime: it has one instance; add a second instance
+        "#);
+    }
+
+    #[test]
+    fn a_drain_around_a_reload_wants_a_gateway_and_a_signal() {
+        assert_snapshot!(of("[service.a]\ncommand = \"a\"\nreload.drain = true\n[service.b]\ncommand = \"b\"\nprofile = \"swoole\"\nreload.drain = true\n"), @r#"
+        a: `reload.drain` does nothing: the profile generic knows no reload signal; set `profile`, or remove it
+        b: `reload.drain` does nothing: no gateway stands in front, so SIGUSR1 goes out at once; add [gateway.NAME] with service = "b", or remove it
         "#);
     }
 

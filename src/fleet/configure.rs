@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::depends::Depends;
 use super::fleet::Fleet;
 use super::input::Goal;
-use super::instance::Instance;
+use super::instance::{Instance, Phase};
 use super::roster::Named;
 use super::rules::{Backoff, InstanceRules, Profile, Restart, RolloutRules, Rung, ServiceRules};
 use super::service::Service;
@@ -100,6 +100,12 @@ impl Fleet {
             }
             let was_stale = known.is_stale();
             self.touch(&name, turn, |it, turn| {
+                if it.home != home
+                    && let Phase::Up(body) = &mut it.phase
+                {
+                    // Its old service's reload does not follow it.
+                    body.reloading = false;
+                }
                 it.home = home;
                 it.rules = Arc::clone(rules);
                 it.own = own.clone();
@@ -214,5 +220,6 @@ fn rules_of_a_stray(name: &Name) -> ServiceRules {
         },
         profile: Profile { name: "generic", reload: None, signals: &[], term_cuts: false },
         fronted: false,
+        reload_drain: false,
     }
 }

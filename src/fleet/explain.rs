@@ -147,6 +147,10 @@ impl Fleet {
             let halted = "a rollout keeps it out of rotation until it has proven itself".to_owned();
             sentences.push(halted);
         }
+        if instance.is_reloading() {
+            sentences
+                .push("out of rotation around a reload signal, until it is ready again".into());
+        }
         if let Some(flight) = instance.in_flight {
             sentences.push(match flight {
                 InFlight::Exact(n) => format!("{} in flight", count(n.into(), "request")),
@@ -163,7 +167,7 @@ impl Fleet {
 fn why_up(instance: &Instance, body: &Body) -> String {
     let failing = body.health.complaint();
     match (instance.ready(), failing) {
-        (Some(true), _) if instance.held_by.is_some() || instance.benched => {
+        (Some(true), _) if instance.held_by.is_some() || instance.benched || body.reloading => {
             "ready, out of rotation".into()
         }
         (Some(true), Some(failing)) => format!("ready, but {failing}"),

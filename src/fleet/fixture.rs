@@ -58,6 +58,7 @@ pub(super) fn rules(name: &str, instances: &[&str]) -> ServiceRules {
         },
         profile: GENERIC,
         fronted: false,
+        reload_drain: false,
     }
 }
 

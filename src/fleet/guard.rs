@@ -54,7 +54,7 @@ impl Fleet {
         let harmless = meaning(instance, signal).is_some_and(|it| it.harmless);
         // SIGTERM begins a stop, whatever the process does with it.
         let ignored = disposition == Disposition::Ignored && signal != Signal::TERM;
-        if harmless || ignored {
+        if harmless && !instance.drains_for(signal) || ignored {
             return None;
         }
         self.last_ready(instance)

@@ -108,6 +108,8 @@ pub(super) struct Body {
     pub(super) health: Health,
     /// The probes that were asked for.
     pub(super) probing: BTreeSet<Probe>,
+    /// Out of rotation around a reload signal.
+    pub(super) reloading: bool,
 }
 
 /// What is known about the end of a generation while its remains are swept.
@@ -274,7 +276,12 @@ impl Instance {
 
     /// Ready, and nobody keeps it out of rotation: clients are served by it.
     pub(super) fn is_serving(&self) -> bool {
-        self.is_ready() && self.held_by.is_none() && !self.benched
+        self.is_ready() && self.held_by.is_none() && !self.benched && !self.is_reloading()
+    }
+
+    /// A reload keeps it out of rotation until it is through.
+    pub(super) fn is_reloading(&self) -> bool {
+        self.up().is_some_and(|body| body.reloading)
     }
 
     /// Ready, or taken over in a place that nothing has confirmed yet: clients may be served by it.
@@ -337,7 +344,7 @@ impl Instance {
     }
 
     fn sync_rotation(&mut self, turn: &mut Turn) {
-        let kept_out = self.held_by.is_some() || self.benched;
+        let kept_out = self.held_by.is_some() || self.benched || self.is_reloading();
         let belongs_in = match &self.phase {
             Phase::Up(_) if kept_out => Some(false),
             // Nothing is known yet: an adopted instance keeps the place it has.

@@ -378,7 +378,7 @@ enum AtFirst {
 
 impl Body {
     pub(super) fn new(process: Process, started: Timestamp, health: Health) -> Self {
-        Self { process, started, health, probing: BTreeSet::new() }
+        Self { process, started, health, probing: BTreeSet::new(), reloading: false }
     }
 }
 

@@ -496,3 +496,81 @@ fn a_stop_that_ends_in_a_start_says_so() {
     rig.tell(start("web1"));
     assert_eq!(rig.sheet("web1").why, "restarts by alice: SIGTERM sent");
 }
+
+/// Two instances of `web` behind a gateway that are drained for a reload.
+fn drained() -> ServiceRules {
+    ServiceRules { profile: SWOOLE, reload_drain: true, ..web(&["web1", "web2"]) }
+}
+
+#[test]
+fn a_reload_that_drains_takes_one_after_the_other_out_and_puts_it_back() {
+    let mut rig = Rig::ready(vec![drained()]);
+    rig.load("web1", Some(InFlight::Exact(3)));
+    rig.load("web2", Some(InFlight::Exact(0)));
+    assert_eq!(rig.tell(wave(None, &[])), ["out web1"]);
+    assert_eq!(rig.sheet("web1").why, "ready, out of rotation");
+    assert_eq!(rig.load("web1", Some(InFlight::Exact(1))), [""; 0]);
+    assert_eq!(rig.load("web1", Some(InFlight::Exact(0))), ["SIGUSR1 web1"]);
+    assert_eq!(rig.later(SECOND), [""; 0], "it is not known to be ready again");
+    let effects = rig.probed("web1", Probe::Readiness, true);
+    assert_eq!(effects, ["admit web1", "out web2", "SIGUSR1 web2"]);
+    rig.later(SECOND);
+    assert_eq!(rig.probed("web2", Probe::Readiness, true), ["admit web2"]);
+    let told: Vec<String> =
+        rig.diary().into_iter().filter(|it| !it.contains("no longer kept")).collect();
+    insta::assert_snapshot!(told.join("\n"), @"
+    web signal: SIGUSR1 to all of web, one by one (alice)
+    web1 reload: out of rotation for SIGUSR1 (alice)
+    web1 signal-sent: SIGUSR1 (reload all workers) (alice)
+    web2 reload: out of rotation for SIGUSR1 (alice)
+    web2 signal-sent: SIGUSR1 (reload all workers) (alice)
+    web signal-finished: SIGUSR1 went through web (alice)
+    ");
+}
+
+#[test]
+fn a_reload_goes_on_when_a_drain_takes_too_long_and_says_so() {
+    let mut rig = Rig::ready(vec![drained()]);
+    rig.load("web1", Some(InFlight::Exact(2)));
+    rig.tell(signal("web1", Signal::USR1));
+    // max_wait_time 10s less the reserve of 3s.
+    assert_eq!(rig.later(6 * SECOND), [""; 0]);
+    assert_eq!(rig.later(SECOND), ["SIGUSR1 web1"]);
+    let diary = rig.diary();
+    assert!(diary.iter().any(|it| it.contains("2 requests still in flight after 7s")), "{diary:?}");
+}
+
+#[test]
+fn a_reload_that_drains_asks_before_the_last_ready_one_and_waits_for_the_others() {
+    let mut rig = Rig::ready(vec![drained()]);
+    rig.probed("web2", Probe::Readiness, false);
+    let asked = rig.question(signal("web1", Signal::USR1));
+    assert_eq!(asked.as_deref(), Some("web1 is the last ready instance of web"));
+    rig.probed("web2", Probe::Readiness, true);
+    rig.load("web1", Some(InFlight::Exact(0)));
+    assert_eq!(rig.tell(wave(None, &[])), ["out web1", "SIGUSR1 web1"]);
+    // web1 never comes back: web2 keeps serving.
+    rig.probed("web1", Probe::Readiness, false);
+    assert!(!rig.later(120 * SECOND).contains(&"out web2".to_owned()));
+    assert_eq!(rig.fleet.instance_sheet("web2").map(|it| it.in_rotation), Some(true));
+}
+
+#[test]
+fn a_rollout_and_a_reload_that_drains_wait_for_each_other() {
+    let mut rig = Rig::ready(vec![drained()]);
+    rig.load("web1", Some(InFlight::Exact(1)));
+    rig.tell(wave(None, &[]));
+    let refusal = rig.refusal(roll("web"));
+    assert_eq!(refusal, "Busy: web was not rolled: SIGUSR1 of alice is still on its way");
+    assert!(rig.refusal(signal("web2", Signal::USR1)).starts_with("Busy"));
+}
+
+#[test]
+fn who_ends_while_it_drains_for_a_reload_is_not_waited_for() {
+    let mut rig = Rig::ready(vec![drained()]);
+    rig.load("web1", Some(InFlight::Exact(1)));
+    rig.tell(wave(None, &[]));
+    rig.gone("web1", code(1));
+    rig.come_up("web1");
+    assert!(rig.sheet("web1").in_rotation, "nothing keeps the new one out");
+}

@@ -11,6 +11,7 @@ use super::instance::{Instance, Phase, Rest};
 use super::ladder::{Errand, Manner, Stop};
 use super::roster::Named;
 use super::turn::{Turn, span};
+use super::wave::Wave;
 use super::words::{By, Name, Process, Signal};
 
 /// Who orders it, and whether to ask first.
@@ -388,7 +389,14 @@ impl Fleet {
         if instance.stop().is_some_and(|stop| stop.has_sent(signal)) {
             return Err(refused(what.to_owned(), "this stop has sent it already", None));
         }
+        let drains = instance.up().is_some() && instance.drains_for(signal);
+        if drains {
+            self.may_begin(&instance.rules.name, what, Some(turn.now))?;
+        }
         ask(asker.guard, what, self.danger_of(instance, signal, shot.disposition))?;
+        if drains {
+            return self.reload_drained(name, what, signal, asker);
+        }
         let meaning = meaning(instance, signal);
         let does = meaning.map(|it| it.does);
         let harmless = meaning.is_some_and(|it| it.harmless);
@@ -403,6 +411,25 @@ impl Fleet {
             (None, _) => String::new(),
         };
         Ok(format!("{signal} was sent to {name}{effect}"))
+    }
+}
+
+impl Fleet {
+    /// Takes one instance out of rotation for the signal: a wave over a service of one.
+    fn reload_drained(&mut self, name: &Name, what: &str, signal: Signal, asker: &Asker) -> Answer {
+        let instance = self.find(name, what)?;
+        let service = instance.rules.name.clone();
+        if let Some(wave) = self.services.get(&service).and_then(|it| it.wave.as_ref()) {
+            let why = format!("{} of {} is still on its way", wave.signal, wave.by);
+            return Err(Refusal::new(RefusalKind::Busy, what.to_owned(), why, None));
+        }
+        let forced = self.last_ready(instance).is_some();
+        let wave = Wave::new(asker.by.clone(), signal, &[instance], forced);
+        if let Some(it) = self.services.get_mut(&service) {
+            it.wave = Some(wave);
+        }
+        self.look_at_service(&service);
+        Ok(format!("{name} is out of rotation and gets {signal} when it has drained"))
     }
 }
 

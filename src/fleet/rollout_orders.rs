@@ -108,8 +108,18 @@ impl Fleet {
         Ok(())
     }
 
-    /// One rollout per service at a time.
-    fn may_begin(&self, service: &Name, what: &str, now: Option<Timestamp>) -> Result<(), Refusal> {
+    /// One rollout per service at a time, and none beside a signal that takes instances out of rotation.
+    pub(super) fn may_begin(
+        &self,
+        service: &Name,
+        what: &str,
+        now: Option<Timestamp>,
+    ) -> Result<(), Refusal> {
+        let wave = self.services.get(service).and_then(|it| it.wave.as_ref());
+        if let Some(wave) = wave.filter(|it| it.drains) {
+            let why = format!("{} of {} is still on its way", wave.signal, wave.by);
+            return Err(Refusal::new(RefusalKind::Busy, what.to_owned(), why, None));
+        }
         let Some(rollout) = self.rollout_under_way(service) else { return Ok(()) };
         let instance = rollout.instance().and_then(|it| self.instances.get(it));
         let place = match instance {

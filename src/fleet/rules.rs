@@ -34,6 +34,8 @@ pub struct ServiceRules {
     pub profile: Profile,
     /// A gateway stands in front: a drain means something.
     pub fronted: bool,
+    /// The profile's reload signal is sent to an instance that is out of rotation and has drained.
+    pub reload_drain: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

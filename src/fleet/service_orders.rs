@@ -1,9 +1,9 @@
 //! What an operator orders of a whole service, or of everything.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use super::fleet::Fleet;
-use super::guard::{ask, kills_by_default, meaning, uncaught};
+use super::guard::{ask, kills_by_default, uncaught};
 use super::input::{Disposition, Refusal, RefusalKind};
 use super::instance::Instance;
 use super::orders::{Answer, Asker, refused, signal_or_reload};
@@ -124,19 +124,12 @@ impl Fleet {
             let why = format!("{signal} would end instance after instance");
             return Err(refused(what, why, Some("roll, restart or stop the service instead")));
         }
+        if first.drains_for(signal) {
+            self.may_begin(name, &what, Some(turn.now))?;
+        }
         ask(asker.guard, &what, self.danger_to_any(&running, signal, dispositions))?;
-        let meaning = meaning(first, signal);
-        let wave = Wave {
-            by: asker.by.clone(),
-            signal,
-            does: meaning.map(|it| it.does),
-            harmless: meaning.is_some_and(|it| it.harmless),
-            queue: running
-                .iter()
-                .filter_map(|it| Some((it.name().clone(), it.process()?)))
-                .collect::<VecDeque<_>>(),
-            watched: None,
-        };
+        let forced = running.iter().any(|it| self.last_ready(it).is_some());
+        let wave = Wave::new(asker.by.clone(), signal, &running, forced);
         if let Some(it) = self.services.get_mut(name) {
             it.wave = Some(wave);
         }

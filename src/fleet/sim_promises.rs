@@ -34,8 +34,19 @@ impl Sim {
             self.check_probes(instance, said);
             self.check_stop(instance, before, said);
         }
+        self.check_reloads(said);
         self.check_kills(said);
         self.check_indexes(said);
+    }
+
+    /// Who is out of rotation for a reload is so for one that is under way, and alone.
+    fn check_reloads(&self, said: &str) {
+        for service in self.fleet.services.values() {
+            let members = service.members.iter().filter_map(|it| self.fleet.instances.get(it));
+            let reloading = members.filter(|it| it.is_reloading()).count();
+            let most = usize::from(service.wave.as_ref().is_some_and(|it| it.drains));
+            assert!(reloading <= most, "{reloading} of {} reload after {said}", service.name());
+        }
     }
 
     /// Only what is up and not held gets requests, and the sheet says the same.
@@ -46,7 +57,10 @@ impl Sim {
             assert_eq!(admitted, rotation, "{name} after {said}");
         }
         if self.fleet.begun {
-            let may = instance.up().is_some() && instance.held_by.is_none() && !instance.benched;
+            let may = instance.up().is_some()
+                && instance.held_by.is_none()
+                && !instance.benched
+                && !instance.is_reloading();
             assert!(may || !admitted, "{name} gets requests after {said}: {:?}", instance.phase);
         }
     }
@@ -120,6 +134,9 @@ impl Sim {
             let Some(instance) = self.fleet.instances.get(name) else { continue };
             if instance.is_ready() && instance.held_by.is_none() {
                 let service = self.fleet.services.get(&instance.rules.name).unwrap();
+                if instance.is_reloading() && service.wave.as_ref().is_some_and(|it| it.forced) {
+                    continue;
+                }
                 let (serving, least) = (self.serving(service), self.least(service));
                 assert!(
                     serving >= least,

@@ -84,6 +84,7 @@ fn any_service(index: usize) -> impl Strategy<Value = ServiceRules> {
                 _ => Restart::Always,
             };
             rules.profile = SWOOLE;
+            rules.reload_drain = patience.3 % 2 == 0;
             if depends && index > 0 {
                 rules.depends_on = vec![Name::from(format!("s{}", index - 1).as_str())];
             }

@@ -1,27 +1,56 @@
 //! A signal to a whole service, instance by instance.
 //!
 //! The next one gets it only when the last one is ready: by a pass of its readiness probe after the
-//! signal, or, without a probe, by running on for `start_seconds`.
+//! signal, or, without a probe, by running on for `start_seconds`. Where the service wants it
+//! (`reload.drain`), each one is out of rotation around the signal, which waits until nothing is in
+//! flight there, as long as the drain of a stop may take; and it is taken out only while enough others
+//! serve.
 
 use std::collections::VecDeque;
 
 use super::exits::Signalled;
 use super::fleet::Fleet;
-use super::instance::Instance;
+use super::guard::meaning;
+use super::instance::{Instance, Phase};
+use super::ladder::Traffic;
+use super::roster::Named;
 use super::time::Timestamp;
-use super::turn::{Turn, span};
+use super::turn::{Turn, count, span};
 use super::words::{By, Name, Process, Signal};
 
 pub(super) struct Wave {
     pub(super) by: By,
     pub(super) signal: Signal,
+    /// Each one is taken out of rotation first, and put back when it is ready again.
+    pub(super) drains: bool,
     /// What it does there, if the profile says so.
-    pub(super) does: Option<&'static str>,
-    pub(super) harmless: bool,
+    does: Option<&'static str>,
+    harmless: bool,
+    /// It was ordered although the last ready instance would go.
+    pub(super) forced: bool,
     /// With the process that was looked at: one that was started since has nothing to reload, and may
     /// not catch the signal yet.
-    pub(super) queue: VecDeque<(Name, Process)>,
-    pub(super) watched: Option<Watched>,
+    queue: VecDeque<(Name, Process)>,
+    /// Until when the next one may wait to be spared.
+    patience: Option<Timestamp>,
+    draining: Option<Draining>,
+    watched: Option<Watched>,
+}
+
+/// The instance that is out of rotation and has not got the signal yet.
+struct Draining {
+    name: Name,
+    process: Process,
+    since: Timestamp,
+    wakes_at: Timestamp,
+}
+
+/// What a wave does next.
+enum Flow {
+    /// It looks again in this turn.
+    On,
+    Waits,
+    Over,
 }
 
 /// The instance that got the signal last.
@@ -33,8 +62,55 @@ pub(super) struct Watched {
 }
 
 impl Wave {
+    /// A signal to these, in this order; there is at least one.
+    pub(super) fn new(by: By, signal: Signal, to: &[&Instance], forced: bool) -> Self {
+        let meaning = to.first().and_then(|it| meaning(it, signal));
+        Self {
+            by,
+            signal,
+            drains: to.iter().any(|it| it.drains_for(signal)),
+            does: meaning.map(|it| it.does),
+            harmless: meaning.is_some_and(|it| it.harmless),
+            forced,
+            queue: to.iter().filter_map(|it| Some((it.name().clone(), it.process()?))).collect(),
+            patience: None,
+            draining: None,
+            watched: None,
+        }
+    }
+
     pub(super) fn deadline(&self) -> Option<Timestamp> {
-        self.watched.as_ref().map(|it| it.wakes_at)
+        let watched = self.watched.as_ref().map(|it| it.wakes_at);
+        let draining = self.draining.as_ref().map(|it| it.wakes_at);
+        [watched, draining, self.patience].into_iter().flatten().min()
+    }
+}
+
+impl Instance {
+    /// Its service wants this signal sent only to who has drained.
+    pub(super) fn drains_for(&self, signal: Signal) -> bool {
+        let rules = &self.rules;
+        rules.reload_drain && rules.fronted && rules.profile.reload == Some(signal)
+    }
+
+    /// When a drain for a reload is over: as that of a stop, except that nobody is killed at its end.
+    fn reload_drain_ends(&self, since: Timestamp) -> Timestamp {
+        let latest = since + self.rules.max_wait_time.saturating_sub(self.rules.reserve);
+        match self.traffic() {
+            _ if !self.rules.fronted => since,
+            Traffic::Counted(0) => since,
+            Traffic::Counted(_) | Traffic::Coming => latest,
+            Traffic::Unknown => latest.min(since + self.rules.drain_delay),
+        }
+    }
+
+    fn keep_out_for_reload(&mut self, turn: &mut Turn, out: bool, by: &By, words: &str) {
+        if let Phase::Up(body) = &mut self.phase
+            && body.reloading != out
+        {
+            body.reloading = out;
+            self.say(turn, "reload", Some(by), words);
+        }
     }
 }
 
@@ -57,19 +133,117 @@ impl Fleet {
         };
         let goes_on = loop {
             if !self.is_through(&mut wave, turn) {
-                break !self.has_timed_out(service, &wave, turn);
+                let over = self.has_timed_out(service, &wave, turn);
+                if over {
+                    self.put_back(&mut wave, turn);
+                }
+                break !over;
             }
-            let Some((name, process)) = wave.queue.pop_front() else {
-                let message = format!("{} went through {service}", wave.signal);
-                turn.say(service, "signal-finished", Some(&wave.by), message);
-                break false;
-            };
-            self.hand_on(&mut wave, name, process, turn);
+            self.put_back(&mut wave, turn);
+            match self.pass(service, &mut wave, turn) {
+                Flow::On => {}
+                Flow::Waits => break true,
+                Flow::Over => break false,
+            }
         };
         if let Some(it) = self.services.get_mut(service)
             && goes_on
         {
             it.wave = Some(wave);
+        }
+    }
+
+    /// One step, where nobody has to be waited for any more.
+    fn pass(&mut self, service: &Name, wave: &mut Wave, turn: &mut Turn) -> Flow {
+        if let Some(draining) = &mut wave.draining {
+            if !self.has_drained(draining, turn.now) {
+                return Flow::Waits;
+            }
+            let Some(it) = wave.draining.take() else { return Flow::On };
+            self.tell_what_did_not_end(wave, &it, turn);
+            self.hand_on(wave, it.name, it.process, turn);
+            return Flow::On;
+        }
+        let Some((name, process)) = wave.queue.front().cloned() else {
+            let message = format!("{} went through {service}", wave.signal);
+            turn.say(service, "signal-finished", Some(&wave.by), message);
+            return Flow::Over;
+        };
+        let is_there = self.instances.get(&name).and_then(Instance::up);
+        let drains = wave.drains && is_there.is_some_and(|it| it.process == process);
+        if drains && !wave.forced && !self.can_spare(service, &name) {
+            return self.be_patient(service, wave, &name, turn);
+        }
+        wave.patience = None;
+        wave.queue.pop_front();
+        if drains {
+            let words = format!("out of rotation for {}", wave.signal);
+            let by = wave.by.clone();
+            self.touch(&name, turn, |it, turn| it.keep_out_for_reload(turn, true, &by, &words));
+            let since = turn.now;
+            wave.draining = Some(Draining { name, process, since, wakes_at: since });
+        } else {
+            self.hand_on(wave, name, process, turn);
+        }
+        Flow::On
+    }
+
+    /// Enough others serve.
+    fn can_spare(&self, service: &Name, name: &Name) -> bool {
+        let members = self.members(service, None);
+        let place = members.iter().position(|it| it.name == *name);
+        place.is_none_or(|at| self.can_do_without(service, &members, at))
+    }
+
+    /// Waits for others to serve, as long as one of them may take to be ready.
+    fn be_patient(&self, service: &Name, wave: &mut Wave, name: &Name, turn: &mut Turn) -> Flow {
+        let timeout = self.instances.get(name).map(|it| it.rules.rollout.ready_timeout);
+        let timeout = timeout.unwrap_or_default();
+        if turn.now < *wave.patience.get_or_insert(turn.now + timeout) {
+            return Flow::Waits;
+        }
+        let message = format!(
+            "{} went no further: {name} could not be spared within {}; {} did not get it",
+            wave.signal,
+            span(timeout),
+            count(wave.queue.len() as u64, "instance"),
+        );
+        turn.say(service, "signal-halted", Some(&wave.by), message);
+        Flow::Over
+    }
+
+    fn has_drained(&self, draining: &mut Draining, now: Timestamp) -> bool {
+        let instance = self.instances.get(&draining.name);
+        let same = |it: &&Instance| it.up().is_some_and(|it| it.process == draining.process);
+        // What has ended meanwhile gets no signal, and nobody waits for it.
+        let Some(instance) = instance.filter(same) else { return true };
+        draining.wakes_at = instance.reload_drain_ends(draining.since);
+        now >= draining.wakes_at
+    }
+
+    /// Requests that outlasted the drain are named: the reload may cut them.
+    fn tell_what_did_not_end(&self, wave: &Wave, draining: &Draining, turn: &mut Turn) {
+        let Some(it) = self.instances.get(&draining.name).filter(|it| it.is_reloading()) else {
+            return;
+        };
+        let after = span(turn.now.since(draining.since));
+        let what = match it.traffic() {
+            Traffic::Counted(0) | Traffic::Unknown => return,
+            Traffic::Counted(n) => format!("{} still in flight", count(n.into(), "request")),
+            Traffic::Coming => "the gateway has not confirmed that it is out of rotation".into(),
+        };
+        let message = format!("{what} after {after}: {} goes out all the same", wave.signal);
+        it.say(turn, "drain-over", Some(&wave.by), message);
+    }
+
+    /// Whoever got the signal last goes back into rotation.
+    fn put_back(&mut self, wave: &mut Wave, turn: &mut Turn) {
+        if let Some(watched) = wave.watched.take()
+            && wave.drains
+        {
+            self.touch(&watched.name, turn, |it, turn| {
+                it.keep_out_for_reload(turn, false, &wave.by, "no longer kept out of rotation");
+            });
         }
     }
 

@@ -140,6 +140,7 @@ fn other(old: &Service, new: &Service) -> Vec<&'static str> {
         ("probe.readiness", probe(old, 2) != probe(new, 2)),
         ("rollout", before.rollout != after.rollout || commands),
         ("log", old.log != new.log),
+        ("reload", before.reload_drain != after.reload_drain),
         ("socket.backlog", backlog(old).zip(backlog(new)).is_some_and(|(old, new)| old != new)),
     ];
     parts.iter().filter(|it| it.1).map(|it| it.0).collect()

@@ -68,6 +68,7 @@ impl Resolver<'_> {
             rollout,
             profile: profile.profile.clone(),
             fronted: false,
+            reload_drain: table.inner("reload").boolean("drain").unwrap_or(false),
         };
         let user = table.text("user").map(|it| it.0.to_owned());
         let log = log(table);

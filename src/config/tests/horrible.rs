@@ -89,7 +89,7 @@ fn every_mistake_says_what_to_do_and_none_follows_from_another() {
     config.toml:95: `directory` is not a path
     config.toml:96: `user` must be a user of this host
     config.toml:97: `umask` is not in this version of opsdeck
-    config.toml:99: `reload` is not in this version of opsdeck
+    config.toml:100: unknown key `x`
     config.toml:104: `enabled` must be true or false
     config.toml:105: `list` is a name twice: services and instances share their names
     config.toml:105: `port = "auto"` is not in this version of opsdeck
