@@ -74,7 +74,6 @@ impl Follower {
     pub fn poll(&mut self) -> io::Result<Vec<Line>> {
         let mut lines = vec![];
         let mut left = POLL_BYTES;
-        self.refresh_times()?;
         loop {
             self.split(&mut lines)?;
             self.behind = left == 0 || lines.len() >= POLL_LINES;
@@ -85,6 +84,8 @@ impl Follower {
                 0 => return Ok(lines),
                 n => left -= n,
             }
+            // After the reading: the logger notes the time before it writes.
+            self.refresh_times()?;
         }
     }
 
@@ -184,7 +185,8 @@ impl Follower {
         }
         let ours = open_all(&self.log)?.into_iter().find(|it| it.id == tracked.id);
         if let Some(index) = ours.and_then(|it| it.index) {
-            tracked.times = Some(Cursor::new(index, tracked.offset)?);
+            let first = tracked.offset.saturating_sub(self.splitter.held() as u64);
+            tracked.times = Some(Cursor::new(index, first)?);
         }
         Ok(())
     }
@@ -205,7 +207,8 @@ mod tests {
     use std::io::Write;
 
     use super::*;
-    use crate::logger::rotate::rotate;
+    use crate::logger::index::IndexWriter;
+    use crate::logger::rotate::{numbered_index, rotate};
     use crate::logger::tests::{log_of, text};
     use crate::logger::{read_then_follow, remove_log};
 
@@ -241,6 +244,18 @@ mod tests {
         assert_eq!(poll(&mut follower), "");
         append(log.path(), "first\n");
         assert_eq!(poll(&mut follower), "first");
+    }
+
+    #[test]
+    fn lines_have_their_times_even_if_the_index_came_after_the_log() {
+        let log = log_of(&[""]);
+        let mut follower = from_end(log.path());
+        append(log.path(), "one\ntwo\n");
+        let mut index = IndexWriter::open(&numbered_index(log.path(), 0), 8).unwrap();
+        index.note(1000, 0).unwrap();
+        index.note(2000, 4).unwrap();
+        let lines = follower.poll().unwrap();
+        assert_eq!(lines.iter().map(|it| it.at_ms).collect::<Vec<_>>(), [Some(1000), Some(2000)]);
     }
 
     #[test]
