@@ -157,7 +157,8 @@ impl Client {
             buffer: BytesMut::new(),
             seen: 0,
         };
-        Ok(stream::unfold(lines, Lines::next))
+        // Fused: whoever merges several asks those that have ended once more.
+        Ok(stream::unfold(lines, Lines::next).fuse())
     }
 
     /// Turns a refusal of the daemon into the [`Problem`] it sent.
