@@ -66,6 +66,8 @@ pub(super) struct Connection {
     pub(super) cookie: u64,
     pub(super) state: u8,
     pub(super) unanswered: bool,
+    /// Its exchange is known.
+    pub(super) is_whole: bool,
 }
 
 impl Connection {
@@ -73,11 +75,13 @@ impl Connection {
         let body = message.body.get(..SOCKET_BYTES)?;
         let cookie = u64::from_ne_bytes(body[44..52].try_into().ok()?);
         let info = attribute(&message.body[SOCKET_BYTES..], INET_DIAG_INFO);
+        let exchange = info.and_then(Exchange::read);
         Some(Self {
             port: u16::from_be_bytes([body[4], body[5]]),
             cookie,
             state: body[1],
-            unanswered: info.and_then(Exchange::read).is_some_and(|it| it.is_unanswered()),
+            unanswered: exchange.is_some_and(Exchange::is_unanswered),
+            is_whole: exchange.is_some(),
         })
     }
 }
