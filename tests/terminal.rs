@@ -9,7 +9,6 @@ use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{Winsize, openpty};
@@ -17,7 +16,7 @@ use nix::sys::signal::Signal;
 use nix::sys::termios::{LocalFlags, Termios, tcgetattr};
 use opsdeck::tui::terminal::Terminal;
 use support::console::Console;
-use support::{Deck, PATIENCE, is_alive, kill, wait_until};
+use support::{Deck, PATIENCE, ended, is_alive, kill, wait_until};
 
 /// One service that never stops writing.
 fn flood() -> Deck {
@@ -54,12 +53,9 @@ fn stuck(deck: &Deck) -> Console {
     console
 }
 
-fn wait_end(console: &mut Console, within: Duration) {
-    let deadline = Instant::now() + within;
-    while console.child.try_wait().unwrap().is_none() {
-        assert!(Instant::now() < deadline, "it goes on");
-        std::thread::yield_now();
-    }
+/// Without reading what it writes.
+fn wait_end(console: &mut Console) {
+    ended(&mut console.child);
 }
 
 fn modes(console: &Console) -> Termios {
@@ -103,13 +99,13 @@ fn a_terminal_that_takes_nothing_does_not_keep_signals_out() {
     for signal in [Signal::SIGTERM, Signal::SIGHUP] {
         let mut console = stuck(&deck);
         kill(console.pid(), signal);
-        wait_end(&mut console, Duration::from_secs(5));
+        wait_end(&mut console);
         assert!(modes(&console).local_flags.contains(LocalFlags::ICANON | LocalFlags::ECHO));
     }
     // Nor a key.
     let mut console = stuck(&deck);
     console.press("\x03");
-    wait_end(&mut console, Duration::from_secs(5));
+    wait_end(&mut console);
     deck.catch_up();
     assert!(is_alive(deck.pid("flood")));
 }
@@ -248,6 +244,9 @@ fn a_panic_gives_the_terminal_back_before_it_speaks() {
     shell.press("x");
     shell.wait_for("the last words");
     wait_restored(&mut shell, &before);
+    // What is said after them does not go over them.
+    shell.wait_for("test result: FAILED");
+    assert!(shell.text().contains("the last words"), "{}", shell.text());
     shell.press("exit\r");
     shell.end();
 }

@@ -10,6 +10,7 @@ use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossterm::terminal::{disable_raw_mode, enable_raw_mode};
@@ -31,12 +32,14 @@ const LEAVE: &[u8] = b"\x1b[?2026l\x1b[0m\x1b[?2004l\x1b[?25h\x1b[?1049l";
 /// What may follow an escape comes within this time, or it was the key.
 const ESCAPE: Duration = Duration::from_millis(25);
 
+/// The terminal shows the deck's screen. It is left once: a second time would put the cursor back to
+/// where it was before the deck, and what is written then goes over a panic's last words.
+static ENTERED: AtomicBool = AtomicBool::new(false);
+
 /// The terminal in the deck's hands.
 #[derive(Debug)]
 pub struct Terminal {
     output: Output,
-    /// It has the shell's screen again.
-    left: bool,
 }
 
 impl Terminal {
@@ -45,7 +48,8 @@ impl Terminal {
         restore_on_panic();
         let output = Output::open()?;
         enable_raw_mode()?;
-        let mut terminal = Self { output, left: false };
+        let mut terminal = Self { output };
+        ENTERED.store(true, Ordering::Release);
         terminal.output.send(ENTER)?;
         Ok(terminal)
     }
@@ -58,7 +62,7 @@ impl Terminal {
     /// Shows the shell's screen again; false if the terminal did not take that. The keyboard is still
     /// the deck's, until this is dropped.
     pub fn leave(&mut self) -> bool {
-        self.left = true;
+        ENTERED.store(false, Ordering::Release);
         self.output.finish(LEAVE)
     }
 
@@ -72,7 +76,7 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        if !self.left {
+        if ENTERED.load(Ordering::Acquire) {
             self.leave();
         }
         // It may be gone; then there is nobody to tell.
@@ -93,8 +97,10 @@ fn restore_on_panic() {
     HOOK.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            // There may be no terminal any more; then there is nobody to tell.
-            let _ = Tty::open().map(|it| it.finish(&[CANCEL, LEAVE].concat()));
+            if ENTERED.swap(false, Ordering::AcqRel) {
+                // There may be no terminal any more; then there is nobody to tell.
+                let _ = Tty::open().map(|it| it.finish(&[CANCEL, LEAVE].concat()));
+            }
             let _ = disable_raw_mode();
             before(panic);
         }));
