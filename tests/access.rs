@@ -4,7 +4,6 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -12,7 +11,7 @@ use std::time::Instant;
 
 use nix::sys::signal::Signal;
 use opsdeck::api::{Event, Role};
-use support::{Deck, OPSDECK, PATIENCE, kill};
+use support::{Deck, Following, OPSDECK, PATIENCE, kill, output_of};
 
 const WORKER: &str = "[service.a]\ncommand = \"sleep 1000\"\nstart_seconds = \"100ms\"\n";
 
@@ -36,12 +35,9 @@ fn public_deck(config: &str) -> Deck {
 
 /// Runs a program as nobody.
 fn as_nobody(program: &str, args: &[&str]) -> Output {
-    Command::new("setpriv")
-        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--", program])
-        .args(args)
-        .current_dir("/")
-        .output()
-        .unwrap()
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--", program]);
+    output_of(command.args(args).current_dir("/"))
 }
 
 /// A command of the deck as nobody: exit code and what was printed.
@@ -175,7 +171,7 @@ fn under_sudo_the_journal_names_who_logged_in_and_nobody_can_pretend() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_ne!(last_login(&deck), "root");
 
-    let output = deck.command(&["start", "a"]).env("SUDO_UID", "65534").output().unwrap();
+    let output = output_of(deck.command(&["start", "a"]).env("SUDO_UID", "65534"));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     // Where the audit system knows who logged in, its word counts and not sudo's.
     let login = std::fs::read_to_string("/proc/self/loginuid").unwrap_or_default();
@@ -196,7 +192,7 @@ fn a_group_opens_the_deck_to_its_members() {
     let as_member = |groups: &[&str], command: &str| {
         let mut run = Command::new("setpriv");
         run.args(["--reuid", "4321", "--regid", "4321"]).args(groups).arg("--").arg(OPSDECK);
-        run.args(["--socket", &socket, command]).current_dir("/").output().unwrap()
+        output_of(run.args(["--socket", &socket, command]).current_dir("/"))
     };
     let member = ["--groups", "65534"];
     assert_eq!(as_member(&member, "status").status.code(), Some(0));
@@ -215,22 +211,20 @@ fn who_is_taken_off_the_list_loses_the_connections_that_are_open() {
     let mut deck = public_deck(&format!("viewers = [\"nobody\"]\n{WORKER}"));
     deck.wait_ready(&["a"]);
     let socket = deck.socket().display().to_string();
-    let mut watching = Command::new("setpriv")
+    let mut watch = Command::new("setpriv");
+    watch
         .args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--", "curl", "-sN"])
         .args(["--unix-socket", &socket, "http://opsdeck/v1/watch"])
-        .stdout(std::process::Stdio::piped())
-        .current_dir("/")
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();
-    assert!(lines.next().unwrap().unwrap().contains("snapshot"));
+        .current_dir("/");
+    let watching = Following::start(watch);
+    assert!(watching.line().contains("snapshot"));
 
     deck.write_config(&format!("viewers = [\"daemon\"]\n{WORKER}"));
     deck.ok(&["config", "apply"]);
     deck.ok(&["restart", "a"]);
-    let heard: Vec<String> = lines.map_while(Result::ok).collect();
+    let (end, heard) = watching.rest();
     assert!(!heard.iter().any(|it| it.contains("SIGTERM")), "{heard:?}");
-    assert!(watching.wait().unwrap().success());
+    assert!(end.success());
 }
 
 #[test]

@@ -127,7 +127,7 @@ fn the_snapshot_has_the_documented_fields_and_status_prints_the_same() {
     has_exactly(
         service,
         "name:text engine:text profile:text goal:text state:text ready:count wanted:count stale:flag \
-         rollout:table? can_roll_back:flag instances:list",
+         rollout:table? can_roll_back:flag gateway:table? instances:list",
     );
     has_exactly(
         &service["rollout"],

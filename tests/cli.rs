@@ -11,7 +11,10 @@ use std::process::{Command, Output, Stdio};
 use nix::sys::signal::Signal;
 use opsdeck::api::Event;
 use support::console::Console;
-use support::{Deck, OPSDECK, free_port, is_alive, kill, wait_until};
+use support::{
+    Deck, Following, OPSDECK, ended, finish, free_port, is_alive, kill, output_of, wait_readable,
+    wait_until,
+};
 
 const QUICK: &str = "[defaults]\nstart_seconds = \"50ms\"\n";
 
@@ -49,7 +52,7 @@ fn mistakes_on_the_command_line_and_in_a_file_exit_with_2() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("config.toml");
     std::fs::write(&file, "[service.a]\n").unwrap();
-    let run = |args: &[&str]| Command::new(OPSDECK).args(args).output().unwrap();
+    let run = |args: &[&str]| output_of(Command::new(OPSDECK).args(args));
     exits(&run(&["stauts"]), 2);
     exits(&run(&["stop"]), 2);
     exits(&run(&["roll", "web", "--abort", "--pause"]), 2);
@@ -83,8 +86,7 @@ fn without_a_daemon_everything_exits_with_4_and_says_what_to_do() {
     for args in
         [&["status"][..], &["stop", "a"], &["events"], &["roll", "a"], &["shutdown"], &["why", "a"]]
     {
-        let output =
-            Command::new(OPSDECK).arg("--socket").arg(&socket).args(args).output().unwrap();
+        let output = output_of(Command::new(OPSDECK).arg("--socket").arg(&socket).args(args));
         let told = exits(&output, 4);
         assert!(told.contains("no daemon is running") && told.contains("opsdeck daemon"), "{told}");
     }
@@ -119,7 +121,7 @@ fn what_the_user_may_not_do_exits_with_5() {
         }
         let mut command = Command::new(program);
         command.arg("--socket").arg(deck.socket()).args(args).uid(65534).gid(65534);
-        command.current_dir("/").output().unwrap()
+        output_of(command.current_dir("/"))
     };
     exits(&nobody(&["status"]), 0);
     let told = exits(&nobody(&["stop", "a"]), 5);
@@ -214,16 +216,17 @@ fn a_reader_that_has_enough_ends_the_command_quietly() {
     for args in [&["logs", "-n", "9999", "chatty"][..], &["logs", "-f", "chatty"]] {
         let mut child =
             deck.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut first = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+        let (mut first, stdout) = (String::new(), child.stdout.take().unwrap());
+        wait_readable(&stdout);
+        BufReader::new(stdout).read_line(&mut first).unwrap();
         assert!(first.ends_with('\n'));
-        let output = child.wait_with_output().unwrap();
+        let output = finish(child);
         assert_eq!(exits(&output, 0), "", "{args:?}");
     }
     let (reader, writer) = nix::unistd::pipe().unwrap();
     drop(reader);
     let output = deck.command(&["status"]).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
-    assert_eq!(exits(&output.wait_with_output().unwrap(), 0), "");
+    assert_eq!(exits(&finish(output), 0), "");
 }
 
 #[test]
@@ -246,18 +249,14 @@ fn load_exits_with_0_when_every_request_was_answered_and_with_1_when_one_was_not
 #[test]
 fn the_demo_serves_without_a_screen_and_leaves_nothing_behind() {
     let directory = tempfile::tempdir().unwrap();
-    let mut demo = Command::new(OPSDECK)
-        .args(["demo", "--headless"])
-        .env("TMPDIR", directory.path())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
-    let line = lines.find(|it| it.as_ref().unwrap().contains("--socket")).unwrap().unwrap();
+    let mut demo = Command::new(OPSDECK);
+    demo.args(["demo", "--headless"]).env("TMPDIR", directory.path());
+    let demo = Following::start(demo);
+    let line = demo.line_with("--socket");
     let socket = line.trim().rsplit(' ').next().unwrap().to_owned();
     let status = || {
         let output =
-            Command::new(OPSDECK).args(["--socket", &socket, "status", "--json"]).output().unwrap();
+            output_of(Command::new(OPSDECK).args(["--socket", &socket, "status", "--json"]));
         serde_json::from_slice::<opsdeck::api::Deck>(&output.stdout).unwrap()
     };
     wait_until("web is ready", || status().services[0].ready == 2);
@@ -266,8 +265,8 @@ fn the_demo_serves_without_a_screen_and_leaves_nothing_behind() {
         deck.services.iter().flat_map(|it| &it.instances).filter_map(|it| it.pid).collect();
     pids.push(i32::try_from(deck.pid).unwrap());
 
-    kill(i32::try_from(demo.id()).unwrap(), Signal::SIGTERM);
-    assert_eq!(demo.wait().unwrap().code(), Some(0));
+    kill(demo.pid(), Signal::SIGTERM);
+    assert_eq!(demo.rest().0.code(), Some(0));
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
     assert!(pids.iter().all(|it| !is_alive(*it)));
     wait_until("nothing that speaks of the directory runs", || !mentioned(directory.path()));
@@ -318,7 +317,7 @@ fn a_demo_that_is_told_to_end_while_it_begins_leaves_nothing_behind() {
     for signal in [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT] {
         kill(i32::try_from(demo.id()).unwrap(), signal);
     }
-    demo.wait().unwrap();
+    ended(&mut demo);
     assert!(is_empty(directory.path()));
 }
 

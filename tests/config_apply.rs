@@ -213,13 +213,8 @@ fn stopping_more_than_half_wants_a_yes() {
 fn config(directory: &Path, text: &str, args: &[&str]) -> std::process::Output {
     let file = directory.join("config.toml");
     std::fs::write(&file, text).unwrap();
-    std::process::Command::new(support::OPSDECK)
-        .arg("config")
-        .args(args)
-        .arg("--config")
-        .arg(file)
-        .output()
-        .unwrap()
+    let mut command = std::process::Command::new(support::OPSDECK);
+    support::output_of(command.arg("config").args(args).arg("--config").arg(file))
 }
 
 #[test]
@@ -236,8 +231,7 @@ depends_on = ["nobody"]
 stop = [{ signal = "SIGNOTHING" }]
 [service.queue]
 log = { max_size = "big" }
-[gateway.shop]
-listen = "0.0.0.0:80"
+probe.readiness = { grpc.service = "queue" }
 "#;
     let directory = tempfile::tempdir().unwrap();
     let output = config(directory.path(), text, &["check"]);

@@ -8,7 +8,7 @@ use std::process::{Child, Stdio};
 use nix::sys::signal::Signal;
 use opsdeck::api::{self, Event, State};
 use serde_json::Value;
-use support::{Deck, find, free_port, kill, wait_until};
+use support::{Deck, ended, find, free_port, kill, wait_until};
 
 /// Two instances, the second one a backup, behind a gateway.
 struct Shop {
@@ -71,10 +71,8 @@ struct Load(Child);
 impl Load {
     fn end(mut self) -> Value {
         kill(i32::try_from(self.0.id()).unwrap(), Signal::SIGINT);
-        let mut text = String::new();
-        std::io::Read::read_to_string(&mut self.0.stdout.take().unwrap(), &mut text).unwrap();
-        self.0.wait().unwrap();
-        serde_json::from_str(&text).unwrap()
+        ended(&mut self.0);
+        serde_json::from_reader(self.0.stdout.take().unwrap()).unwrap()
     }
 
     #[track_caller]

@@ -461,7 +461,7 @@ fn what_was_in_flight_when_it_was_killed_is_known() {
         .collect();
     gateway.daemon.instance("web1", "three in flight", |it| it.in_flight == 3);
     gateway.child.kill().unwrap();
-    gateway.child.wait().unwrap();
+    support::ended(&mut gateway.child);
     let slots = opsdeck::gateway::shared::read(&file).unwrap();
     let seen: Vec<_> =
         slots.iter().map(|it| (&*it.instance, it.generation, it.in_flight)).collect();
@@ -474,7 +474,7 @@ fn new_connections_wait_for_the_next_gateway_when_one_is_killed() {
     let web1 = Backend::echo("web1");
     gateway.route(vec![web1.target("web1")]);
     gateway.child.kill().unwrap();
-    gateway.child.wait().unwrap();
+    support::ended(&mut gateway.child);
     let mut waiting = gateway.connect();
     waiting.write_all(b"GET /w HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
     gateway.child = support::spawn(&gateway.control, &gateway.listeners, &[]);

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use opsdeck::gateway::control::{FromGateway, Target};
-use support::{Gateway, connect, head, header, listen, target, wait_until};
+use support::{Gateway, connect, head, header, target, wait_until};
 
 /// A sample server on one port, restarted again and again.
 struct Sample {
@@ -34,7 +34,7 @@ impl Sample {
 
     fn kill(&mut self) {
         self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        support::ended(&mut self.child);
     }
 
     fn restart(&mut self) {
@@ -131,7 +131,7 @@ impl Client {
 #[test]
 fn three_rolls_in_a_row_lose_nothing() {
     let mut gateway = Gateway::start();
-    let addresses: Vec<_> = (0..2).map(|_| listen().local_addr().unwrap()).collect();
+    let addresses: Vec<_> = (0..2).map(|_| support::nobody()).collect();
     let mut samples: Vec<_> = addresses.into_iter().map(Sample::start).collect();
     let names = ["web1", "web2"];
     let route = |samples: &[Sample], out: Option<usize>| -> Vec<Target> {
@@ -167,7 +167,7 @@ fn three_rolls_in_a_row_lose_nothing() {
 #[test]
 fn a_single_instance_that_is_restarted_is_waited_for() {
     let mut gateway = Gateway::start();
-    let mut sample = Sample::start(listen().local_addr().unwrap());
+    let mut sample = Sample::start(support::nobody());
     gateway.route(vec![sample.target("web1", true)]);
     let load = Load::start(gateway.address(), 8);
     for _ in 0..2 {
@@ -192,8 +192,8 @@ fn a_single_instance_that_is_restarted_is_waited_for() {
 #[test]
 fn a_kill_loses_only_what_it_had_and_that_is_told() {
     let mut gateway = Gateway::start();
-    let mut web1 = Sample::start(listen().local_addr().unwrap());
-    let web2 = Sample::start(listen().local_addr().unwrap());
+    let mut web1 = Sample::start(support::nobody());
+    let web2 = Sample::start(support::nobody());
     gateway.route(vec![web1.target("web1", true), web2.target("web2", true)]);
     let load = Load::start(gateway.address(), 16);
     load.wait_for_more(100);

@@ -13,7 +13,7 @@ use std::process::Command;
 use nix::libc;
 use nix::sys::signal::Signal;
 use opsdeck::api::{Deck as View, State};
-use support::{Deck, find, is_alive, kill, wait_until};
+use support::{Deck, find, is_alive, kill, output_of, wait_until};
 
 /// Leaves a process behind that is in another session and nobody's child.
 const FAMILY: &str = r#"
@@ -26,7 +26,7 @@ const FAMILY: &str = r#"
 "#;
 
 fn run(words: &[&str]) -> bool {
-    Command::new(words[0]).args(&words[1..]).output().is_ok_and(|it| it.status.success())
+    output_of(Command::new(words[0]).args(&words[1..])).status.success()
 }
 
 #[expect(clippy::print_stderr, reason = "whoever runs the tests is to know")]

@@ -9,7 +9,7 @@ use std::process::{Child, Output, Stdio};
 
 use nix::sys::signal::Signal;
 use opsdeck::api::{Event, Plan, Rollout, State};
-use support::{Deck, find, free_port, is_alive, kill, wait_until};
+use support::{Deck, ended, find, finish, free_port, is_alive, kill, wait_until};
 
 /// Two web instances, the second one a backup; `rollout` goes into the table of that name.
 fn web(flags: &str, rollout: &str) -> String {
@@ -70,7 +70,7 @@ fn the_backup_is_renewed_first_and_one_is_always_ready() {
         fewest.set(fewest.get().min(deck.services[0].ready));
         events.iter().any(|it| it.kind == "rollout-finished")
     });
-    let output = client.wait_with_output().unwrap();
+    let output = finish(client);
     let told = String::from_utf8(output.stdout.clone()).unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     assert_eq!(fewest.get(), 1);
@@ -91,7 +91,7 @@ fn a_rollout_does_not_sit_through_the_periods_of_a_probe() {
     // Three passes a minute apart would take longer than anything here is waited for.
     let client = roll(&deck, &[]);
     wait_step(&mut deck, "done");
-    assert_eq!(client.wait_with_output().unwrap().status.code(), Some(0));
+    assert_eq!(finish(client).status.code(), Some(0));
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn a_client_whose_rollout_was_replaced_does_not_take_the_other_one_for_its_own()
     let client = roll(&deck, &[]);
     deck.wait_event("renews web1, 2 of 2");
     deck.ok(&["roll", "--rollback", "web"]);
-    let output = client.wait_with_output().unwrap();
+    let output = finish(client);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     assert!(text(&output).contains("began another one in its place"), "{}", text(&output));
 }
@@ -203,7 +203,7 @@ fn an_abort_during_the_build_ends_the_build_and_touches_nothing() {
     wait_until("the build runs", || read().is_some_and(is_alive));
 
     deck.ok(&["roll", "--abort", "web"]);
-    let output = client.wait_with_output().unwrap();
+    let output = finish(client);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     assert!(text(&output).contains("ended early, 0 of 2 renewed"), "{}", text(&output));
     let build = read().unwrap();
@@ -247,7 +247,7 @@ fn a_paused_rollout_holds_until_it_is_resumed() {
     assert_eq!(twice.status.code(), Some(1), "{}", text(&twice));
 
     deck.ok(&["roll", "--resume", "web"]);
-    let output = client.wait_with_output().unwrap();
+    let output = finish(client);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     deck.wait_event("2 of 2 renewed");
 }
@@ -335,7 +335,7 @@ fn a_configuration_applied_meanwhile_does_not_disturb_a_rollout() {
     deck.wait_ready(&["more"]);
     assert_eq!(rollout(&deck).step, "build");
     std::fs::write(directory.path().join("go"), "").unwrap();
-    let output = client.wait_with_output().unwrap();
+    let output = finish(client);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
 }
 
@@ -347,7 +347,7 @@ fn a_rollout_goes_on_when_the_client_that_began_it_is_killed() {
     let mut client = roll(&deck, &[]);
     wait_step(&mut deck, "build");
     kill(i32::try_from(client.id()).unwrap(), Signal::SIGKILL);
-    client.wait().unwrap();
+    ended(&mut client);
 
     std::fs::write(directory.path().join("go"), "").unwrap();
     deck.wait_event("2 of 2 renewed");
@@ -388,7 +388,7 @@ fn a_rollout_whose_daemon_dies_tells_its_client_what_to_do() {
     wait_step(&mut deck, "build");
     deck.restart_daemon(|it| kill(it.daemon_pid(), Signal::SIGKILL));
     std::fs::write(directory.path().join("go"), "").unwrap();
-    let output = client.wait_with_output().unwrap();
+    let output = finish(client);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     assert!(text(&output).contains("roll again once the daemon is back"), "{}", text(&output));
     deck.wait_ready(&["web1", "web2"]);

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 
 use nix::sys::signal::Signal;
 use opsdeck::api::{Act, Event, InstanceVerb, Request, State, Target, problem};
-use support::{Deck, find, free_port, is_alive, kill, wait_until};
+use support::{Deck, PATIENCE, find, free_port, is_alive, kill, wait_until};
 
 /// A web service of one instance on this port.
 fn web(port: u16, flags: &str, max_wait_time: &str) -> String {
@@ -24,6 +24,7 @@ fn web(port: u16, flags: &str, max_wait_time: &str) -> String {
 fn request(port: u16) -> JoinHandle<String> {
     std::thread::spawn(move || {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.write_all(b"GET / HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").unwrap();
         let mut answer = vec![];
         // A reset is an answer too, only a bad one.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::pty::{Winsize, openpty};
 
-use super::PATIENCE;
+use super::{PATIENCE, ended};
 
 /// The DSR question of a frame's end, and what every terminal answers.
 const QUESTION: &[u8] = b"\x1b[5n";
@@ -190,10 +190,11 @@ impl Console {
                 self.take(&bytes);
             }
         }
-        while let Ok(bytes) = self.output.recv_timeout(Duration::from_millis(50)) {
+        // Up to the end of the terminal, unless somebody else has it too.
+        while let Ok(bytes) = self.output.recv_timeout(Duration::from_secs(2)) {
             self.take(&bytes);
         }
-        self.child.wait().unwrap().success()
+        ended(&mut self.child).success()
     }
 }
 
@@ -221,11 +222,16 @@ fn read_from(
     let (far, near) = channel::<(Instant, Vec<u8>)>();
     std::thread::spawn(move || {
         let mut buffer = vec![0; if wire.rate.is_some() { 128 } else { 65536 }];
+        // The line is busy until then. What a loaded machine sleeps too long is made up for.
+        let mut busy = Instant::now();
         loop {
             gate.pass();
             let Ok(n @ 1..) = pty.read(&mut buffer) else { break };
             if let Some(rate) = wire.rate {
-                std::thread::sleep(Duration::from_secs(n.try_into().unwrap()) / rate);
+                let lag = Duration::from_millis(100);
+                busy = busy.max(Instant::now() - lag)
+                    + Duration::from_secs(n.try_into().unwrap()) / rate;
+                std::thread::sleep(busy.saturating_duration_since(Instant::now()));
             }
             if far.send((Instant::now() + wire.delay, buffer[..n].to_vec())).is_err() {
                 break;

@@ -1,6 +1,11 @@
 //! A gateway of its own for a test: the real process on real listeners, its daemon played by the test, and
 //! instances that do byte by byte what the test says.
-#![allow(dead_code, unreachable_pub, reason = "each test file uses its part of this")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "each test file uses its part of this"
+)]
 #![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests")]
 
 use std::collections::VecDeque;
@@ -24,8 +29,13 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
-/// How long a test waits for anything.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+#[path = "patience.rs"]
+mod patience;
+#[path = "ports.rs"]
+mod ports;
+
+pub use patience::{PATIENCE, ended, wait_until};
+pub use ports::free_port;
 
 pub struct Gateway {
     dir: tempfile::TempDir,
@@ -90,14 +100,7 @@ impl Gateway {
     /// Waits until the process has ended and returns its exit code.
     #[track_caller]
     pub fn wait_end(&mut self) -> Option<i32> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status.code();
-            }
-            assert!(Instant::now() < deadline, "the gateway goes on");
-            std::thread::yield_now();
-        }
+        ended(&mut self.child).code()
     }
 }
 
@@ -340,7 +343,7 @@ pub fn target(name: &str, address: SocketAddr) -> Target {
 
 /// An address that refuses.
 pub fn nobody() -> SocketAddr {
-    listen().local_addr().unwrap()
+    SocketAddr::from(([127, 0, 0, 1], free_port()))
 }
 
 pub fn echo(name: &str, mut stream: TcpStream) {
@@ -449,14 +452,4 @@ pub fn status(response: &str) -> &str {
 /// The last part: what follows the head.
 pub fn body(response: &str) -> &str {
     response.split_once("\r\n\r\n").map_or("", |it| it.1)
-}
-
-/// Waits, by looking again and again, for something no report tells of.
-#[track_caller]
-pub fn wait_until(what: &str, mut there: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !there() {
-        assert!(Instant::now() < deadline, "not {what}");
-        std::thread::yield_now();
-    }
 }

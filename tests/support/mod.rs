@@ -2,27 +2,33 @@
 //!
 //! Tests wait for states, never for durations: [`Deck::wait`] follows the daemon's own watch stream and
 //! fails after [`PATIENCE`] with the picture, the events and the daemon's log.
-#![allow(dead_code, unreachable_pub, reason = "each test file uses its part of this")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "each test file uses its part of this"
+)]
 #![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests")]
 
 pub mod console;
+pub mod patience;
+pub mod ports;
 
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use opsdeck::api::{self, Change, Done, Event, Instance, Problem, Request, State};
 use opsdeck::client::Client;
+pub use patience::*;
+pub use ports::free_port;
 use tempfile::TempDir;
-
-/// How long a test waits for anything. Generous: the machine may be loaded.
-pub const PATIENCE: Duration = Duration::from_secs(30);
 
 pub const OPSDECK: &str = env!("CARGO_BIN_EXE_opsdeck");
 
@@ -74,7 +80,7 @@ impl Deck {
 
     /// Runs a command of this deck and waits for its end.
     pub fn opsdeck(&self, args: &[&str]) -> Output {
-        self.command(args).output().unwrap()
+        output_of(&mut self.command(args))
     }
 
     /// A command of this deck, not yet started.
@@ -103,7 +109,8 @@ impl Deck {
     /// Sends a request to the API and returns the daemon's answer.
     pub fn send(&self, request: &Request) -> Result<Done, Problem> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async { Client::new(&self.socket())?.send(request).await })
+        let answer = async { Client::new(&self.socket())?.send(request).await };
+        runtime.block_on(async { tokio::time::timeout(PATIENCE, answer).await.unwrap() })
     }
 
     /// Follows what an instance writes, from its last 1,000 lines on.
@@ -187,7 +194,7 @@ impl Deck {
     /// Ends the daemon in its own way (`kill -9`, a shutdown) and starts the next one.
     pub fn restart_daemon(&mut self, end: impl FnOnce(&Self)) {
         end(self);
-        self.daemon.wait().unwrap();
+        ended(&mut self.daemon);
         self.daemon = daemon(self.path(), &self.wrapper);
         self.changes = follow(self.path());
         self.view = api::Deck::default();
@@ -220,7 +227,18 @@ impl Deck {
                 Err(RecvTimeoutError::Timeout) => panic!("the daemon goes on:\n{}", self.story()),
             }
         }
-        self.daemon.wait().unwrap();
+        ended(&mut self.daemon);
+    }
+
+    /// Runs a command whose failure does not matter; one that hangs is left behind.
+    fn try_command(&self, args: &[&str]) {
+        let mut command = self.command(args);
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        if let Ok(mut child) = child
+            && ended_within(&mut child, Duration::from_secs(20)).is_none()
+        {
+            drop(child.kill());
+        }
     }
 
     /// Everything a person needs to see why a test failed.
@@ -254,14 +272,11 @@ impl Drop for Deck {
         let pids: Vec<_> = pids.iter().filter_map(|it| it.pid).collect();
         for name in self.view.services.iter().map(|it| it.name.clone()) {
             // Whatever state the test left it in: a stop must not take its whole patience.
-            drop(self.command(&["stop", "--now", "--no-wait", &name]).output());
+            self.try_command(&["stop", "--now", "--no-wait", &name]);
         }
-        drop(self.command(&["shutdown"]).output());
+        self.try_command(&["shutdown"]);
         // It still waits for its logger, which has a flood to take.
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while Instant::now() < deadline && matches!(self.daemon.try_wait(), Ok(None)) {
-            std::thread::yield_now();
-        }
+        ended_within(&mut self.daemon, Duration::from_secs(10));
         drop(self.daemon.kill());
         drop(self.daemon.wait());
         if std::thread::panicking() {
@@ -294,6 +309,10 @@ impl Following {
         Self { child, lines }
     }
 
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).unwrap()
+    }
+
     /// The next line, waited for.
     #[track_caller]
     pub fn line(&self) -> String {
@@ -303,14 +322,30 @@ impl Following {
         }
     }
 
+    /// Everything up to its end.
+    #[track_caller]
+    pub fn rest(mut self) -> (ExitStatus, Vec<String>) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut lines = vec![];
+        loop {
+            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => lines.push(line),
+                Err(RecvTimeoutError::Timeout) => panic!("it goes on after {lines:?}"),
+                Err(RecvTimeoutError::Disconnected) => return (ended(&mut self.child), lines),
+            }
+        }
+    }
+
     /// The next line that contains `text`.
     #[track_caller]
     pub fn line_with(&self, text: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
         loop {
             let line = self.line();
             if line.contains(text) {
                 return line;
             }
+            assert!(Instant::now() < deadline, "no line with {text:?}, at last {line:?}");
         }
     }
 }
@@ -358,7 +393,7 @@ fn daemon(dir: &Path, wrapper: &[String]) -> Child {
             "the daemon did not begin:\n{}",
             std::fs::read_to_string(dir.join("daemon.log")).unwrap()
         );
-        std::thread::yield_now();
+        pause();
     }
     daemon
 }
@@ -390,21 +425,6 @@ fn follow(dir: &Path) -> Receiver<Change> {
 pub fn is_alive(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(')').next().is_some_and(|it| !it.trim().is_empty() && !it.trim().starts_with('Z'))
-}
-
-/// A port that was free a moment ago.
-pub fn free_port() -> u16 {
-    std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
-}
-
-/// Waits, by looking again and again, for something no event tells of.
-#[track_caller]
-pub fn wait_until(what: &str, mut there: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !there() {
-        assert!(Instant::now() < deadline, "not {what}");
-        std::thread::yield_now();
-    }
 }
 
 pub fn kill(pid: i32, signal: nix::sys::signal::Signal) {
