@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::place::{self, Found};
-use super::{Outcome, local, notice};
+use super::{Outcome, local};
 use crate::api::Problem;
 use crate::cli::{DeckArgs, Place};
 use crate::client::Client;
@@ -47,7 +47,7 @@ pub async fn run(place: &Place, args: &DeckArgs) -> Outcome {
     }
     let farewell = show(Client::new(&socket)?, args, start_notice).await?;
     if !farewell.terminal_gone {
-        notice(&farewell.to_string());
+        super::farewell(&farewell.to_string());
     }
     Ok(Exit::Done)
 }

@@ -66,7 +66,7 @@ async fn screen(client: Client, args: &DeckArgs, told: &mut Told) -> Outcome {
         farewell = &mut shown => Some(farewell?),
     };
     if farewell.is_some_and(|it| !it.terminal_gone) {
-        notice("the demo ends, and its services with it");
+        super::farewell("the demo ends, and its services with it");
     }
     Ok(Exit::Done)
 }

@@ -23,6 +23,7 @@ use std::io::{self, IsTerminal, Write};
 
 use crate::api::{Problem, problem};
 use crate::exit::Exit;
+use crate::tui::output::Tty;
 
 /// Characters that are cleaned at a time: `ansi` keeps no more of one line.
 const PIECE: usize = 1000;
@@ -50,6 +51,14 @@ pub fn out_more(text: &str) -> io::Result<bool> {
 pub fn notice(text: &str) {
     // If stderr is closed there is nobody to tell.
     let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Prints a notice on the terminal that the deck has just left. One that takes nothing is not waited for.
+pub fn farewell(text: &str) {
+    match Tty::open() {
+        Ok(tty) if io::stderr().is_terminal() => drop(tty.finish(format!("{text}\n").as_bytes())),
+        _ => notice(text),
+    }
 }
 
 /// Text from elsewhere, as it may be printed: raw into a pipe, without control characters on a terminal.
