@@ -1,6 +1,6 @@
 //! The deck and its terminal: one that takes nothing, one that goes away, and giving it back in order.
 
-#![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod support;
 
