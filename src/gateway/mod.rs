@@ -50,6 +50,7 @@ mod memory;
 pub mod nginx;
 mod proxy;
 mod refuse;
+mod replay;
 mod reply;
 mod report;
 mod run;
@@ -61,4 +62,5 @@ mod upload;
 mod verdict;
 mod window;
 
+pub use replay::replay;
 pub use run::{Inherited, run};
