@@ -218,7 +218,6 @@ impl Drop for Directory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::settings::Provider;
 
     #[test]
     fn the_example_is_moved_to_free_ports_and_a_place_of_its_own() {
@@ -231,7 +230,7 @@ mod tests {
         let ports: Vec<_> = instances.filter_map(|it| it.port).collect();
         assert_eq!(ports, [40_000, 40_001]);
         assert_eq!(entry, Some(40_002));
-        let Provider::Embedded(shop) = &settings.gateways[0].provider;
+        let Some(shop) = settings.gateways[0].provider.embedded() else { panic!("not ours") };
         assert_eq!(shop.listen.port(), 40_002);
         assert_eq!(settings.deck.state_dir.as_deref(), Some(Path::new("/tmp/demo/state")));
     }

@@ -123,6 +123,8 @@ impl Service {
 pub struct Instance {
     pub name: String,
     pub port: Option<u16>,
+    /// Of the requests, among the primaries; only an nginx knows weights.
+    pub weight: Option<u32>,
     pub launch: Launch,
     pub probes: BTreeMap<ProbeKind, probe::Probe>,
 }
@@ -162,6 +164,41 @@ pub struct Gateway {
 pub enum Provider {
     /// The gateway process of this deck.
     Embedded(Embedded),
+    /// An nginx that somebody else runs.
+    Nginx(Nginx),
+}
+
+impl Provider {
+    pub fn embedded(&self) -> Option<&Embedded> {
+        match self {
+            Self::Embedded(it) => Some(it),
+            Self::Nginx(_) => None,
+        }
+    }
+
+    pub fn nginx(&self) -> Option<&Nginx> {
+        match self {
+            Self::Embedded(_) => None,
+            Self::Nginx(it) => Some(it),
+        }
+    }
+}
+
+/// How an nginx is told who is in rotation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nginx {
+    /// The include file that is ours.
+    pub file: PathBuf,
+    /// What `proxy_pass` names.
+    pub upstream: String,
+    pub pid_file: PathBuf,
+    pub test: Vec<String>,
+    /// `None`: SIGHUP to the master.
+    pub reload: Option<Vec<String>>,
+    pub max_fails: Option<u32>,
+    pub fail_timeout: Option<Duration>,
+    /// More lines of the block, without their semicolons.
+    pub directives: Vec<String>,
 }
 
 /// One gateway of the gateway process.

@@ -321,7 +321,7 @@ const BACKOFF: &[Key] = &[
 const INSTANCE: &[Key] = &[
     key("port", Kind::Port, "", "The port it listens on."),
     key("backup", Kind::Boolean, "false", "It gets requests only while no primary is ready."),
-    later("weight", "weights of a proxy"),
+    count("weight", 1, "", "Its share of the requests, behind an nginx; 1 is nginx's default."),
 ];
 
 const PROBES: &[Key] = &[
@@ -404,10 +404,7 @@ const GATEWAY: &[Key] = &[
     key("service", Kind::Text, "", "The service behind it; each of its instances needs a port."),
     key(
         "provider",
-        Kind::Choice(&[
-            Word("embedded"),
-            Later("nginx", "an nginx that is told who is in rotation"),
-        ]),
+        Kind::Choice(&[Word("embedded"), Word("nginx")]),
         "\"embedded\"",
         "Who passes the requests on.",
     ),
@@ -432,6 +429,34 @@ const GATEWAY: &[Key] = &[
         "How long an instance may take until its answer begins.",
     ),
     key("limits", Kind::Table(LIMITS), "", "What clients may ask for."),
+    key("nginx", Kind::Table(NGINX), "", "The nginx in front, with provider = \"nginx\"."),
+];
+
+const NGINX: &[Key] = &[
+    key("file", Kind::Path, "", "The include file that opsdeck owns: one upstream block."),
+    key("upstream", Kind::Text, "", "What proxy_pass names; by default the gateway's name."),
+    key("pid_file", Kind::Path, "\"/run/nginx.pid\"", "Where nginx's master has its pid."),
+    key("test", Kind::Command, "\"nginx -t\"", "What must succeed before a reload."),
+    key("reload", Kind::Command, "", "What makes nginx reload; by default SIGHUP to its master."),
+    count(
+        "max_fails",
+        0,
+        "",
+        "Of every server line; by default nginx's, and 0 while only one is in.",
+    ),
+    key(
+        "fail_timeout",
+        Kind::Duration { min: 1000 },
+        "",
+        "Of every server line, in whole seconds; by default nginx's 10s.",
+    ),
+    key(
+        "directives",
+        Kind::List(&Kind::Text),
+        "[]",
+        "More lines of the block: \"keepalive 32\", \"zone shop 64k\".",
+    ),
+    later("stub_status", "the connections of nginx on the deck"),
 ];
 
 const LIMITS: &[Key] = &[

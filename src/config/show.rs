@@ -15,7 +15,9 @@ use super::command_line::join_command;
 use super::keys::ACTIONS;
 use super::mistake::is_secret_name;
 use super::resolve::PROBES;
-use super::settings::{Confirm, Deck, Gateway, Provider, RolloutCommand, Service, Settings, Text};
+use super::settings::{
+    Confirm, Deck, Embedded, Gateway, Nginx, Provider, RolloutCommand, Service, Settings, Text,
+};
 
 const HIDDEN: &str = "********";
 
@@ -94,7 +96,29 @@ fn deck(out: &mut Toml, deck: &Deck) {
 fn gateway(out: &mut Toml, gateway: &Gateway) {
     out.table(&format!("gateway.{}", name(gateway.name.as_str())));
     out.key("service", text(gateway.service.as_str()));
-    let Provider::Embedded(it) = &gateway.provider;
+    match &gateway.provider {
+        Provider::Embedded(it) => embedded(out, it),
+        Provider::Nginx(it) => nginx(out, it),
+    }
+}
+
+fn nginx(out: &mut Toml, it: &Nginx) {
+    out.key("provider", text("nginx"));
+    let command = |words: &[String]| text(&join_command(words.iter().map(String::as_str)));
+    let mut values = vec![
+        ("file", path(&it.file)),
+        ("upstream", text(&it.upstream)),
+        ("pid_file", path(&it.pid_file)),
+        ("test", command(&it.test)),
+    ];
+    values.extend(it.reload.as_ref().map(|it| ("reload", command(it))));
+    values.extend(it.max_fails.map(|it| ("max_fails", it.to_string())));
+    values.extend(it.fail_timeout.map(|it| ("fail_timeout", duration(it))));
+    values.push(("directives", list(it.directives.iter().map(|it| text(it)))));
+    out.key("nginx", inline(values));
+}
+
+fn embedded(out: &mut Toml, it: &Embedded) {
     out.key("provider", text("embedded"));
     out.key("listen", text(&it.listen.to_string()));
     out.key("hold", duration(it.hold));
@@ -147,9 +171,10 @@ fn service(out: &mut Toml, service: &Service) {
         ];
         out.key("socket", inline(values));
     }
-    for it in &rules.instances {
+    for (it, instance) in rules.instances.iter().zip(&service.instances) {
         let port = it.port.map(|it| ("port", it.to_string()));
-        let values = port.into_iter().chain([("backup", it.backup.to_string())]);
+        let weight = instance.weight.map(|it| ("weight", it.to_string()));
+        let values = port.into_iter().chain([("backup", it.backup.to_string())]).chain(weight);
         out.key(&format!("instance.{}", name(it.name.as_str())), inline(values));
     }
     let thresholds = [rules.startup, rules.liveness, rules.readiness];
@@ -261,13 +286,13 @@ fn path(path: &Path) -> String {
 }
 
 /// A key, in quotes where it needs them.
-fn name(text: &str) -> String {
+pub(crate) fn name(text: &str) -> String {
     let bare = |it: char| it.is_ascii_alphanumeric() || it == '_' || it == '-';
     if !text.is_empty() && text.chars().all(bare) { text.to_owned() } else { self::text(text) }
 }
 
 /// A string of TOML.
-fn text(text: &str) -> String {
+pub(crate) fn text(text: &str) -> String {
     let mut out = String::from("\"");
     for it in text.chars() {
         match it {
@@ -324,6 +349,13 @@ mod tests {
         listen = ":80"
         hold = "1s"
         limits = { buffer = "0B", connections = 5 }
+        [service.old]
+        command = "php old"
+        instance.old1 = { port = 9601, weight = 3 }
+        [gateway.old]
+        service = "old"
+        provider = "nginx"
+        nginx = { file = "conf.d/old.conf", upstream = "o", test = "sudo -n nginx -t", reload = ["sudo", "-n", "a b"], max_fails = 0, fail_timeout = "5s", directives = ["zone o 64k"] }
     "#;
 
     #[test]

@@ -28,7 +28,7 @@ use super::publish::{Frame, Publisher};
 use super::signals::{Children, Signals};
 use super::state::StateFile;
 use super::turn;
-use super::{adopt, config, host, logging};
+use super::{adopt, config, host, logging, nginx};
 use crate::config::settings::Settings;
 use crate::fleet::Fleet;
 
@@ -105,6 +105,13 @@ pub async fn run(plan: Plan) -> Result<Ended, BootError> {
         stop.clone(),
     );
     tasks.spawn(keeper.run());
+    let nginx = nginx::Keeper {
+        reaper: hands.reaper.clone(),
+        turns: turns.clone(),
+        jobs: hands.front.jobs(),
+        stop: stop.clone(),
+    };
+    tasks.spawn(nginx.run());
 
     let (access, seen) = watch::channel(Arc::new(Access::of(&plan.settings.deck)));
     let mut daemon = assemble(&plan, hands, journal, access);

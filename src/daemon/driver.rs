@@ -256,6 +256,7 @@ impl Daemon {
             Turn::Measured(measured) => self.on_measured(measured),
             Turn::Logger(news) => self.on_logger(news),
             Turn::Gateway(news) => self.on_gateway(news),
+            Turn::Nginx(news) => self.on_nginx(news),
             Turn::AdoptedExit { instance, generation } => {
                 self.hands.adopted_exit(&instance, generation);
             }

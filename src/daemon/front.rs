@@ -10,9 +10,10 @@ use std::net::SocketAddr;
 use tokio::sync::watch;
 
 use super::ledger::{Ledger, Tally};
+use super::nginx_front::Nginxes;
 use super::publish::millis;
-use crate::config::settings::{Embedded, Gateway, Provider, Settings};
-use crate::fleet::input::{InFlight, Input};
+use crate::config::settings::{Embedded, Gateway, Settings};
+use crate::fleet::input::{Haste, InFlight, Input};
 use crate::fleet::{Name, Timestamp};
 use crate::gateway::control::{Counts, InstanceCounts, Limits, Route, Routes, Target};
 
@@ -66,9 +67,9 @@ pub struct Front {
     wanted: watch::Sender<Wanted>,
     gateways: Vec<Gateway>,
     user: String,
-    places: BTreeMap<Name, Place>,
+    pub(super) places: BTreeMap<Name, Place>,
     /// Of the routes that were sent last.
-    revision: u64,
+    pub(super) revision: u64,
     dirty: bool,
     /// A gateway process has told what it knew: until then nothing is sent, or an adopted instance would
     /// lose its place.
@@ -78,28 +79,43 @@ pub struct Front {
     ledger: Ledger,
     /// Why a gateway does not listen, by its name.
     pub troubles: BTreeMap<String, String>,
+    pub(super) nginx: Nginxes,
 }
 
 /// An instance behind a gateway.
 #[derive(Debug)]
-struct Place {
-    gateway: Name,
-    backup: bool,
-    running: Option<Running>,
+pub(super) struct Place {
+    pub gateway: Name,
+    is_nginx: bool,
+    pub port: Option<u16>,
+    pub weight: Option<u32>,
+    pub backup: bool,
+    pub running: Option<Running>,
     /// The last count that the fleet was given.
-    given: Option<u32>,
+    pub given: Option<u32>,
     /// How often the fleet waits to hear that it is out.
-    takeouts: u32,
+    pub takeouts: u32,
 }
 
 #[derive(Clone, Debug)]
-struct Running {
+pub(super) struct Running {
     generation: u64,
-    address: String,
+    pub address: String,
     /// `None`: taken over, and nobody has said yet.
-    in_rotation: Option<bool>,
+    pub in_rotation: Option<bool>,
     /// Counts of earlier routes prove nothing.
-    since: u64,
+    pub since: u64,
+}
+
+impl Place {
+    /// It runs, and is to get nothing new.
+    pub(super) fn is_out(&self) -> bool {
+        self.running.as_ref().is_some_and(|it| it.in_rotation == Some(false))
+    }
+
+    pub(super) fn listens_on(&self) -> Option<u16> {
+        self.running.as_ref()?.address.rsplit_once(':')?.1.parse().ok()
+    }
 }
 
 impl Front {
@@ -116,6 +132,7 @@ impl Front {
             counts: BTreeMap::new(),
             ledger: Ledger::default(),
             troubles: BTreeMap::new(),
+            nginx: Nginxes::default(),
         }
     }
 
@@ -127,10 +144,15 @@ impl Front {
         let mut places = BTreeMap::new();
         for gateway in &settings.gateways {
             let service = settings.services.iter().find(|it| it.rules.name == gateway.service);
-            for rules in service.iter().flat_map(|it| &it.rules.instances) {
+            let instances =
+                service.iter().flat_map(|it| it.rules.instances.iter().zip(&it.instances));
+            for (rules, instance) in instances {
                 let old = self.places.remove(&rules.name);
                 let place = Place {
                     gateway: gateway.name.clone(),
+                    is_nginx: gateway.provider.nginx().is_some(),
+                    port: instance.port,
+                    weight: instance.weight,
                     backup: rules.backup,
                     running: old.as_ref().and_then(|it| it.running.clone()),
                     takeouts: old.as_ref().map_or(0, |it| it.takeouts),
@@ -153,14 +175,14 @@ impl Front {
         self.gateways = settings.gateways.clone();
         self.user.clone_from(&settings.deck.gateway_user);
         self.troubles.retain(|name, _| settings.gateways.iter().any(|it| it.name.as_str() == name));
-        self.dirty = true;
+        self.touch();
     }
 
     /// Everything was stopped for good: nothing stands in front any more.
     pub fn retire(&mut self) {
         self.gateways.clear();
         self.places.clear();
-        self.dirty = true;
+        self.touch();
     }
 
     /// A process of this instance runs. It is out of rotation, or nobody knows yet.
@@ -171,25 +193,31 @@ impl Front {
         let in_rotation = if adopted { None } else { Some(false) };
         place.running = Some(Running { generation, address, in_rotation, since });
         place.given = None;
-        self.dirty = true;
+        self.touch();
     }
 
     /// Nothing of it is left. Returns what the fleet still waits to hear.
     pub fn ended(&mut self, name: &Name) -> Vec<Input> {
         let Some(place) = self.places.get_mut(name) else { return vec![] };
-        self.dirty |= place.running.take().is_some();
+        let ran = place.running.take().is_some();
         place.given = None;
-        taken_out(name, &mut place.takeouts)
+        let heard = taken_out(name, &mut place.takeouts);
+        if ran {
+            let gateway = place.gateway.clone();
+            self.hurry(&gateway, Haste::AtOnce);
+            self.touch();
+        }
+        heard
     }
 
-    pub fn admit(&mut self, name: &Name) {
-        self.rotate(name, true);
+    pub fn admit(&mut self, name: &Name, haste: Haste) {
+        self.rotate(name, true, haste);
     }
 
     /// Returns what the fleet has to hear at once: nothing sends requests to what does not run. Otherwise
     /// [`Input::TakenOut`] follows the first count that is made without it.
-    pub fn take_out(&mut self, name: &Name) -> Option<Input> {
-        if !self.rotate(name, false) {
+    pub fn take_out(&mut self, name: &Name, haste: Haste) -> Option<Input> {
+        if !self.rotate(name, false, haste) {
             return Some(Input::TakenOut { instance: name.clone() });
         }
         if let Some(place) = self.places.get_mut(name) {
@@ -198,20 +226,29 @@ impl Front {
         None
     }
 
-    fn rotate(&mut self, name: &Name, in_rotation: bool) -> bool {
+    fn rotate(&mut self, name: &Name, in_rotation: bool, haste: Haste) -> bool {
         let since = self.revision + 1;
         let Some(place) = self.places.get_mut(name) else { return false };
         let Some(running) = &mut place.running else { return false };
         running.in_rotation = Some(in_rotation);
         running.since = since;
         place.given = None;
-        self.dirty = true;
+        let gateway = place.gateway.clone();
+        self.hurry(&gateway, haste);
+        self.touch();
         true
     }
 
-    /// Whether the gateway counts what this instance has in flight.
+    /// Whether the gateway counts what this instance has in flight. Connections of an nginx tell that
+    /// only once it sends nothing new.
     pub fn counts(&self, name: &Name) -> bool {
-        self.places.contains_key(name)
+        self.places.get(name).is_some_and(|it| !it.is_nginx || it.is_out())
+    }
+
+    /// What is to be told has changed.
+    fn touch(&mut self) {
+        self.dirty = true;
+        self.nginx.dirty = true;
     }
 
     /// A gateway process is there, with the routes it had.
@@ -231,12 +268,14 @@ impl Front {
             }
         }
         self.told = true;
-        self.dirty = true;
+        self.touch();
     }
 
     /// Sends what changed.
     pub fn flush(&mut self) {
-        if !self.dirty || (!self.told && !self.gateways.is_empty()) {
+        self.flush_nginx();
+        let is_embedded = |it: &Gateway| it.provider.embedded().is_some();
+        if !self.dirty || (!self.told && self.gateways.iter().any(is_embedded)) {
             if self.dirty {
                 self.publish_listeners();
             }
@@ -246,7 +285,7 @@ impl Front {
         self.revision += 1;
         let routes = Routes {
             revision: self.revision,
-            gateways: self.gateways.iter().map(|it| self.route(it)).collect(),
+            gateways: self.gateways.iter().filter_map(|it| self.route(it)).collect(),
         };
         let wanted = Wanted { routes, listen: self.listen(), user: self.user.clone() };
         self.wanted.send_if_modified(|it| {
@@ -267,24 +306,21 @@ impl Front {
     }
 
     fn listen(&self) -> BTreeMap<String, SocketAddr> {
-        let address = |it: &Gateway| {
-            let Provider::Embedded(embedded) = &it.provider;
-            (it.name.to_string(), embedded.listen)
-        };
-        self.gateways.iter().map(address).collect()
+        let address = |it: &Gateway| Some((it.name.to_string(), it.provider.embedded()?.listen));
+        self.gateways.iter().filter_map(address).collect()
     }
 
-    fn route(&self, gateway: &Gateway) -> Route {
-        let Provider::Embedded(embedded) = &gateway.provider;
+    fn route(&self, gateway: &Gateway) -> Option<Route> {
+        let embedded = gateway.provider.embedded()?;
         let behind = self.places.iter().filter(|(_, it)| it.gateway == gateway.name);
-        Route {
+        Some(Route {
             name: gateway.name.to_string(),
             hold_ms: millis(embedded.hold),
             hold_max: embedded.hold_max,
             upgrade_wait_ms: millis(embedded.upgrade_wait),
             limits: limits(embedded),
             instances: behind.filter_map(|(name, place)| target(name, place)).collect(),
-        }
+        })
     }
 
     /// Takes the counts of one process; returns what the fleet has to hear.
@@ -292,7 +328,7 @@ impl Front {
         self.ledger.heard(pid, &counts);
         self.counts.insert(pid, counts);
         let mut inputs = vec![];
-        for (name, place) in &mut self.places {
+        for (name, place) in self.places.iter_mut().filter(|(_, it)| !it.is_nginx) {
             let Some(running) = &place.running else { continue };
             if self.counts.values().any(|it| it.revision < running.since) {
                 continue;
@@ -394,7 +430,7 @@ impl Gauges {
 }
 
 /// One answer for each time it was taken out.
-fn taken_out(name: &Name, takeouts: &mut u32) -> Vec<Input> {
+pub(super) fn taken_out(name: &Name, takeouts: &mut u32) -> Vec<Input> {
     let times = std::mem::take(takeouts);
     (0..times).map(|_| Input::TakenOut { instance: name.clone() }).collect()
 }
@@ -492,13 +528,13 @@ mod tests {
         front.up(None);
         front.lives(&name("web1"), 3, Some(1), false);
         front.lives(&name("web2"), 1, Some(2), false);
-        front.admit(&name("web1"));
+        front.admit(&name("web1"), Haste::AtOnce);
         let first = sent(&mut front);
         assert_eq!(rotation(&first), [("web1", 3, true), ("web2", 1, false)]);
         assert_eq!(first.gateways[0].instances[0].address, "127.0.0.1:1");
         assert!(first.gateways[0].instances[1].backup);
 
-        assert_eq!(front.take_out(&name("web1")), None);
+        assert_eq!(front.take_out(&name("web1"), Haste::AtOnce), None);
         let second = sent(&mut front);
         assert_eq!(rotation(&second), [("web1", 3, false), ("web2", 1, false)]);
         assert!(second.revision > first.revision);
@@ -509,7 +545,7 @@ mod tests {
         let mut front = front();
         front.up(None);
         front.lives(&name("web1"), 3, Some(1), false);
-        front.admit(&name("web1"));
+        front.admit(&name("web1"), Haste::AtOnce);
         let before = sent(&mut front).revision;
         assert_eq!(
             told(&front.heard(7, counts(before, &[("web1", 3, 2)]))),
@@ -521,7 +557,7 @@ mod tests {
             "nothing new"
         );
 
-        front.take_out(&name("web1"));
+        front.take_out(&name("web1"), Haste::AtOnce);
         let after = sent(&mut front).revision;
         assert_eq!(told(&front.heard(7, counts(before, &[("web1", 3, 0)]))), [""; 0]);
         assert_eq!(
@@ -539,14 +575,14 @@ mod tests {
         let mut front = front();
         front.up(None);
         front.lives(&name("web1"), 3, Some(1), false);
-        front.admit(&name("web1"));
+        front.admit(&name("web1"), Haste::AtOnce);
         let revision = sent(&mut front).revision;
         front.heard(7, counts(revision, &[("web1", 3, 2)]));
         assert_eq!(
             told(&front.heard(8, counts(revision, &[("web1", 3, 1)]))),
             ["web1 Some(Exact(3))"]
         );
-        front.take_out(&name("web1"));
+        front.take_out(&name("web1"), Haste::AtOnce);
         let after = sent(&mut front).revision;
         assert_eq!(told(&front.heard(8, counts(after, &[]))), [""; 0], "7 may still send it one");
         assert_eq!(front.gone(7), Some(2));
@@ -592,12 +628,12 @@ mod tests {
         let mut front = front();
         front.up(None);
         assert_eq!(
-            told(&front.take_out(&name("web1")).into_iter().collect::<Vec<_>>()),
+            told(&front.take_out(&name("web1"), Haste::AtOnce).into_iter().collect::<Vec<_>>()),
             ["web1 is out"]
         );
         front.lives(&name("web1"), 1, Some(1), false);
-        front.take_out(&name("web1"));
-        front.take_out(&name("web1"));
+        front.take_out(&name("web1"), Haste::AtOnce);
+        front.take_out(&name("web1"), Haste::AtOnce);
         assert_eq!(told(&front.ended(&name("web1"))), ["web1 is out", "web1 is out"]);
     }
 }

@@ -174,14 +174,18 @@ fn looks_different(old: &api::Gateway, new: &api::Gateway) -> bool {
 }
 
 fn view(front: &Front, gateway: &Gateway) -> api::Gateway {
-    let Provider::Embedded(embedded) = &gateway.provider;
-    let totals = front.totals(gateway.name.as_str());
+    let name = gateway.name.as_str();
+    let (provider, listen, up) = match &gateway.provider {
+        Provider::Embedded(it) => ("embedded", Some(it.listen.to_string()), front.is_up()),
+        Provider::Nginx(_) => ("nginx", None, front.nginx_is_up(name)),
+    };
+    let totals = front.totals(name);
     api::Gateway {
         name: gateway.name.to_string(),
-        provider: "embedded".into(),
-        listen: Some(embedded.listen.to_string()),
-        up: front.is_up(),
-        trouble: front.troubles.get(gateway.name.as_str()).cloned(),
+        provider: provider.into(),
+        listen,
+        up,
+        trouble: front.troubles.get(name).cloned(),
         connections: totals.connections,
         held: totals.held,
         held_total: totals.held_total,

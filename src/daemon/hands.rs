@@ -249,9 +249,9 @@ impl Hands {
                 self.start_probe(&instance, generation, probe);
             }
             Effect::StopProbe { instance, probe } => self.probes.stop(&instance, probe),
-            Effect::Admit { instance } => self.front.admit(&instance),
-            Effect::TakeOut { instance } => {
-                self.outcomes.extend(self.front.take_out(&instance));
+            Effect::Admit { instance, haste } => self.front.admit(&instance, haste),
+            Effect::TakeOut { instance, haste } => {
+                self.outcomes.extend(self.front.take_out(&instance, haste));
                 self.follow_end(&instance);
             }
             Effect::Run { service, instance, command } => self.run(&service, &instance, command),

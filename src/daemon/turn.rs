@@ -29,6 +29,8 @@ pub enum Turn {
     Logger(super::logging::News),
     /// What a gateway process said, or that it is there or gone.
     Gateway(super::gateway::News),
+    /// What became of what an nginx was told.
+    Nginx(super::nginx::News),
     /// An adopted process ended: its pidfd became readable.
     AdoptedExit {
         instance: String,

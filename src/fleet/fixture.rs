@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::Fleet;
 use super::input::{
-    Command, Disposition, Effect, Exit, Goal, InFlight, Input, Order, Probe, Refusal, SpawnFailure,
-    Status, Verb,
+    Command, Disposition, Effect, Exit, Goal, Haste, InFlight, Input, Order, Probe, Refusal,
+    SpawnFailure, Status, Verb,
 };
 use super::rules::{
     Backoff, InstanceRules, Meaning, Profile, Restart, RolloutRules, Rung, ServiceRules, Thresholds,
@@ -130,6 +130,8 @@ pub(super) struct Rig {
     pub(super) gateway_answers: bool,
     /// Who took the values of `--set`, in order.
     pub(super) values: Vec<String>,
+    /// What the gateway was told without haste.
+    pub(super) may_wait: Vec<String>,
 }
 
 impl Rig {
@@ -141,6 +143,7 @@ impl Rig {
             diary: vec![],
             gateway_answers: true,
             values: vec![],
+            may_wait: vec![],
         };
         rig.input(Input::Configured(rules));
         rig
@@ -198,7 +201,12 @@ impl Rig {
             }
             let Effect::Record(it) = &effect else {
                 lines.push(line(&effect));
-                if let Effect::TakeOut { instance } = effect {
+                if let Effect::Admit { haste: Haste::MayWait, .. }
+                | Effect::TakeOut { haste: Haste::MayWait, .. } = &effect
+                {
+                    self.may_wait.push(line(&effect));
+                }
+                if let Effect::TakeOut { instance, .. } = effect {
                     taken_out.push(instance);
                 }
                 continue;
@@ -398,8 +406,8 @@ fn line(effect: &Effect) -> String {
         Effect::Sweep { instance, generation } => format!("sweep {instance}#{generation}"),
         Effect::StartProbe { instance, probe, .. } => format!("start {probe:?} {instance}"),
         Effect::StopProbe { instance, probe } => format!("stop {probe:?} {instance}"),
-        Effect::Admit { instance } => format!("admit {instance}"),
-        Effect::TakeOut { instance } => format!("out {instance}"),
+        Effect::Admit { instance, .. } => format!("admit {instance}"),
+        Effect::TakeOut { instance, .. } => format!("out {instance}"),
         Effect::Run { instance, command: Command::Build(i), .. } => format!("build {i} {instance}"),
         Effect::Run { instance, command: Command::RollBack(i), .. } => {
             format!("roll back {i} {instance}")

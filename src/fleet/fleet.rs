@@ -173,6 +173,7 @@ impl Fleet {
                     it.descend(turn);
                 });
             }
+            Input::NotTakenOut { instance, why } => self.on_not_taken_out(&instance, &why, turn),
             Input::Ran { service, instance, index, outcome } => {
                 self.on_ran(&service, &instance, index, outcome, turn);
             }

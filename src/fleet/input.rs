@@ -73,6 +73,11 @@ pub enum Input {
     TakenOut {
         instance: Name,
     },
+    /// The gateway cannot let go of it: it goes on sending. [`Input::TakenOut`] may follow all the same.
+    NotTakenOut {
+        instance: Name,
+        why: String,
+    },
     /// A command of a rollout ended; `Err` says how.
     Ran {
         service: Name,
@@ -234,6 +239,15 @@ pub enum RefusalKind {
     Refused,
 }
 
+/// Whether a change of the rotation can wait for others, where telling a gateway is dear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Haste {
+    /// An order, a rollout, a crash.
+    AtOnce,
+    /// Only readiness has changed, and may change back.
+    MayWait,
+}
+
 /// What to do about it. Each one is begun at once; its outcome comes back as an [`Input`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
@@ -272,11 +286,13 @@ pub enum Effect {
     /// The gateway may send it new requests, or not.
     Admit {
         instance: Name,
+        haste: Haste,
     },
     /// Where a gateway stands in front, report [`Input::TakenOut`] once that is so: until then no drain
     /// is over, because a request may be on its way.
     TakeOut {
         instance: Name,
+        haste: Haste,
     },
     /// Run a command of a rollout; report [`Input::Ran`].
     Run {

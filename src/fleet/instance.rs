@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use super::exits::Signalled;
 use super::health::Health;
-use super::input::{Effect, Goal, InFlight, Probe, Record};
+use super::input::{Effect, Goal, Haste, InFlight, Probe, Record};
 use super::ladder::{Errand, PATIENCE_WITH_KILL, Stop, Traffic};
 use super::roster::Named;
 use super::rules::{InstanceRules, ServiceRules};
@@ -360,11 +360,21 @@ impl Instance {
         if belongs_in == Some(false) && self.rules.fronted {
             self.takeouts += 1;
         }
+        let was_ready = self.told_ready.filter(|_| !kept_out && matches!(self.phase, Phase::Up(_)));
+        let only_readiness = was_ready.is_some() && was_ready != belongs_in;
+        let haste = if only_readiness { Haste::MayWait } else { Haste::AtOnce };
         let instance = self.own.name.clone();
         turn.push(match belongs_in {
-            Some(true) => Effect::Admit { instance },
-            Some(false) | None => Effect::TakeOut { instance },
+            Some(true) => Effect::Admit { instance, haste },
+            Some(false) | None => Effect::TakeOut { instance, haste },
         });
+    }
+
+    /// It was to leave the rotation when there was time; now somebody waits for it.
+    pub(super) fn hasten_out(&mut self, turn: &mut Turn) {
+        self.takeouts += 1;
+        let instance = self.own.name.clone();
+        turn.push(Effect::TakeOut { instance, haste: Haste::AtOnce });
     }
 
     fn sync_probes(&mut self, turn: &mut Turn) {

@@ -20,6 +20,9 @@ impl Instance {
                 }
                 let stop = Stop::new(turn.now, errand, manner, &self.rules);
                 self.phase = Phase::Leaving(body, Box::new(stop));
+                if self.takeouts > 0 && self.rotation == Some(false) {
+                    self.hasten_out(turn);
+                }
                 self.sync(turn);
                 self.tell_drain(turn);
                 self.descend(turn);

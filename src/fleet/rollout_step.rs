@@ -202,6 +202,30 @@ impl Fleet {
         true
     }
 
+    /// The gateway cannot let go of an instance: a rollout does not take it from under its requests.
+    pub(super) fn on_not_taken_out(&mut self, name: &Name, why: &str, turn: &mut Turn) {
+        let Some(instance) = self.instances.get(name) else { return };
+        let service = instance.rules.name.clone();
+        let may = instance.stop().is_some_and(Stop::can_be_taken_back);
+        let Some(mut rollout) = self.services.get_mut(&service).and_then(|it| it.rollout.take())
+        else {
+            return;
+        };
+        if may && matches!(&rollout.stage, Stage::Renewing { instance, .. } if instance == name) {
+            self.touch(name, turn, |it, turn| {
+                it.benched = false;
+                it.come_back_as_it_was(turn)
+            });
+            let why = format!("{name} could not be taken out of rotation: {why}; it runs on");
+            self.halt_untouched(&service, &mut rollout, name, why, turn);
+            self.mark_changed(&service);
+            self.look_at_service(&service);
+        }
+        if let Some(it) = self.services.get_mut(&service) {
+            it.rollout = Some(rollout);
+        }
+    }
+
     pub(super) fn watch_settling(
         &mut self,
         service: &Name,

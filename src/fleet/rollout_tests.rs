@@ -450,3 +450,29 @@ fn stale_instances_are_fresh_after_a_rollout() {
     assert!(rig.fleet.service_sheet("web").unwrap().stale);
     assert_eq!(rig.diary()[0], "web1 stale: runs an older configuration until its next start");
 }
+
+#[test]
+fn a_gateway_that_cannot_let_go_halts_the_rollout_and_the_instance_runs_on() {
+    let mut rig = Rig::ready(vec![web(&["web1", "web2"])]);
+    rig.gateway_answers = false;
+    rig.load("web1", Some(InFlight::Exact(0)));
+    rig.tell(roll("web"));
+    let why = "nginx says no".to_owned();
+    let effects = rig.input(Input::NotTakenOut { instance: "web1".into(), why });
+    assert_eq!(effects, ["admit web1", "start Readiness web1"]);
+    assert_eq!(rig.condition("web1"), Condition::Running);
+    let halted = rollout_sheet(&rig).halted;
+    let expected = "web1 could not be taken out of rotation: nginx says no; it runs on";
+    assert_eq!(halted.as_deref(), Some(expected));
+    assert_eq!(rig.later(100 * SECOND), NOTHING);
+}
+
+#[test]
+fn a_gateway_that_lets_go_too_late_to_turn_back_halts_nothing() {
+    let mut rig = Rig::ready(vec![web(&["web1", "web2"])]);
+    rig.load("web1", Some(InFlight::Exact(0)));
+    assert!(rig.tell(roll("web")).contains(&"SIGTERM web1".to_owned()));
+    let why = "nginx says no".to_owned();
+    assert_eq!(rig.input(Input::NotTakenOut { instance: "web1".into(), why }), NOTHING);
+    assert_eq!(rollout_sheet(&rig).halted, None);
+}

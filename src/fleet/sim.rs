@@ -257,10 +257,10 @@ impl Sim {
                 let known = self.probes.remove(&(instance.clone(), probe));
                 assert!(known.is_some(), "{probe:?} of {instance} was not running");
             }
-            Effect::Admit { instance } => {
+            Effect::Admit { instance, .. } => {
                 self.admitted.insert(instance);
             }
-            Effect::TakeOut { instance } => self.take_out(&instance),
+            Effect::TakeOut { instance, .. } => self.take_out(&instance),
             Effect::Run { service, instance, command } => {
                 let (super::input::Command::Build(index) | super::input::Command::RollBack(index)) =
                     command;

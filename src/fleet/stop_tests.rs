@@ -86,6 +86,32 @@ fn a_gateway_that_does_not_answer_leaves_the_ladder_its_reserve() {
 }
 
 #[test]
+fn a_gateway_hears_of_readiness_without_haste_and_of_everything_else_at_once() {
+    let mut rig = Rig::ready(vec![web(&["web1", "web2"])]);
+    assert_eq!(std::mem::take(&mut rig.may_wait), NOTHING, "a start is awaited");
+    rig.probed("web1", Probe::Readiness, false);
+    rig.probed("web1", Probe::Readiness, true);
+    assert_eq!(std::mem::take(&mut rig.may_wait), ["out web1", "admit web1"]);
+    rig.tell(Verb::Drain("web1".into()));
+    rig.tell(Verb::Undrain("web1".into()));
+    rig.tell(stop("web1"));
+    assert_eq!(rig.may_wait, NOTHING);
+}
+
+#[test]
+fn a_stop_hastens_a_gateway_that_has_not_let_go_yet() {
+    let mut rig = Rig::ready(vec![web(&["web1"])]);
+    rig.gateway_answers = false;
+    rig.load("web1", Some(InFlight::Exact(0)));
+    rig.probed("web1", Probe::Readiness, false);
+    assert_eq!(std::mem::take(&mut rig.may_wait), ["out web1"]);
+    assert_eq!(rig.tell(stop("web1"))[1..], ["out web1", "stop Readiness web1"]);
+    assert_eq!(rig.may_wait, NOTHING);
+    assert_eq!(rig.taken_out("web1"), NOTHING, "that was the first order");
+    assert_eq!(rig.taken_out("web1"), ["SIGTERM web1"]);
+}
+
+#[test]
 fn the_key_for_sigterm_waits_for_no_gateway() {
     let mut rig = Rig::ready(vec![web(&["web1"])]);
     rig.gateway_answers = false;

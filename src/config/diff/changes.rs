@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Diff, Does, by_name, name_of};
+use super::{Diff, Does, by_name, instance, name_of};
 use crate::config::resolve::PROBES;
 use crate::config::settings::{Instance, Service, Settings};
 use crate::fleet::rules::InstanceRules;
@@ -127,6 +127,8 @@ fn other(old: &Service, new: &Service) -> Vec<&'static str> {
     let is_other_backup =
         |it: &InstanceRules| backup(old, it.name.as_str()).is_some_and(|was| was != it.backup);
     let backlog = |service: &Service| service.socket().map(|it| it.backlog);
+    let is_other_weight =
+        |it: &Instance| instance(old, &it.name).is_some_and(|before| before.weight != it.weight);
     let commands = old.build != new.build || old.rollback != new.rollback;
     let parts = [
         ("profile", before.profile != after.profile),
@@ -135,6 +137,7 @@ fn other(old: &Service, new: &Service) -> Vec<&'static str> {
         ("stop", before.stop != after.stop),
         ("depends_on", before.depends_on != after.depends_on),
         ("backup", after.instances.iter().any(is_other_backup)),
+        ("weight", new.instances.iter().any(is_other_weight)),
         ("probe.startup", probe(old, 0) != probe(new, 0)),
         ("probe.liveness", probe(old, 1) != probe(new, 1)),
         ("probe.readiness", probe(old, 2) != probe(new, 2)),

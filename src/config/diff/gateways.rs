@@ -1,5 +1,8 @@
 //! Gateways that come, go and change.
 
+use std::net::SocketAddr;
+use std::path::Path;
+
 use super::{Diff, Does};
 use crate::config::settings::{Gateway, Provider, Settings};
 
@@ -7,30 +10,37 @@ pub(super) fn compare(old: &Settings, new: &Settings, diff: &mut Diff) {
     for gateway in &new.gateways {
         match named(old, gateway) {
             None => {
-                let message = format!(
-                    "added in front of {}: it will listen on {}",
-                    gateway.service,
-                    listen(gateway)
-                );
+                let does = match place(gateway) {
+                    Place::Address(address) => format!("it will listen on {address}"),
+                    Place::File(file) => format!("nginx will be told by {}", file.display()),
+                };
+                let message = format!("added in front of {}: {does}", gateway.service);
                 diff.push(&label(gateway), Does::Start, message);
             }
             Some(before) => kept(before, gateway, diff),
         }
     }
     for gateway in old.gateways.iter().filter(|it| named(new, it).is_none()) {
-        let message = format!("removed: nobody listens on {} any more", listen(gateway));
+        let message = match place(gateway) {
+            Place::Address(address) => format!("removed: nobody listens on {address} any more"),
+            Place::File(_) => "removed: nginx is told nothing any more".into(),
+        };
         diff.push(&label(gateway), Does::Stop, message);
     }
 }
 
 /// Nobody would listen any more where it listens now.
 pub(super) fn leaves_its_address(gateway: &Gateway, new: &Settings) -> bool {
-    named(new, gateway).is_none_or(|it| listen(it) != listen(gateway))
+    named(new, gateway).is_none_or(|it| place(it) != place(gateway))
 }
 
-/// Both cannot listen at once.
+/// Both cannot be there at once.
 pub(super) fn same_port(a: &Gateway, b: &Gateway) -> bool {
-    listen(a).port() == listen(b).port()
+    match (place(a), place(b)) {
+        (Place::Address(a), Place::Address(b)) => a.port() == b.port(),
+        (Place::File(a), Place::File(b)) => a == b,
+        (Place::Address(_), Place::File(_)) | (Place::File(_), Place::Address(_)) => false,
+    }
 }
 
 /// `gateway shop`: gateways and services may have the same names.
@@ -39,14 +49,18 @@ pub(super) fn label(gateway: &Gateway) -> String {
 }
 
 fn kept(before: &Gateway, after: &Gateway, diff: &mut Diff) {
-    if listen(before) != listen(after) {
-        let message = format!("moves from {} to {}", listen(before), listen(after));
+    if place(before) != place(after) {
+        let message = format!("moves from {} to {}", place(before), place(after));
         diff.push(&label(after), Does::Stop, message);
     } else if before.service != after.service {
         let message = format!("stands in front of {} instead of {}", after.service, before.service);
         diff.push(&label(after), Does::AtOnce, message);
     } else if before != after {
-        diff.push(&label(after), Does::AtOnce, "its limits change");
+        let what = match after.provider {
+            Provider::Embedded(_) => "its limits change",
+            Provider::Nginx(_) => "how nginx is told changes",
+        };
+        diff.push(&label(after), Does::AtOnce, what);
     }
 }
 
@@ -54,7 +68,25 @@ fn named<'a>(settings: &'a Settings, gateway: &Gateway) -> Option<&'a Gateway> {
     settings.gateways.iter().find(|it| it.name == gateway.name)
 }
 
-fn listen(gateway: &Gateway) -> std::net::SocketAddr {
-    let Provider::Embedded(it) = &gateway.provider;
-    it.listen
+/// Where it is: there can be one only.
+#[derive(PartialEq, Eq)]
+enum Place<'a> {
+    Address(SocketAddr),
+    File(&'a Path),
+}
+
+impl std::fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::File(file) => file.display().fmt(f),
+        }
+    }
+}
+
+fn place(gateway: &Gateway) -> Place<'_> {
+    match &gateway.provider {
+        Provider::Embedded(it) => Place::Address(it.listen),
+        Provider::Nginx(it) => Place::File(&it.file),
+    }
 }

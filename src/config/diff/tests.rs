@@ -130,6 +130,19 @@ fn gateways_come_go_and_change() {
 }
 
 #[test]
+fn an_nginx_comes_goes_and_changes() {
+    let bare = format!("{WEB}{QUEUE}");
+    let old = format!(
+        "{bare}[gateway.shop]\nservice = \"web\"\nprovider = \"nginx\"\nnginx.file = \"/n/shop.conf\"\n"
+    );
+    assert_snapshot!(lines(&bare, &old), @"start gateway shop: added in front of web: nginx will be told by /n/shop.conf");
+    assert_snapshot!(lines(&old, &bare), @"stop gateway shop: removed: nginx is told nothing any more");
+    assert_snapshot!(lines(&old, &old.replace("shop.conf", "web.conf")), @"stop gateway shop: moves from /n/shop.conf to /n/web.conf");
+    assert_snapshot!(lines(&old, &format!("{old}nginx.max_fails = 0\n")), @"at-once gateway shop: how nginx is told changes");
+    assert_snapshot!(lines(&format!("{bare}{SHOP}"), &old), @"stop gateway shop: moves from 0.0.0.0:80 to /n/shop.conf");
+}
+
+#[test]
 fn a_watched_edit_takes_no_address_away() {
     let old = settings(&format!("{WEB}{SHOP}"));
     let new = settings(&format!("{WEB}{}", SHOP.replace("shop", "other")));

@@ -28,6 +28,7 @@ impl Resolver<'_> {
                     let mistake = Mistake::new(entry.at, title, "the second one");
                     self.report(mistake.help("rename one of them"));
                 }
+                self.refuse_shared_file(entry, &gateway, &gateways);
                 gateways.push(gateway);
             }
         }
@@ -42,7 +43,9 @@ impl Resolver<'_> {
     ) -> Option<Gateway> {
         let Data::Table(own) = &entry.value.data else { return None };
         let table = Layers::new([own]);
-        let listen = self.listen(entry, &table, services, taken);
+        let is_nginx = table.text("provider").is_some_and(|it| it.0 == "nginx");
+        let nginx = self.nginx(entry, &table, is_nginx);
+        let listen = if is_nginx { None } else { self.listen(entry, &table, services, taken) };
         let service = self.served(entry, &table, services)?;
         self.refuse_second(entry, service);
         service.rules.fronted = true;
@@ -52,6 +55,10 @@ impl Resolver<'_> {
         let or = |key: &str, seconds| {
             table.duration(key).map_or(Duration::from_secs(seconds), |it| it.0)
         };
+        let name = Name::from(entry.name.as_str());
+        if is_nginx {
+            return Some(Gateway { name, service, provider: Provider::Nginx(nginx?) });
+        }
         let embedded = Embedded {
             listen: listen?,
             hold: or("hold", 5),
@@ -61,8 +68,7 @@ impl Resolver<'_> {
             answer_timeout: or("answer_timeout", 60),
             limits: limits(&table.inner("limits")),
         };
-        let provider = Provider::Embedded(embedded);
-        Some(Gateway { name: Name::from(entry.name.as_str()), service, provider })
+        Some(Gateway { name, service, provider: Provider::Embedded(embedded) })
     }
 
     /// The address, if nobody else has its port.

@@ -11,6 +11,7 @@ use super::{keys, placeholder::names};
 
 mod deck;
 mod gateway;
+mod nginx;
 mod probe;
 mod rollout;
 mod service;

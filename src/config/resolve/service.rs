@@ -21,6 +21,7 @@ pub(super) struct Member<'a> {
     pub(super) at: Span,
     pub(super) port: Option<u16>,
     pub(super) backup: bool,
+    pub(super) weight: Option<u32>,
 }
 
 impl Resolver<'_> {
@@ -121,7 +122,8 @@ impl Resolver<'_> {
         let names = Names { service: &entry.name, instance: member.name, port: member.port };
         let launch = Launch { socket: socket.cloned(), ..self.launch(table, names, written) };
         let probes = self.filled_probes(table, names, member, &launch, written);
-        Instance { name: member.name.to_owned(), port: member.port, launch, probes }
+        let (name, port, weight) = (member.name.to_owned(), member.port, member.weight);
+        Instance { name, port, weight, launch, probes }
     }
 
     fn launch(&mut self, table: &Layers<'_>, names: Names<'_>, written: &Written) -> Launch {
@@ -285,7 +287,8 @@ fn members<'a>(service: &'a Entry, own: &'a Table) -> Vec<Member<'a>> {
             _ => Some(0),
         });
         let backup = table.boolean("backup").unwrap_or(false);
-        Some(Member { name: &it.name, at: it.at, port, backup })
+        let weight = table.integer("weight").map(|it| it.0);
+        Some(Member { name: &it.name, at: it.at, port, backup, weight })
     };
     let written: Vec<Member<'_>> = match own.find("instance").map(|it| &it.value.data) {
         Some(Data::Table(table)) => table.entries.iter().filter_map(read).collect(),
@@ -294,7 +297,7 @@ fn members<'a>(service: &'a Entry, own: &'a Table) -> Vec<Member<'a>> {
     if !written.is_empty() {
         return written;
     }
-    vec![Member { name: &service.name, at: service.at, port: None, backup: false }]
+    vec![Member { name: &service.name, at: service.at, port: None, backup: false, weight: None }]
 }
 
 fn rules_of(member: &Member<'_>, instance: &Instance) -> InstanceRules {

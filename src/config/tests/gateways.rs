@@ -6,7 +6,7 @@ use insta::assert_snapshot;
 
 use super::mistakes;
 use crate::config::parse;
-use crate::config::settings::{Limits, Provider};
+use crate::config::settings::{Limits, Nginx, Provider};
 
 const WEB: &str = "[service.web]\ncommand = \"php web\"\ninstance.web1 = { port = 9502 }\n";
 
@@ -19,7 +19,7 @@ fn a_gateway_has_defaults_and_marks_its_service() {
     assert!(settings.services[0].rules.fronted);
     let [gateway] = &settings.gateways[..] else { panic!("{:?}", settings.gateways) };
     assert_eq!((gateway.name.as_str(), gateway.service.as_str()), ("shop", "web"));
-    let Provider::Embedded(it) = &gateway.provider;
+    let Provider::Embedded(it) = &gateway.provider else { panic!("{gateway:?}") };
     assert_eq!(it.listen, "0.0.0.0:9999".parse().unwrap());
     assert_eq!((it.hold, it.hold_max), (Duration::from_secs(5), 1000));
     assert_eq!(it.upgrade_wait, Duration::from_secs(3));
@@ -29,7 +29,7 @@ fn a_gateway_has_defaults_and_marks_its_service() {
 #[test]
 fn what_is_wrong_with_a_gateway_is_said_in_one_run() {
     let text = format!(
-        "{WEB}[service.queue]\ncommand = \"queue\"\n[gateway.a]\nservice = \"wep\"\nlisten = \"shop.example:80\"\n[gateway.b]\nservice = \"queue\"\nlisten = \"0.0.0.0:9502\"\nupgrade_wait = \"20s\"\n[gateway.c]\n[gateway.d]\nservice = \"web\"\nlisten = \"127.0.0.1:80\"\nlimits.header_size = 10\n[gateway.e]\nservice = \"web\"\nlisten = \"[::]:80\"\nprovider = \"nginx\"\n"
+        "{WEB}[service.queue]\ncommand = \"queue\"\n[gateway.a]\nservice = \"wep\"\nlisten = \"shop.example:80\"\n[gateway.b]\nservice = \"queue\"\nlisten = \"0.0.0.0:9502\"\nupgrade_wait = \"20s\"\n[gateway.c]\n[gateway.d]\nservice = \"web\"\nlisten = \"127.0.0.1:80\"\nlimits.header_size = 10\n[gateway.e]\nservice = \"web\"\nlisten = \"[::]:80\"\n"
     );
     assert_snapshot!(mistakes(&text), @r#"
     error: there is no service `wep` to stand in front of
@@ -114,13 +114,99 @@ fn what_is_wrong_with_a_gateway_is_said_in_one_run() {
        |          ^^^^^^^^^ only one of them could
        |
        = help: give each its own port
+    "#);
+}
 
-    error: `provider = "nginx"` is not in this version of opsdeck
-      --> config.toml:21:12
+#[test]
+fn an_nginx_in_front_has_defaults() {
+    let text = format!(
+        "{WEB}[gateway.shop]\nservice = \"web\"\nprovider = \"nginx\"\nnginx.file = \"/etc/nginx/conf.d/opsdeck-shop.conf\"\n"
+    );
+    let settings =
+        parse("config.toml", &text).unwrap_or_else(|err| panic!("{}", err.render(false)));
+
+    assert!(settings.services[0].rules.fronted);
+    let expected = Nginx {
+        file: "/etc/nginx/conf.d/opsdeck-shop.conf".into(),
+        upstream: "shop".into(),
+        pid_file: "/run/nginx.pid".into(),
+        test: vec!["nginx".into(), "-t".into()],
+        reload: None,
+        max_fails: None,
+        fail_timeout: None,
+        directives: vec![],
+    };
+    assert_eq!(settings.gateways[0].provider, Provider::Nginx(expected));
+}
+
+#[test]
+fn what_is_wrong_with_an_nginx_is_said_in_one_run() {
+    let text = format!(
+        "{WEB}[service.b]\ncommand = \"b\"\ninstance.b1 = {{ port = 3 }}\n[service.c]\ncommand = \"c\"\ninstance.c1 = {{ port = 4 }}\n[gateway.a]\nservice = \"web\"\nprovider = \"nginx\"\nlisten = 80\n[gateway.b]\nservice = \"b\"\nprovider = \"nginx\"\nnginx = {{ file = \"/x\", upstream = \"a b\", directives = [\"keepalive 32;\", \"server 1\"] }}\n[gateway.c]\nservice = \"c\"\nprovider = \"nginx\"\nnginx.file = \"/x\"\n[gateway.d]\nservice = \"c\"\nlisten = 81\nnginx.file = \"/y\"\n"
+    );
+    assert_snapshot!(mistakes(&text), @r#"
+    error: the gateway `a` has no file to write
+      --> config.toml:10:10
        |
-    21 | provider = "nginx"
-       |            ^^^^^^^ it will be for an nginx that is told who is in rotation
+    10 | [gateway.a]
+       |          ^ nothing says how nginx is told
        |
-       = help: remove it for now
+       = help: add nginx.file = "/etc/nginx/conf.d/opsdeck-a.conf", which nginx includes
+
+    error: `listen` is nginx's own business
+      --> config.toml:13:1
+       |
+    13 | listen = 80
+       | ^^^^^^ requests do not pass through opsdeck here
+       |
+       = help: remove it: the configuration of nginx says this
+
+    error: `upstream` must be a name
+      --> config.toml:17:35
+       |
+    17 | nginx = { file = "/x", upstream = "a b", directives = ["keepalive 32;", "server 1"] }
+       |                                   ^^^^^ not a name to nginx
+       |
+       = help: use the name that proxy_pass has: letters, digits, . _ -
+
+    error: this cannot be a line of `directives`
+      --> config.toml:17:56
+       |
+    17 | nginx = { file = "/x", upstream = "a b", directives = ["keepalive 32;", "server 1"] }
+       |                                                        ^^^^^^^^^^^^^^^ one directive of nginx, without its semicolon
+       |
+       = help: write them as ["zone shop 64k", "keepalive 32"]
+
+    error: this cannot be a line of `directives`
+      --> config.toml:17:73
+       |
+    17 | nginx = { file = "/x", upstream = "a b", directives = ["keepalive 32;", "server 1"] }
+       |                                                                         ^^^^^^^^^^ the servers are the instances of the service
+       |
+       = help: write them as ["zone shop 64k", "keepalive 32"]
+
+    error: `b` and `c` have one file
+      --> config.toml:18:10
+       |
+    18 | [gateway.c]
+       |          ^ each would replace what the other wrote
+       |
+       = help: give each its own nginx.file
+
+    error: `c` has a gateway already
+      --> config.toml:22:10
+       |
+    22 | [gateway.d]
+       |          ^ this would be a second one
+       |
+       = help: one gateway a service: its counts decide when a drain is over
+
+    error: the gateway `d` is no nginx
+      --> config.toml:25:1
+       |
+    25 | nginx.file = "/y"
+       | ^^^^^ nobody would read this
+       |
+       = help: add provider = "nginx", or remove this
     "#);
 }

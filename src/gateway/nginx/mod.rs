@@ -8,4 +8,4 @@ pub mod file;
 pub mod plan;
 
 pub use file::{Server, Upstream};
-pub use plan::{Haste, Next, Plan, Wanted};
+pub use plan::{Next, Plan, Wanted};

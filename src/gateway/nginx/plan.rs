@@ -18,22 +18,14 @@ pub const COALESCE: Duration = Duration::from_secs(5);
 /// Until what was refused is tried again.
 pub const RETRY: Duration = Duration::from_secs(5);
 
-/// Whether a change can wait for others.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Haste {
-    #[default]
-    MayWait,
-    AtOnce,
-}
-
 /// What nginx is to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// Grows with every change; what is reported names it.
     pub revision: u64,
+    /// The newest revision that may not wait for others.
+    pub urgent: u64,
     pub upstream: Upstream,
-    /// Of what has changed since the revision before.
-    pub haste: Haste,
 }
 
 /// What is to be done next.
@@ -54,8 +46,6 @@ pub struct Plan {
     in_force: Option<String>,
     /// The newest revision that is in force.
     revision: u64,
-    /// The most haste of what is not in force yet.
-    haste: Haste,
     last_reload: Option<Duration>,
     refused_at: Option<Duration>,
 }
@@ -71,10 +61,9 @@ impl Plan {
         if self.wanted.as_ref().is_some_and(|it| it.revision >= wanted.revision) {
             return;
         }
-        self.haste = self.haste.max(wanted.haste);
         if self.in_force.as_deref() == Some(&wanted.upstream.render()) {
             self.settle(wanted.revision);
-        } else if wanted.haste == Haste::AtOnce {
+        } else if self.wanted.as_ref().is_some_and(|it| it.urgent < wanted.urgent) {
             self.refused_at = None;
         }
         self.wanted = Some(wanted.clone());
@@ -85,10 +74,8 @@ impl Plan {
             return Next::Nothing;
         };
         let retry = self.refused_at.map(|it| it + RETRY);
-        let gathered = match self.haste {
-            Haste::AtOnce => None,
-            Haste::MayWait => self.last_reload.map(|it| it + COALESCE),
-        };
+        let may_wait = wanted.urgent <= self.revision;
+        let gathered = self.last_reload.filter(|_| may_wait).map(|it| it + COALESCE);
         match retry.max(gathered).filter(|it| *it > now) {
             Some(at) => Next::Wait(at),
             None => Next::Apply(wanted.upstream.render()),
@@ -115,7 +102,6 @@ impl Plan {
 
     fn settle(&mut self, revision: u64) {
         self.revision = self.revision.max(revision);
-        self.haste = Haste::default();
         self.refused_at = None;
     }
 
@@ -139,20 +125,25 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    fn wanted(revision: u64, haste: Haste, in_rotation: bool) -> Wanted {
+    /// Readiness has changed, and nothing else since revision 1.
+    fn wanted(revision: u64, in_rotation: bool) -> Wanted {
         let server = Server { instance: "web1".into(), in_rotation, ..Server::default() };
         let upstream = Upstream { servers: vec![server], ..Upstream::default() };
-        Wanted { revision, upstream, haste }
+        Wanted { revision, urgent: 1, upstream }
+    }
+
+    fn ordered(revision: u64, in_rotation: bool) -> Wanted {
+        Wanted { urgent: revision, ..wanted(revision, in_rotation) }
     }
 
     fn text(in_rotation: bool) -> String {
-        wanted(1, Haste::AtOnce, in_rotation).upstream.render()
+        wanted(1, in_rotation).upstream.render()
     }
 
     /// One that has loaded revision 1, in which web1 is in, at second 10.
     fn loaded() -> Plan {
         let mut plan = Plan::new(None);
-        plan.want(&wanted(1, Haste::AtOnce, true));
+        plan.want(&ordered(1, true));
         assert_eq!(plan.next(at(10)), Next::Apply(text(true)));
         plan.applied(at(10), 1, text(true));
         plan
@@ -162,25 +153,25 @@ mod tests {
     fn what_is_in_force_is_not_loaded_again() {
         let mut plan = loaded();
         assert_eq!((plan.next(at(11)), plan.revision()), (Next::Nothing, 1));
-        plan.want(&wanted(2, Haste::AtOnce, true));
+        plan.want(&ordered(2, true));
         assert_eq!((plan.next(at(11)), plan.revision()), (Next::Nothing, 2));
     }
 
     #[test]
     fn what_an_earlier_daemon_has_loaded_is_in_force() {
         let mut plan = Plan::new(Some(text(true)));
-        plan.want(&wanted(7, Haste::AtOnce, true));
+        plan.want(&ordered(7, true));
         assert_eq!((plan.next(at(1)), plan.revision()), (Next::Nothing, 7));
     }
 
     #[test]
     fn an_order_is_carried_out_at_once_and_readiness_waits_five_seconds() {
         let mut plan = loaded();
-        plan.want(&wanted(2, Haste::AtOnce, false));
+        plan.want(&ordered(2, false));
         assert_eq!(plan.next(at(11)), Next::Apply(text(false)));
 
         let mut plan = loaded();
-        plan.want(&wanted(2, Haste::MayWait, false));
+        plan.want(&wanted(2, false));
         assert_eq!(plan.next(at(11)), Next::Wait(at(15)));
         assert_eq!(plan.next(at(15)), Next::Apply(text(false)));
     }
@@ -188,8 +179,8 @@ mod tests {
     #[test]
     fn an_order_takes_along_what_waits() {
         let mut plan = loaded();
-        plan.want(&wanted(2, Haste::MayWait, false));
-        plan.want(&wanted(3, Haste::AtOnce, false));
+        plan.want(&wanted(2, false));
+        plan.want(&ordered(3, false));
         assert_eq!(plan.next(at(11)), Next::Apply(text(false)));
         plan.applied(at(11), 3, text(false));
         assert_eq!((plan.next(at(12)), plan.revision()), (Next::Nothing, 3));
@@ -198,40 +189,40 @@ mod tests {
     #[test]
     fn a_haste_that_was_not_served_is_not_forgotten() {
         let mut plan = loaded();
-        plan.want(&wanted(2, Haste::AtOnce, false));
-        plan.want(&wanted(3, Haste::MayWait, false));
+        // The one in between was never seen.
+        plan.want(&Wanted { urgent: 2, ..wanted(3, false) });
         assert_eq!(plan.next(at(11)), Next::Apply(text(false)));
     }
 
     #[test]
     fn flapping_within_five_seconds_costs_nothing() {
         let mut plan = loaded();
-        plan.want(&wanted(2, Haste::MayWait, false));
-        plan.want(&wanted(3, Haste::MayWait, true));
+        plan.want(&wanted(2, false));
+        plan.want(&wanted(3, true));
         assert_eq!((plan.next(at(11)), plan.revision()), (Next::Nothing, 3));
     }
 
     #[test]
     fn what_was_refused_is_tried_again_later_or_with_the_next_order() {
         let mut plan = loaded();
-        plan.want(&wanted(2, Haste::AtOnce, false));
+        plan.want(&ordered(2, false));
         plan.refused(at(11));
         assert_eq!((plan.next(at(12)), plan.revision()), (Next::Wait(at(16)), 1));
         assert_eq!(plan.next(at(16)), Next::Apply(text(false)));
-        plan.want(&wanted(3, Haste::AtOnce, false));
+        plan.want(&ordered(3, false));
         assert_eq!(plan.next(at(12)), Next::Apply(text(false)));
         plan.refused(at(12));
         // Taken back: the old file is in force, and nothing is to be done.
-        plan.want(&wanted(4, Haste::AtOnce, true));
+        plan.want(&ordered(4, true));
         assert_eq!((plan.next(at(12)), plan.revision()), (Next::Nothing, 4));
     }
 
     #[test]
     fn where_nobody_knows_what_was_read_it_is_loaded_again() {
         let mut plan = loaded();
-        plan.want(&wanted(2, Haste::AtOnce, false));
+        plan.want(&ordered(2, false));
         plan.lost(at(11));
-        plan.want(&wanted(3, Haste::AtOnce, true));
+        plan.want(&ordered(3, true));
         assert_eq!((plan.next(at(12)), plan.revision()), (Next::Apply(text(true)), 1));
     }
 }

@@ -1,0 +1,104 @@
+//! `[gateway.NAME] nginx`: how an nginx is told who is in rotation.
+
+use std::path::PathBuf;
+
+use super::Resolver;
+use crate::config::mistake::{Mistake, Span};
+use crate::config::settings::{Gateway, Nginx, Provider};
+use crate::config::value::{Entry, Layers};
+
+/// What an nginx in front has in its own configuration.
+const ITS_OWN: [&str; 7] =
+    ["listen", "hold", "hold_max", "upgrade_wait", "connect_timeout", "answer_timeout", "limits"];
+
+impl Resolver<'_> {
+    /// The table, where it belongs and is whole.
+    pub(super) fn nginx(
+        &mut self,
+        entry: &Entry,
+        table: &Layers<'_>,
+        is_nginx: bool,
+    ) -> Option<Nginx> {
+        if !is_nginx {
+            if let Some(it) = table.find("nginx") {
+                let title = format!("the gateway `{}` is no nginx", entry.name);
+                let mistake = Mistake::new(it.at, title, "nobody would read this");
+                self.report(mistake.help("add provider = \"nginx\", or remove this"));
+            }
+            return None;
+        }
+        for it in ITS_OWN.iter().filter_map(|key| table.find(key)) {
+            let title = format!("`{}` is nginx's own business", it.name);
+            let mistake = Mistake::new(it.at, title, "requests do not pass through opsdeck here");
+            self.report(mistake.help("remove it: the configuration of nginx says this"));
+        }
+        let nginx = table.inner("nginx");
+        if nginx.find("file").is_none() {
+            let title = format!("the gateway `{}` has no file to write", entry.name);
+            let mistake = Mistake::new(entry.at, title, "nothing says how nginx is told");
+            let help = format!(
+                "add nginx.file = \"/etc/nginx/conf.d/opsdeck-{}.conf\", which nginx includes",
+                entry.name
+            );
+            self.report(mistake.absent().help(help));
+        }
+        let upstream = self.upstream(entry, &nginx);
+        let directives = self.directives(&nginx);
+        let command = |key: &str| nginx.command(key).map(|it| it.0.to_vec());
+        Some(Nginx {
+            file: PathBuf::from(nginx.text("file")?.0),
+            upstream,
+            pid_file: nginx.text("pid_file").map_or("/run/nginx.pid", |it| it.0).into(),
+            test: command("test").unwrap_or_else(|| vec!["nginx".into(), "-t".into()]),
+            reload: command("reload"),
+            max_fails: nginx.integer("max_fails").map(|it| it.0),
+            fail_timeout: nginx.duration("fail_timeout").map(|it| it.0),
+            directives,
+        })
+    }
+
+    fn upstream(&mut self, entry: &Entry, nginx: &Layers<'_>) -> String {
+        let Some((name, span)) = nginx.text("upstream") else { return entry.name.clone() };
+        let fits = |it: char| it.is_ascii_alphanumeric() || "._-".contains(it);
+        if !name.chars().all(fits) {
+            let mistake = Mistake::new(span, "`upstream` must be a name", "not a name to nginx");
+            self.report(mistake.help("use the name that proxy_pass has: letters, digits, . _ -"));
+        }
+        name.to_owned()
+    }
+
+    fn directives(&mut self, nginx: &Layers<'_>) -> Vec<String> {
+        let lines = nginx.texts("directives");
+        for (line, span) in &lines {
+            if line.contains([';', '{', '}', '#']) || line.contains(char::is_control) {
+                self.report_directive(*span, "one directive of nginx, without its semicolon");
+            } else if line.starts_with("server") {
+                self.report_directive(*span, "the servers are the instances of the service");
+            }
+        }
+        lines.iter().map(|it| it.0.trim().to_owned()).collect()
+    }
+
+    fn report_directive(&mut self, span: Span, label: &str) {
+        let title = "this cannot be a line of `directives`";
+        let help = "write them as [\"zone shop 64k\", \"keepalive 32\"]";
+        self.report(Mistake::new(span, title, label).help(help));
+    }
+
+    /// Two gateways would take each other's file away.
+    pub(super) fn refuse_shared_file(
+        &mut self,
+        entry: &Entry,
+        gateway: &Gateway,
+        others: &[Gateway],
+    ) {
+        let Provider::Nginx(it) = &gateway.provider else { return };
+        let same =
+            |other: &&Gateway| other.provider.nginx().is_some_and(|other| other.file == it.file);
+        if let Some(other) = others.iter().find(same) {
+            let title = format!("`{}` and `{}` have one file", other.name, gateway.name);
+            let mistake = Mistake::new(entry.at, title, "each would replace what the other wrote");
+            self.report(mistake.help("give each its own nginx.file"));
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Has nginx load an include file: write, test, reload, and wait for the workers that have read it.
+//!
+//! `.NAME.before` beside the file holds what was in force until workers run that have read the new one: it
+//! is put back if nginx refuses, and a daemon that finds one knows that a change was cut short. Hidden names,
+//! so that no `include conf.d/*` reads them.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::clock;
+use super::launch::base_environment;
+use crate::config::settings::Nginx;
+use crate::gateway::nginx::file;
+use crate::process::command::{self, Command};
+use crate::process::reaper::{Reaper, Status};
+use crate::process::{Identity, identity, signal, stat};
+
+/// How long `test` and `reload` may take.
+const COMMAND: Duration = Duration::from_secs(10);
+/// Until new workers run.
+const WORKERS: Duration = Duration::from_secs(5);
+/// Between two looks at them.
+const LOOK: Duration = Duration::from_millis(20);
+/// Old workers have closed their listeners, and what they had accepted has found its instance.
+const GRACE: Duration = Duration::from_millis(250);
+/// Of the output of a command: the last bytes.
+const KEEP: usize = 4096;
+
+/// Why nginx does not do what it was told.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// What was in force still is.
+    Unchanged(String),
+    /// Nobody can tell what it has read.
+    Unknown(String),
+}
+
+/// What is there before anything is written.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Found {
+    pub text: String,
+    /// No change of it was cut short.
+    pub is_in_force: bool,
+}
+
+pub(super) fn find(path: &Path) -> Found {
+    match fs::read_to_string(path) {
+        Ok(text) => Found { is_in_force: !beside(path, "before").exists(), text },
+        Err(_) => Found::default(),
+    }
+}
+
+/// Brings `text` into force, or puts back what was there.
+pub(super) async fn apply(reaper: &Reaper, nginx: &Nginx, text: &str) -> Result<(), Refused> {
+    let path = &nginx.file;
+    replace(path, text).map_err(Refused::Unchanged)?;
+    let master = match master(&nginx.pid_file) {
+        Ok(master) => master,
+        // Nobody has read either file: it stays for the nginx that is started next.
+        Err(why) => return Err(Refused::Unknown(why)),
+    };
+    if let Err(why) = run(reaper, &nginx.test).await {
+        return Err(Refused::Unchanged(put_back(path, why)));
+    }
+    let before = children(master).await;
+    if let Err(why) = reload(reaper, nginx, master).await {
+        return Err(Refused::Unchanged(put_back(path, why)));
+    }
+    if !are_new(&nginx.pid_file, &before).await {
+        let why = format!(
+            "no new workers of nginx within {} s after its reload: its error log says why",
+            WORKERS.as_secs()
+        );
+        return Err(Refused::Unknown(put_back(path, why)));
+    }
+    // Left behind it costs one reload when the next daemon begins.
+    let _ = fs::remove_file(beside(path, "before"));
+    Ok(())
+}
+
+fn beside(path: &Path, what: &str) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.{what}"))
+}
+
+/// Puts the new file in the place of the old one, which is kept beside it.
+fn replace(path: &Path, text: &str) -> Result<(), String> {
+    let failed = |err: io::Error| format!("{} could not be written: {err}", path.display());
+    match fs::read_to_string(path) {
+        Ok(old) if !file::is_ours(&old) => {
+            let path = path.display();
+            return Err(format!(
+                "{path} was not written by opsdeck: move it away, or name another"
+            ));
+        }
+        // One that is there already is what nginx has read last; the file itself may be a failed try.
+        Ok(_) if !beside(path, "before").exists() => {
+            fs::copy(path, beside(path, "before")).map_err(failed)?;
+        }
+        Ok(_) => (),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => {
+            // That there was none is remembered as well.
+            File::create(beside(path, "before")).map_err(failed)?;
+        }
+        Err(err) => return Err(failed(err)),
+    }
+    let new = beside(path, "new");
+    let write = || {
+        let mut file = File::create(&new)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&new, path)
+    };
+    write().map_err(failed)
+}
+
+/// Makes the file what it was. Returns why, with what that came to.
+fn put_back(path: &Path, why: String) -> String {
+    let old = beside(path, "before");
+    let was_there = fs::metadata(&old).is_ok_and(|it| it.len() > 0);
+    let done = match was_there {
+        true => fs::rename(old, path),
+        false => fs::remove_file(path).and_then(|()| fs::remove_file(old)),
+    };
+    match done {
+        Ok(()) => why,
+        Err(err) => format!("{why}; {} could not be put back: {err}", path.display()),
+    }
+}
+
+/// The master that the pid file names.
+fn master(pid_file: &Path) -> Result<Identity, String> {
+    let place = pid_file.display();
+    let text = fs::read_to_string(pid_file)
+        .map_err(|err| format!("no nginx runs: {place} cannot be read: {err}"))?;
+    let pid = text.trim().parse().map_err(|_| format!("no pid of nginx is in {place}"))?;
+    let found = identity::identity_of(pid).ok().filter(|_| title(pid).starts_with("nginx: master"));
+    found.ok_or_else(|| format!("no nginx runs: {pid} of {place} is not an nginx master"))
+}
+
+/// What a process calls itself.
+fn title(pid: i32) -> String {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).replace('\0', " ")
+}
+
+async fn children(master: Identity) -> Vec<Identity> {
+    let all = tokio::task::spawn_blocking(stat::sweep).await.ok().and_then(Result::ok);
+    let all = all.unwrap_or_default().into_iter();
+    all.filter(|it| it.parent == master.pid && !it.is_gone()).map(|it| it.identity).collect()
+}
+
+async fn reload(reaper: &Reaper, nginx: &Nginx, master: Identity) -> Result<(), String> {
+    if let Some(command) = &nginx.reload {
+        return run(reaper, command).await;
+    }
+    let gone = || "nginx has just ended".to_owned();
+    let pidfd = identity::open(master).map_err(|err| err.to_string())?.ok_or_else(gone)?;
+    signal::send(pidfd.as_fd(), libc::SIGHUP).map_err(|err| {
+        format!("SIGHUP could not be sent to nginx (pid {}): {err}; set `reload`", master.pid)
+    })
+}
+
+async fn run(reaper: &Reaper, argv: &[String]) -> Result<(), String> {
+    let environment: Vec<_> = base_environment(None).into_iter().collect();
+    let command = Command {
+        argv,
+        directory: Some(Path::new("/")),
+        environment: &environment,
+        switch: None,
+        timeout: COMMAND,
+        keep: KEEP,
+        leaves_nothing: false,
+    };
+    let name = argv.join(" ");
+    let outcome = command::run(reaper, command).await.map_err(|err| err.to_string())?;
+    if outcome.timed_out {
+        return Err(format!("`{name}` did not end within {} s", COMMAND.as_secs()));
+    }
+    match outcome.status {
+        Status::Exited(0) => Ok(()),
+        status => Err(format!("`{name}` {}", complaint(&outcome.output, status))),
+    }
+}
+
+/// The line that says most: nginx ends with "test failed".
+fn complaint(output: &[u8], status: Status) -> String {
+    let text = String::from_utf8_lossy(output);
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|it| !it.is_empty()).collect();
+    let emergency = lines.iter().rfind(|it| it.contains("[emerg]")).or(lines.last());
+    match (emergency, status) {
+        (Some(line), _) => format!("says: {line}"),
+        (None, Status::Exited(code)) => format!("ended with {code}"),
+        (None, Status::Signaled { signal, .. }) => format!("was ended by signal {signal}"),
+    }
+}
+
+/// Waits until new workers run and none of the old ones accepts.
+async fn are_new(pid_file: &Path, before: &[Identity]) -> bool {
+    let give_up = clock::now() + WORKERS;
+    let mut since = None;
+    while clock::now() < give_up {
+        tokio::time::sleep(LOOK).await;
+        let Ok(master) = master(pid_file) else { continue };
+        let now = children(master).await;
+        let is_worker = |it: &&Identity| title(it.pid).starts_with("nginx: worker process");
+        let is_there = now.iter().filter(|it| !before.contains(it)).any(|it| is_worker(&it));
+        let old: Vec<_> = now.iter().filter(|it| before.contains(it)).collect();
+        if !is_there || !old.iter().all(|it| title(it.pid).contains("is shutting down")) {
+            continue;
+        }
+        // What an old one had accepted may only now look for its instance.
+        if old.is_empty() || *since.get_or_insert_with(clock::now) + GRACE <= clock::now() {
+            return true;
+        }
+    }
+    false
+}

@@ -1,0 +1,32 @@
+//! What the daemon makes of what its nginx did: proofs for the fleet, events for people.
+
+use super::driver::Daemon;
+use super::nginx::News;
+
+impl Daemon {
+    pub(super) fn on_nginx(&mut self, news: News) {
+        match news {
+            News::Found { gateway, in_rotation } => {
+                self.hands.front.nginx_found(&gateway, &in_rotation);
+            }
+            News::InForce { gateway, revision, in_flight } => {
+                let had = self.hands.front.troubles.contains_key(&gateway);
+                for input in self.hands.front.nginx_in_force(&gateway, revision, &in_flight) {
+                    self.turn(input);
+                }
+                if had {
+                    self.note("gateway", None, format!("nginx of gateway {gateway} follows again"));
+                }
+            }
+            News::Refused { gateway, revision, why } => {
+                let (inputs, is_new) = self.hands.front.nginx_refused(&gateway, revision, &why);
+                if is_new {
+                    let message = format!("gateway {gateway}: nginx was not changed: {why}");
+                    self.note("gateway", None, message);
+                }
+                inputs.into_iter().for_each(|it| self.turn(it));
+            }
+        }
+        self.show_gateways();
+    }
+}
