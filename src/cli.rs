@@ -86,6 +86,9 @@ pub enum Command {
     /// Check, show, compare and apply the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Turn the configuration of another program into a beginning of ours
+    #[command(subcommand)]
+    Import(ImportCommand),
     /// Stop all services in reverse order of their dependencies, then the daemon
     Shutdown(ShutdownArgs),
     /// A polite load generator that counts every failed request; exits with 1 if any failed
@@ -311,6 +314,15 @@ pub enum ConfigCommand {
     },
     /// Print the JSON schema of the file, for editors
     Schema,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ImportCommand {
+    /// Print the upstream blocks of an nginx configuration as services with a gateway
+    Nginx {
+        /// What it includes is named, not read
+        file: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]

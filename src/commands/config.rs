@@ -1,10 +1,10 @@
-//! `opsdeck config check|show|diff|apply|schema`.
+//! `opsdeck config check|show|diff|apply|schema` and `opsdeck import`.
 
 use std::path::{Path, PathBuf};
 
 use super::{Outcome, local, notice, out, place, printable, unprinted};
 use crate::api::{Act, ConfigVerb, Difference, Problem, Request};
-use crate::cli::{ConfigCommand, Place};
+use crate::cli::{ConfigCommand, ImportCommand, Place};
 use crate::config::settings::Settings;
 use crate::config::{self, diff, schema, show};
 use crate::exit::Exit;
@@ -29,6 +29,12 @@ pub async fn run(place: &Place, command: &ConfigCommand) -> Outcome {
             print(&(text + "\n"))
         }
     }
+}
+
+/// Prints what another program's configuration comes to.
+pub fn import(command: &ImportCommand) -> Outcome {
+    let ImportCommand::Nginx { file } = command;
+    print(&config::import::nginx(file).map_err(|err| place::unimported(file, &err))?)
 }
 
 fn file_of(place: &Place, file: Option<&Path>) -> Result<PathBuf, Problem> {

@@ -53,6 +53,7 @@ async fn answer(cli: Cli) -> Outcome {
         Command::Demo(args) => demo::run(&args, &cli.deck).await,
         Command::Daemon(args) => daemon::run(place, &args).await,
         Command::Config(command) => config::run(place, &command).await,
+        Command::Import(command) => config::import(&command),
         Command::Load(args) => daemon::load(args).await,
         Command::Logger(_) | Command::ExecAs(_) | Command::Gateway(_) | Command::Sample(_) => {
             Ok(Exit::Usage)
@@ -92,6 +93,7 @@ async fn asks(client: &Client, command: Command) -> Outcome {
         Command::Demo(_)
         | Command::Daemon(_)
         | Command::Config(_)
+        | Command::Import(_)
         | Command::Load(_)
         | Command::Logger(_)
         | Command::ExecAs(_)

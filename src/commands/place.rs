@@ -107,6 +107,13 @@ pub fn mistakes(err: &crate::config::ConfigError) -> Problem {
     Problem { kind: problem::CONFIG.into(), ..local("the configuration has mistakes", detail) }
 }
 
+/// All that cannot be read of another program's file.
+pub fn unimported(file: &Path, err: &crate::config::ConfigError) -> Problem {
+    let detail = format!("\n{}", err.render(false));
+    let title = format!("{} was not imported", file.display());
+    Problem { kind: problem::CONFIG.into(), ..local(&title, detail) }
+}
+
 /// This program, to be started again as daemon or logger.
 pub fn own_program() -> Result<PathBuf, Problem> {
     std::env::current_exe()

@@ -23,6 +23,7 @@ mod address;
 mod command_line;
 pub mod diff;
 mod fingerprint;
+pub mod import;
 mod include;
 pub mod keys;
 mod mistake;
