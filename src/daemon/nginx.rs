@@ -44,6 +44,8 @@ pub enum News {
     Found { gateway: String, in_rotation: Vec<(String, String)> },
     /// So much is in force, and these have so many connections.
     InForce { gateway: String, revision: u64, in_flight: BTreeMap<String, u32> },
+    /// nginx has loaded what it was given.
+    Loaded { gateway: String },
     /// It could not be brought so far. Tried again later.
     Refused { gateway: String, revision: u64, why: String },
 }
@@ -131,6 +133,7 @@ impl Keeper {
             Ok(()) => {
                 info!(gateway, file = %held.job.settings.file.display(), "nginx has loaded");
                 held.plan.applied(now, revision, text);
+                self.tell(News::Loaded { gateway: gateway.to_owned() }).await;
                 return None;
             }
             Err(Refused::Unchanged(why)) => {
@@ -175,7 +178,7 @@ impl Keeper {
             held.told = Some((revision, in_flight.clone()));
             self.tell(News::InForce { gateway: gateway.to_owned(), revision, in_flight }).await;
         }
-        is_busy.then(|| clock::now() + COUNT)
+        (is_busy && !held.plan.is_refused()).then(|| clock::now() + COUNT)
     }
 }
 

@@ -110,7 +110,6 @@ impl Front {
     ) -> Vec<Input> {
         let known = self.nginx.by_name.entry(gateway.to_owned()).or_default();
         known.revision = known.revision.max(revision);
-        self.troubles.remove(gateway);
         let mut inputs = vec![];
         let is_its = |it: &Place| it.gateway.as_str() == gateway;
         for (name, place) in self.places.iter_mut().filter(|(_, it)| is_its(it)) {

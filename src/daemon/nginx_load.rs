@@ -96,6 +96,7 @@ fn replace(path: &Path, text: &str) -> Result<(), String> {
                 "{path} was not written by opsdeck: move it away, or name another"
             ));
         }
+        Ok(old) if old == text && !beside(path, "before").exists() => return Ok(()),
         // One that is there already is what nginx has read last; the file itself may be a failed try.
         Ok(_) if !beside(path, "before").exists() => {
             fs::copy(path, beside(path, "before")).map_err(failed)?;
@@ -120,10 +121,12 @@ fn replace(path: &Path, text: &str) -> Result<(), String> {
 /// Makes the file what it was. Returns why, with what that came to.
 fn put_back(path: &Path, why: String) -> String {
     let old = beside(path, "before");
-    let was_there = fs::metadata(&old).is_ok_and(|it| it.len() > 0);
-    let done = match was_there {
-        true => fs::rename(old, path),
-        false => fs::remove_file(path).and_then(|()| fs::remove_file(old)),
+    let done = match fs::metadata(&old) {
+        // It was not replaced.
+        Err(_) => Ok(()),
+        Ok(it) if it.len() > 0 => fs::rename(old, path),
+        // There was none.
+        Ok(_) => fs::remove_file(path).and_then(|()| fs::remove_file(old)),
     };
     match done {
         Ok(()) => why,

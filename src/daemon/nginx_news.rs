@@ -10,11 +10,12 @@ impl Daemon {
                 self.hands.front.nginx_found(&gateway, &in_rotation);
             }
             News::InForce { gateway, revision, in_flight } => {
-                let had = self.hands.front.troubles.contains_key(&gateway);
                 for input in self.hands.front.nginx_in_force(&gateway, revision, &in_flight) {
                     self.turn(input);
                 }
-                if had {
+            }
+            News::Loaded { gateway } => {
+                if self.hands.front.troubles.remove(&gateway).is_some() {
                     self.note("gateway", None, format!("nginx of gateway {gateway} follows again"));
                 }
             }

@@ -44,9 +44,10 @@ fn of_text(path: &Path, text: &str) -> Result<String, ConfigError> {
         }
     }
     if upstreams.is_empty() && mistakes.is_empty() {
-        let help = match includes(&all, text).first() {
-            Some((pattern, _)) => format!("it includes {pattern}: import that file"),
-            None => "name the file that has it".into(),
+        let included: Vec<_> = includes(&all, text).into_iter().map(|it| it.0).collect();
+        let help = match included.join(", ") {
+            none if none.is_empty() => "name the file that has it".into(),
+            some => format!("it includes {some}: import the file that has it"),
         };
         let mistake = Mistake::of_file(0, format!("{} has no upstream block", path.display()));
         mistakes.push(mistake.help(help));
@@ -443,6 +444,6 @@ http {
         ");
         let elsewhere = import("http { include sites-enabled/*; }");
         assert!(elsewhere.contains("nginx.conf has no upstream block"), "{elsewhere}");
-        assert!(elsewhere.contains("it includes sites-enabled/*: import that file"), "{elsewhere}");
+        assert!(elsewhere.contains("it includes sites-enabled/*: import the file"), "{elsewhere}");
     }
 }

@@ -5,7 +5,7 @@
 //! | an operator's order, a rollout, a crash | at once |
 //! | only readiness | at once, but at most one reload in five seconds |
 //! | nothing that the file would say | never: it is in force already |
-//! | nginx has refused | again after five seconds, and with the next change that has haste |
+//! | nginx has refused | until it takes something: every five seconds, and with the next change that has haste |
 //!
 //! Times are durations since any fixed moment.
 
@@ -47,7 +47,9 @@ pub struct Plan {
     /// The newest revision that is in force.
     revision: u64,
     last_reload: Option<Duration>,
-    refused_at: Option<Duration>,
+    /// nginx has taken nothing since it refused.
+    refused: bool,
+    retry_at: Option<Duration>,
 }
 
 impl Plan {
@@ -64,19 +66,17 @@ impl Plan {
         if self.in_force.as_deref() == Some(&wanted.upstream.render()) {
             self.settle(wanted.revision);
         } else if self.wanted.as_ref().is_some_and(|it| it.urgent < wanted.urgent) {
-            self.refused_at = None;
+            self.retry_at = None;
         }
         self.wanted = Some(wanted.clone());
     }
 
     pub fn next(&self, now: Duration) -> Next {
-        let Some(wanted) = self.wanted.as_ref().filter(|it| it.revision > self.revision) else {
-            return Next::Nothing;
-        };
-        let retry = self.refused_at.map(|it| it + RETRY);
+        let is_due = |it: &&Wanted| it.revision > self.revision || self.refused;
+        let Some(wanted) = self.wanted.as_ref().filter(is_due) else { return Next::Nothing };
         let may_wait = wanted.urgent <= self.revision;
         let gathered = self.last_reload.filter(|_| may_wait).map(|it| it + COALESCE);
-        match retry.max(gathered).filter(|it| *it > now) {
+        match self.retry_at.max(gathered).filter(|it| *it > now) {
             Some(at) => Next::Wait(at),
             None => Next::Apply(wanted.upstream.render()),
         }
@@ -86,12 +86,13 @@ impl Plan {
     pub fn applied(&mut self, now: Duration, revision: u64, text: String) {
         self.in_force = Some(text);
         self.last_reload = Some(now);
+        (self.refused, self.retry_at) = (false, None);
         self.settle(revision);
     }
 
     /// The file is as it was before.
     pub fn refused(&mut self, now: Duration) {
-        self.refused_at = Some(now);
+        (self.refused, self.retry_at) = (true, Some(now + RETRY));
     }
 
     /// Nobody knows what nginx has read.
@@ -102,12 +103,16 @@ impl Plan {
 
     fn settle(&mut self, revision: u64) {
         self.revision = self.revision.max(revision);
-        self.refused_at = None;
     }
 
     /// The newest revision.
     pub fn wanted(&self) -> u64 {
         self.wanted.as_ref().map_or(0, |it| it.revision)
+    }
+
+    /// nginx has taken nothing since it refused.
+    pub fn is_refused(&self) -> bool {
+        self.refused
     }
 
     /// The newest revision that is in force.
@@ -212,9 +217,12 @@ mod tests {
         plan.want(&ordered(3, false));
         assert_eq!(plan.next(at(12)), Next::Apply(text(false)));
         plan.refused(at(12));
-        // Taken back: the old file is in force, and nothing is to be done.
+        // Taken back: the old file is in force, but whether nginx takes it again is to be seen.
         plan.want(&ordered(4, true));
-        assert_eq!((plan.next(at(12)), plan.revision()), (Next::Nothing, 4));
+        assert_eq!((plan.next(at(12)), plan.revision()), (Next::Wait(at(17)), 4));
+        assert_eq!(plan.next(at(17)), Next::Apply(text(true)));
+        plan.applied(at(17), 4, text(true));
+        assert_eq!((plan.next(at(99)), plan.is_refused()), (Next::Nothing, false));
     }
 
     #[test]
