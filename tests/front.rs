@@ -175,6 +175,85 @@ fn one_instance_is_bridged_by_holding() {
     });
 }
 
+/// One instance behind a gateway; its rollouts have a spare.
+fn corner_shop(command: &str, service: &str) -> Shop {
+    let [entry, port] = [free_port(), free_port()];
+    let deck = Deck::start(&format!(
+        "[service.web]\ncommand = \"{command}\"\ninstance.web1 = {{ port = {port} }}\n\
+         probe.readiness = {{ http.path = \"/readiness\", period = \"200ms\" }}\nmax_wait_time = \"20s\"\n{service}\n\
+         [gateway.shop]\nservice = \"web\"\nlisten = \"127.0.0.1:{entry}\"\nhold = \"20s\"\n"
+    ));
+    let mut shop = Shop { deck, entry };
+    shop.wait_in_rotation(&["web1"]);
+    shop
+}
+
+#[test]
+fn one_instance_is_rolled_beside_its_spare_and_no_request_waits() {
+    let surge = "rollout = { surge = true, settle = \"100ms\", ready_timeout = \"30s\" }";
+    let mut shop =
+        corner_shop("opsdeck sample --port {port} --work 100ms --max-wait-time 10s", surge);
+    let plan = shop.deck.ok(&["roll", "web", "--dry-run"]);
+    assert!(plan.contains("1. web-surge  (spare, not ready)"), "{plan}");
+    assert!(plan.contains("2. web1  (primary, ready)") && !plan.contains("downtime"), "{plan}");
+    let load = shop.load(10);
+    shop.wait_in_flight("web1", 5);
+    for _ in 0..3 {
+        shop.deck.ok(&["roll", "web"]);
+    }
+    load.end_without_a_failure(&shop.deck);
+    shop.deck.wait("three spares that came and went", |deck, events| {
+        let spares = events.iter().filter(|it| it.instance.as_deref() == Some("web-surge"));
+        spares.filter(|it| it.kind == "stopped").count() == 3 && find(deck, "web-surge").is_none()
+    });
+    assert_eq!(shop.deck.instance("web1").generation, 4, "{}", shop.deck.story());
+    // Somebody served at every moment: nothing ever had to wait for an instance.
+    assert_eq!(shop.gateway().held_total, 0, "{}", shop.deck.story());
+}
+
+#[test]
+fn a_spare_that_is_never_ready_halts_with_the_instance_untouched() {
+    let surge = "rollout = { surge = true, settle = \"100ms\", ready_timeout = \"1s\" }";
+    let manner = "$(test {instance} = web1 || echo --never-ready)";
+    let command = format!("sh -c 'exec opsdeck sample --port {{port}} --work 10ms {manner}'");
+    let mut shop = corner_shop(&command, surge);
+    let before = shop.deck.instance("web1");
+    let load = shop.load(4);
+    shop.wait_in_flight("web1", 1);
+    assert!(!shop.deck.opsdeck(&["roll", "web"]).status.success());
+    shop.deck.wait("no spare any more", |deck, _| {
+        let halted = deck.services[0].rollout.as_ref().is_some_and(|it| it.halted.is_some());
+        halted && find(deck, "web-surge").is_none()
+    });
+    load.end_without_a_failure(&shop.deck);
+    let rollout = shop.deck.view.services[0].rollout.clone().unwrap();
+    let why = rollout.halted.unwrap();
+    assert!(why.contains("web-surge was not ready within 1s"), "{why}");
+    assert!(why.ends_with("no instance was touched"), "{why}");
+    assert_eq!(shop.deck.instance("web1").pid, before.pid, "{}", shop.deck.story());
+}
+
+#[test]
+fn the_next_daemon_finds_a_spare_and_ends_it() {
+    let surge = "rollout = { surge = true, settle = \"100ms\" }";
+    let mut shop = corner_shop("opsdeck sample --port {port} --work 200ms", surge);
+    let load = shop.load(6);
+    shop.wait_in_flight("web1", 3);
+    shop.deck.ok(&["roll", "web", "--no-wait"]);
+    shop.wait_in_rotation(&["web-surge"]);
+    let spare = shop.deck.instance("web-surge");
+    shop.deck.restart_daemon(|deck| kill(deck.daemon_pid(), Signal::SIGKILL));
+    shop.wait_in_rotation(&["web1"]);
+    shop.deck.wait("no spare any more", |deck, _| find(deck, "web-surge").is_none());
+    load.end_without_a_failure(&shop.deck);
+    shop.deck.catch_up();
+    let story = shop.deck.story();
+    let found = format!("found running, pid {}", spare.pid.unwrap());
+    assert!(has(&shop.deck.events, &found), "{story}");
+    assert!(has(&shop.deck.events, "because the others serve without it"), "{story}");
+    assert!(!support::is_alive(spare.pid.unwrap()));
+}
+
 #[test]
 fn the_drain_is_counted_and_waited_for() {
     let mut shop = Shop::open("--work 1500ms --max-wait-time 100ms", "", "");

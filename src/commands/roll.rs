@@ -162,11 +162,11 @@ fn ended(rollout: &Rollout) -> Option<Exit> {
 
 /// The plan, step by step.
 fn plan_text(plan: &Plan) -> String {
+    let instances = plan.steps.iter().filter(|it| it.because != "spare").count();
     let mut text = format!(
-        "rolling restart of {}: {} instance{}, at least {} stay ready\n",
+        "rolling restart of {}: {instances} instance{}, at least {} stay ready\n",
         plan.service,
-        plan.steps.len(),
-        if plan.steps.len() == 1 { "" } else { "s" },
+        if instances == 1 { "" } else { "s" },
         plan.min_ready
     );
     for (n, step) in plan.steps.iter().enumerate() {
@@ -177,7 +177,13 @@ fn plan_text(plan: &Plan) -> String {
         }
         let wait = seconds(step.max_wait_time_ms);
         let ready = seconds(step.ready_timeout_ms);
-        let _ = writeln!(text, "       drain and stop within {wait}, ready within {ready}");
+        let _ = match step.because.as_str() {
+            "spare" => writeln!(
+                text,
+                "       started first, ready within {ready}; drained and stopped in the end, within {wait}"
+            ),
+            _ => writeln!(text, "       drain and stop within {wait}, ready within {ready}"),
+        };
         if let Some(expected) = step.expected_ms {
             let _ = writeln!(text, "       took {} the last time", seconds(expected));
         }

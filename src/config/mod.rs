@@ -36,6 +36,7 @@ pub mod schema;
 pub mod settings;
 mod shape;
 pub mod show;
+mod spare;
 mod value;
 pub mod warnings;
 

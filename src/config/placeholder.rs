@@ -4,6 +4,8 @@
 //! values of `opsdeck roll --set`: they stay in commands, environment and `expect`, and are a
 //! mistake elsewhere. `{{` and `}}` are braces, and stay as they are until the last expansion.
 
+use std::collections::BTreeMap;
+
 use super::settings::is_name;
 
 /// A piece of a text.
@@ -47,6 +49,15 @@ pub(crate) fn names(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
+/// The text with these names put in; others, and doubled braces, stay as they are.
+pub(crate) fn put_in(text: &str, values: &BTreeMap<String, String>) -> String {
+    let piece = |it| match it {
+        Piece::Plain(text) => text.to_owned(),
+        Piece::Name(name) => values.get(name).cloned().unwrap_or_else(|| format!("{{{name}}}")),
+    };
+    pieces(text).into_iter().map(piece).collect()
+}
+
 /// The text with every name replaced and every doubled brace single.
 pub(crate) fn replace_all(text: &str, with: &str) -> String {
     if !text.contains(['{', '}']) {
@@ -66,8 +77,6 @@ pub(crate) fn unescape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use proptest::prelude::*;
 
     use super::super::settings::Text;
@@ -82,6 +91,12 @@ mod tests {
         );
         assert_eq!(pieces("{{{port}}}"), [Plain("{{"), Name("port"), Plain("}}")]);
         assert_eq!(replace_all("\\d{3} v{version} \\p{{Greek}}", "x"), "\\d{3} vx \\p{Greek}");
+    }
+
+    #[test]
+    fn some_names_are_put_in_and_others_stay() {
+        let values = BTreeMap::from([("port".to_owned(), "80".to_owned())]);
+        assert_eq!(put_in("{port} v{version} {{port}} {", &values), "80 v{version} {{port}} {");
     }
 
     proptest! {

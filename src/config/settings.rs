@@ -110,11 +110,15 @@ impl Service {
     /// The values of `{service}`, `{instance}` and `{port}`, for [`Text::expand`]: `build` and
     /// `rollback` still hold these names.
     pub fn names_of(&self, instance: &Instance) -> BTreeMap<String, String> {
+        self.names(&instance.name, instance.port)
+    }
+
+    pub(super) fn names(&self, instance: &str, port: Option<u16>) -> BTreeMap<String, String> {
         let mut names = BTreeMap::from([
             ("service".to_owned(), self.rules.name.to_string()),
-            ("instance".to_owned(), instance.name.clone()),
+            ("instance".to_owned(), instance.to_owned()),
         ]);
-        names.extend(instance.port.map(|port| ("port".to_owned(), port.to_string())));
+        names.extend(port.map(|port| ("port".to_owned(), port.to_string())));
         names
     }
 }

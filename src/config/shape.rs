@@ -390,8 +390,18 @@ const ROLLOUT: &[Key] = &[
         "\"60s\"",
         "How long an instance may take until it is ready.",
     ),
-    count("min_ready", 0, "", "Instances that stay ready; by default all but one."),
-    later("surge", "a new generation on a spare port before the old one stops"),
+    count(
+        "min_ready",
+        0,
+        "",
+        "Instances that stay ready; by default all but one, with surge as many as before.",
+    ),
+    key(
+        "surge",
+        Kind::Boolean,
+        "false",
+        "Starts one more instance first, SERVICE-surge on a free port, and ends it last.",
+    ),
     later("hold", "requests that wait while nothing is ready"),
 ];
 

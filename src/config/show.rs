@@ -241,7 +241,8 @@ fn rollout(service: &Service) -> String {
         .chain(&service.rollback)
         .next()
         .map_or(Duration::from_secs(600), |it| it.timeout);
-    let most = service.instances.len().saturating_sub(1);
+    let surge = rules.spare.is_some();
+    let most = service.instances.len().saturating_sub(usize::from(!surge));
     inline([
         ("build", commands(&service.build)),
         ("rollback", commands(&service.rollback)),
@@ -250,6 +251,7 @@ fn rollout(service: &Service) -> String {
         ("successes", rules.successes.to_string()),
         ("ready_timeout", duration(rules.ready_timeout)),
         ("min_ready", rules.min_ready.map_or_else(|| most.to_string(), |it| it.to_string())),
+        ("surge", surge.to_string()),
     ])
 }
 
@@ -339,7 +341,7 @@ mod tests {
         probe.startup = { exec.command = "check {instance} --x", timeout = "300ms" }
         probe.liveness = { tcp = {} }
         probe.readiness = { http = { path = "/r?{service}", headers = { Host = "{instance}" } }, expect = { status = 204, body = "v{version} \\d{{2}}" }, success_threshold = 2 }
-        rollout = { build = ["make {instance}", ["x", "a b"]], rollback = ["undo"], build_timeout = "5s", min_ready = 0 }
+        rollout = { build = ["make {instance}", ["x", "a b"]], rollback = ["undo"], build_timeout = "5s", min_ready = 0, surge = true }
         log = { max_size = "1MiB", keep = 0 }
         [service.redis]
         command = "redis-server"
@@ -396,7 +398,7 @@ mod tests {
         depends_on = []
         reload = { drain = false }
         instance.queue = { backup = false }
-        rollout = { build = [], rollback = [], build_timeout = "10m", settle = "3s", successes = 1, ready_timeout = "1m", min_ready = 0 }
+        rollout = { build = [], rollback = [], build_timeout = "10m", settle = "3s", successes = 1, ready_timeout = "1m", min_ready = 0, surge = false }
         log = { max_size = "50MiB", keep = 5 }
         "#);
     }

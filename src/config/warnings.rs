@@ -32,6 +32,7 @@ impl fmt::Display for Warning {
 pub fn warnings(settings: &Settings) -> Vec<Warning> {
     let checks = [
         shared_directory,
+        spare_directory,
         downtime,
         readiness,
         only_tcp,
@@ -106,8 +107,24 @@ fn shared_directory(service: &Service) -> Found {
     )
 }
 
+/// Only where this is the host it is for: the others have theirs.
+fn spare_directory(service: &Service) -> Found {
+    let spare = service.spare(None)?.launch.directory?;
+    let mut others = service.instances.iter().filter_map(|it| it.launch.directory.as_ref());
+    if spare.is_dir() || !others.any(|it| it.is_dir()) {
+        return None;
+    }
+    found(
+        format!("its spare runs in {}, which is not there", spare.display()),
+        "make it, like those of the other instances",
+    )
+}
+
 fn downtime(service: &Service) -> Found {
     let [alone] = &service.instances[..] else { return None };
+    if service.rules.rollout.spare.is_some() {
+        return None;
+    }
     alone.port?;
     if alone.launch.socket.is_some() {
         // New connections wait in the socket meanwhile.

@@ -94,6 +94,7 @@ impl Hands {
         let name = Name::from(running.instance.as_str());
         let process = Process { pid: running.pid, start_time: running.start_time };
         let cgroup = self.cgroup_left(&name, running.pid);
+        self.take_port(&name, running.port);
         let known = self.known.get(&name);
         let fifo = known.map(|it| self.source(&name, it.log).fifo);
         let mark = self.mark(&name);

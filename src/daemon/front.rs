@@ -144,21 +144,24 @@ impl Front {
         let mut places = BTreeMap::new();
         for gateway in &settings.gateways {
             let service = settings.services.iter().find(|it| it.rules.name == gateway.service);
-            let instances =
-                service.iter().flat_map(|it| it.rules.instances.iter().zip(&it.instances));
-            for (rules, instance) in instances {
-                let old = self.places.remove(&rules.name);
+            let own = service.iter().flat_map(|it| it.rules.instances.iter().zip(&it.instances));
+            let own = own.map(|(rules, it)| (&rules.name, rules.backup, it.port, it.weight));
+            // A spare has the port that it is started on.
+            let spare = service.and_then(|it| it.rules.rollout.spare.as_ref());
+            let members = own.chain(spare.map(|it| (it, false, None, None)));
+            for (name, backup, port, weight) in members {
+                let old = self.places.remove(name);
                 let place = Place {
                     gateway: gateway.name.clone(),
                     is_nginx: gateway.provider.nginx().is_some(),
-                    port: instance.port,
-                    weight: instance.weight,
-                    backup: rules.backup,
+                    port,
+                    weight,
+                    backup,
                     running: old.as_ref().and_then(|it| it.running.clone()),
                     takeouts: old.as_ref().map_or(0, |it| it.takeouts),
                     given: old.filter(|it| it.gateway == gateway.name).and_then(|it| it.given),
                 };
-                places.insert(rules.name.clone(), place);
+                places.insert(name.clone(), place);
             }
         }
         // What is no longer configured may still be stopping: its requests are counted until then.

@@ -168,24 +168,28 @@ impl Hands {
         let mut known = BTreeMap::new();
         let mut changed = vec![];
         for service in &settings.services {
-            for (rules, instance) in service.rules.instances.iter().zip(&service.instances) {
-                let old = self.known.remove(&rules.name);
+            let rules = service.rules.instances.iter().map(|it| (it.name.clone(), it.fingerprint));
+            let spare = service.rules.rollout.spare.clone().map(|it| (it, 0));
+            let spare_port = spare.as_ref().and_then(|it| self.known.get(&it.0)?.settings.port);
+            let instances = service.instances.iter().cloned().chain(service.spare(spare_port));
+            for ((name, fingerprint), instance) in rules.chain(spare).zip(instances) {
+                let old = self.known.remove(&name);
                 if let Some(old) = &old
                     && old.settings.port == instance.port
                 {
-                    changed.extend(super::probes::changed(&rules.name, &old.settings, instance));
+                    changed.extend(super::probes::changed(&name, &old.settings, &instance));
                 }
                 let it = Known {
                     service: service.rules.name.clone(),
-                    settings: instance.clone(),
-                    fingerprint: rules.fingerprint,
+                    settings: instance,
+                    fingerprint,
                     log: service.log,
                     fifo: old.and_then(|it| it.fifo),
                 };
                 if it.fifo.is_some() {
-                    self.orders.push(ToLogger::Open(self.source(&rules.name, service.log)));
+                    self.orders.push(ToLogger::Open(self.source(&name, service.log)));
                 }
-                known.insert(rules.name.clone(), it);
+                known.insert(name, it);
             }
         }
         // What is no longer configured may still be stopping: it keeps its output until then.
@@ -400,8 +404,10 @@ impl Hands {
 
     /// Remembers a process that was just started, or adopted.
     pub(super) fn keep(&mut self, name: &Name, living: Living, started_ms: u64, fingerprint: u64) {
+        let port = self.known.get(name).and_then(|it| it.settings.port);
         self.state.append(&Line::Running(Running {
             instance: name.to_string(),
+            port,
             generation: living.generation,
             pid: living.process.pid,
             start_time: living.process.start_time,

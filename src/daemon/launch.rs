@@ -66,6 +66,7 @@ impl Hands {
         if self.living.contains_key(name) {
             return Err(Trouble::lasting("its last generation has not ended"));
         }
+        self.give_port(name)?;
         self.open_output(name)?;
         let cgroup = self.cgroup(name)?;
         let known = self.known.get(name).ok_or_else(|| Trouble::lasting("it is not configured"))?;
@@ -225,7 +226,7 @@ impl Trouble {
         failed(name, generation, self.reason, self.passing)
     }
 
-    fn passing(reason: impl Into<String>) -> Self {
+    pub(super) fn passing(reason: impl Into<String>) -> Self {
         Self { reason: reason.into(), passing: true }
     }
 

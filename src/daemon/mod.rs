@@ -44,6 +44,7 @@ pub mod runs;
 pub mod sampling;
 pub mod signals;
 mod sockets;
+mod spare;
 pub mod state;
 pub mod streams;
 pub mod talk;

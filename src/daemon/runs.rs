@@ -101,7 +101,9 @@ impl Runs {
 impl Hands {
     /// Begins a command of a rollout.
     pub(super) fn run(&mut self, service: &Name, instance: &Name, which: Command) {
-        match self.job(service, instance, which) {
+        let (Command::Build(index) | Command::RollBack(index)) = which;
+        let port = self.give_port(instance).map_err(|it| (index, it.reason));
+        match port.and_then(|()| self.job(service, instance, which)) {
             Ok(job) => self.runs.start(job),
             Err((index, reason)) => self.outcomes.push_back(Input::Ran {
                 service: service.clone(),
@@ -150,11 +152,11 @@ impl Hands {
 impl Service {
     /// The build commands as they would run for this instance; what has no value stays as it is.
     pub fn build_for(&self, instance: &str, values: &Values) -> Vec<String> {
-        let Some(instance) = self.instances.iter().find(|it| it.name == instance) else {
-            return vec![];
-        };
+        let spare = || self.spare(None).filter(|it| it.name == instance);
+        let known = self.instances.iter().find(|it| it.name == instance).cloned();
+        let Some(instance) = known.or_else(spare) else { return vec![] };
         let mut values = values.clone();
-        values.extend(self.names_of(instance));
+        values.extend(self.names_of(&instance));
         let text = |it: &RolloutCommand| {
             let words =
                 it.argv.iter().map(|it| it.expand(&values).unwrap_or_else(|_| it.0.clone()));

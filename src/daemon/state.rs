@@ -56,6 +56,9 @@ pub struct Took {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Running {
     pub instance: String,
+    /// Where it listens: the configuration does not know it of a spare.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
     pub generation: u64,
     pub pid: i32,
     pub start_time: u64,
@@ -249,6 +252,7 @@ mod tests {
     fn running(pid: i32, generation: u64) -> Line {
         Line::Running(Running {
             instance: "web1".into(),
+            port: None,
             generation,
             pid,
             start_time: 7,

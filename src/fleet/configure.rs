@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::depends::Depends;
 use super::fleet::Fleet;
 use super::input::Goal;
-use super::instance::{Instance, Phase};
+use super::instance::{Instance, Phase, Spare};
 use super::roster::Named;
 use super::rules::{Backoff, InstanceRules, Profile, Restart, RolloutRules, Rung, ServiceRules};
 use super::service::Service;
@@ -33,6 +33,9 @@ impl Fleet {
                 if let Some(number) = self.instances.number(own.name.as_str()) {
                     gone.instances.remove(&number);
                 }
+            }
+            if let Some(number) = self.living_spare(rules) {
+                gone.instances.remove(&number);
             }
         }
         self.depends = Depends::new(&self.wishes(&all, &gone));
@@ -81,6 +84,7 @@ impl Fleet {
         for own in &rules.instances {
             self.configure_instance(number, &rules, own, turn);
         }
+        self.configure_spare(number, &rules, turn);
         self.mark_changed(&name);
     }
 
@@ -99,6 +103,11 @@ impl Fleet {
                 service.members.retain(|it| *it != name);
             }
             let was_stale = known.is_stale();
+            if known.is_spare()
+                && let Some(service) = self.services.at_mut(known.home)
+            {
+                service.spare = None;
+            }
             self.touch(&name, turn, |it, turn| {
                 if it.home != home
                     && let Phase::Up(body) = &mut it.phase
@@ -110,6 +119,7 @@ impl Fleet {
                 it.rules = Arc::clone(rules);
                 it.own = own.clone();
                 it.removed = false;
+                it.spare = Spare::No;
                 it.on_time(turn);
                 if it.is_stale() && !was_stale {
                     it.say(turn, "stale", None, "runs an older configuration until its next start");
@@ -162,8 +172,12 @@ impl Fleet {
 
     /// An adopted instance that no configuration names any more is stopped by a ladder of default
     /// patience: nobody remembers its own.
-    pub(super) fn make_room_for(&mut self, instance: &Name, turn: &Turn) {
+    pub(super) fn make_room_for(&mut self, instance: &Name, turn: &mut Turn) {
         if self.instances.number(instance.as_str()).is_some() {
+            return;
+        }
+        if let Some(service) = self.whose_spare(instance) {
+            self.engage_spare(&service, instance, turn);
             return;
         }
         let strange = Arc::new(rules_of_a_stray(instance));
@@ -217,6 +231,7 @@ fn rules_of_a_stray(name: &Name) -> ServiceRules {
             successes: 1,
             ready_timeout: Duration::from_secs(60),
             min_ready: None,
+            spare: None,
         },
         profile: Profile { name: "generic", reload: None, signals: &[], term_cuts: false },
         fronted: false,

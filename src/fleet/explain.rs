@@ -151,6 +151,10 @@ impl Fleet {
             sentences
                 .push("out of rotation around a reload signal, until it is ready again".into());
         }
+        if instance.is_spare() {
+            let spare = "a spare of the rolling restart: it ends once the others serve without it";
+            sentences.push(spare.to_owned());
+        }
         if let Some(flight) = instance.in_flight {
             sentences.push(match flight {
                 InFlight::Exact(n) => format!("{} in flight", count(n.into(), "request")),
@@ -189,7 +193,11 @@ fn why_leaving(instance: &Instance, stop: &Stop) -> String {
         Errand::Liveness | Errand::Startup => "restarts",
         // Somebody has changed their mind since.
         Errand::Stop(_) if instance.is_wanted() => "restarts",
-        Errand::Stop(_) | Errand::Configuration | Errand::Shutdown(_) | Errand::Unwanted => "stops",
+        Errand::Stop(_)
+        | Errand::Configuration
+        | Errand::Shutdown(_)
+        | Errand::Unwanted
+        | Errand::Surplus => "stops",
     };
     let what = if what == "restarts" && !instance.is_wanted() { "stops" } else { what };
     match stop.last_signal() {

@@ -55,6 +55,7 @@ pub(super) fn rules(name: &str, instances: &[&str]) -> ServiceRules {
             successes: 1,
             ready_timeout: 60 * SECOND,
             min_ready: None,
+            spare: None,
         },
         profile: GENERIC,
         fronted: false,

@@ -12,8 +12,8 @@
 use std::collections::BTreeSet;
 
 use super::depends::Depends;
-use super::input::{Effect, Input, Order, Refusal};
-use super::instance::{Instance, Phase, Rest, Vitals};
+use super::input::{Effect, Goal, Input, Order, Refusal};
+use super::instance::{Instance, Phase, Rest, Spare, Vitals};
 use super::ladder::{Errand, Manner};
 use super::roster::{Named, Roster};
 use super::service::Service;
@@ -139,7 +139,15 @@ impl Fleet {
                 });
             }
             Input::Generation { instance, generation } => {
-                self.touch(&instance, turn, |it, _| it.generation = it.generation.max(generation));
+                let known = self.touch(&instance, turn, |it, _| {
+                    it.generation = it.generation.max(generation);
+                });
+                if known.is_none() {
+                    self.note_spare_generation(&instance, generation);
+                }
+            }
+            Input::Port { instance, port } => {
+                self.touch(&instance, turn, |it, _| it.own.port = Some(port));
             }
             Input::Begin => self.begin(turn),
             Input::Spawned { instance, generation, process } => {
@@ -367,6 +375,10 @@ impl Fleet {
         let wanted = instance.is_wanted() && self.closing.is_none();
         match &instance.phase {
             Phase::Idle(_) if instance.removed => self.forget(number),
+            // Stopped by an operator: nothing would ever start it again.
+            Phase::Idle(_) if instance.is_spare() && instance.goal == Goal::Down => {
+                self.forget(number);
+            }
             Phase::Idle(Rest::Stopped) if wanted => {
                 if self.awaited(instance).is_none() {
                     self.touch_at(number, turn, Instance::start);
@@ -406,6 +418,7 @@ impl Fleet {
     fn errand_of_leaving(&self, instance: &Instance) -> Errand {
         match &self.closing {
             Some(by) => Errand::Shutdown(by.clone()),
+            None if instance.spare == Spare::Dismissed => Errand::Surplus,
             None if !instance.is_configured() => Errand::Configuration,
             None => Errand::Unwanted,
         }
@@ -419,6 +432,10 @@ impl Fleet {
         self.recount(name, &instance.vitals, &Vitals::default());
         if let Some(it) = self.services.at_mut(instance.home) {
             it.members.retain(|member| member != name);
+            if instance.is_spare() {
+                it.spare = None;
+                it.spare_generation = it.spare_generation.max(instance.generation);
+            }
         }
         self.mark_changed(&instance.rules.name);
         self.drop_if_empty(&instance.rules.name);

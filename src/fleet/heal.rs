@@ -18,6 +18,7 @@ impl Fleet {
         self.progress(service, turn);
         self.ripple(service, turn);
         self.heal(service, turn);
+        self.dismiss_spare(service, turn);
         self.keep_deadline(service);
     }
 

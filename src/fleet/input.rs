@@ -31,6 +31,11 @@ pub enum Input {
         instance: Name,
         generation: u64,
     },
+    /// The port that was picked for a spare.
+    Port {
+        instance: Name,
+        port: u16,
+    },
     /// Everything that is known has been told: start what is wanted.
     Begin,
     Spawned {

@@ -39,6 +39,7 @@ pub(super) struct Instance {
     pub(super) benched: bool,
     /// No longer in the configuration: stopped, then forgotten.
     pub(super) removed: bool,
+    pub(super) spare: Spare,
     pub(super) phase: Phase,
     pub(super) since: Timestamp,
     pub(super) generation: u64,
@@ -67,6 +68,15 @@ pub(super) struct Instance {
     pub(super) dice: Dice,
     /// What the indexes of the fleet know about it.
     pub(super) vitals: Vitals,
+}
+
+/// Whether it is one that only a rollout needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spare {
+    No,
+    Needed,
+    /// The others serve without it.
+    Dismissed,
 }
 
 /// What is the case.
@@ -142,7 +152,7 @@ pub(super) struct Vitals {
     pub(super) home: Option<usize>,
     pub(super) deadline: Option<Timestamp>,
     pub(super) wanted: bool,
-    /// Wanted, and ready by its probe.
+    /// Wanted, and ready by its probe. A spare counts for neither.
     pub(super) ready: bool,
     pub(super) occupied: bool,
     pub(super) sick: bool,
@@ -162,6 +172,7 @@ struct Seen {
     in_flight: Option<InFlight>,
     accept_queue: Option<u32>,
     counts: (u32, u64, u64),
+    port: Option<u16>,
 }
 
 impl Named for Instance {
@@ -189,6 +200,7 @@ impl Instance {
             held_by: None,
             benched: false,
             removed: false,
+            spare: Spare::No,
             phase: Phase::Idle(Rest::Stopped),
             since: now,
             generation: 0,
@@ -218,6 +230,10 @@ impl Instance {
     /// It is in the configuration and enabled there.
     pub(super) fn is_configured(&self) -> bool {
         !self.removed && self.rules.enabled
+    }
+
+    pub(super) fn is_spare(&self) -> bool {
+        self.spare != Spare::No
     }
 
     /// Something of it may be running.
@@ -435,11 +451,12 @@ impl Instance {
     /// What the indexes should know now.
     pub(super) fn look(&self) -> Vitals {
         let live = self.body().and_then(|body| body.health.live());
+        let counts = self.is_wanted() && !self.is_spare();
         Vitals {
             home: Some(self.home),
             deadline: self.deadline(),
-            wanted: self.is_wanted(),
-            ready: self.is_wanted() && self.is_ready(),
+            wanted: counts,
+            ready: counts && self.is_ready(),
             occupied: self.is_occupied(),
             sick: self.up().is_some_and(|body| body.health.is_sick()),
             seen: Some(Seen {
@@ -454,6 +471,7 @@ impl Instance {
                 in_flight: self.in_flight,
                 accept_queue: self.accept_queue,
                 counts: (self.crashes, self.mishaps, self.restarts),
+                port: self.own.port,
             }),
         }
     }

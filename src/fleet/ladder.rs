@@ -38,6 +38,8 @@ pub(super) enum Errand {
     Shutdown(By),
     /// Found running although it is wanted down.
     Unwanted,
+    /// A spare that is not needed any more.
+    Surplus,
 }
 
 impl Errand {
@@ -49,7 +51,11 @@ impl Errand {
             | Self::Kill(by)
             | Self::Rollout(by)
             | Self::Shutdown(by) => Some(by),
-            Self::Liveness | Self::Startup | Self::Configuration | Self::Unwanted => None,
+            Self::Liveness
+            | Self::Startup
+            | Self::Configuration
+            | Self::Unwanted
+            | Self::Surplus => None,
         }
     }
 
@@ -65,6 +71,7 @@ impl Errand {
             Self::Startup => "because startup failed".into(),
             Self::Configuration => "because of the configuration".into(),
             Self::Unwanted => "because it is wanted down".into(),
+            Self::Surplus => "because the others serve without it".into(),
         }
     }
 
@@ -74,7 +81,11 @@ impl Errand {
             Self::Stop(_) | Self::Restart(_) | Self::Term(_) | Self::Kill(_) => String::new(),
             Self::Rollout(_) => " for the rolling restart".into(),
             Self::Shutdown(_) => " for the shutdown".into(),
-            Self::Liveness | Self::Startup | Self::Configuration | Self::Unwanted => {
+            Self::Liveness
+            | Self::Startup
+            | Self::Configuration
+            | Self::Unwanted
+            | Self::Surplus => {
                 format!(" {}", self.phrase())
             }
         }
@@ -91,7 +102,8 @@ impl Errand {
             | Self::Rollout(_)
             | Self::Configuration
             | Self::Shutdown(_)
-            | Self::Unwanted => false,
+            | Self::Unwanted
+            | Self::Surplus => false,
         }
     }
 }

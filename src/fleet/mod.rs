@@ -14,7 +14,7 @@
 //! | `instance`, `life`, `leaving` | one instance: its shapes, the way up, the way down |
 //! | `ladder`, `exits`, `health` | a stop as a countdown; how an exit is told; verdicts of probes |
 //! | `depends`, `service`, `heal`, `wave` | who waits for whom; counts; liveness restarts; signals to a service |
-//! | `rollout`, `rollout_*` | which instance is next; the work on it; how it ends; orders about it |
+//! | `rollout`, `rollout_*`, `spare` | which instance is next; the work on it; how it ends; orders about it; who stands by |
 //! | `configure`, `orders`, `service_orders`, `guard` | new rules; what operators ask for; when to ask back |
 //! | `explain` | sheets, and why |
 //! | `sim`, `sim_host`, `sim_promises`, `sim_tests` | a host with faults that holds all of it to its promises |
@@ -46,6 +46,7 @@ pub mod rules;
 mod service;
 mod service_orders;
 pub mod sheet;
+mod spare;
 pub mod time;
 mod turn;
 mod wave;
@@ -81,6 +82,8 @@ mod sim_host;
 mod sim_promises;
 #[cfg(test)]
 mod sim_tests;
+#[cfg(test)]
+mod spare_tests;
 #[cfg(test)]
 mod stop_tests;
 

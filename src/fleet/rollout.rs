@@ -28,6 +28,8 @@ pub(super) struct Member {
     pub(super) moving: bool,
     /// Being restarted because of its liveness.
     pub(super) healing: bool,
+    /// Lives only while the others are renewed.
+    pub(super) spare: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,11 +48,18 @@ pub(super) enum Next {
 
 /// Chooses the next step. `chosen` is built already and goes before all others.
 pub(super) fn next(members: &[Member], min_ready: usize, chosen: Option<&Name>) -> Next {
-    if let Some(index) = members.iter().position(|it| it.renewed && it.failed) {
-        let why = format!("{} went wrong after it was renewed", members[index].name);
+    let candidate = candidate(members, chosen);
+    // A spare that nobody needs any more may have gone wrong.
+    let matters = |it: &Member| !it.spare || candidate.is_some();
+    if let Some(index) = members.iter().position(|it| it.renewed && it.failed && matters(it)) {
+        let name = &members[index].name;
+        let why = match members[index].spare {
+            true => format!("{name}, the spare, does not stand by any more"),
+            false => format!("{name} went wrong after it was renewed"),
+        };
         return Next::Halt { index, why };
     }
-    let Some(index) = candidate(members, chosen) else { return Next::Done };
+    let Some(index) = candidate else { return Next::Done };
     if let Some(it) = members.iter().find(|it| it.renewed && !it.ready) {
         return Next::Wait(format!("{} was renewed and is not ready", it.name));
     }
@@ -75,17 +84,26 @@ pub(super) fn can_spare(members: &[Member], index: usize, min_ready: usize) -> b
     !members[index].serving || others >= min_ready
 }
 
-/// Not-ready ones first, then backups, then primaries; in file order within each.
+/// A spare first, then not-ready ones, then backups, then primaries; in file order within each.
 fn candidate(members: &[Member], chosen: Option<&Name>) -> Option<usize> {
-    let due = members.iter().enumerate().filter(|(_, it)| it.due);
+    let due = due(members);
     due.min_by_key(|(_, it)| (Some(&it.name) != chosen, rank(it))).map(|(index, _)| index)
 }
 
+/// Those that are still to be renewed. A spare is for the others.
+fn due(members: &[Member]) -> impl Iterator<Item = (usize, &Member)> {
+    let others = members.iter().any(|it| it.due && !it.spare);
+    members.iter().enumerate().filter(move |(_, it)| it.due && (others || !it.spare))
+}
+
 fn rank(member: &Member) -> u8 {
-    match (member.serving, member.backup) {
-        (false, _) => 0,
-        (true, true) => 1,
-        (true, false) => 2,
+    match (member.serving, member.spare, member.backup) {
+        (false, true, _) => 0,
+        (false, false, _) => 1,
+        // A halt has left it: it serves for one that does not, so that one goes first.
+        (true, true, _) => 2,
+        (true, false, true) => 3,
+        (true, false, false) => 4,
     }
 }
 
@@ -100,9 +118,10 @@ fn blockage(member: &Member) -> String {
 
 /// The steps of a rollout that begins now, in order.
 pub(super) fn steps(members: &[Member]) -> Vec<PlanStep> {
-    let mut due: Vec<&Member> = members.iter().filter(|it| it.due).collect();
+    let mut due: Vec<&Member> = due(members).map(|(_, it)| it).collect();
     due.sort_by_key(|it| rank(it));
     let because = |it: &Member| match (it.ready, it.serving, it.backup) {
+        _ if it.spare => "spare",
         (false, _, _) => "not ready",
         (true, false, _) => "out of rotation",
         (true, true, true) => "backup",
@@ -172,7 +191,12 @@ mod tests {
             failed: false,
             moving: false,
             healing: false,
+            spare: false,
         }
+    }
+
+    fn spare() -> Member {
+        Member { spare: true, ..unready(old("s")) }
     }
 
     fn new(name: &str) -> Member {
@@ -272,6 +296,34 @@ mod tests {
             next(&[Member { due: true, renewed: false, ..healing }, old("b")], 1, None),
             Next::Take(0)
         );
+    }
+
+    #[test]
+    fn a_spare_comes_first_and_serves_for_those_that_are_renewed() {
+        let ready = Member { ready: true, serving: true, due: false, renewed: true, ..spare() };
+        assert_eq!(next(&[old("a"), unready(old("b")), spare()], 1, None), Next::Take(2));
+        assert_eq!(next(&[old("a"), ready.clone()], 1, None), Next::Take(0));
+        assert_eq!(next(&[new("a"), ready], 1, None), Next::Done);
+        assert_eq!(next(&[new("a"), spare()], 1, None), Next::Done, "it is for nobody");
+        assert_eq!(outlook(&[old("a"), spare()], 1), Outlook::Fine);
+        let because: Vec<&str> =
+            steps(&[old("a"), spare()]).into_iter().map(|it| it.because).collect();
+        assert_eq!(because, ["spare", "primary"]);
+    }
+
+    #[test]
+    fn a_spare_that_goes_wrong_halts_only_what_still_needs_it() {
+        let failed = Member { renewed: true, due: false, failed: true, ..spare() };
+        let why = "s, the spare, does not stand by any more".to_owned();
+        assert_eq!(next(&[old("a"), failed.clone()], 1, None), Next::Halt { index: 1, why });
+        assert_eq!(next(&[new("a"), failed], 1, None), Next::Done);
+    }
+
+    #[test]
+    fn a_spare_that_a_halt_has_left_is_renewed_when_others_serve() {
+        let left = Member { ready: true, serving: true, ..spare() };
+        assert_eq!(next(&[unready(old("a")), left.clone()], 1, None), Next::Take(0));
+        assert_eq!(next(&[old("a"), left], 1, None), Next::Take(1));
     }
 
     #[test]

@@ -30,8 +30,11 @@ impl Fleet {
                 self.touch(name, turn, |it, _| it.benched = true);
             }
         }
+        let touched = failed.filter(|it| !self.is_spare(service, it)).cloned();
+        if failed.is_some() && touched.is_none() && rollout.renewed.is_empty() {
+            why.push_str("; no instance was touched");
+        }
         self.tell_halt(service, rollout, failed, &why, turn);
-        let touched = failed.cloned();
         rollout.stage = Stage::Over { at: turn.now, outcome: Outcome::Halted(why), touched };
     }
 
@@ -94,7 +97,7 @@ impl Fleet {
         };
         let by = rollout.aborted_by.as_ref().unwrap_or(&rollout.by);
         turn.say(service, kind, Some(by), message);
-        let touched = rollout.touched().cloned();
+        let touched = rollout.touched().filter(|it| !self.is_spare(service, it)).cloned();
         rollout.stage = Stage::Over { at: turn.now, outcome, touched };
     }
 }

@@ -25,8 +25,8 @@ impl Fleet {
     pub fn plan(&self, service: &str) -> Result<Plan, Refusal> {
         let name = Name::from(service);
         let home = self.find_service(&name, &format!("{name} cannot be planned"))?;
-        let members = self.members(&name, None);
-        let min_ready = self.min_ready(&name, members.len());
+        let members = self.cast(&name, None);
+        let min_ready = self.least(&name, &members, None);
         let (downtime, stuck) = outlook_in_words(&members, min_ready);
         let blocked = match self.may_roll(&name, None) {
             Err(refusal) => Some(refusal.why),
@@ -54,24 +54,27 @@ impl Fleet {
     ) -> Answer {
         let what = format!("{service} was not rolled");
         self.may_roll(service, Some(turn.now))?;
-        let members = self.members(service, None);
-        let min_ready = self.min_ready(service, members.len());
+        let members = self.cast(service, None);
+        let min_ready = self.least(service, &members, None);
         let (downtime, stuck) = outlook_in_words(&members, min_ready);
         ask(asker.guard, &what, downtime.or(stuck))?;
         if !set.is_empty() {
             turn.push(Effect::Set { service: service.clone(), values: set });
         }
         let rollout = Rollout::new(turn.now, asker.by.clone(), None);
-        Ok(self.begin_rollout(service, rollout, members.len(), turn))
+        let of = members.iter().filter(|it| !it.spare).count();
+        Ok(self.begin_rollout(service, rollout, of, turn))
     }
 
     fn begin_rollout(
         &mut self,
         service: &Name,
-        rollout: Rollout,
+        mut rollout: Rollout,
         of: usize,
         turn: &mut Turn,
     ) -> String {
+        let serving = self.members(service, None).iter().filter(|it| it.serving).count();
+        rollout.serving = serving;
         let title = rollout.title(service);
         turn.say(service, "rollout-started", Some(&rollout.by), title.clone());
         if let Some(it) = self.services.get_mut(service) {
@@ -93,13 +96,13 @@ impl Fleet {
             return Err(refused(what, format!("the configuration wants {service} down"), None));
         }
         self.may_begin(service, &what, now)?;
-        let members = self.members(service, None);
+        let members = self.cast(service, None);
         let runs = members.iter().filter_map(|it| self.instances.get(&it.name));
         if !runs.into_iter().any(Instance::is_occupied) {
             let why = format!("nothing of {service} runs");
             return Err(refused(what, why, Some("start it instead: key s, `opsdeck start`")));
         }
-        let (min_ready, n) = (self.min_ready(service, members.len()), members.len());
+        let (min_ready, n) = (self.least(service, &members, None), members.len());
         if min_ready >= n {
             let why = format!("min_ready is {min_ready} of {n}, so none may ever be taken away");
             let help = "set `min_ready` below the number of instances that are up";
@@ -160,7 +163,10 @@ impl Fleet {
             Stage::Renewing { instance, .. } | Stage::Settling { instance, .. } => {
                 Some(instance.clone())
             }
-            Stage::Choosing { .. } | Stage::Building { .. } | Stage::Over { .. } => None,
+            Stage::Choosing { .. }
+            | Stage::Building { .. }
+            | Stage::Dismissing { .. }
+            | Stage::Over { .. } => None,
         };
         self.mark_changed(service);
         self.progress(service, turn);
@@ -233,7 +239,8 @@ impl Fleet {
             rollout.is_under_way()
                 && instance.and_then(Instance::stop).is_some_and(Stop::can_be_taken_back)
         };
-        let touched = rollout.touched().filter(|it| !untouched(it));
+        let touched = rollout.touched();
+        let touched = touched.filter(|it| !untouched(it) && !self.is_spare(service, it));
         let renewed = rollout.renewed.iter();
         let former = rollout.targets.iter().flatten();
         renewed.chain(touched).chain(former).cloned().collect()

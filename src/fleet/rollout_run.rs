@@ -35,11 +35,15 @@ impl Fleet {
 
     /// One transition; false when there is nothing to do but wait.
     fn advance(&mut self, service: &Name, rollout: &mut Rollout, turn: &mut Turn) -> bool {
+        if let Stage::Dismissing { spare } = &rollout.stage {
+            let spare = spare.clone();
+            return self.watch_dismissal(service, rollout, &spare, turn);
+        }
         if let Some(name) = rollout.instance().cloned()
             && !self.is_member(service, &name)
+            && !self.is_spare_to_come(service, rollout, &name)
         {
-            self.skip(service, rollout, &name, turn);
-            return true;
+            return self.go_on_without(service, rollout, &name, turn);
         }
         match rollout.stage.clone() {
             Stage::Choosing { built, waiting } => {
@@ -55,7 +59,7 @@ impl Fleet {
             Stage::Settling { instance, mishaps, until } => {
                 self.watch_settling(service, rollout, (&instance, mishaps), until, turn)
             }
-            Stage::Building { .. } | Stage::Over { .. } => false,
+            Stage::Building { .. } | Stage::Dismissing { .. } | Stage::Over { .. } => false,
         }
     }
 
@@ -63,7 +67,23 @@ impl Fleet {
         self.instances.get(name).is_some_and(|it| it.is_wanted() && it.rules.name == *service)
     }
 
-    /// The present instance is no longer wanted: the rollout goes on without it.
+    /// The present instance is no longer wanted: the rollout goes on without it, but not without its
+    /// spare.
+    fn go_on_without(
+        &mut self,
+        service: &Name,
+        rollout: &mut Rollout,
+        name: &Name,
+        turn: &mut Turn,
+    ) -> bool {
+        if self.spare_of(service) == Some(name) && rollout.aborted_by.is_none() {
+            self.halt(service, rollout, Some(name), format!("{name} was stopped"), turn);
+            return false;
+        }
+        self.skip(service, rollout, name, turn);
+        true
+    }
+
     fn skip(&mut self, service: &Name, rollout: &mut Rollout, name: &Name, turn: &mut Turn) {
         if let Stage::Building { instance, .. } = &rollout.stage {
             let (service, instance) = (service.clone(), instance.clone());
@@ -82,12 +102,16 @@ impl Fleet {
             .map(|it| {
                 let name = it.name().clone();
                 let mishaps = rollout.and_then(|rollout| rollout.mishaps.get(&name));
+                let due = |rollout: &Rollout| match it.is_spare() {
+                    true => mishaps.is_none(),
+                    false => rollout.is_due(&name),
+                };
                 Member {
                     backup: it.own.backup,
                     ready: it.is_ready(),
                     serving: it.is_serving(),
                     held: it.held_by.is_some(),
-                    due: rollout.is_none_or(|rollout| rollout.is_due(&name)),
+                    due: rollout.is_none_or(due),
                     renewed: mishaps.is_some(),
                     failed: mishaps.is_some_and(|mishaps| it.mishaps != *mishaps),
                     moving: it.is_occupied() && it.up().is_none()
@@ -95,6 +119,7 @@ impl Fleet {
                     healing: home.healing.as_ref() == Some(&name)
                         && it.is_occupied()
                         && !it.is_ready(),
+                    spare: it.is_spare(),
                     name,
                 }
             })
@@ -125,9 +150,10 @@ impl Fleet {
         waiting: Option<Waiting>,
         turn: &mut Turn,
     ) -> bool {
-        let members = self.members(service, Some(rollout));
-        rollout.of = rollout.renewed.len() + members.iter().filter(|it| it.due).count();
-        if rollout.aborted_by.is_some() || members.is_empty() {
+        let members = self.cast(service, Some(rollout));
+        let due = members.iter().filter(|it| it.due && !it.spare).count();
+        rollout.of = rollout.renewed.len() + due;
+        if rollout.aborted_by.is_some() || members.iter().all(|it| it.spare) {
             self.end(service, rollout, Outcome::Aborted, turn);
             return false;
         }
@@ -135,12 +161,9 @@ impl Fleet {
             rollout.stage = Stage::Choosing { built, waiting: None };
             return false;
         }
-        let min_ready = self.min_ready(service, members.len());
+        let min_ready = self.least(service, &members, Some(rollout));
         match rollout::next(&members, min_ready, built.as_ref()) {
-            Next::Done => {
-                self.end(service, rollout, Outcome::Done, turn);
-                false
-            }
+            Next::Done => self.wind_up(service, rollout, (built, waiting), turn),
             Next::Halt { index, why } => {
                 self.halt(service, rollout, Some(&members[index].name), why, turn);
                 false
@@ -154,7 +177,7 @@ impl Fleet {
         }
     }
 
-    fn hold_on(
+    pub(super) fn hold_on(
         &mut self,
         service: &Name,
         rollout: &mut Rollout,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::instance::{Instance, Phase};
+use super::ladder::Stop;
 use super::sheet::RolloutSheet;
 use super::time::Timestamp;
 use super::words::{By, Name};
@@ -24,6 +25,8 @@ pub(super) struct Rollout {
     /// When the work on the present instance began.
     pub(super) step_began: Timestamp,
     pub(super) of: usize,
+    /// How many served when it began.
+    pub(super) serving: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -47,6 +50,10 @@ pub(super) enum Stage {
         instance: Name,
         mishaps: u64,
         until: Timestamp,
+    },
+    /// All are renewed; the spare drains and stops.
+    Dismissing {
+        spare: Name,
     },
     Over {
         at: Timestamp,
@@ -82,6 +89,7 @@ impl Rollout {
             stage: Stage::Choosing { built: None, waiting: None },
             step_began: now,
             of: 0,
+            serving: 0,
         }
     }
 
@@ -98,7 +106,8 @@ impl Rollout {
         match &self.stage {
             Stage::Building { instance, .. }
             | Stage::Renewing { instance, .. }
-            | Stage::Settling { instance, .. } => Some(instance),
+            | Stage::Settling { instance, .. }
+            | Stage::Dismissing { spare: instance } => Some(instance),
             Stage::Choosing { built, .. } => built.as_ref(),
             Stage::Over { touched, .. } => touched.as_ref(),
         }
@@ -108,7 +117,7 @@ impl Rollout {
     pub(super) fn touched(&self) -> Option<&Name> {
         match &self.stage {
             Stage::Renewing { .. } | Stage::Settling { .. } | Stage::Over { .. } => self.instance(),
-            Stage::Choosing { .. } | Stage::Building { .. } => None,
+            Stage::Choosing { .. } | Stage::Building { .. } | Stage::Dismissing { .. } => None,
         }
     }
 
@@ -117,7 +126,7 @@ impl Rollout {
             Stage::Choosing { waiting, .. } => waiting.as_ref().map(|it| it.give_up),
             Stage::Renewing { give_up, .. } => *give_up,
             Stage::Settling { until, .. } => Some(*until),
-            Stage::Building { .. } | Stage::Over { .. } => None,
+            Stage::Building { .. } | Stage::Dismissing { .. } | Stage::Over { .. } => None,
         }
     }
 
@@ -126,6 +135,10 @@ impl Rollout {
             Stage::Choosing { .. } if self.paused => "paused",
             Stage::Choosing { .. } => "waiting",
             Stage::Building { .. } => "build",
+            Stage::Dismissing { .. } => {
+                let drains = instance.and_then(Instance::stop).is_some_and(Stop::is_draining);
+                if drains { "draining" } else { "stopping" }
+            }
             Stage::Renewing { .. } => match instance.map(|it| &it.phase) {
                 Some(Phase::Leaving(_, stop)) if stop.is_draining() => "draining",
                 Some(Phase::Leaving(..) | Phase::Sweeping(_)) => "stopping",
@@ -146,7 +159,8 @@ impl Rollout {
             Stage::Choosing { .. }
             | Stage::Building { .. }
             | Stage::Renewing { .. }
-            | Stage::Settling { .. } => (None, None),
+            | Stage::Settling { .. }
+            | Stage::Dismissing { .. } => (None, None),
         };
         RolloutSheet {
             by: self.by.clone(),

@@ -28,7 +28,13 @@ impl Fleet {
             }
         }
         let nth = rollout.renewed.len() + 1;
-        let message = format!("renews {name}, {nth} of {}", rollout.of);
+        let message = match self.spare_of(service) == Some(&name) {
+            true => {
+                self.engage_spare(service, &name, turn);
+                format!("starts {name}, which serves while others are renewed")
+            }
+            false => format!("renews {name}, {nth} of {}", rollout.of),
+        };
         turn.say(service, "rollout-step", Some(&rollout.by), message);
         let (by, back) = (rollout.by.clone(), rollout.rollback);
         let taken = self.touch(&name, turn, |it, turn| {
@@ -135,6 +141,10 @@ impl Fleet {
         turn: &mut Turn,
     ) -> bool {
         let Some(instance) = self.instances.get(name) else { return false };
+        if instance.is_spare() && rollout.aborted_by.is_some() {
+            self.end(service, rollout, Outcome::Aborted, turn);
+            return false;
+        }
         if instance.mishaps != mishaps {
             let why = format!("{name} did not come back well: {}", self.mishap_of(instance));
             self.halt(service, rollout, Some(name), why, turn);
@@ -235,6 +245,11 @@ impl Fleet {
         turn: &mut Turn,
     ) -> bool {
         let Some(instance) = self.instances.get(name) else { return false };
+        let spare = instance.is_spare();
+        if spare && rollout.aborted_by.is_some() {
+            self.end(service, rollout, Outcome::Aborted, turn);
+            return false;
+        }
         let complaint = match instance.up() {
             _ if instance.mishaps != mishaps => Some(self.mishap_of(instance)),
             Some(body) => body.health.complaint_since(until - instance.rules.rollout.settle),
@@ -255,7 +270,9 @@ impl Fleet {
         if turn.now < until {
             return false;
         }
-        rollout.renewed.push(name.clone());
+        if !spare {
+            rollout.renewed.push(name.clone());
+        }
         rollout.mishaps.insert(name.clone(), mishaps);
         let took = turn.now.since(rollout.step_began);
         if let Some(it) = self.services.get_mut(service) {

@@ -87,6 +87,9 @@ pub struct RolloutRules {
     pub ready_timeout: Duration,
     /// `None`: instances − 1.
     pub min_ready: Option<u32>,
+    /// `surge`: the name of one more instance that lives while the others are renewed. It has the
+    /// service's own rules and a port that the hands pick.
+    pub spare: Option<Name>,
 }
 
 /// What signals mean to a kind of server.

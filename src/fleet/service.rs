@@ -29,6 +29,10 @@ pub(super) struct Service {
     /// The diary knows that all members fail liveness.
     pub(super) told_all_sick: bool,
     pub(super) rollout: Option<Rollout>,
+    /// The spare, while there is one.
+    pub(super) spare: Option<Name>,
+    /// Of the last spare: the next one goes on from there.
+    pub(super) spare_generation: u64,
     pub(super) wave: Option<Wave>,
     pub(super) history: History,
     /// It is among those that changed.
@@ -68,6 +72,8 @@ impl Service {
             healing: None,
             told_all_sick: false,
             rollout: None,
+            spare: None,
+            spare_generation: 0,
             wave: None,
             history: History::default(),
             changed: false,
@@ -88,6 +94,7 @@ impl Service {
     /// Something beyond the life of single instances is going on.
     pub(super) fn has_business(&self) -> bool {
         self.wave.is_some()
+            || self.spare.is_some()
             || !self.sick.is_empty()
             || self.rollout.as_ref().is_some_and(Rollout::is_under_way)
     }

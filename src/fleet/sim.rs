@@ -49,6 +49,8 @@ pub(super) struct Sim {
     remembered: BTreeMap<Name, (Goal, Option<By>)>,
     pub(super) future: BTreeMap<(Timestamp, u64), Happening>,
     pub(super) counter: u64,
+    /// How many served when the last rollout of a service began.
+    pub(super) served_before: BTreeMap<Name, usize>,
     /// Turns since the clock last moved.
     pub(super) turns: u32,
     /// What has happened to an instance that a rollout was at.
@@ -72,6 +74,7 @@ impl Sim {
             remembered: BTreeMap::new(),
             future: BTreeMap::new(),
             counter: 1,
+            served_before: BTreeMap::new(),
             turns: 0,
             seen: BTreeSet::new(),
         };
@@ -345,10 +348,14 @@ impl Sim {
         }
         self.fleet = Fleet::new(self.dice.roll());
         let fronted = |name: &Name| {
-            let mut rules = self.rules.iter().filter(|it| it.fronted).flat_map(|it| &it.instances);
-            rules.any(|it| it.name == *name)
+            let mut rules = self.rules.iter().filter(|it| it.fronted);
+            rules.any(|it| {
+                let is_spare = it.rollout.spare.as_ref() == Some(name);
+                is_spare || it.instances.iter().any(|it| it.name == *name)
+            })
         };
         self.admitted.retain(fronted);
+        self.served_before.clear();
         self.probes.clear();
         self.commands.clear();
         self.terms.clear();

@@ -9,12 +9,17 @@ use super::rollout_state::Rollout;
 use super::roster::Named;
 use super::service::{Counts, Service};
 use super::sim::Sim;
+use super::time::Timestamp;
 use super::words::Name;
 
 /// What was the case before a turn.
 pub(super) struct Before {
     admitted: BTreeSet<Name>,
     leaving: BTreeSet<Name>,
+    /// How many serve, by service.
+    serving: BTreeMap<Name, usize>,
+    /// Services with a rollout under way, and when it began.
+    rolling: BTreeMap<Name, Timestamp>,
 }
 
 /// SIGKILL is asked for every five seconds, counted anew when the leader ends: what can be killed is
@@ -25,16 +30,45 @@ impl Sim {
     pub(super) fn before(&self) -> Before {
         let instances = self.fleet.instances.values();
         let leaving = instances.filter(|it| it.stop().is_some()).map(|it| it.name().clone());
-        Before { admitted: self.admitted.clone(), leaving: leaving.collect() }
+        let serving = self.fleet.services.values().map(|it| {
+            let members = it.members.iter().filter_map(|it| self.fleet.instances.get(it));
+            (it.name().clone(), members.filter(|it| it.is_wanted() && it.is_serving()).count())
+        });
+        Before {
+            admitted: self.admitted.clone(),
+            leaving: leaving.collect(),
+            serving: serving.collect(),
+            rolling: self.rolling(),
+        }
     }
 
-    pub(super) fn check_promises(&self, before: &Before, said: &str) {
+    fn rolling(&self) -> BTreeMap<Name, Timestamp> {
+        let under_way = |it: &Service| {
+            let rollout = it.rollout.as_ref().filter(|it| it.is_under_way())?;
+            Some((it.name().clone(), rollout.began))
+        };
+        self.fleet.services.values().filter_map(under_way).collect()
+    }
+
+    /// Remembers how many served when a rollout began.
+    fn note_rollouts(&mut self, before: &Before) {
+        for (service, began) in self.rolling() {
+            if before.rolling.get(&service) != Some(&began) {
+                let serving = before.serving.get(&service).copied().unwrap_or(0);
+                self.served_before.insert(service, serving);
+            }
+        }
+    }
+
+    pub(super) fn check_promises(&mut self, before: &Before, said: &str) {
+        self.note_rollouts(before);
         for instance in self.fleet.instances.values() {
             self.check_rotation(instance, said);
             self.check_probes(instance, said);
             self.check_stop(instance, before, said);
         }
         self.check_reloads(said);
+        self.check_spares(said);
         self.check_kills(said);
         self.check_indexes(said);
     }
@@ -157,6 +191,39 @@ impl Sim {
         service.rules.rollout.min_ready.map_or(most, |it| most.min(it as usize))
     }
 
+    /// A spare is there only for a rollout, or while too few others serve.
+    fn check_spares(&self, said: &str) {
+        for service in self.fleet.services.values().filter(|_| self.fleet.begun) {
+            let members = service.members.iter().filter_map(|it| self.fleet.instances.get(it));
+            let spares: Vec<&Name> =
+                members.filter(|it| it.is_spare()).map(Instance::name).collect();
+            let known: Vec<&Name> = service.spare.iter().collect();
+            assert_eq!(spares, known, "after {said}");
+            let under_way = service.rollout.as_ref().is_some_and(Rollout::is_under_way);
+            for name in spares.into_iter().filter(|_| !under_way) {
+                let spare = self.fleet.instances.get(name).unwrap();
+                let serving = service.members.iter().filter(|it| self.is_well(it, name)).count();
+                let before = self.served_before.get(service.name()).copied();
+                let others = service.members.iter().filter(|it| self.is_asked_for(it, name));
+                let enough = before.unwrap_or(usize::MAX).max(1).min(others.count());
+                assert!(
+                    spare.removed || !spare.is_wanted() || serving < enough,
+                    "{name} is left over after {said}"
+                );
+            }
+        }
+    }
+
+    /// Another one than the spare, wanted and not held.
+    fn is_asked_for(&self, name: &Name, spare: &Name) -> bool {
+        let it = self.fleet.instances.get(name).unwrap();
+        name != spare && it.is_wanted() && it.held_by.is_none()
+    }
+
+    fn is_well(&self, name: &Name, spare: &Name) -> bool {
+        self.is_asked_for(name, spare) && self.fleet.instances.get(name).unwrap().is_serving()
+    }
+
     /// What opsdeck takes away by itself leaves enough in rotation.
     fn check_capacity(&self, instance: &Instance, stop: &Stop, said: &str) {
         let service = self.fleet.services.get(&instance.rules.name).unwrap();
@@ -164,8 +231,17 @@ impl Sim {
         let wanted = members.filter(|it| it.is_wanted()).count();
         let most = wanted.saturating_sub(1);
         let configured = service.rules.rollout.min_ready.map_or(most, |it| it as usize);
+        let before = self.served_before.get(service.name()).copied();
+        let name = instance.name();
         let min_ready = match &stop.errand {
+            Errand::Rollout(_) if self.fleet.spare_of(service.name()).is_some() => {
+                before.unwrap_or(0).min(most)
+            }
             Errand::Rollout(_) => configured,
+            Errand::Surplus => {
+                let others = service.members.iter().filter(|it| self.is_asked_for(it, name));
+                before.unwrap_or(usize::MAX).max(1).min(others.count())
+            }
             Errand::Liveness => configured.min(most),
             Errand::Stop(_)
             | Errand::Restart(_)
@@ -177,7 +253,6 @@ impl Sim {
             | Errand::Unwanted => return,
         };
         let serving = service.members.iter().filter(|it| self.admitted.contains(*it)).count();
-        let name = instance.name();
         assert!(
             serving >= min_ready,
             "{serving} of {min_ready} serve while {name} is away: {:?}, after {said}",
@@ -191,9 +266,10 @@ impl Sim {
         for service in self.fleet.services.values() {
             let members: Vec<&Instance> =
                 service.members.iter().map(|it| self.fleet.instances.get(it).unwrap()).collect();
+            let counted = || members.iter().filter(|it| it.is_wanted() && !it.is_spare());
             let counts = Counts {
-                wanted: members.iter().filter(|it| it.is_wanted()).count(),
-                ready: members.iter().filter(|it| it.is_wanted() && it.is_ready()).count(),
+                wanted: counted().count(),
+                ready: counted().filter(|it| it.is_ready()).count(),
                 occupied: members.iter().filter(|it| it.is_occupied()).count(),
             };
             assert_eq!(service.counts, counts, "counts of {} after {said}", service.name());

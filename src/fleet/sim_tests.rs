@@ -53,14 +53,18 @@ fn any_ladder() -> impl Strategy<Value = Vec<Rung>> {
     ]
 }
 
+fn spare_of(index: usize) -> Name {
+    Name::from(format!("s{index}-surge").as_str())
+}
+
 fn any_service(index: usize) -> impl Strategy<Value = ServiceRules> {
     let shape = (1_usize..5, prop::collection::vec(any::<bool>(), 4), any::<bool>(), any_ladder());
     let probes = (any_thresholds(), any_thresholds(), any_thresholds());
     let rollout =
         (0_usize..3, 0_usize..2, 0_u64..5, 1_u32..4, prop::option::weighted(0.4, 0_u32..4));
     let patience = (0_u64..3, 0_u64..12, prop::option::weighted(0.3, 0_u32..4), 0_u8..6);
-    (shape, probes, rollout, patience, any::<bool>()).prop_map(
-        move |(shape, probes, rollout, patience, depends)| {
+    (shape, probes, rollout, patience, any::<[bool; 2]>()).prop_map(
+        move |(shape, probes, rollout, patience, [depends, surge])| {
             let names: Vec<String> = (0..shape.0).map(|i| format!("s{index}i{i}")).collect();
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             let mut rules = fixture::rules(&format!("s{index}"), &names);
@@ -75,6 +79,7 @@ fn any_service(index: usize) -> impl Strategy<Value = ServiceRules> {
             rules.rollout.settle = Duration::from_secs(rollout.2);
             rules.rollout.successes = rollout.3;
             rules.rollout.min_ready = rollout.4;
+            rules.rollout.spare = surge.then(|| spare_of(index));
             rules.drain_delay = Duration::from_secs(patience.0);
             rules.reserve = Duration::from_secs(patience.1);
             rules.retries = patience.2;
@@ -206,6 +211,10 @@ fn change_configuration(sim: &mut Sim, service: &Name, whim: &Whim) {
                 it.liveness = Some(other);
                 it.startup = None;
             }
+            6 => {
+                let spare = Name::from(format!("{}-surge", it.name).as_str());
+                it.rollout.spare = it.rollout.spare.take().xor(Some(spare));
+            }
             _ => it.rollout.min_ready = None,
         }
     }
@@ -325,28 +334,29 @@ fn everything_that_may_go_wrong_goes_wrong_in_the_middle_of_a_step() {
     assert_eq!(seen.into_iter().collect::<Vec<_>>(), faults);
 }
 
+const CALM: Temper = Temper {
+    spawn_fails: 0,
+    dies: 0,
+    stillborn: 0,
+    stuck: 0,
+    lost: 0,
+    ignores_term: 0,
+    survivors: 0,
+    slow_kill: 0,
+    never_ready: 0,
+    flaps: 0,
+    sickens: 0,
+    build_fails: 0,
+    counts: 100,
+};
+
 /// Without faults, a rollout renews every instance, one after the other.
 #[test]
 fn on_a_calm_day_a_rollout_renews_everything() {
-    let calm = Temper {
-        spawn_fails: 0,
-        dies: 0,
-        stillborn: 0,
-        stuck: 0,
-        lost: 0,
-        ignores_term: 0,
-        survivors: 0,
-        slow_kill: 0,
-        never_ready: 0,
-        flaps: 0,
-        sickens: 0,
-        build_fails: 0,
-        counts: 100,
-    };
     let mut service = fixture::web(&["web1", "web2", "web3"]);
     service.rollout.build = 1;
     for seed in 0..50 {
-        let mut sim = Sim::new(vec![service.clone()], calm, seed);
+        let mut sim = Sim::new(vec![service.clone()], CALM, seed);
         sim.run_for(Duration::from_secs(60));
         let roll = Verb::Roll { service: "web".into(), set: BTreeMap::new() };
         sim.order(Order { by: by("alice"), verb: roll, guard: true }).unwrap();
@@ -354,5 +364,29 @@ fn on_a_calm_day_a_rollout_renews_everything() {
         sim.run_for(Duration::from_secs(200));
         let rollout = sim.fleet.service_sheet("web").unwrap().rollout.unwrap();
         assert_eq!((rollout.step, rollout.renewed.len()), ("done", 3), "seed {seed}");
+    }
+}
+
+/// With a spare nobody is missed: not fewer serve at any time than before the rollout.
+#[test]
+fn on_a_calm_day_a_spare_serves_for_the_one_that_is_renewed() {
+    for (seed, names) in (0..40).zip([&["web1"][..], &["web1", "web2"]].into_iter().cycle()) {
+        let mut service = fixture::web(names);
+        service.rollout.spare = Some("web-surge".into());
+        let mut sim = Sim::new(vec![service], CALM, seed);
+        sim.run_for(Duration::from_secs(60));
+        let roll = Verb::Roll { service: "web".into(), set: BTreeMap::new() };
+        sim.order(Order { by: by("alice"), verb: roll, guard: true }).unwrap();
+        let until = sim.now + Duration::from_secs(200);
+        let mut most = 0;
+        while sim.step(until) {
+            let serving = sim.admitted.len();
+            assert!(serving >= names.len(), "{serving} serve, seed {seed}");
+            most = most.max(serving);
+        }
+        let sheet = sim.fleet.service_sheet("web").unwrap();
+        assert_eq!(sheet.rollout.unwrap().step, "done", "seed {seed}");
+        assert_eq!((most, sheet.instances.len()), (names.len() + 1, names.len()), "seed {seed}");
+        assert_eq!(sheet.instances[0].generation, 2);
     }
 }

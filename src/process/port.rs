@@ -47,11 +47,18 @@ pub fn holder(port: u16) -> io::Result<Option<Holder>> {
     Ok(Some(named(listener)))
 }
 
+/// A port that nobody has, for whoever binds it next.
+///
+/// The kernel gives listeners another half of its range than connections, so hardly anybody is faster.
+pub fn pick() -> io::Result<u16> {
+    Ok(std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))?.local_addr()?.port())
+}
+
 /// Whether the port can be bound on every address of both families.
 ///
 /// With SO_REUSEADDR, as servers do: connections of the last generation in TIME_WAIT are no
 /// obstacle, listeners are. Nothing is ever listened on, so no client can notice.
-fn is_free(port: u16) -> bool {
+pub fn is_free(port: u16) -> bool {
     let attempt = |family, address: IpAddr| -> Result<(), Errno> {
         let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         sockopt::set_socket_reuseaddr(&socket, true)?;

@@ -16,6 +16,7 @@ mod probe;
 mod rollout;
 mod service;
 mod socket;
+mod spare;
 mod whole;
 
 pub(crate) use deck::LONGEST_SOCKET;
@@ -65,6 +66,7 @@ pub(crate) fn resolve(files: &[Source], roots: &[Table], mistakes: &mut Vec<Mist
     }
     resolver.whole(roots, &services);
     let gateways = resolver.gateways(roots, &mut services);
+    resolver.spares(roots, &mut services);
     Resolved { deck, keys, services, gateways }
 }
 

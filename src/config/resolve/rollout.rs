@@ -8,6 +8,7 @@ use crate::config::mistake::Mistake;
 use crate::config::settings::{RolloutCommand, Text};
 use crate::config::value::{Data, Layers};
 use crate::fleet::rules::RolloutRules;
+use crate::fleet::words::Name;
 
 impl Resolver<'_> {
     pub(super) fn rollout(
@@ -21,13 +22,17 @@ impl Resolver<'_> {
         let rollback = self.rollout_commands(&rollout, "rollback", members);
         let or =
             |key, seconds| rollout.duration(key).map_or(Duration::from_secs(seconds), |it| it.0);
+        let surge = rollout.boolean("surge").unwrap_or(false);
+        // With a spare all of them may stay.
+        let most = members.len().saturating_sub(usize::from(!surge));
         let rules = RolloutRules {
             build: build.len(),
             rollback: rollback.len(),
             settle: or("settle", 3),
             successes: rollout.integer("successes").map_or(1, |it| it.0),
             ready_timeout: or("ready_timeout", 60),
-            min_ready: self.min_ready(table, &rollout, service, members.len()),
+            min_ready: self.min_ready(table, &rollout, service, (members.len(), most)),
+            spare: surge.then(|| Name::from(format!("{service}-surge").as_str())),
         };
         (rules, build, rollback)
     }
@@ -37,12 +42,12 @@ impl Resolver<'_> {
         table: &Layers<'_>,
         rollout: &Layers<'_>,
         service: &str,
-        instances: usize,
+        (instances, most): (usize, usize),
     ) -> Option<u32> {
         let (min_ready, span) = rollout.integer("min_ready")?;
-        let most = u32::try_from(instances.saturating_sub(1)).unwrap_or(u32::MAX);
+        let most = u32::try_from(most).unwrap_or(u32::MAX);
         if min_ready <= most {
-            // All but one is the default, also when it is written out.
+            // It is the default, also when it is written out.
             return Some(min_ready).filter(|it| *it != most);
         }
         if !table.nearest_is_own("rollout", "min_ready") {

@@ -207,14 +207,14 @@ impl Resolver<'_> {
     }
 }
 
-fn as_table(entry: &Entry) -> Option<&Table> {
+pub(super) fn as_table(entry: &Entry) -> Option<&Table> {
     match &entry.value.data {
         Data::Table(table) => Some(table),
         _ => None,
     }
 }
 
-fn table_in<'a>(table: &'a Table, name: &str) -> &'a [Entry] {
+pub(super) fn table_in<'a>(table: &'a Table, name: &str) -> &'a [Entry] {
     table.find(name).and_then(as_table).map_or(&[], |it| &it.entries)
 }
 

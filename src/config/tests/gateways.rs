@@ -210,3 +210,33 @@ fn what_is_wrong_with_an_nginx_is_said_in_one_run() {
        = help: add provider = "nginx", or remove this
     "#);
 }
+
+#[test]
+fn a_spare_needs_a_gateway_a_port_and_a_name_of_its_own() {
+    let refused = |text: &str, why: &str| {
+        let said = mistakes(text);
+        assert!(said.contains(why) && said.matches("error:").count() == 1, "{said}");
+    };
+    let service = "[service.web]\ncommand = \"web {port}\"\ninstance.web1 = { port = 1 }\n";
+    let gateway = "[gateway.g]\nservice = \"web\"\nlisten = 80\n";
+    let surge = "rollout.surge = true\n";
+    let help = "add [gateway.NAME] with service = \"web\", or remove `surge`";
+    refused(&format!("{service}{surge}"), help);
+    let deaf = service.replace("{port}", "");
+    refused(&format!("{deaf}{surge}{gateway}"), "pass {port} in `command` or `environment`");
+    let socket = "socket.listen = 81\n";
+    refused(&format!("{service}{socket}{surge}{gateway}"), "share a socket");
+    let other = "[service.web-surge]\ncommand = \"x\"\n";
+    refused(&format!("{service}{surge}{gateway}{other}"), "`web-surge` is taken");
+
+    // A default is meant for those that can have one; with a spare all may stay.
+    let defaults = "[defaults]\nrollout.surge = true\n";
+    let text = format!(
+        "{defaults}{service}rollout.min_ready = 1\n{gateway}[service.q]\ncommand = \"q\"\n"
+    );
+    let settings =
+        parse("config.toml", &text).unwrap_or_else(|err| panic!("{}", err.render(false)));
+    let rollouts: Vec<_> = settings.services.iter().map(|it| &it.rules.rollout).collect();
+    assert_eq!(rollouts[0].spare, Some("web-surge".into()));
+    assert_eq!((rollouts[0].min_ready, &rollouts[1].spare), (None, &None));
+}

@@ -1,0 +1,95 @@
+//! The spare of a rolling restart (`rollout.surge`): made from what its service's instances are made
+//! from, with a name of its own and a port that is picked when it is needed.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::placeholder::{put_in, unescape};
+use super::settings::{Instance, Launch, Service, Text};
+use crate::probe::{Check, Probe};
+
+impl Service {
+    /// The spare on this port, if this service has one. Without a port `{port}` stays as it is.
+    pub fn spare(&self, port: Option<u16>) -> Option<Instance> {
+        let name = self.rules.rollout.spare.as_ref()?.to_string();
+        let names = self.names(&name, port);
+        let written = &self.written;
+        let variables = written.environment.iter();
+        let launch = Launch {
+            argv: written.command.iter().map(|it| Text(put_in(&it.0, &names))).collect(),
+            directory: written.directory.as_ref().map(|it| PathBuf::from(finished(it, &names))),
+            environment: variables
+                .map(|(name, value)| (name.clone(), Text(put_in(&value.0, &names))))
+                .collect(),
+            user: self.user.clone(),
+            socket: self.socket().cloned(),
+        };
+        let filled =
+            |it: &Probe| Probe { check: check(&it.check, &names, port, &launch), ..it.clone() };
+        let probes = written.probes.iter().map(|(kind, it)| (*kind, filled(it))).collect();
+        Some(Instance { name, port, weight: None, launch, probes })
+    }
+}
+
+/// Where no other names may stand.
+fn finished(text: &str, names: &BTreeMap<String, String>) -> String {
+    unescape(&put_in(text, names))
+}
+
+fn check(
+    written: &Check,
+    names: &BTreeMap<String, String>,
+    own_port: Option<u16>,
+    launch: &Launch,
+) -> Check {
+    let mut check = written.clone();
+    match &mut check {
+        Check::Http { host, port, path, headers, expect } => {
+            for text in [host, path].into_iter().chain(headers.values_mut()) {
+                *text = finished(text, names);
+            }
+            *port = own_port.unwrap_or_default();
+            expect.body = expect.body.as_ref().map(|it| put_in(it, names));
+        }
+        Check::Tcp { host, port } => {
+            *host = finished(host, names);
+            *port = own_port.unwrap_or_default();
+        }
+        Check::Exec { argv, directory, environment, user } => {
+            for word in argv {
+                *word = put_in(word, names);
+            }
+            directory.clone_from(&launch.directory);
+            let variables = launch.environment.iter();
+            *environment = variables.map(|(name, it)| (name.clone(), it.0.clone())).collect();
+            user.clone_from(&launch.user);
+        }
+    }
+    check
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::parse;
+
+    /// An instance that is configured with the same name and port would be the same.
+    #[test]
+    fn a_spare_is_what_an_instance_of_that_name_and_port_would_be() {
+        let text = "[service.web]\ncommand = \"web {instance} {port} {version} {{x}}\"\n\
+            directory = \"/srv/{instance}\"\nenvironment = { P = \"{port}\" }\nuser = \"root\"\n\
+            instance.web1 = { port = 1 }\nINSTANCE\
+            probe.startup = { exec.command = \"check {port} {version}\" }\n\
+            probe.liveness = { tcp.host = \"127.0.0.1\" }\n\
+            probe.readiness = { http = { path = \"/{service}/{{i}}\", headers = { H = \"{instance}\" } }, expect.body = \"{port} \\\\d{{2}}\" }\n\
+            SURGE\n[gateway.g]\nservice = \"web\"\nlisten = 80\n";
+        let written = text.replace("INSTANCE", "instance.web-surge = { port = 7 }\n");
+        let written = parse("c", &written.replace("SURGE", "")).unwrap();
+        let surge = text.replace("INSTANCE", "").replace("SURGE", "rollout.surge = true");
+        let surge = parse("c", &surge).unwrap_or_else(|err| panic!("{}", err.render(false)));
+        let (expected, service) = (&written.services[0].instances[1], &surge.services[0]);
+        assert_eq!(service.spare(Some(7)).as_ref(), Some(expected));
+        assert_eq!(service.instances, written.services[0].instances[..1]);
+        assert_eq!(service.spare(None).unwrap().launch.environment["P"].0, "{port}");
+        assert_eq!(written.services[0].spare(Some(7)), None);
+    }
+}

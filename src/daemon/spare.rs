@@ -1,0 +1,45 @@
+//! The port of a spare: picked when it is first needed, by a build or by the start.
+
+use super::hands::Hands;
+use super::launch::Trouble;
+use crate::fleet::Name;
+use crate::fleet::input::Input;
+use crate::process::port;
+
+/// Ports that are tried: the kernel may offer one that an instance has, which is down just now.
+const TRIES: usize = 16;
+
+impl Hands {
+    /// Gives a spare a port of its own, where it has none or somebody has taken it meanwhile.
+    pub(super) fn give_port(&mut self, name: &Name) -> Result<(), Trouble> {
+        if !self.is_spare(name) || self.living.contains_key(name) {
+            return Ok(());
+        }
+        let old = self.known.get(name).and_then(|it| it.settings.port);
+        if old.is_some_and(port::is_free) {
+            return Ok(());
+        }
+        let is_ours = |port: &u16| self.known.values().any(|it| it.settings.port == Some(*port));
+        let mut offers = (0..TRIES).map_while(|_| port::pick().ok());
+        let found = offers.find(|it| !is_ours(it));
+        let port = found.ok_or_else(|| Trouble::passing("no free port was found for it"))?;
+        self.take_port(name, Some(port));
+        Ok(())
+    }
+
+    /// The spare listens there: what is said of it everywhere follows.
+    pub(super) fn take_port(&mut self, name: &Name, port: Option<u16>) {
+        let Some(port) = port.filter(|_| self.is_spare(name)) else { return };
+        let service = self.known.get(name).and_then(|it| self.service(&it.service));
+        let Some(settings) = service.and_then(|it| it.spare(Some(port))) else { return };
+        if let Some(known) = self.known.get_mut(name) {
+            known.settings = settings;
+        }
+        self.outcomes.push_back(Input::Port { instance: name.clone(), port });
+    }
+
+    fn is_spare(&self, name: &Name) -> bool {
+        let service = self.known.get(name).and_then(|it| self.service(&it.service));
+        service.is_some_and(|it| it.rules.rollout.spare.as_ref() == Some(name))
+    }
+}
