@@ -11,7 +11,7 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{Stream, StreamExt};
 use serde::de::DeserializeOwned;
 
-use crate::api::{Change, Deck, Done, Event, LogLine, Problem, Request, problem};
+use crate::api::{Change, Deck, Done, Event, History, LogLine, Problem, Request, problem};
 
 /// The longest line a stream may have: a snapshot of thousands of instances fits.
 const LONGEST_LINE: usize = 64 << 20;
@@ -121,6 +121,12 @@ impl Client {
         push(&mut pairs, "service", query.service.as_ref());
         push(&mut pairs, "actor", query.actor.as_ref());
         self.stream("/v1/events", &pairs).await
+    }
+
+    /// `GET /v1/services/{name}/history`, or of an instance.
+    pub async fn history(&self, name: &str, is_service: bool) -> Result<History, Problem> {
+        let kind = if is_service { "services" } else { "instances" };
+        self.get_json(&format!("/v1/{kind}/{name}/history")).await
     }
 
     /// Any other GET that answers with one JSON value.

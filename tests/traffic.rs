@@ -82,3 +82,125 @@ fn the_counts_are_exact_and_a_roll_takes_nothing_from_them() {
     let json: api::Deck = serde_json::from_str(&shop.deck.ok(&["status", "--json"])).unwrap();
     assert_eq!(json.services[0].gateway.as_ref().unwrap().traffic.success, 8);
 }
+
+#[test]
+fn the_last_ten_minutes_are_there_for_who_comes_later() {
+    let mut shop = Shop::open();
+    shop.ask(3);
+    shop.wait_answered(3);
+    let kept = |path: &str| -> api::History {
+        let text = over_unix(&shop.deck.socket(), path);
+        serde_json::from_str(text.split_once("\r\n\r\n").unwrap().1).unwrap()
+    };
+    for path in ["/v1/services/web/history", "/v1/instances/web1/history"] {
+        let it = kept(path);
+        assert_eq!(it.step_ms, 2000);
+        assert_eq!(it.in_flight.len(), it.requests_per_second.len());
+        assert!(it.requests_per_second.iter().any(|it| *it > 0.0), "{path}: {it:?}");
+    }
+    let problem = over_unix(&shop.deck.socket(), "/v1/services/nobody/history");
+    assert!(problem.starts_with("HTTP/1.1 404"), "{problem}");
+}
+
+#[test]
+fn prometheus_reads_it_on_the_socket_and_where_the_configuration_says() {
+    let mut shop = Shop::open();
+    shop.ask(4);
+    shop.wait_answered(4);
+    let on_socket = samples(&over_unix(&shop.deck.socket(), "/metrics"));
+    let answered = [("service", "web"), ("instance", "web1"), ("code", "2xx")];
+    assert_eq!(value(&on_socket, "opsdeck_gateway_requests_total", &answered), Some(4.0));
+    let web1 = &answered[..2];
+    assert_eq!(value(&on_socket, "opsdeck_instance_up", web1), Some(1.0));
+    assert_eq!(value(&on_socket, "opsdeck_instance_ready", web1), Some(1.0));
+    assert_eq!(value(&on_socket, "opsdeck_gateway_in_flight", web1), Some(0.0));
+    let p99 = [web1, &[("quantile", "0.99")]].concat();
+    assert!(value(&on_socket, "opsdeck_gateway_latency_seconds", &p99).unwrap() >= 0.01);
+
+    let port = free_port();
+    let config = std::fs::read_to_string(shop.deck.path().join("config.toml")).unwrap();
+    let services = config.split_once("[service").map(|it| format!("[service{}", it.1)).unwrap();
+    let deck = format!("metrics = \"127.0.0.1:{port}\"\n{services}");
+    shop.deck.write_config(&deck);
+    shop.deck.ok(&["config", "apply"]);
+    support::wait_until("it listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+    let on_tcp = samples(&get(port, "/metrics"));
+    assert_eq!(value(&on_tcp, "opsdeck_gateway_requests_total", &answered), Some(4.0));
+    for path in ["/", "/v1/deck", "/v1/watch"] {
+        assert!(get(port, path).starts_with("HTTP/1.1 404"), "{path}");
+    }
+
+    shop.deck.write_config(&services);
+    shop.deck.ok(&["config", "apply"]);
+    support::wait_until("nobody listens", || TcpStream::connect(("127.0.0.1", port)).is_err());
+}
+
+fn over_unix(socket: &std::path::Path, path: &str) -> String {
+    let mut stream = std::os::unix::net::UnixStream::connect(socket).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// Name, labels, value.
+type Sample = (String, Vec<(String, String)>, f64);
+
+/// Reads the text format as its specification has it, and nothing looser: a family is announced by HELP and TYPE
+/// before its samples, and none comes twice.
+fn samples(answer: &str) -> Vec<Sample> {
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.to_lowercase().contains("content-type: text/plain; version=0.0.4"), "{head}");
+    assert!(body.ends_with('\n'));
+    let (mut families, mut all) = (vec![], vec![]);
+    for line in body.lines() {
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').unwrap();
+            assert!(["counter", "gauge"].contains(&kind), "{line}");
+            assert!(!families.contains(&name.to_owned()), "{name} comes twice");
+            assert_eq!(name.ends_with("_total"), kind == "counter", "{line}");
+            families.push(name.to_owned());
+        } else if !line.starts_with("# HELP ") {
+            let it = sample(line);
+            assert_eq!(families.last(), Some(&it.0), "{line}");
+            all.push(it);
+        }
+    }
+    all
+}
+
+fn sample(line: &str) -> Sample {
+    let (name, mut rest) = line.split_once('{').unwrap();
+    let mut labels = vec![];
+    loop {
+        let (label, quoted) = rest.split_once("=\"").unwrap();
+        let (mut text, mut chars) = (String::new(), quoted.char_indices());
+        let end = loop {
+            match chars.next().unwrap() {
+                (_, '\\') => text.push(match chars.next().unwrap().1 {
+                    'n' => '\n',
+                    it @ ('\\' | '"') => it,
+                    it => panic!("\\{it} is no escape: {line}"),
+                }),
+                (at, '"') => break at,
+                (_, it) => text.push(it),
+            }
+        };
+        labels.push((label.to_owned(), text));
+        rest = &quoted[end + 1..];
+        match rest.strip_prefix(',') {
+            Some(more) => rest = more,
+            None => break,
+        }
+    }
+    (name.to_owned(), labels, rest.strip_prefix("} ").unwrap().parse().unwrap())
+}
+
+fn value(samples: &[Sample], name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+    let same = |it: &&Sample| {
+        it.0 == name
+            && it.1.len() == labels.len()
+            && labels.iter().all(|(a, b)| it.1.iter().any(|(c, d)| a == c && b == d))
+    };
+    samples.iter().find(same).map(|it| it.2)
+}

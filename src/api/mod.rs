@@ -201,6 +201,18 @@ pub struct Traffic {
     pub p99_ms: f64,
 }
 
+/// `GET /v1/services/{name}/history` and the same of an instance: what the gateway in front of it counted in the
+/// last ten minutes, oldest first. The last point is now.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct History {
+    /// Between two points.
+    pub step_ms: u64,
+    /// The most that were in flight within the step.
+    pub in_flight: Vec<u16>,
+    pub requests_per_second: Vec<f64>,
+}
+
 /// A rolling restart as it stands, or as it halted.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

@@ -53,6 +53,8 @@ pub struct Deck {
     pub confirm: Confirm,
     /// The user the embedded gateway runs as where the daemon is root's.
     pub gateway_user: String,
+    /// Where Prometheus may read; `None`: nowhere.
+    pub metrics: Option<SocketAddr>,
 }
 
 impl Default for Deck {
@@ -66,6 +68,7 @@ impl Default for Deck {
             viewers: vec![],
             confirm: Confirm::Guard,
             gateway_user: "nobody".into(),
+            metrics: None,
         }
     }
 }

@@ -150,7 +150,7 @@ const DECK: &[Key] = &[
         "\"guard\"",
         "When the deck asks before it acts.",
     ),
-    later("metrics", "an address for Prometheus"),
+    key("metrics", Kind::Listen, "", "Where Prometheus may read /metrics; by default nowhere."),
     later("theme", "the colours of the deck"),
     later("themes", "the colours of the deck"),
     key(

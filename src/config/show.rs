@@ -91,6 +91,7 @@ fn deck(out: &mut Toml, deck: &Deck) {
     };
     out.key("confirm", text(confirm));
     out.key("gateway_user", text(&deck.gateway_user));
+    out.key_or("metrics", deck.metrics.map(|it| text(&it.to_string())), "nowhere");
 }
 
 fn gateway(out: &mut Toml, gateway: &Gateway) {

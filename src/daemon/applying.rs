@@ -19,9 +19,9 @@ use super::{config as file, own_name};
 use crate::api::{self, Difference, Done, Problem, problem};
 use crate::config::diff;
 use crate::config::settings::{Confirm, Settings};
-use crate::fleet::By;
 use crate::fleet::input::Input;
 use crate::fleet::sheet;
+use crate::fleet::{By, Name};
 
 /// The configuration as the daemon holds it.
 #[derive(Debug)]
@@ -36,10 +36,13 @@ pub struct Config {
     pub pending: Vec<String>,
     pub logger_trouble: Option<String>,
     pub gateway_trouble: Option<String>,
+    pub metrics_trouble: Option<String>,
     /// Standing facts of this daemon.
     pub base: Frame,
     /// Who may look and who may act.
     pub access: watch::Sender<Arc<Access>>,
+    /// Where Prometheus may read.
+    pub metrics: watch::Sender<Option<std::net::SocketAddr>>,
 }
 
 impl Config {
@@ -101,6 +104,7 @@ impl Daemon {
             self.hands.trouble(),
             self.config.logger_trouble.clone(),
             self.config.gateway_trouble.clone(),
+            self.config.metrics_trouble.clone(),
         ];
         let listeners = self.hands.front.troubles.iter();
         let listeners = listeners.map(|(name, why)| Some(format!("gateway {name} {why}")));
@@ -170,6 +174,7 @@ impl Daemon {
         let rules = settings.services.iter().map(|it| it.rules.clone()).collect();
         self.hands.configure(&settings);
         self.config.access.send_replace(Arc::new(Access::of(&settings.deck)));
+        self.config.metrics.send_replace(settings.deck.metrics);
         let shared = Access::is_shared(&settings.deck);
         let state_dir = &self.hands.places.state_dir;
         if let Err(err) = boot::open_door(state_dir, &self.config.socket, shared) {
@@ -179,7 +184,10 @@ impl Daemon {
         self.turn(Input::Configured(rules));
         let fronted =
             |name: &str| self.config.settings.gateways.iter().any(|it| it.service.as_str() == name);
-        self.facts.retain_gateways(fronted);
+        let front = &self.hands.front;
+        let counted = |name: &str| front.counts(&Name::from(name));
+        self.facts.retain_gateways(fronted, counted);
+        self.history.retain(fronted, counted);
         self.show_gateways();
         self.facts.retain(|name| self.fleet.instance_sheet(name).is_some());
     }

@@ -5,6 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,7 +29,7 @@ use super::publish::{Frame, Publisher};
 use super::signals::{Children, Signals};
 use super::state::StateFile;
 use super::turn;
-use super::{adopt, config, host, logging, nginx};
+use super::{adopt, config, host, logging, metrics, nginx};
 use crate::config::settings::Settings;
 use crate::fleet::Fleet;
 
@@ -114,7 +115,8 @@ pub async fn run(plan: Plan) -> Result<Ended, BootError> {
     tasks.spawn(nginx.run());
 
     let (access, seen) = watch::channel(Arc::new(Access::of(&plan.settings.deck)));
-    let mut daemon = assemble(&plan, hands, journal, access);
+    let (metrics, readers) = watch::channel(plan.settings.deck.metrics);
+    let mut daemon = assemble(&plan, hands, journal, access, metrics);
     adopt::begin(&mut daemon, &plan.settings, remembered);
 
     let listener =
@@ -122,6 +124,7 @@ pub async fn run(plan: Plan) -> Result<Ended, BootError> {
     let path = plan.settings.path.clone();
     let api = Api { turns: turns.clone(), config: path.clone() };
     let server = tokio::spawn(http::serve(Door::new(listener, seen), api, stop.clone()));
+    tasks.spawn(metrics::keep(readers, turns.clone(), stop.clone()));
     tasks.spawn(signals.listen(path.clone(), turns.clone(), stop.clone()));
     if let Some(path) = path {
         let files = plan.settings.files.clone();
@@ -153,6 +156,7 @@ fn assemble(
     hands: Hands,
     journal: Journal,
     access: watch::Sender<Arc<Access>>,
+    metrics: watch::Sender<Option<SocketAddr>>,
 ) -> Daemon {
     let host = host::name();
     let base = Frame {
@@ -170,8 +174,10 @@ fn assemble(
         pending: vec![],
         logger_trouble: None,
         gateway_trouble: None,
+        metrics_trouble: None,
         base: base.clone(),
         access,
+        metrics,
     };
     Daemon::new(Fleet::new(host::seed()), hands, journal, Publisher::new(base), config)
 }

@@ -14,6 +14,7 @@ use super::applying::Config;
 use super::clock;
 use super::facts::{self, Facts};
 use super::hands::Hands;
+use super::history::History;
 use super::journal::Journal;
 use super::logging::News;
 use super::publish::{self, Publisher};
@@ -41,6 +42,7 @@ pub struct Daemon {
     pub(super) fleet: Fleet,
     pub(super) hands: Hands,
     pub(super) facts: Facts,
+    pub(super) history: History,
     pub(super) journal: Journal,
     pub(super) publisher: Publisher,
     pub(super) config: Config,
@@ -65,6 +67,7 @@ impl Daemon {
             fleet,
             hands,
             facts: Facts::default(),
+            history: History::default(),
             journal,
             publisher,
             config,
@@ -257,6 +260,7 @@ impl Daemon {
             Turn::Logger(news) => self.on_logger(news),
             Turn::Gateway(news) => self.on_gateway(news),
             Turn::Nginx(news) => self.on_nginx(news),
+            Turn::Metrics(trouble) => self.config.metrics_trouble = trouble,
             Turn::AdoptedExit { instance, generation } => {
                 self.hands.adopted_exit(&instance, generation);
             }
@@ -390,6 +394,9 @@ impl Daemon {
                     why
                 });
                 let _ = reply.send(why);
+            }
+            Question::History { name, is_service, reply } => {
+                let _ = reply.send(self.history.look(&name, is_service, clock::now()));
             }
             Question::Plan { service, set, reply } => {
                 let plan = self.fleet.plan(&service);

@@ -117,9 +117,14 @@ impl Facts {
         self.gateways.get(service)
     }
 
-    /// Forgets the gateways of services that have none any more.
-    pub fn retain_gateways(&mut self, fronted: impl Fn(&str) -> bool) {
+    /// Forgets the gateways of services that have none any more, and what they counted.
+    pub fn retain_gateways(
+        &mut self,
+        fronted: impl Fn(&str) -> bool,
+        counted: impl Fn(&str) -> bool,
+    ) {
         self.gateways.retain(|service, _| fronted(service));
+        self.figures.retain(|instance, _| counted(instance));
     }
 
     /// Drops what belongs to instances that are gone.

@@ -1,8 +1,10 @@
 //! What the daemon makes of what its gateway says: counts for the fleet, numbers for the screen, events.
 
+use super::clock;
 use super::driver::Daemon;
 use super::front::Front;
 use super::gateway::{Down, News};
+use super::history::Told;
 use super::publish;
 use crate::api;
 use crate::config::settings::{Gateway, Provider};
@@ -117,14 +119,21 @@ impl Daemon {
     pub(super) fn show_gateways(&mut self) {
         let front = &self.hands.front;
         let (mut changed, mut counted) = (vec![], vec![]);
+        let now = clock::now();
         for (service, view) in
             front.gateways().iter().map(|it| (it.service.clone(), view(front, it)))
         {
             let old = self.facts.gateway(service.as_str());
             let mut is_news = old.is_none_or(|it| looks_different(it, &view));
+            let told = Told { in_flight: view.in_flight, per_second: view.requests_per_second };
+            self.history.service(service.as_str(), now, told);
             let mut differs = self.facts.fronted(service.as_str(), view);
             for instance in front.behind(&service) {
-                let other = self.facts.counted(instance.as_str(), front.figures(instance));
+                let figures = front.figures(instance);
+                let gauges = figures.and_then(|it| it.gauges).unwrap_or_default();
+                let told = Told { in_flight: gauges.in_flight, per_second: gauges.per_second };
+                self.history.instance(instance.as_str(), now, told);
+                let other = self.facts.counted(instance.as_str(), figures);
                 is_news |= other && front.is_out(instance);
                 differs |= other;
             }

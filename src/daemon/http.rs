@@ -19,11 +19,12 @@ use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::metrics;
 use super::orders;
 use super::peer::{Door, Peer};
 use super::streams;
 use super::turn::{Question, Turn, Turns};
-use crate::api::{Act, Done, Problem, Role, problem};
+use crate::api::{Act, Done, History, Problem, Role, problem};
 use crate::fleet::input::{Refusal, RefusalKind};
 
 /// The longest body of a request, in bytes.
@@ -45,11 +46,14 @@ pub async fn serve(door: Door, api: Api, stop: CancellationToken) -> std::io::Re
         .route("/v1/events", get(streams::events))
         .route("/v1/instances/{name}/logs", get(streams::logs))
         .route("/v1/instances/{name}/why", get(why))
+        .route("/v1/services/{name}/history", get(service_history))
+        .route("/v1/instances/{name}/history", get(instance_history))
         .route("/v1/services/{name}/{verb}", post(orders::service))
         .route("/v1/instances/{name}/{verb}", post(orders::instance))
         .route("/v1/rollouts/{name}/{verb}", post(orders::rollout))
         .route("/v1/config/{verb}", post(orders::config))
         .route("/v1/shutdown", post(shutdown))
+        .route("/metrics", get(|State(api): State<Api>| metrics::answer(State(api.turns))))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(LONGEST_BODY))
@@ -118,6 +122,33 @@ async fn why(
     let asked = instance.clone();
     let why = api.ask(|reply| Question::Why { instance, reply }).await?;
     why.map(Json).ok_or_else(|| not_found(&asked))
+}
+
+async fn service_history(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+) -> Result<Json<History>, Failure> {
+    history(api, name, true).await
+}
+
+async fn instance_history(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+) -> Result<Json<History>, Failure> {
+    history(api, name, false).await
+}
+
+async fn history(api: Api, name: String, is_service: bool) -> Result<Json<History>, Failure> {
+    let asked = name.clone();
+    let kept = api.ask(|reply| Question::History { name, is_service, reply }).await?;
+    kept.map(Json).ok_or_else(|| {
+        let problem = not_found(&asked).0;
+        Failure(Problem {
+            title: format!("there is no history of `{asked}`"),
+            detail: "only what stands behind a gateway has one".into(),
+            ..problem
+        })
+    })
 }
 
 async fn shutdown(

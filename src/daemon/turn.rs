@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use crate::api::{Deck, Difference, Done, Event, Plan, Problem, Role};
+use crate::api::{Deck, Difference, Done, Event, History, Plan, Problem, Role};
 use crate::config::settings::Settings;
 use crate::fleet::input::{Input, Order, Refusal};
 use crate::fleet::{By, Name, Process};
@@ -31,6 +31,8 @@ pub enum Turn {
     Gateway(super::gateway::News),
     /// What became of what an nginx was told.
     Nginx(super::nginx::News),
+    /// Why Prometheus cannot read, or that it can.
+    Metrics(Option<String>),
     /// An adopted process ended: its pidfd became readable.
     AdoptedExit {
         instance: String,
@@ -76,6 +78,12 @@ pub enum Question {
     Why {
         instance: String,
         reply: Reply<Option<Vec<String>>>,
+    },
+    /// What was counted of a service or an instance.
+    History {
+        name: String,
+        is_service: bool,
+        reply: Reply<Option<History>>,
     },
     Plan {
         service: String,

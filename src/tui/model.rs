@@ -15,7 +15,7 @@ use super::key::Key;
 use super::keymap::Keymap;
 use super::rows::{RowId, Rows, Sort};
 use super::theme::Theme;
-use crate::api::{Act, Deck, Difference, Event, Instance, Request, Role, Service, Target};
+use crate::api::{Act, Deck, Difference, Event, History, Instance, Request, Role, Service, Target};
 
 /// How many events are kept for the feed.
 pub const MOST_EVENTS: usize = 1000;
@@ -61,6 +61,8 @@ pub struct Model {
     pub filter: Filter,
 
     pub screen: Screen,
+    /// What the detail screen draws.
+    pub chart: Option<Chart>,
     pub guard: Guard,
     pub notice: Option<Notice>,
 }
@@ -124,6 +126,16 @@ pub enum Page {
     /// The configuration, and what applying it would do once the daemon has said so, or line by line
     /// why it cannot be applied.
     Config(Option<Result<Vec<Difference>, Vec<String>>>),
+}
+
+/// The last ten minutes of a row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chart {
+    pub of: RowId,
+    /// When the daemon was asked last.
+    pub asked: Duration,
+    /// Empty until it has answered.
+    pub history: History,
 }
 
 /// The list of signals. Its targets are frozen when it opens.
@@ -230,6 +242,7 @@ impl Model {
             sort: Sort::default(),
             filter: Filter::default(),
             screen: Screen::Table,
+            chart: None,
             guard: Guard::default(),
             notice: None,
         }

@@ -62,6 +62,7 @@ pub async fn run(options: Options) -> Result<Farewell, TuiError> {
         msgs,
         watch,
         logs: JoinSet::new(),
+        history: JoinSet::new(),
         terminal: Some(terminal),
         keyboard,
         flow: Flow::default(),
@@ -101,6 +102,7 @@ struct Deck {
     msgs: mpsc::Sender<Msg>,
     watch: JoinSet<()>,
     logs: JoinSet<()>,
+    history: JoinSet<()>,
     /// `None` while the shell has it.
     terminal: Option<Terminal>,
     keyboard: Keyboard,
@@ -239,6 +241,17 @@ impl Deck {
                 }
                 // It is on the socket before the frame that this key causes is drawn.
                 tokio::task::yield_now().await;
+            }
+            Command::History { of } => {
+                let (client, msgs) = (self.client.clone(), self.msgs.clone());
+                // One at a time: the last answer is long there, or does not matter any more.
+                self.history.abort_all();
+                self.history.spawn(async move {
+                    let name = of.instance.as_ref().unwrap_or(&of.service);
+                    let result = client.history(name, of.instance.is_none()).await;
+                    // The deck may have been left.
+                    let _ = msgs.send(Msg::History { of, result }).await;
+                });
             }
             Command::Follow { session, names } => {
                 self.logs = link::follow(&self.client, session, &names, &self.msgs);

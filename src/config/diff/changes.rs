@@ -29,6 +29,7 @@ pub(super) fn deck(old: &Settings, new: &Settings, diff: &mut Diff) {
         ("viewers", before.viewers != after.viewers),
         ("confirm", before.confirm != after.confirm),
         ("gateway_user", before.gateway_user != after.gateway_user),
+        ("metrics", before.metrics != after.metrics),
         ("[keys]", old.keys != new.keys),
         ("the order of the services", is_reordered(old, new)),
     ]);

@@ -35,6 +35,7 @@ impl Resolver<'_> {
                 Some("never") => Confirm::Never,
                 _ => Confirm::Guard,
             },
+            metrics: table.listen("metrics").map(|it| it.0),
             gateway_user: table.text("gateway_user").map_or("nobody", |it| it.0).to_owned(),
         }
     }

@@ -19,7 +19,7 @@ fn every_mistake_says_what_to_do_and_none_follows_from_another() {
     config.toml:5: `include` must be text
     config.toml:6: `watch` must be true or false
     config.toml:8: `confirm` cannot be "maybe"
-    config.toml:9: `metrics` is not in this version of opsdeck
+    config.toml:9: `metrics` must be an address and a port
     config.toml:12: `max_wait_time` must be a duration
     config.toml:13: `retries` must be between 0 and 1000000
     config.toml:15: `engine = "supervisord"` is not in this version of opsdeck

@@ -3,6 +3,7 @@
 //! [`update`] takes one message and returns what to do about it. It does nothing itself and reads no
 //! clock, so every rule of the deck is tested by calling it.
 
+mod chart;
 mod daemon;
 mod guard;
 mod keys;
@@ -14,7 +15,8 @@ pub(in crate::tui) use panels::choices;
 use super::key::Key;
 use super::layout::layout;
 use super::model::{Model, Now, PATIENCE};
-use crate::api::{Change, Done, LogLine, Problem, Request};
+use super::rows::RowId;
+use crate::api::{Change, Done, History, LogLine, Problem, Request};
 
 /// Something happened.
 #[derive(Debug)]
@@ -31,6 +33,11 @@ pub enum Msg {
     Reply {
         id: u64,
         result: Result<Done, Problem>,
+    },
+    /// The answer to a [`Command::History`].
+    History {
+        of: RowId,
+        result: Result<History, Problem>,
     },
     /// From the log view's streams.
     Log {
@@ -61,6 +68,10 @@ pub enum Command {
         id: u64,
         request: Request,
     },
+    /// Ask what was counted in the last ten minutes.
+    History {
+        of: RowId,
+    },
     /// Stream the logs of `names`, after ending what was streamed before.
     Follow {
         session: u64,
@@ -74,7 +85,7 @@ pub enum Command {
 /// Applies one message to the model and returns what to do about it.
 pub fn update(model: &mut Model, now: Now, msg: Msg) -> Vec<Command> {
     expire(model, now);
-    let commands = match msg {
+    let mut commands = match msg {
         Msg::Keys(keys) => keys::on_keys(model, now, keys),
         Msg::Paste(text) => keys::on_paste(model, now, &text),
         Msg::Resize(width, height) => {
@@ -84,6 +95,10 @@ pub fn update(model: &mut Model, now: Now, msg: Msg) -> Vec<Command> {
         Msg::Change(change) => daemon::on_change(model, now, *change),
         Msg::LinkLost(problem) => daemon::on_lost(model, now, &problem),
         Msg::Reply { id, result } => daemon::on_reply(model, now, id, result),
+        Msg::History { of, result } => {
+            chart::on_history(model, of, result.ok());
+            vec![]
+        }
         Msg::Log { session, line } => logs::on_line(model, session, &line),
         Msg::LogEnded { session, name, problem } => {
             logs::on_end(model, session, &name, problem.as_ref())
@@ -97,6 +112,7 @@ pub fn update(model: &mut Model, now: Now, msg: Msg) -> Vec<Command> {
         Msg::Wake => vec![],
     };
     settle(model, now);
+    commands.extend(chart::wanted(model, now));
     commands
 }
 

@@ -1,5 +1,6 @@
 //! Draws a [`Model`] into a buffer. Reads everything, changes nothing, looks at no clock.
 
+mod chart;
 mod columns;
 mod countdown;
 pub(super) mod feed;

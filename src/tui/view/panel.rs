@@ -5,7 +5,7 @@ use ratatui::text::{Line, Span};
 use unicode_width::UnicodeWidthStr;
 
 use super::format::{age, bytes, clock, date, millis, percent, wrap};
-use super::{feed, help, put_line};
+use super::{chart, feed, help, put_line};
 use crate::api::{Difference, Gateway, Instance, LastExit, ProbeResult, Service, Traffic};
 use crate::tui::model::{Model, Now, Page, Panel};
 use crate::tui::rows::RowId;
@@ -60,9 +60,13 @@ fn detail(model: &Model, now: Now, id: &RowId) -> Vec<Line<'static>> {
     };
     let mut page = Text { model, now: model.picture(now), lines: vec![] };
     match &id.instance {
-        None => page.service(service),
+        None => {
+            page.service(service, id);
+        }
         Some(name) => match service.instances.iter().find(|it| it.name == *name) {
-            Some(it) => page.instance(service, it),
+            Some(it) => {
+                page.instance(service, it, Some(id));
+            }
             None => page.lines.push(Line::raw(format!(" {name} is gone"))),
         },
     }
@@ -96,8 +100,9 @@ impl Text<'_> {
         }
     }
 
-    fn service(&mut self, it: &Service) {
+    fn service(&mut self, it: &Service, id: &RowId) {
         self.title(format!("{}  {}/{} ready", it.name, it.ready, it.wanted));
+        self.chart(id);
         self.field("engine", &it.engine);
         self.field("profile", &it.profile);
         if let Some(rollout) = &it.rollout {
@@ -114,13 +119,17 @@ impl Text<'_> {
         }
         for instance in &it.instances {
             self.lines.push(Line::default());
-            self.instance(it, instance);
+            self.instance(it, instance, None);
         }
     }
 
-    fn instance(&mut self, service: &Service, it: &Instance) {
+    /// `id`: with its chart.
+    fn instance(&mut self, service: &Service, it: &Instance, id: Option<&RowId>) {
         self.title(format!("{}  {}", it.name, word(it.state)));
         self.field("why", &it.why);
+        if let Some(id) = id {
+            self.chart(id);
+        }
         self.field("service", &format!("{} ({})", service.name, service.profile));
         if let Some(pid) = it.pid {
             self.field("pid", &format!("{pid}, generation {}", it.generation));
@@ -141,6 +150,39 @@ impl Text<'_> {
         for (kind, probe) in &it.probes {
             self.probe(kind, probe);
         }
+    }
+
+    /// The last ten minutes, as high as the screen allows.
+    fn chart(&mut self, id: &RowId) {
+        let Some(chart) = self.model.chart.as_ref().filter(|it| it.of == *id) else { return };
+        let history = &chart.history;
+        if history.in_flight.is_empty() {
+            return;
+        }
+        let (width, height) = self.model.size;
+        let rows = match height {
+            ..16 => 1,
+            16..30 => 2,
+            _ => 5,
+        };
+        let in_flight: Vec<f64> = history.in_flight.iter().map(|it| f64::from(*it)).collect();
+        let width = usize::from(width).saturating_sub(17);
+        let all = [("in flight", &in_flight), ("req/s", &history.requests_per_second)];
+        for (label, points) in all {
+            let (lines, top) = chart::chart(points, width, rows, self.model.theme.signs);
+            for (n, line) in lines.into_iter().enumerate() {
+                // The scale stands where a label would.
+                let label = if n == 0 { format!("{label} {}", scale(top)) } else { String::new() };
+                self.lines.push(Line::from(vec![
+                    Span::styled(format!(" {label:<14} "), self.model.theme.faint()),
+                    Span::styled(line, self.model.theme.name()),
+                ]));
+            }
+        }
+        let [from, to] = ["10 minutes ago", "now"];
+        let gap = width.saturating_sub(from.len());
+        let axis = format!("{:16}{from}{to:>gap$}", "");
+        self.lines.push(Line::styled(axis, self.model.theme.faint()));
     }
 
     fn gateway(&mut self, it: &Gateway) {
@@ -227,6 +269,15 @@ impl Text<'_> {
         self.field(kind, &text);
         self.field("", it.error.as_deref().unwrap_or_default());
         self.field("", &it.body);
+    }
+}
+
+/// What the top of a chart stands for, in five columns.
+fn scale(top: f64) -> String {
+    match top {
+        ..10.0 => format!("{top:.1}"),
+        ..10_000.0 => format!("{top:.0}"),
+        _ => format!("{:.0}k", top / 1000.0),
     }
 }
 

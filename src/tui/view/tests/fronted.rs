@@ -4,6 +4,7 @@ use insta::assert_snapshot;
 
 use crate::api::*;
 use crate::tui::fixtures::*;
+use crate::tui::update::{Command, Msg};
 
 /// `web` while its first instance drains, its gateway changed a little.
 fn rolling(change: impl FnOnce(&mut Gateway)) -> Service {
@@ -165,4 +166,68 @@ fn the_detail_has_every_count() {
     answered      890 2xx
     l logs  PgUp page up  PgDn page down  g first  G last  Esc back
     "#);
+}
+
+/// Ten minutes that begin with nothing and have one peak.
+fn history() -> History {
+    let rate = |n: u16| if n == 200 { 800.0 } else { f64::from(n) };
+    History {
+        step_ms: 2000,
+        in_flight: (0..300).map(|n| if n < 100 { 0 } else { n / 10 }).collect(),
+        requests_per_second: (0..300).map(rate).collect(),
+    }
+}
+
+#[test]
+fn the_detail_draws_the_last_ten_minutes() {
+    let mut model = model(vec![fronted(web())]);
+    let asked = type_keys(&mut model, &["j", "enter"]);
+    let of = model.rows.selected.clone().unwrap();
+    assert_eq!(asked, [Command::History { of: of.clone() }]);
+    assert_eq!(send(&mut model, 1000, Msg::Wake), [], "it is not asked again at once");
+    let other = crate::tui::rows::RowId { instance: None, ..of.clone() };
+    send(&mut model, 1000, Msg::History { of: other, result: Ok(history()) });
+    assert!(!screen(&mut model, 80, 24, 1000).contains("10 minutes"), "that was another row");
+    send(&mut model, 1000, Msg::History { of: of.clone(), result: Ok(history()) });
+    assert_snapshot!(screen(&mut model, 80, 24, 1000), @r#"
+    opsdeck shop   1 service   2/2 ready   812 req/s   37 in flight       10:42:18
+
+    web1  RUNNING
+    why           all probes pass
+    in flight 29                                    ▁▁▁▁▁▂▂▂▂▃▃▄▄▄▄▅▅▅▅▆▆▆▆▇▇▇▇▇██
+                                        ▆▆▆▆▇▇▇▇██████████████████████████████████
+    req/s 800                                                █
+                   ▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▂▂▂▂▂▂▂▂▂▂▂▃▃▃▃▃▃▃▃▃▃▄▄▄▄▄▄█▄▄▄▄▅▅▅▅▅▅▅▅▅▅▆▆▆▆▆▆
+                   10 minutes ago                                              now
+    service       web (swoole)
+    pid           15502, generation 3
+    port          9502
+    started       2026-11-21 08:40:00 (2h ago)
+    state         RUNNING since 2026-11-21 08:40:01
+    in rotation   yes
+    load          0.0 req/s, 7 in flight, 2.1% CPU, 90M memory
+    answered      890 2xx
+    restarts      0
+
+
+
+
+
+    l logs  PgUp page up  PgDn page down  g first  G last  Esc back
+    "#);
+    assert_snapshot!(screen(&mut model, 40, 10, 1000), @r#"
+    opsdeck shop   2/2 ready      10:42:18
+
+    web1  RUNNING
+    why           all probes pass
+    in flight 29          ▃▃▃▄▄▄▅▅▆▆▆▇▇▇██
+    req/s 800      ▁▁▁▁▁▁▁▁▁▁▁▂▂▂▂█▂▂▂▃▃▃▃
+                   10 minutes ago      now
+    service       web (swoole)
+    pid           15502, generation 3
+    l logs  PgUp page up  Esc back
+    "#);
+    assert_eq!(send(&mut model, 2000, Msg::Wake), [Command::History { of }]);
+    type_keys(&mut model, &["esc"]);
+    assert_eq!(model.chart, None);
 }
