@@ -1,5 +1,5 @@
 //! A real nginx in front of a fleet: what its clients notice of rolls and crashes, and what it is told when.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::disallowed_methods, clippy::print_stderr, clippy::unwrap_used, reason = "tests")]
 
 mod support;
 

@@ -113,7 +113,7 @@ impl Front {
         let mut inputs = vec![];
         let is_its = |it: &Place| it.gateway.as_str() == gateway;
         for (name, place) in self.places.iter_mut().filter(|(_, it)| is_its(it)) {
-            if !place.running.as_ref().is_some_and(|it| it.since <= revision) {
+            if place.running.as_ref().is_none_or(|it| it.since > revision) {
                 continue;
             }
             if place.is_out() {

@@ -45,7 +45,7 @@ impl Directive {
 const DEEPEST: usize = 64;
 
 /// Reads a whole file.
-pub(super) fn read(text: &str) -> Result<Vec<Directive>, Mistake> {
+pub(super) fn read(text: &str) -> Result<Vec<Directive>, Box<Mistake>> {
     let mut open: Vec<Directive> = vec![];
     let mut current = Directive::default();
     let mut done = vec![];
@@ -97,8 +97,8 @@ fn keep(directive: Directive, open: &mut [Directive], done: &mut Vec<Directive>)
     }
 }
 
-fn mistake(at: Place, title: impl Into<String>, help: &str) -> Mistake {
-    Mistake::new(at.span(), title, "here").help(help)
+fn mistake(at: Place, title: impl Into<String>, help: &str) -> Box<Mistake> {
+    Box::new(Mistake::new(at.span(), title, "here").help(help))
 }
 
 enum Kind {
@@ -114,7 +114,7 @@ struct Token {
 }
 
 /// The next token; `at` is moved behind it.
-fn token(text: &str, at: &mut usize) -> Result<Option<Token>, Mistake> {
+fn token(text: &str, at: &mut usize) -> Result<Option<Token>, Box<Mistake>> {
     loop {
         let rest = &text[*at..];
         let Some(first) = rest.chars().next() else { return Ok(None) };
@@ -136,7 +136,7 @@ fn token(text: &str, at: &mut usize) -> Result<Option<Token>, Mistake> {
     }
 }
 
-fn quoted(text: &str, quote: char, start: usize, at: &mut usize) -> Result<String, Mistake> {
+fn quoted(text: &str, quote: char, start: usize, at: &mut usize) -> Result<String, Box<Mistake>> {
     let mut word = String::new();
     let mut chars = text[*at..].char_indices();
     while let Some((offset, it)) = chars.next() {

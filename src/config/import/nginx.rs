@@ -26,7 +26,7 @@ pub fn nginx(path: &Path) -> Result<String, ConfigError> {
 
 fn of_text(path: &Path, text: &str) -> Result<String, ConfigError> {
     let source = Source { path: path.to_owned(), text: text.to_owned() };
-    let failed = |mistake| ConfigError::new(vec![source.clone()], vec![mistake], &[]);
+    let failed = |it: Box<Mistake>| ConfigError::new(vec![source.clone()], vec![*it], &[]);
     let directives = read(text).map_err(failed)?;
     let mut all = vec![];
     directives.iter().for_each(|it| it.walk(&mut all));
