@@ -205,7 +205,12 @@ fn an_orphan_without_any_mark_is_known_if_it_was_seen_below_its_leader() {
         host.until("the leader's death", |it| it.len() == 1);
 
         assert_eq!(size(&group), 1);
-        assert_eq!(size(&forgetful), 0, "nothing else tells where it came from");
+        // It says `up` a moment before it drops our output.
+        let is_unknown = (0..10_000).any(|_| {
+            std::thread::yield_now();
+            size(&forgetful) == 0
+        });
+        assert!(is_unknown, "nothing else tells where it came from");
         assert_eq!(group.kill().unwrap().len(), 1);
         host.until("its end", |_| group.is_empty(&table()).unwrap());
     });
