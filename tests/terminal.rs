@@ -234,6 +234,8 @@ fn panicking() {
 #[test]
 fn a_panic_gives_the_terminal_back_before_it_speaks() {
     let mut command = Command::new(std::env::current_exe().unwrap());
+    // A backtrace would push the last words off the screen.
+    command.env("RUST_BACKTRACE", "0");
     command.args(["--exact", "panicking", "--ignored", "--nocapture", "--test-threads=1"]);
     let mut shell = shell(&command);
     let before = modes(&shell);

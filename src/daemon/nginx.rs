@@ -3,7 +3,7 @@
 //!
 //! One task for all of them, one change after another: they share one nginx, and a test that sees half of
 //! two changes proves nothing. What is in force is reported only once new workers have it
-//! ([`super::nginx_load`]); what nginx refuses is reported as well, and is in force nowhere.
+//! (`nginx_load`); what nginx refuses is reported as well, and is in force nowhere.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

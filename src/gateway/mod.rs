@@ -16,11 +16,11 @@
 //!
 //! # What never happens
 //!
-//! - A request is lost by us: what an instance cannot have acted on goes to another one ([`verdict`]), and what finds
-//!   nobody waits ([`line`]).
+//! - A request is lost by us: what an instance cannot have acted on goes to another one (`verdict`), and what finds
+//!   nobody waits (`line`).
 //! - An instance out of rotation gets a new request: the choice looks at the routes of this very moment, and the
 //!   connections that waited for its next request are closed when it leaves.
-//! - A count is an estimate: a request is a [`Ticket`](instance::Ticket) from the choice until its last byte is with
+//! - A count is an estimate: a request is a `Ticket` from the choice until its last byte is with
 //!   the client's socket, and the ticket is counted by its existence.
 //!
 //! # Why hyper in front and not behind
@@ -28,7 +28,7 @@
 //! hyper's server half reads requests: that is where strangers are. Behind, whether a request may be sent again
 //! depends on which byte was written and read, and hyper's client half hides that behind a channel to a task of the
 //! connection; it also took a quarter of the time of a small request (two channels, a shared map and a clone of the
-//! headers to be able to repeat them). What is left to do there is a page ([`reply`]) over httparse, which both use,
+//! headers to be able to repeat them). What is left to do there is a page (`reply`) over httparse, which both use,
 //! and the bytes of the head serve for every repetition.
 
 mod body;

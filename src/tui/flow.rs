@@ -3,7 +3,7 @@
 //! Between the deck and the glass lie buffers that nobody can look into: the pseudo-terminal's, SSH's,
 //! those of every router of a slow link. What waits in them makes a key feel dead. So a frame ends with
 //! a question that every terminal answers (DSR, ECMA-48 §8.3.35), and until the answer is there at most
-//! [`WINDOW`] is on the way, or [`URGENT`] where an operator waits for it. A terminal that never answers
+//! `WINDOW` is on the way, or `URGENT` where an operator waits for it. A terminal that never answers
 //! is not waited for.
 
 use std::collections::VecDeque;
