@@ -32,7 +32,10 @@ impl Fleet {
         let recovering = healed.is_some_and(|it| it.is_recovering(turn.now));
         self.tell_if_all_are_sick(service, usize::from(recovering), turn);
         let Some(it) = self.services.get(service) else { return };
-        if recovering || it.rollout.as_ref().is_some_and(Rollout::is_in_step) {
+        // One that is out of rotation for a reload comes back first.
+        let mut members = it.members.iter().filter_map(|name| self.instances.get(name));
+        let reloading = members.any(Instance::is_reloading);
+        if recovering || reloading || it.rollout.as_ref().is_some_and(Rollout::is_in_step) {
             return;
         }
         let members = self.members(service, None);

@@ -221,7 +221,9 @@ impl Sim {
     }
 
     fn is_well(&self, name: &Name, spare: &Name) -> bool {
-        self.is_asked_for(name, spare) && self.fleet.instances.get(name).unwrap().is_serving()
+        let it = self.fleet.instances.get(name).unwrap();
+        let sick = self.fleet.services.get(&it.rules.name).unwrap().sick.contains(name);
+        self.is_asked_for(name, spare) && it.is_serving() && !sick
     }
 
     /// What opsdeck takes away by itself leaves enough in rotation.

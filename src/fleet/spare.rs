@@ -209,7 +209,8 @@ impl Fleet {
         self.look_at(spare);
     }
 
-    /// It serves nobody, or as many others serve as did before the rollout.
+    /// Nothing of it runs, or as many others serve as did before the rollout. One that runs and is not
+    /// ready may come back, and where too few others serve it may be the only one that does.
     pub(super) fn can_dismiss(
         &self,
         service: &Name,
@@ -217,12 +218,14 @@ impl Fleet {
         rollout: Option<&Rollout>,
     ) -> bool {
         let Some(home) = self.services.get(service) else { return true };
-        let serves = self.instances.get(spare).is_some_and(Instance::may_serve);
+        let runs = self.instances.get(spare).is_some_and(Instance::is_occupied);
         let members = home.members.iter().filter_map(|it| self.instances.get(it));
         let others: Vec<&Instance> =
             members.filter(|it| !it.is_spare() && it.is_wanted() && it.held_by.is_none()).collect();
         let before = rollout.map_or(usize::MAX, |it| it.serving.max(1));
-        let serving = others.iter().filter(|it| it.is_serving()).count();
-        !serves || serving >= before.min(others.len())
+        // One that fails its liveness is about to be restarted.
+        let is_well = |it: &&&Instance| it.is_serving() && !home.sick.contains(it.name());
+        let serving = others.iter().filter(is_well).count();
+        !runs || serving >= before.min(others.len())
     }
 }
