@@ -201,7 +201,8 @@ fn change_configuration(sim: &mut Sim, service: &Name, whim: &Whim) {
             1 => it.enabled = !it.enabled,
             2 if it.instances.len() > 1 => drop(it.instances.remove(0)),
             3 => {
-                let name = format!("s{index}x{}", it.instances.len());
+                // One that was forgotten begins again with its first generation.
+                let name = format!("s{index}x{}", sim.highest.len() + it.instances.len());
                 it.instances.push(fixture::instance(&name));
             }
             4 => it.instances[0].fingerprint += 1,
