@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use tokio::sync::{broadcast, mpsc};
-use tracing::{debug, info};
+use tracing::debug;
 
 use super::applying::Config;
 use super::clock;
@@ -17,9 +17,9 @@ use super::hands::Hands;
 use super::history::History;
 use super::journal::Journal;
 use super::logging::News;
-use super::publish::{self, Publisher};
+use super::publish::Publisher;
 use super::signals::Children;
-use super::turn::{Question, Reply, Turn};
+use super::turn::{Reply, Turn};
 use crate::api::{self, Done, Problem};
 use crate::fleet::input::{Effect, Input, Order, Record, Refusal, RefusalKind, SpawnFailure, Verb};
 use crate::fleet::{By, Fleet, Name, Process, Timestamp};
@@ -46,10 +46,10 @@ pub struct Daemon {
     pub(super) journal: Journal,
     pub(super) publisher: Publisher,
     pub(super) config: Config,
-    events: broadcast::Sender<Arc<api::Event>>,
+    pub(super) events: broadcast::Sender<Arc<api::Event>>,
     /// What happened, and when, until it is written down: first the deed, then the word. No signal and no
     /// start waits for a line of a log.
-    unsaid: Vec<(jiff::Timestamp, Record)>,
+    pub(super) unsaid: Vec<(jiff::Timestamp, Record)>,
     /// Set by a shutdown that stops everything first.
     stopping: bool,
     ended: Option<Ended>,
@@ -150,7 +150,7 @@ impl Daemon {
         busy
     }
 
-    fn mark_changed(&mut self) {
+    pub(super) fn mark_changed(&mut self) {
         let changed = self.fleet.take_changed();
         self.hands.release_sockets(&changed, &self.fleet);
         self.publisher.mark(changed);
@@ -201,55 +201,6 @@ impl Daemon {
         if is_evident {
             self.catch_up();
         }
-    }
-
-    /// Writes an event down, after those that came before it.
-    pub(super) fn record(&mut self, record: Record) {
-        self.catch_up();
-        self.write_down(clock::wall(), record);
-    }
-
-    fn catch_up(&mut self) {
-        for (at, record) in std::mem::take(&mut self.unsaid) {
-            self.write_down(at, record);
-        }
-    }
-
-    fn write_down(&mut self, at: jiff::Timestamp, record: Record) {
-        let evidence =
-            record.with_evidence.then(|| self.hands.evidence(&record, &self.fleet, &self.facts));
-        let event = self.journal.append(api::Event {
-            seq: 0,
-            at,
-            kind: record.kind.into(),
-            service: record.service.as_ref().map(Name::to_string),
-            instance: record.instance.as_ref().map(Name::to_string),
-            actor: record.by.as_ref().map(publish::actor),
-            message: record.message,
-            evidence,
-        });
-        info!(
-            instance = event.instance,
-            service = event.service,
-            by = event.actor.as_ref().map(|it| it.login.as_str()),
-            "{}",
-            event.message
-        );
-        // Nobody follows: nothing to do.
-        let _ = self.events.send(Arc::new(event.clone()));
-        self.publisher.event(event);
-    }
-
-    /// An event that the fleet does not know of.
-    pub(super) fn note(&mut self, kind: &'static str, by: Option<By>, message: String) {
-        self.record(Record {
-            kind,
-            service: None,
-            instance: None,
-            by,
-            message,
-            with_evidence: false,
-        });
     }
 
     fn take(&mut self, turn: Turn) {
@@ -367,60 +318,6 @@ impl Daemon {
         })
     }
 
-    fn answer(&mut self, question: Question) {
-        self.catch_up();
-        // A client that has gone needs no answer.
-        match question {
-            Question::Deck { role, reply } => {
-                let _ = reply.send(self.publisher.deck(&self.fleet, &self.facts, role));
-            }
-            Question::Brief { role, reply } => {
-                // What changed in this very turn has not been told yet.
-                self.mark_changed();
-                let _ = reply.send(self.publisher.brief(&self.fleet, &self.facts, role));
-            }
-            Question::Watch { role, reply } => {
-                self.publisher.publish_now(clock::now(), &self.fleet, &self.facts);
-                let changes = self.publisher.subscribe();
-                let deck = Box::new(self.publisher.deck(&self.fleet, &self.facts, role));
-                let events = self.journal.recent(FEED);
-                let line = publish::line(&api::Change::Snapshot { deck, events });
-                let _ = reply.send((line, changes));
-            }
-            Question::Why { instance, reply } => {
-                let why = self.fleet.why(&instance).map(|mut why| {
-                    let words = self.facts.last_words(&instance);
-                    why.extend(words.map(|it| format!("its last words were \"{it}\"")));
-                    why
-                });
-                let _ = reply.send(why);
-            }
-            Question::History { name, is_service, reply } => {
-                let _ = reply.send(self.history.look(&name, is_service, clock::now()));
-            }
-            Question::Plan { service, set, reply } => {
-                let plan = self.fleet.plan(&service);
-                let values = self.hands.values_with(&service, set);
-                let _ = reply.send(plan.map(|it| self.config.plan(&service, &it, &values)));
-            }
-            Question::Logs { name, reply } => {
-                let _ = reply.send(self.hands.log_files(&name));
-            }
-            Question::Journal { reply } => {
-                self.journal.flush();
-                let answer = (
-                    self.journal.files(),
-                    self.journal.recent(usize::MAX),
-                    self.events.subscribe(),
-                );
-                let _ = reply.send(answer);
-            }
-            Question::Diff { settings, reply } => {
-                let _ = reply.send(self.config.differences(&settings));
-            }
-        }
-    }
-
     fn on_shutdown(
         &mut self,
         by: Option<By>,
@@ -448,9 +345,6 @@ impl Daemon {
         }
     }
 }
-
-/// Events in a snapshot: more than the tallest screen shows.
-const FEED: usize = 200;
 
 /// A failure that is no fault of the fleet's rules: for the hands.
 pub(super) fn failed(instance: &Name, generation: u64, reason: String, passing: bool) -> Input {

@@ -12,11 +12,13 @@
 //! reads the time.
 
 pub mod adopt;
+mod answers;
 pub mod applying;
 pub mod boot;
 pub mod briefs;
 pub mod clock;
 pub mod config;
+mod diary;
 pub mod driver;
 pub mod ends;
 pub mod exposition;

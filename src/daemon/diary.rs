@@ -1,0 +1,63 @@
+//! What the driver writes down: every event into the journal, the log, and to whoever follows.
+
+use std::sync::Arc;
+
+use tracing::info;
+
+use super::clock;
+use super::driver::Daemon;
+use super::publish;
+use crate::api;
+use crate::fleet::input::Record;
+use crate::fleet::{By, Name};
+
+impl Daemon {
+    /// Writes an event down, after those that came before it.
+    pub(super) fn record(&mut self, record: Record) {
+        self.catch_up();
+        self.write_down(clock::wall(), record);
+    }
+
+    pub(super) fn catch_up(&mut self) {
+        for (at, record) in std::mem::take(&mut self.unsaid) {
+            self.write_down(at, record);
+        }
+    }
+
+    fn write_down(&mut self, at: jiff::Timestamp, record: Record) {
+        let evidence =
+            record.with_evidence.then(|| self.hands.evidence(&record, &self.fleet, &self.facts));
+        let event = self.journal.append(api::Event {
+            seq: 0,
+            at,
+            kind: record.kind.into(),
+            service: record.service.as_ref().map(Name::to_string),
+            instance: record.instance.as_ref().map(Name::to_string),
+            actor: record.by.as_ref().map(publish::actor),
+            message: record.message,
+            evidence,
+        });
+        info!(
+            instance = event.instance,
+            service = event.service,
+            by = event.actor.as_ref().map(|it| it.login.as_str()),
+            "{}",
+            event.message
+        );
+        // Nobody follows: nothing to do.
+        let _ = self.events.send(Arc::new(event.clone()));
+        self.publisher.event(event);
+    }
+
+    /// An event that the fleet does not know of.
+    pub(super) fn note(&mut self, kind: &'static str, by: Option<By>, message: String) {
+        self.record(Record {
+            kind,
+            service: None,
+            instance: None,
+            by,
+            message,
+            with_evidence: false,
+        });
+    }
+}
