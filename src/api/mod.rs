@@ -310,7 +310,7 @@ pub struct LastExit {
     pub lost: u32,
     /// False where `lost` is an estimate.
     pub lost_exact: bool,
-    /// `by itself`, `SIGTERM by alice`, `out of memory`, …
+    /// `by itself`, `SIGTERM by alice`, `by the kernel: out of memory`, …
     pub cause: String,
     /// The last line that it wrote, once the logger has it; control characters included.
     pub words: Option<String>,

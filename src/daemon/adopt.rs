@@ -19,7 +19,7 @@ use crate::fleet::input::{Goal, Input};
 use crate::fleet::{By, Name, Process, Signal, Timestamp};
 use crate::process::cgroup::Cgroup;
 use crate::process::group::{Group, Marks};
-use crate::process::{identity, pidfd, signal};
+use crate::process::{identity, oom, pidfd, signal};
 
 /// How long an instance that is no longer configured has from SIGTERM to SIGKILL: the default of
 /// `max_wait_time`, as its own is no longer known.
@@ -123,14 +123,17 @@ impl Hands {
         if let Err(trouble) = self.open_output(&name) {
             warn!(instance = %name, reason = trouble.reason, "its output could not be opened");
         }
-        let oom_kills = group.cgroup().and_then(|it| it.oom_kills()).unwrap_or(0);
+        let ours = self.oom.get_or_init(|| oom::Shared::of("self")).as_ref();
+        let shared = oom::Shared::of(&process.pid.to_string()).map(|it| it.or_same(ours));
+        let shared = oom::Counts::shared(shared.as_ref());
+        let oom = oom::Counts::before(group.cgroup(), Some(&shared));
         let generation = running.generation;
         let living = Living {
             generation,
             process,
             pidfd,
             group,
-            oom_kills,
+            oom,
             refusal: None,
             killing: false,
             sweeping: None,

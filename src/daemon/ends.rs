@@ -11,10 +11,11 @@ use super::clock;
 use super::hands::{Hands, Living};
 use super::state::Line;
 use super::turn::Turn;
-use crate::fleet::input::{Exit, Input, Status};
+use crate::fleet::input::{Exit, Input, OutOfMemory, Status};
 use crate::fleet::{Name, Signal, Timestamp};
 use crate::logger::ToLogger;
 use crate::process::exec_as::Verdict;
+use crate::process::oom::Rise;
 use crate::process::pidfd;
 use crate::process::reaper::{self, Death, Reaper};
 
@@ -62,7 +63,6 @@ impl Hands {
 
     fn leader_ended(&mut self, name: &Name, status: Status) {
         let Some(living) = self.living.get_mut(name) else { return };
-        let oom_kills = living.group.cgroup().and_then(|it| it.oom_kills()).unwrap_or(0);
         if let Some(Verdict::Refused(err)) = living.refusal.as_mut().map(|it| it.verdict()) {
             // It never became the program: what it exited with is not the program's word.
             warn!(instance = %name, %err, "was not executed");
@@ -71,7 +71,7 @@ impl Hands {
             self.ask_for_last_words(name);
         }
         let Some(living) = self.living.get(name) else { return };
-        let exit = Exit { status, out_of_memory: oom_kills > living.oom_kills };
+        let exit = Exit { status, out_of_memory: out_of_memory(living, status) };
         let (generation, killing) = (living.generation, living.killing);
         self.outcomes.push_back(Input::Exited { instance: name.clone(), generation, exit });
         if killing {
@@ -213,6 +213,25 @@ impl Hands {
                 let _ = turns.send(Turn::AdoptedExit { instance, generation }).await;
             }
         });
+    }
+}
+
+/// Whether it was the kernel, for want of memory. Asked only where that is possible: SIGKILL, or the
+/// code by which a shell tells of it.
+fn out_of_memory(living: &Living, status: Status) -> OutOfMemory {
+    let possible = match status {
+        Status::Signal(signal) => signal == Signal::KILL,
+        Status::Code(code) => code == 128 + Signal::KILL.0,
+        Status::Unknown => true,
+    };
+    if !possible {
+        return OutOfMemory::No;
+    }
+    match living.oom.rise(living.group.cgroup()) {
+        Rise::Own => OutOfMemory::Certainly,
+        // A kill that is ours, or an end of which nothing is known, needs more than a hint.
+        Rise::Shared if !living.killing && status != Status::Unknown => OutOfMemory::Probably,
+        Rise::Shared | Rise::Nothing => OutOfMemory::No,
     }
 }
 

@@ -4,7 +4,7 @@
 //! What is split off by subject: `launch` starts processes, `ends` sees them die, `sampling` measures,
 //! `runs` runs the commands of rollouts, `probes` and `logging` keep their own tasks.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -36,7 +36,7 @@ use crate::process::cgroup::Cgroups;
 use crate::process::group::Group;
 use crate::process::reaper::Reaper;
 use crate::process::spawn::Spawned;
-use crate::process::{Identity, preflight, signal};
+use crate::process::{Identity, oom, preflight, signal};
 
 /// Directories of this daemon.
 #[derive(Clone, Debug)]
@@ -74,8 +74,8 @@ pub(super) struct Living {
     pub process: Process,
     pub pidfd: OwnedFd,
     pub group: Group,
-    /// The cgroup's count of OOM kills when it was started.
-    pub oom_kills: u64,
+    /// What the kernel had killed for want of memory when it was started.
+    pub oom: oom::Counts,
     pub refusal: Option<crate::process::exec_as::Refusal>,
     /// All of it was killed while its leader lived: nobody was left behind.
     pub killing: bool,
@@ -89,6 +89,8 @@ pub struct Hands {
     pub(super) tasks: TaskTracker,
     pub(super) reaper: Reaper,
     pub(super) cgroups: Option<Cgroups>,
+    /// Where the kernel counts what it kills for want of memory; looked for at the first start.
+    pub(super) oom: OnceCell<Option<oom::Shared>>,
     pub(super) state: StateFile,
     pub(super) link: Link,
     /// Orders to the logger that the link has not taken yet.
@@ -142,6 +144,7 @@ impl Hands {
             tasks,
             reaper,
             cgroups,
+            oom: OnceCell::new(),
             state,
             link,
             orders: vec![],
@@ -428,13 +431,13 @@ pub(super) fn identity_of(process: Process) -> Identity {
 }
 
 /// What [`Spawned`] becomes.
-pub(super) fn living(spawned: Spawned, generation: u64, group: Group, oom_kills: u64) -> Living {
+pub(super) fn living(spawned: Spawned, generation: u64, group: Group, oom: oom::Counts) -> Living {
     Living {
         generation,
         process: process_of(spawned.identity),
         pidfd: spawned.pidfd,
         group,
-        oom_kills,
+        oom,
         refusal: spawned.refusal,
         killing: false,
         sweeping: None,

@@ -19,8 +19,8 @@ use crate::probe::{Check, Probe};
 use crate::process::cgroup::Cgroup;
 use crate::process::exec_as::Switch;
 use crate::process::group::{Group, Marks};
-use crate::process::port;
 use crate::process::spawn::{Launch, Output, Spawned};
+use crate::process::{oom, port};
 
 /// Names the instance in the environment of everything it starts: a mark by which what it leaves behind
 /// is recognised.
@@ -35,8 +35,10 @@ impl Hands {
     /// Starts the next generations of these instances; the outcomes are known when this returns.
     pub(super) fn spawn(&mut self, starts: Vec<(Name, u64)>) {
         let mut ready = vec![];
+        let shared = self.oom.get_or_init(|| oom::Shared::of("self")).as_ref();
+        let oom = oom::Counts::shared(shared);
         for (name, generation) in starts {
-            match self.prepare(&name) {
+            match self.prepare(&name, &oom) {
                 Ok(start) => ready.push((name, generation, start)),
                 Err(trouble) => self.outcomes.push_back(trouble.of(&name, generation)),
             }
@@ -62,7 +64,7 @@ impl Hands {
     }
 
     /// Makes everything ready that a start needs.
-    fn prepare(&mut self, name: &Name) -> Result<Start, Trouble> {
+    fn prepare(&mut self, name: &Name, oom: &oom::Counts) -> Result<Start, Trouble> {
         if self.living.contains_key(name) {
             return Err(Trouble::lasting("its last generation has not ended"));
         }
@@ -98,7 +100,7 @@ impl Hands {
             fifo: self.source(name, known.log).fifo,
             socket: held,
             switch,
-            oom_kills: cgroup.as_ref().and_then(|it| it.oom_kills()).unwrap_or(0),
+            oom: oom::Counts::before(cgroup.as_ref(), Some(oom)),
             cgroup,
             fingerprint: known.fingerprint,
         })
@@ -115,7 +117,7 @@ impl Hands {
         let mark = self.mark(name);
         let marks = Marks::new(Some(&start.fifo), Some((MARK, &mark)));
         let group = Group::new(spawned.identity, start.cgroup, marks);
-        let living = living(spawned, generation, group, start.oom_kills);
+        let living = living(spawned, generation, group, start.oom);
         let port = self.known.get(name).and_then(|it| it.settings.port);
         self.front.lives(name, generation, port, false);
         self.keep(name, living, millis(clock::now().0), start.fingerprint);
@@ -194,8 +196,7 @@ struct Start {
     socket: Option<Arc<OwnedFd>>,
     switch: Option<Switch>,
     cgroup: Option<Cgroup>,
-    /// The cgroup's count before the start.
-    oom_kills: u64,
+    oom: oom::Counts,
     fingerprint: u64,
 }
 

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::input::{Exit, InFlight, Status};
+use super::input::{Exit, InFlight, OutOfMemory, Status};
 use super::ladder::Stop;
 use super::time::Timestamp;
 use super::turn::{count, elapsed, span};
@@ -35,7 +35,7 @@ impl Signalled {
             Status::Code(code) => !self.harmless && (code == 0 || code == 128 + self.signal.0),
             Status::Unknown => !self.harmless,
         };
-        soon && fits && !exit.out_of_memory
+        soon && fits && exit.out_of_memory != OutOfMemory::Certainly
     }
 
     fn cause(&self) -> String {
@@ -45,12 +45,9 @@ impl Signalled {
 
 /// The cause of an exit that no stop had asked for.
 pub(super) fn cause_of_exit(now: Timestamp, exit: &Exit, signalled: Option<&Signalled>) -> String {
-    if exit.out_of_memory {
-        return "out of memory".into();
-    }
     match signalled.filter(|it| it.explains(now, exit)) {
         Some(signalled) => signalled.cause(),
-        None => cause_of_status(exit.status),
+        None => cause_by_others(exit),
     }
 }
 
@@ -61,8 +58,8 @@ pub(super) fn cause_of_stop(
     stop: &Stop,
     signalled: Option<&Signalled>,
 ) -> String {
-    if exit.out_of_memory {
-        return "out of memory".into();
+    if exit.out_of_memory == OutOfMemory::Certainly {
+        return cause_by_others(exit);
     }
     let killed = stop.killing().is_some();
     let rung = stop.last_rung();
@@ -76,11 +73,20 @@ pub(super) fn cause_of_stop(
             Some(by) => format!("SIGKILL by {by}"),
             None => "SIGKILL: max_wait_time was over".into(),
         },
-        Status::Signal(signal) if rung != Some(signal) => cause_of_status(exit.status),
+        Status::Signal(signal) if rung != Some(signal) => cause_by_others(exit),
         Status::Signal(_) | Status::Code(_) | Status::Unknown => match rung {
             Some(rung) => format!("{rung} {}", stop.errand.phrase()),
             None => cause_of_status(exit.status),
         },
+    }
+}
+
+/// The cause of an exit that nothing of ours explains.
+fn cause_by_others(exit: &Exit) -> String {
+    match exit.out_of_memory {
+        OutOfMemory::Certainly => "by the kernel: out of memory".into(),
+        OutOfMemory::Probably => "probably by the kernel: out of memory".into(),
+        OutOfMemory::No => cause_of_status(exit.status),
     }
 }
 
@@ -99,14 +105,23 @@ fn is_own_fault(signal: Signal) -> bool {
     matches!(signal.0, 4..=8 | 11 | 13 | 14 | 16 | 24..=27 | 31)
 }
 
-/// `exited with code 3`, `was killed by SIGSEGV`.
-pub(super) fn how(exit: &Exit) -> String {
+/// `exited with code 3`, `was killed by SIGSEGV`; `asked_for`: as an operator wanted it.
+pub(super) fn how(exit: &Exit, asked_for: bool) -> String {
     let how = match exit.status {
         Status::Code(code) => format!("exited with code {code}"),
         Status::Signal(signal) => format!("was killed by {signal}"),
         Status::Unknown => "exited".into(),
     };
-    if exit.out_of_memory { format!("{how}, out of memory") } else { how }
+    format!("{how}{}", memory(exit, asked_for))
+}
+
+/// `, out of memory`, as sure as it is: a kill that is ours already needs no guess.
+fn memory(exit: &Exit, ours: bool) -> &'static str {
+    match exit.out_of_memory {
+        OutOfMemory::Certainly => ", out of memory",
+        OutOfMemory::Probably if !ours => ", probably out of memory",
+        OutOfMemory::Probably | OutOfMemory::No => "",
+    }
 }
 
 /// ` with 4 requests in flight (estimated)`, or nothing.
@@ -136,7 +151,7 @@ pub(super) fn told_of_stop(
         Status::Signal(signal) => format!("killed by {signal}"),
         Status::Code(_) | Status::Unknown => "exited".into(),
     };
-    let memory = if exit.out_of_memory { ", out of memory" } else { "" };
+    let memory = memory(exit, stop.killing().is_some());
     format!("{verb} {into} into its drain{}{memory}{suspicion}", loss(lost))
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::Fleet;
 use super::input::{
-    Command, Disposition, Effect, Exit, Goal, Haste, InFlight, Input, Order, Probe, Refusal,
-    SpawnFailure, Status, Verb,
+    Command, Disposition, Effect, Exit, Goal, Haste, InFlight, Input, Order, OutOfMemory, Probe,
+    Refusal, SpawnFailure, Status, Verb,
 };
 use super::rules::{
     Backoff, InstanceRules, Meaning, Profile, Restart, RolloutRules, Rung, ServiceRules, Thresholds,
@@ -81,11 +81,11 @@ pub(super) fn at(seconds: u64) -> Timestamp {
 }
 
 pub(super) fn code(code: i32) -> Exit {
-    Exit { status: Status::Code(code), out_of_memory: false }
+    Exit { status: Status::Code(code), out_of_memory: OutOfMemory::No }
 }
 
 pub(super) fn killed_by(signal: Signal) -> Exit {
-    Exit { status: Status::Signal(signal), out_of_memory: false }
+    Exit { status: Status::Signal(signal), out_of_memory: OutOfMemory::No }
 }
 
 pub(super) fn start(name: &str) -> Verb {

@@ -131,8 +131,18 @@ impl InFlight {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exit {
     pub status: Status,
-    /// The cgroup counted an OOM kill.
-    pub out_of_memory: bool,
+    pub out_of_memory: OutOfMemory,
+}
+
+/// Whether the kernel ended it for want of memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OutOfMemory {
+    #[default]
+    No,
+    /// A memory cgroup that it shared with others counted such a kill while it ran.
+    Probably,
+    /// Its own cgroup did.
+    Certainly,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::exits::{self, Signalled};
 use super::health::Health;
-use super::input::{Effect, Exit, InFlight, Probe, SpawnFailure, Status};
+use super::input::{Effect, Exit, InFlight, OutOfMemory, Probe, SpawnFailure, Status};
 use super::instance::{Aftermath, Body, Ending, Instance, Phase, Rest};
 use super::ladder::{Errand, Manner, PATIENCE_WITH_KILL, Stop};
 use super::rules::Restart;
@@ -175,7 +175,7 @@ impl Instance {
         let lost = self.lost();
         let cause = exits::cause_of_exit(turn.now, &exit, asked_for.as_ref());
         let by = asked_for.as_ref().map(|it| &it.by);
-        let message = format!("{}{}", exits::how(&exit), exits::loss(lost));
+        let message = format!("{}{}", exits::how(&exit, asked_for.is_some()), exits::loss(lost));
         let probing = body.map(|body| body.probing).unwrap_or_default();
         self.note_exit(turn.now, exit, cause, lost);
         self.stop_probes(turn, probing);
@@ -254,7 +254,7 @@ impl Instance {
         }
         if let Phase::Leaving(..) = self.phase {
             // Everything is gone although no exit was reported; it will not be reported any more.
-            let exit = Exit { status: Status::Unknown, out_of_memory: false };
+            let exit = Exit { status: Status::Unknown, out_of_memory: OutOfMemory::No };
             self.on_exited(turn, generation, exit);
         }
         let (ending, errand) = match &mut self.phase {

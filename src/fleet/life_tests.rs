@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::fixture::*;
-use super::input::{InFlight, Input, Probe, Status};
+use super::input::{InFlight, Input, OutOfMemory, Probe, Status};
 use super::rules::{Restart, ServiceRules, Thresholds};
 use super::sheet::Condition;
 use super::words::Signal;
@@ -277,7 +277,7 @@ fn exits_are_told_apart() {
     };
     let fresh = || Rig::ready(vec![rules("cron", &["cron"])]);
     let mut memory = killed_by(Signal::KILL);
-    memory.out_of_memory = true;
+    memory.out_of_memory = OutOfMemory::Certainly;
     let mut unknown = code(0);
     unknown.status = Status::Unknown;
 
@@ -287,7 +287,7 @@ fn exits_are_told_apart() {
         told(fresh(), killed_by(Signal::KILL)),
         "a signal that opsdeck did not send (SIGKILL)"
     );
-    assert_eq!(told(fresh(), memory.clone()), "out of memory");
+    assert_eq!(told(fresh(), memory.clone()), "by the kernel: out of memory");
     assert_eq!(told(fresh(), unknown), "by itself, with a status that nobody could read");
     assert_eq!(told(signalled(Signal::QUIT), killed_by(Signal::QUIT)), "SIGQUIT by alice");
     assert_eq!(told(signalled(Signal::QUIT), code(0)), "SIGQUIT by alice");
@@ -297,7 +297,10 @@ fn exits_are_told_apart() {
         told(signalled(Signal::QUIT), killed_by(Signal(11))),
         "by itself (killed by SIGSEGV)"
     );
-    assert_eq!(told(signalled(Signal::QUIT), memory), "out of memory");
+    assert_eq!(told(signalled(Signal::QUIT), memory.clone()), "by the kernel: out of memory");
+    memory.out_of_memory = OutOfMemory::Probably;
+    assert_eq!(told(fresh(), memory.clone()), "probably by the kernel: out of memory");
+    assert_eq!(told(signalled(Signal::KILL), memory), "SIGKILL by alice");
 }
 
 #[test]
@@ -414,7 +417,10 @@ fn the_exit_of_an_earlier_generation_changes_nothing() {
 #[test]
 fn the_status_of_an_adopted_process_may_come_later() {
     let mut rig = Rig::ready(vec![rules("cron", &["cron"])]);
-    rig.exited("cron", super::input::Exit { status: Status::Unknown, out_of_memory: false });
+    rig.exited(
+        "cron",
+        super::input::Exit { status: Status::Unknown, out_of_memory: OutOfMemory::No },
+    );
     assert_eq!(rig.exited("cron", code(3)), NOTHING);
     assert_eq!(rig.sheet("cron").last_exit.unwrap().cause, "by itself with code 3");
     assert_eq!(rig.swept("cron"), ["spawn cron#2"]);

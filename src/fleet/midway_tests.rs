@@ -1,7 +1,7 @@
 //! What comes in the middle of something else.
 
 use super::fixture::*;
-use super::input::{Exit, InFlight, Input, Probe, SpawnFailure, Status, Verb};
+use super::input::{Exit, InFlight, Input, OutOfMemory, Probe, SpawnFailure, Status, Verb};
 use super::rules::{Rung, ServiceRules};
 use super::sheet::Condition;
 use super::words::{Process, Signal};
@@ -109,7 +109,7 @@ fn a_reload_does_not_excuse_an_exit_that_nobody_could_read_and_another_signal_do
         service.profile = SWOOLE;
         let mut rig = Rig::ready(vec![service]);
         rig.tell(signal("web1", sent));
-        rig.exited("web1", Exit { status: Status::Unknown, out_of_memory: false });
+        rig.exited("web1", Exit { status: Status::Unknown, out_of_memory: OutOfMemory::No });
         rig.sheet("web1").last_exit.unwrap().cause
     };
     assert_eq!(cause(Signal::HUP), "SIGHUP by alice");

@@ -78,7 +78,7 @@ pub struct LastExit {
     pub exit: Exit,
     /// What was in flight when it ended.
     pub lost: Option<InFlight>,
-    /// `by itself`, `SIGTERM by alice`, `out of memory`.
+    /// `by itself`, `SIGTERM by alice`, `by the kernel: out of memory`.
     pub cause: String,
 }
 

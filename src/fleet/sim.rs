@@ -12,7 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::Fleet;
-use super::input::{Effect, Exit, Goal, InFlight, Input, Order, Probe, Refusal, Status};
+use super::input::{
+    Effect, Exit, Goal, InFlight, Input, Order, OutOfMemory, Probe, Refusal, Status,
+};
 use super::rollout_state::Rollout;
 use super::roster::Named;
 use super::rules::ServiceRules;
@@ -201,7 +203,7 @@ impl Sim {
             } else if self.fleet.instances.get(&instance).is_some_and(|it| it.up().is_some()) {
                 self.see_at_a_step("exit by itself", &instance);
             }
-            let exit = Exit { status, out_of_memory: false };
+            let exit = Exit { status, out_of_memory: OutOfMemory::No };
             self.input(Input::Exited { instance, generation, exit });
         }
     }

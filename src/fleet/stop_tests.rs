@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::fixture::*;
-use super::input::{Countdown, InFlight, Probe, Status, Verb};
+use super::input::{Countdown, InFlight, OutOfMemory, Probe, Status, Verb};
 use super::rules::{Profile, Rung, ServiceRules, Thresholds};
 use super::sheet::Condition;
 use super::words::{Name, Signal};
@@ -374,12 +374,14 @@ fn causes_within_a_stop_are_told_apart() {
         rig.sheet("web1").last_exit.unwrap().cause
     };
     let mut memory = killed_by(Signal::KILL);
-    memory.out_of_memory = true;
+    memory.out_of_memory = OutOfMemory::Certainly;
     assert_eq!(told(code(1)), "SIGTERM by alice");
     assert_eq!(told(killed_by(Signal::TERM)), "SIGTERM by alice");
     assert_eq!(told(killed_by(Signal(11))), "by itself (killed by SIGSEGV)");
     assert_eq!(told(killed_by(Signal::KILL)), "a signal that opsdeck did not send (SIGKILL)");
-    assert_eq!(told(memory), "out of memory");
+    assert_eq!(told(memory.clone()), "by the kernel: out of memory");
+    memory.out_of_memory = OutOfMemory::Probably;
+    assert_eq!(told(memory), "probably by the kernel: out of memory");
 
     let draining = |exit, quit: bool| {
         let mut rig = Rig::ready(vec![web(&["web1"])]);

@@ -67,7 +67,7 @@ impl Cgroups {
         if !super::spawn::can_enter_cgroups() {
             return Err(NoCgroups::NoClone3);
         }
-        let own = directory_of("self").ok_or(NoCgroups::NotMounted)?;
+        let own = directory_of("self", Hierarchy::Unified).ok_or(NoCgroups::NotMounted)?;
         let root = own.join(format!("opsdeck-{:016x}", fingerprint(state_directory)));
         let refused = |path: &Path| {
             let path = path.to_path_buf();
@@ -170,7 +170,7 @@ impl Cgroup {
 
     /// The cgroup that a process is in, if it is one of ours.
     pub fn of(pid: i32) -> Option<Self> {
-        let path = directory_of(&pid.to_string())?;
+        let path = directory_of(&pid.to_string(), Hierarchy::Unified)?;
         // A service may have made cgroups of its own below.
         let ours = path.ancestors().find(|it| it.extension().is_some_and(|it| it == "instance"))?;
         Self::at(ours.to_path_buf())
@@ -244,14 +244,7 @@ impl Cgroup {
     }
 
     fn read_key(&self, file: &str, key: &str) -> io::Result<Option<u64>> {
-        // One read gets all of such a file; asking for its size and its end would double the cost of a
-        // question that stands between a death and the next start.
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let path = self.path.join(file);
-        let file = rustix::fs::openat(rustix::fs::CWD, &path, flags, Mode::empty())?;
-        let mut buffer = [0; KEYS_BYTES];
-        let length = rustix::io::read(&file, &mut buffer)?;
-        Ok(value(&String::from_utf8_lossy(&buffer[..length]), key))
+        read_key(&self.path.join(file), key)
     }
 
     /// A process may fork while we kill: go on until a round finds nobody new.
@@ -270,6 +263,17 @@ impl Cgroup {
             }
         }
     }
+}
+
+/// The number behind a key in a file of `key number` lines.
+pub(super) fn read_key(path: &Path, key: &str) -> io::Result<Option<u64>> {
+    // One read gets all of such a file; asking for its size and its end would double the cost of a
+    // question that stands between a death and the next start.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(rustix::fs::CWD, path, flags, Mode::empty())?;
+    let mut buffer = [0; KEYS_BYTES];
+    let length = rustix::io::read(&file, &mut buffer)?;
+    Ok(value(&String::from_utf8_lossy(&buffer[..length]), key))
 }
 
 /// Sends SIGKILL to this very process; one that is gone is no error.
@@ -328,16 +332,47 @@ fn remove_tree(directory: &Path) -> io::Result<()> {
     fs::remove_dir(directory)
 }
 
-/// The directory of the cgroup v2 that a process is in, as it is mounted here.
-fn directory_of(process: &str) -> Option<PathBuf> {
+/// A tree of cgroups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hierarchy {
+    /// The one of cgroup v2.
+    Unified,
+    /// That of the memory controller of cgroup v1.
+    Memory,
+}
+
+impl Hierarchy {
+    /// The path in a line of `/proc/PID/cgroup` (`4:memory:/x`), if it is of this tree.
+    fn path(self, line: &str) -> Option<&str> {
+        let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+        let is_ours = match self {
+            Self::Unified => line.starts_with("0::"),
+            Self::Memory => controllers.split(',').any(|it| it == "memory"),
+        };
+        is_ours.then_some(path)
+    }
+
+    /// Whether this is its mount, by what follows the ` - `: kind, source, options.
+    fn is_mounted(self, mount: &str) -> bool {
+        let mut fields = mount.split(' ');
+        let (kind, options) = (fields.next(), fields.nth(1).unwrap_or_default());
+        match self {
+            Self::Unified => kind == Some("cgroup2"),
+            Self::Memory => kind == Some("cgroup") && options.split(',').any(|it| it == "memory"),
+        }
+    }
+}
+
+/// The directory of the cgroup that a process is in, as it is mounted here.
+pub(super) fn directory_of(process: &str, hierarchy: Hierarchy) -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
     let cgroups = fs::read_to_string(format!("/proc/{process}/cgroup")).ok()?;
-    locate(&mounts, &cgroups)
+    locate(&mounts, &cgroups, hierarchy)
 }
 
 /// Joins `/proc/PID/cgroup` with the mounts of proc_pid_mountinfo(5).
-fn locate(mounts: &str, cgroups: &str) -> Option<PathBuf> {
-    let own = cgroups.lines().find_map(|it| it.strip_prefix("0::"))?;
+fn locate(mounts: &str, cgroups: &str, hierarchy: Hierarchy) -> Option<PathBuf> {
+    let own = cgroups.lines().find_map(|it| hierarchy.path(it))?;
     if own.split('/').any(|it| it == "..") || own.ends_with(" (deleted)") {
         return None;
     }
@@ -346,7 +381,8 @@ fn locate(mounts: &str, cgroups: &str) -> Option<PathBuf> {
         let mut fields = mount.split(' ').skip(3);
         let (root, point) = (unescape(fields.next()?), unescape(fields.next()?));
         let below = Path::new(own).strip_prefix(&root).ok()?;
-        (kind.split(' ').next() == Some("cgroup2"))
+        hierarchy
+            .is_mounted(kind)
             .then(|| Path::new(&point).components().chain(below.components()).collect())
     })
 }
@@ -374,6 +410,21 @@ fn fingerprint(path: &Path) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn locate(mounts: &str, cgroups: &str) -> Option<PathBuf> {
+        super::locate(mounts, cgroups, Hierarchy::Unified)
+    }
+
+    #[test]
+    fn the_memory_of_cgroup_v1_is_found_by_its_controller() {
+        let mounts = "32 31 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n\
+            35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n\
+            41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
+        let locate = |own| super::locate(mounts, own, Hierarchy::Memory);
+        let own = "9:name=systemd:/\n4:cpuset,memory:/a:b/c\n1:cpu:/x\n0::/\n";
+        assert_eq!(locate(own), Some("/sys/fs/cgroup/memory/a:b/c".into()));
+        assert_eq!(locate("1:cpu:/x\n0::/y\n"), None);
+    }
 
     #[test]
     fn our_cgroup_is_found_where_it_is_mounted() {

@@ -10,7 +10,7 @@
 //! - [`reaper`] is the only place that waits for children; [`command`] runs one to its end.
 //! - [`group`] and [`cgroup`] find and kill everything that belongs to an instance.
 //! - [`listener`] takes a listening socket back from a process that has it.
-//! - [`preflight`], [`port`], [`usage`], [`stat`] and [`table`] read what the kernel knows.
+//! - [`preflight`], [`port`], [`usage`], [`oom`], [`stat`] and [`table`] read what the kernel knows.
 
 pub mod cgroup;
 pub mod command;
@@ -18,6 +18,7 @@ pub mod exec_as;
 pub mod group;
 pub mod identity;
 pub mod listener;
+pub mod oom;
 pub mod peer;
 pub mod pidfd;
 pub mod port;
