@@ -1,7 +1,6 @@
 //! What a host does to its processes when something runs out, hangs or lies.
 //!
 //! Each test makes its fault for itself. Where the kernel or the host does not let it, it says so.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod support;
 
