@@ -8,7 +8,7 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use opsdeck::fleet::input::{Effect, Exit, InFlight, Input, Status};
+use opsdeck::fleet::input::{Effect, Exit, InFlight, Input, OutOfMemory, Status};
 use opsdeck::fleet::{Fleet, Name, Process, Signal, Timestamp};
 
 const SERVICES: usize = 1000;
@@ -112,7 +112,7 @@ fn load(name: &Name) -> Input {
 }
 
 fn crash(name: &Name) -> Input {
-    let exit = Exit { status: Status::Signal(Signal::KILL), out_of_memory: false };
+    let exit = Exit { status: Status::Signal(Signal::KILL), out_of_memory: OutOfMemory::No };
     Input::Exited { instance: name.clone(), generation: 1, exit }
 }
 

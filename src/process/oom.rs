@@ -128,7 +128,7 @@ mod tests {
         assert_eq!(before.rise(cgroup.as_ref()), Rise::Nothing);
         write(own.join("memory.events"), 2).unwrap();
         assert_eq!(before.rise(cgroup.as_ref()), Rise::Own);
-        write(shared.file.clone(), 5).unwrap();
+        write(shared.file, 5).unwrap();
         assert_eq!(before.rise(None), Rise::Shared);
         assert_eq!(Counts::default().rise(None), Rise::Nothing);
     }
