@@ -95,6 +95,10 @@ pub enum Command {
     Load(LoadArgs),
     /// A sample server that behaves, or misbehaves, like the servers opsdeck exists for
     Sample(SampleArgs),
+    /// Print what makes a shell complete commands, flags and names of files
+    Completions(CompletionsArgs),
+    /// Print the manual page: opsdeck man | man -l -
+    Man,
     /// Take services' output into rotating files (the daemon starts it)
     #[command(hide = true)]
     Logger(LoggerArgs),
@@ -104,6 +108,12 @@ pub enum Command {
     /// Change user and limits, then execute (the daemon starts it)
     #[command(hide = true)]
     ExecAs(ExecAsArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    pub shell: clap_complete::Shell,
 }
 
 #[derive(Debug, Args)]

@@ -63,6 +63,28 @@ fn every_command_of_the_help_is_in_readme_and_the_other_way_round() {
 }
 
 #[test]
+fn the_manual_page_has_every_command_and_bash_can_read_its_completions() {
+    let page = opsdeck(&["man"]);
+    for row in rows("| command | does |") {
+        let first = row[0].split('`').nth(1).unwrap();
+        let name: Vec<&str> = first.split(' ').take(2).collect();
+        if name.len() == 2 {
+            assert!(page.contains(&format!(".SH \"{}\"\n", name.join(" "))), "{name:?}");
+        }
+    }
+    assert!(page.contains(".SH \"opsdeck config check\"\n"));
+    assert!(page.contains(".SH \"EXIT STATUS\"\n"));
+    assert!(!page.contains("opsdeck exec-as") && !page.contains("opsdeck logger"));
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        assert!(opsdeck(&["completions", shell]).contains("rollback"), "{shell}");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let script = directory.path().join("opsdeck.bash");
+    std::fs::write(&script, opsdeck(&["completions", "bash"])).unwrap();
+    assert!(Command::new("bash").arg("-n").arg(&script).status().unwrap().success());
+}
+
+#[test]
 fn the_configurations_in_readme_have_no_mistakes() {
     let directory = tempfile::tempdir().unwrap();
     let blocks: Vec<&str> =

@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::{Outcome, act, config, daemon, deck, demo, events, logs, place, report, roll, status};
+use super::{
+    Outcome, act, config, daemon, deck, demo, events, logs, manual, place, report, roll, status,
+};
 use crate::api::{Act, InstanceVerb};
 use crate::cli::{Cli, Command};
 use crate::client::Client;
@@ -17,6 +19,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Some(Command::ExecAs(args)) => daemon::exec_as(args.rest),
         Some(Command::Gateway(args)) => daemon::gateway(args).into(),
         Some(Command::Sample(args)) => daemon::sample(args),
+        Some(Command::Completions(args)) => manual::completions(args.shell).into(),
+        Some(Command::Man) => manual::man().into(),
         _ => {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -55,9 +59,12 @@ async fn answer(cli: Cli) -> Outcome {
         Command::Config(command) => config::run(place, &command).await,
         Command::Import(command) => config::import(&command),
         Command::Load(args) => daemon::load(args).await,
-        Command::Logger(_) | Command::ExecAs(_) | Command::Gateway(_) | Command::Sample(_) => {
-            Ok(Exit::Usage)
-        }
+        Command::Logger(_)
+        | Command::ExecAs(_)
+        | Command::Gateway(_)
+        | Command::Sample(_)
+        | Command::Completions(_)
+        | Command::Man => Ok(Exit::Usage),
         command => asks(&place::client(place)?, command).await,
     }
 }
@@ -98,6 +105,8 @@ async fn asks(client: &Client, command: Command) -> Outcome {
         | Command::Logger(_)
         | Command::ExecAs(_)
         | Command::Gateway(_)
-        | Command::Sample(_) => Ok(Exit::Usage),
+        | Command::Sample(_)
+        | Command::Completions(_)
+        | Command::Man => Ok(Exit::Usage),
     }
 }

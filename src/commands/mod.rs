@@ -11,6 +11,7 @@ pub mod demo;
 pub mod dispatch;
 pub mod events;
 pub mod logs;
+pub mod manual;
 pub mod place;
 pub mod roll;
 pub mod status;

@@ -136,7 +136,10 @@ impl Text<'_> {
         }
         self.field("port", &it.port.map(|it| it.to_string()).unwrap_or_default());
         self.times(it);
-        self.field("in rotation", if it.in_rotation { "yes" } else { "no" });
+        // Without a gateway nobody takes it out of anything.
+        if service.gateway.is_some() {
+            self.field("in rotation", if it.in_rotation { "yes" } else { "no" });
+        }
         self.field("held by", it.held_by.as_deref().unwrap_or_default());
         self.field("load", &load(it));
         if let Some(traffic) = &it.traffic {

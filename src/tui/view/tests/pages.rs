@@ -89,7 +89,6 @@ fn the_detail_says_why_and_shows_the_probes() {
     port          9502
     started       2026-11-21 08:40:00 (2h ago)
     state         DRAINING since 2026-11-21 08:40:01
-    in rotation   yes
     load          ~7 in flight, 2.1% CPU, 90M memory
     restarts      0
     last exit     2026-11-21 10:42:17: ended by SIGKILL, by the deck at its
@@ -98,6 +97,7 @@ fn the_detail_says_why_and_shows_the_probes() {
     readiness     failed at 10:42:17, 3 in a row, status 500, 12.3 ms
                   status 500 is not 200
                   {"error":"no database"}
+
 
 
 
