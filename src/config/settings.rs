@@ -130,7 +130,7 @@ impl Service {
 pub struct Instance {
     pub name: String,
     pub port: Option<u16>,
-    /// Of the requests, among the primaries; only an nginx knows weights.
+    /// Its share of the requests, beside those of its like; 1 if it is not given.
     pub weight: Option<u32>,
     pub launch: Launch,
     pub probes: BTreeMap<ProbeKind, probe::Probe>,

@@ -321,7 +321,12 @@ const BACKOFF: &[Key] = &[
 const INSTANCE: &[Key] = &[
     key("port", Kind::Port, "", "The port it listens on."),
     key("backup", Kind::Boolean, "false", "It gets requests only while no primary is ready."),
-    count("weight", 1, "", "Its share of the requests, behind an nginx; 1 is nginx's default."),
+    count(
+        "weight",
+        1,
+        "",
+        "Its share of the requests; with 2 it has twice as many in flight as one with 1. Not given: 1.",
+    ),
 ];
 
 const PROBES: &[Key] = &[

@@ -451,8 +451,8 @@ fn target(name: &Name, place: &Place) -> Option<Target> {
         generation: running.generation,
         address: running.address.clone(),
         backup: place.backup,
+        weight: place.weight.unwrap_or(1),
         in_rotation: running.in_rotation == Some(true),
-        ..Target::default()
     })
 }
 
@@ -482,7 +482,7 @@ mod tests {
     use crate::config::parse;
     use crate::gateway::control::GatewayCounts;
 
-    const CONFIG: &str = "[service.web]\ncommand = \"web\"\ninstance.web1 = { port = 1 }\ninstance.web2 = { port = 2, backup = true }\n[gateway.shop]\nservice = \"web\"\nlisten = 80\n";
+    const CONFIG: &str = "[service.web]\ncommand = \"web\"\ninstance.web1 = { port = 1, weight = 3 }\ninstance.web2 = { port = 2, backup = true }\n[gateway.shop]\nservice = \"web\"\nlisten = 80\n";
 
     fn front() -> Front {
         let mut front = Front::new(Timestamp(Duration::from_secs(1)));
@@ -536,6 +536,8 @@ mod tests {
         assert_eq!(rotation(&first), [("web1", 3, true), ("web2", 1, false)]);
         assert_eq!(first.gateways[0].instances[0].address, "127.0.0.1:1");
         assert!(first.gateways[0].instances[1].backup);
+        let weights = first.gateways[0].instances.iter().map(|it| it.weight);
+        assert!(weights.eq([3, 1]));
 
         assert_eq!(front.take_out(&name("web1"), Haste::AtOnce), None);
         let second = sent(&mut front);

@@ -193,6 +193,11 @@ impl Conn {
         }
     }
 
+    /// Inside the head of a request, and since when.
+    pub(super) fn asking_since(&self) -> Option<u64> {
+        (self.phase.get() == Phase::Head).then(|| self.since.get())
+    }
+
     /// Between two requests, and since when.
     pub(super) fn idle_since(&self) -> Option<u64> {
         (self.phase.get() == Phase::Idle).then(|| self.since.get())
@@ -299,6 +304,7 @@ impl Drop for Conn {
         self.gateway.connections.set(self.gateway.connections.get() - 1);
         self.table.conns.borrow_mut().remove(&self.number);
         self.table.reports.changed();
+        self.table.room.freed();
         if self.table.is_retiring.get() {
             self.table.reports.at_once();
         }

@@ -195,6 +195,8 @@ pub(super) enum End {
     Retried,
     /// It took no connection.
     Refused,
+    /// There was nothing to connect with.
+    Unasked,
     /// The instance lost it.
     Cut,
 }
@@ -245,6 +247,7 @@ impl Drop for Ticket {
             End::Abandoned => add(&it.totals.abandoned, 1),
             End::Retried => add(&it.totals.retried, 1),
             End::Refused => add(&it.totals.connect_failed, 1),
+            End::Unasked => {}
             End::Cut => add(&it.totals.cut, 1),
         }
         if self.is_tunnel {

@@ -14,6 +14,8 @@ use rustix::net::RecvFlags;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
+use super::room::Place;
+
 /// Connections that wait, per instance. More would only be a memory of the last peak.
 const POOL: usize = 1024;
 /// A waiting connection is closed after this, in milliseconds: before most servers do it (nginx 75 s, Node 5 s).
@@ -33,10 +35,15 @@ pub(super) struct Link {
     /// It was used before.
     pub(super) is_reused: bool,
     idle_since: u64,
+    place: Place,
 }
 
 impl Link {
-    pub(super) async fn connect(address: SocketAddr, within: u64) -> io::Result<Self> {
+    pub(super) async fn connect(
+        address: SocketAddr,
+        within: u64,
+        place: Place,
+    ) -> io::Result<Self> {
         let connecting = TcpStream::connect(address);
         let stream = match within {
             0 => connecting.await?,
@@ -45,7 +52,7 @@ impl Link {
                 .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??,
         };
         stream.set_nodelay(true)?;
-        Ok(Self { stream, rest: Bytes::new(), is_reused: false, idle_since: 0 })
+        Ok(Self { stream, rest: Bytes::new(), is_reused: false, idle_since: 0, place })
     }
 
     /// Reads once and appends to `rest`. Zero is the end.
@@ -78,8 +85,8 @@ impl Link {
         }
     }
 
-    pub(super) fn into_parts(self) -> (TcpStream, Bytes) {
-        (self.stream, self.rest)
+    pub(super) fn into_parts(self) -> (TcpStream, Bytes, Place) {
+        (self.stream, self.rest, self.place)
     }
 
     /// Asks the kernel: open, and nothing said that nobody asked for.
@@ -131,6 +138,11 @@ impl Pool {
     /// Closes what waited long, and what the other side closed.
     pub(super) fn sweep(&mut self, now: u64) {
         self.links.retain(|it| now.saturating_sub(it.idle_since) <= IDLE && it.is_open());
+    }
+
+    /// The one that has waited longest.
+    pub(super) fn take_oldest(&mut self) -> Option<Link> {
+        (!self.links.is_empty()).then(|| self.links.remove(0))
     }
 
     pub(super) fn clear(&mut self) {

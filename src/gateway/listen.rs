@@ -4,16 +4,12 @@ use std::io;
 use std::net::TcpListener as Socket;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 
 use super::conn::{self, Conn, Expired};
 use super::table::{Gateway, Table};
-
-/// Before the next try when no connection can be taken: a descriptor or a place must become free first.
-const PAUSE: Duration = Duration::from_millis(10);
 
 /// A listener that is being accepted on. Dropping it stops that; the socket lives on with whoever has a copy.
 #[derive(Debug)]
@@ -47,11 +43,10 @@ async fn accept(table: Rc<Table>, name: String, listener: TcpListener) {
     let Ok(local) = listener.local_addr() else { return };
     loop {
         let gateway = table.gateway(&name);
-        while gateway.connections.get() >= gateway.route.borrow().limits.connections.max(1) {
+        while is_full(&table, &gateway) {
             make_room(&table, &gateway);
-            tokio::time::sleep(PAUSE).await;
+            table.room.wait().await;
         }
-        drop(gateway);
         match listener.accept().await {
             Ok((tcp, peer)) => {
                 // A connection that broke at once shows so when it is read.
@@ -60,8 +55,34 @@ async fn accept(table: Rc<Table>, name: String, listener: TcpListener) {
                 tokio::task::spawn_local(conn::serve(tcp, conn));
             }
             Err(err) if is_of_one_connection(&err) => {}
-            Err(_) => tokio::time::sleep(PAUSE).await,
+            Err(err) => {
+                tell(&table, &format!("no connection can be taken: {err}"));
+                make_room(&table, &gateway);
+                table.room.wait().await;
+            }
         }
+    }
+}
+
+fn is_full(table: &Table, gateway: &Gateway) -> bool {
+    let (limit, count) = (gateway.route.borrow().limits.connections.max(1), table.connections());
+    if count >= table.room.half() {
+        let descriptors = table.room.descriptors();
+        tell(
+            table,
+            &format!(
+                "{count} connections are all that {descriptors} descriptors allow (RLIMIT_NOFILE): the longest idle are \
+             closed, and new ones wait"
+            ),
+        );
+        return true;
+    }
+    gateway.connections.get() >= limit
+}
+
+fn tell(table: &Table, what: &str) {
+    if table.room.is_worth_telling(table.clock.micros() / 1000) {
+        table.reports.notice(what.to_owned());
     }
 }
 
@@ -70,22 +91,35 @@ fn is_of_one_connection(err: &io::Error) -> bool {
     matches!(err.kind(), ConnectionAborted | ConnectionReset | Interrupted)
 }
 
-/// A client has this long to send its first request before it counts as idle, in milliseconds.
+/// A client has this long for the head of its first request before it counts as idle, in milliseconds.
 const GREETING: u64 = 1_000;
+/// One of so many connections is closed at a time: looking for them means looking at all.
+const SHARE: usize = 64;
 
-/// Closes the connection that has been idle longest, if there is one.
+/// Closes the connections that have been idle longest; if none is, those that are slowest to say what they want.
 fn make_room(table: &Table, gateway: &Rc<Gateway>) {
     let now = table.clock.micros() / 1000;
-    let is_new = |it: &Conn, since: u64| it.requests.get() == 0 && now < since + GREETING;
+    let is_everybody = table.connections() >= table.room.half();
+    let is_old = |it: &Conn, since: u64| it.requests.get() > 0 || now >= since + GREETING;
     let conns = table.conns.borrow();
     let all = conns.values().filter_map(std::rc::Weak::upgrade);
-    let idle = all
-        .filter(|it| Rc::ptr_eq(&it.gateway, gateway) && it.expired.get().is_none())
-        .filter_map(|it| it.idle_since().map(|since| (since, it)))
-        .filter(|(since, it)| !is_new(it, *since))
-        .min_by_key(|(since, _)| *since);
+    let mut idle: Vec<_> = all
+        .filter(|it| is_everybody || Rc::ptr_eq(&it.gateway, gateway))
+        .filter(|it| it.expired.get().is_none())
+        .filter_map(|it| match (it.idle_since(), it.asking_since()) {
+            (Some(since), _) if is_old(&it, since) => Some((false, since, it)),
+            (_, Some(since)) if now >= since + GREETING => Some((true, since, it)),
+            _ => None,
+        })
+        .collect();
+    let count = conns.len().div_ceil(SHARE).min(idle.len());
     drop(conns);
-    if let Some((_, conn)) = idle {
-        conn.expire(Expired::Idle);
+    idle.sort_unstable_by_key(|it| (it.0, it.1));
+    // Whoever is in the middle of something goes only if nobody else can.
+    let is_asking = idle.first().is_some_and(|it| it.0);
+    for (asks, _, conn) in idle.into_iter().take(count) {
+        if asks == is_asking {
+            conn.expire(if asks { Expired::Head } else { Expired::Idle });
+        }
     }
 }

@@ -53,6 +53,7 @@ mod refuse;
 mod replay;
 mod reply;
 mod report;
+mod room;
 mod run;
 mod session;
 pub mod shared;

@@ -27,6 +27,7 @@ use super::kinds::Kinds;
 use super::link::Link;
 use super::refuse::refusal;
 use super::reply::Head;
+use super::room::is_want;
 use super::table::Gateway;
 use super::tunnel::Tunnel;
 use super::upload::{Fault, Upload};
@@ -156,6 +157,7 @@ impl<'a> Asking<'a> {
                         return Ok(response);
                     }
                 }
+                Err(err) if is_want(&err) => self.could_not_ask(&err).await?,
                 Err(err) => self.was_refused(&instance, &err),
             }
             now = self.conn.table.clock.micros();
@@ -205,8 +207,12 @@ impl<'a> Asking<'a> {
             }
         }
         self.conn.waits(None, true);
+        let table = &self.conn.table;
+        if table.room.is_short_of_links() {
+            table.spare_a_link();
+        }
         let within = self.conn.route.limits.connect_timeout_ms;
-        let link = Link::connect(instance.address, within).await?;
+        let link = Link::connect(instance.address, within, table.room.place()).await?;
         let mut ejection = instance.ejection.get();
         if ejection.succeed() {
             instance.ejection.set(ejection);
@@ -216,6 +222,16 @@ impl<'a> Asking<'a> {
             self.conn.gateway.line.borrow_mut().call_all();
         }
         Ok(link)
+    }
+
+    /// There is nothing to connect with: the request waits, and nobody is to blame.
+    async fn could_not_ask(&mut self, err: &std::io::Error) -> Result<(), Refusal> {
+        let table = &self.conn.table;
+        if table.room.is_worth_telling(table.clock.coarse_ms()) {
+            table.reports.notice(format!("no connection to an instance can be opened: {err}"));
+        }
+        self.end_attempt(End::Unasked);
+        self.hold().await
     }
 
     /// The instance took no connection: another may.
@@ -375,8 +391,8 @@ impl<'a> Asking<'a> {
             *conn.head.borrow_mut() = room;
         }
         let body = if switches {
-            let (stream, rest) = exchange.into_link().into_parts();
-            *conn.tunnel.borrow_mut() = Some(Tunnel { stream, rest });
+            let (stream, rest, place) = exchange.into_link().into_parts();
+            *conn.tunnel.borrow_mut() = Some(Tunnel { stream, rest, place });
             conn.waits(None, true);
             Reply::Whole(None)
         } else if let Some(data) = exchange.whole_body() {

@@ -1,6 +1,7 @@
 //! Orders without sockets: what a control connection would have done to the routes and the counts.
 
 use super::control::{Counts, MESSAGE_LIMIT, ToGateway, decode};
+use super::room::Room;
 use super::shared::Shared;
 use super::table::Table;
 
@@ -9,7 +10,7 @@ use super::table::Table;
 /// For the fuzz target and its corpus: nothing that a peer may say ends the process, and the counts are those of
 /// the routes in force.
 pub fn replay(lines: &[u8]) -> Vec<Counts> {
-    let table = Table::new(Shared::none());
+    let table = Table::new(Shared::none(), Room::with(1024));
     let mut all = vec![];
     for line in lines.split(|it| *it == b'\n').filter(|it| it.len() <= MESSAGE_LIMIT) {
         if let Ok(ToGateway::Routes(routes)) = decode(line) {

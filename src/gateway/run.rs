@@ -16,6 +16,7 @@ use super::control::{FromGateway, LISTENER_LIMIT, Routes, ToGateway, VERSION};
 use super::inherited;
 use super::listen::Listening;
 use super::memory::{self, Tidy};
+use super::room::Room;
 use super::session::{Arrival, Session};
 use super::shared::Shared;
 use super::table::Table;
@@ -49,17 +50,8 @@ pub fn run(inherited: Inherited) -> io::Result<()> {
         Some(number) => Shared::map(inherited::take(number)?)?,
         None => Shared::none(),
     };
-    raise_limit();
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(async { Process::begin(control, listeners, shared)?.serve().await })
-}
-
-/// Two descriptors a request: as many as we may have.
-fn raise_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    // With fewer, connections wait in the backlog.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
 struct Process {
@@ -98,7 +90,7 @@ impl Process {
         let control = std::os::unix::net::UnixListener::from(control);
         control.set_nonblocking(true)?;
         let mut process = Self {
-            table: Rc::new(Table::new(shared)),
+            table: Rc::new(Table::new(shared, Room::of_process())),
             control: UnixListener::from_std(control)?,
             listeners: BTreeMap::new(),
             session: None,
@@ -206,11 +198,13 @@ impl Process {
         }
         let listening = Listening::begin(&self.table, &name, socket)?;
         self.listeners.insert(name, listening);
+        self.table.room.listens_on(self.listeners.len());
         Ok(())
     }
 
     fn apply(&mut self, routes: Routes) {
         self.listeners.retain(|name, _| routes.gateways.iter().any(|it| it.name == *name));
+        self.table.room.listens_on(self.listeners.len());
         self.table.apply(routes);
     }
 

@@ -13,6 +13,7 @@ use super::control::{Counts, GatewayCounts, Route, Routes, Target};
 use super::instance::{Entry, Instance};
 use super::line::Line;
 use super::report::Reports;
+use super::room::Room;
 use super::shared::Shared;
 use super::window::{Seen, Window};
 
@@ -26,6 +27,7 @@ pub(super) struct Table {
     pub(super) conns: RefCell<BTreeMap<u64, Weak<Conn>>>,
     /// Where reads go first: one for all, so that waiting connections need no room.
     pub(super) block: RefCell<BytesMut>,
+    pub(super) room: Room,
     shared: Shared,
     serial: Cell<u64>,
     pub(super) is_retiring: Cell<bool>,
@@ -57,7 +59,7 @@ pub(super) struct Gateway {
 }
 
 impl Table {
-    pub(super) fn new(shared: Shared) -> Self {
+    pub(super) fn new(shared: Shared, room: Room) -> Self {
         Self {
             clock: Rc::new(Clock::new()),
             reports: Rc::default(),
@@ -65,6 +67,7 @@ impl Table {
             gateways: RefCell::default(),
             conns: RefCell::default(),
             block: RefCell::default(),
+            room,
             shared,
             serial: Cell::new(0),
             is_retiring: Cell::new(false),
@@ -173,6 +176,20 @@ impl Table {
         }
         self.gateways.borrow_mut().retain(|_, it| !it.is_over());
         counts
+    }
+
+    /// Closes connections to instances that wait for their next request until there may be one more.
+    pub(super) fn spare_a_link(&self) {
+        for gateway in self.gateways.borrow().values() {
+            for instance in gateway.instances.borrow().iter() {
+                while self.room.is_short_of_links() {
+                    let oldest = instance.pool.borrow_mut().take_oldest();
+                    if oldest.is_none() {
+                        break;
+                    }
+                }
+            }
+        }
     }
 
     pub(super) fn connections(&self) -> usize {

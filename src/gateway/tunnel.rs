@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 
 use super::conn::{Conn, Expired};
 use super::instance::{End, Instance, add};
+use super::room::Place;
 
 /// The instance's side of an upgraded connection.
 #[derive(Debug)]
@@ -19,6 +20,7 @@ pub(super) struct Tunnel {
     pub(super) stream: TcpStream,
     /// What the instance said already in the new protocol.
     pub(super) rest: Bytes,
+    pub(super) place: Place,
 }
 
 /// How long a closed tunnel waits for the other sides to close too.
@@ -37,7 +39,7 @@ pub(super) async fn run(conn: &Rc<Conn>, client: TcpStream, early: &[u8], tunnel
     // Where the house looks for the instance.
     *conn.ticket.borrow_mut() = Some(ticket);
     let mut client = client;
-    let Tunnel { stream, rest } = tunnel;
+    let Tunnel { stream, rest, place: _place } = tunnel;
     let mut server = Counted { stream, instance: &instance };
     let carried = async {
         server.write_all(early).await?;

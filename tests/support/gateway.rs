@@ -53,10 +53,27 @@ impl Gateway {
     }
 
     pub fn with(names: &[&str], arguments: &[String]) -> Self {
+        Self::begin(names, |control, listeners| spawn(control, listeners, arguments))
+    }
+
+    /// With so many descriptors at most.
+    pub fn limited(descriptors: u32) -> Self {
+        let program = format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"");
+        Self::begin(&["shop"], |control, listeners| {
+            let mut command = Command::new("/bin/sh");
+            command.args(["-c", &program, env!("CARGO_BIN_EXE_opsdeck")]);
+            spawn_as(command, control, listeners, &[])
+        })
+    }
+
+    fn begin(
+        names: &[&str],
+        spawn: impl FnOnce(&UnixListener, &[(String, TcpListener)]) -> Child,
+    ) -> Self {
         let dir = tempfile::Builder::new().prefix("opsdeck-gateway-").tempdir().unwrap();
         let control = UnixListener::bind(dir.path().join("control.sock")).unwrap();
         let listeners: Vec<_> = names.iter().map(|it| ((*it).to_owned(), listen())).collect();
-        let child = spawn(&control, &listeners, arguments);
+        let child = spawn(&control, &listeners);
         let daemon = Daemon::connect(&dir.path().join("control.sock"));
         Self { dir, child, listeners, control, daemon }
     }
@@ -132,7 +149,15 @@ pub fn spawn(
     listeners: &[(String, TcpListener)],
     arguments: &[String],
 ) -> Child {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_opsdeck"));
+    spawn_as(Command::new(env!("CARGO_BIN_EXE_opsdeck")), control, listeners, arguments)
+}
+
+fn spawn_as(
+    mut command: Command,
+    control: &UnixListener,
+    listeners: &[(String, TcpListener)],
+    arguments: &[String],
+) -> Child {
     command.arg("gateway").arg("--control-fd").arg(control.as_raw_fd().to_string());
     for (name, listener) in listeners {
         command.arg("--listener").arg(format!("{name}={}", listener.as_raw_fd()));
