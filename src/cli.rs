@@ -125,6 +125,18 @@ pub struct DemoArgs {
 
 #[derive(Debug, Args)]
 pub struct DaemonArgs {
+    /// Make this program the daemon that runs: same pid, services and clients stay
+    #[arg(long)]
+    pub replace: bool,
+
+    /// Only read the configuration and the state, and say the version (a daemon that is to be replaced asks)
+    #[arg(long, hide = true)]
+    pub check: bool,
+
+    /// How long a program that replaces another may take until it is up
+    #[arg(long, hide = true, value_name = "TIME", value_parser = duration, default_value = "20s")]
+    pub trial: Duration,
+
     /// Log more: warn, info, debug, trace, or a filter such as opsdeck::daemon=debug
     #[arg(long, value_name = "FILTER", default_value = "info")]
     pub log: String,

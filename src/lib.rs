@@ -22,8 +22,8 @@
 //!
 //! - `fleet` cannot fail, wait, or look at a clock. If it needs a fact, the fact is an input.
 //! - Only `daemon::driver` touches the fleet; everything reaches it through one channel.
-//! - Only `api` types are serialised, beside the records of the daemon's state file and the messages
-//!   between daemon and logger, and daemon and gateway. `daemon::publish` is the only translator.
+//! - Only `api` types are serialised, beside the records of the daemon's state file, what it leaves to the
+//!   program that replaces it, and the messages between daemon and logger, and daemon and gateway. `daemon::publish` is the only translator.
 //! - `tui` imports neither `daemon` nor `fleet`: it can be pointed at a daemon one release older.
 //! - `process`, `probe`, `logger`, `gateway` and `load` know no fleet and are tested alone.
 //! - Only `daemon::clock` reads the time for decisions; they are made on `CLOCK_BOOTTIME`.

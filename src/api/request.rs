@@ -40,6 +40,9 @@ pub struct Act {
     /// For `config/apply`: also when more than half of the services would stop.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub yes: bool,
+    /// For `replace`: the absolute path of the next program; only for root and the daemon's own user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub program: Option<String>,
 }
 
 /// An [`Act`] as it arrives.
@@ -55,6 +58,7 @@ struct Written {
     set: BTreeMap<String, String>,
     keep: bool,
     yes: bool,
+    program: Option<String>,
 }
 
 impl TryFrom<Written> for Act {
@@ -67,8 +71,8 @@ impl TryFrom<Written> for Act {
             // Half an identity is none: the signal could reach anybody.
             _ => return Err("`pid` and `start_time` belong together"),
         };
-        let Written { signal, guard, now, dry_run, set, keep, yes, .. } = it;
-        Ok(Self { target, signal, guard, now, dry_run, set, keep, yes })
+        let Written { signal, guard, now, dry_run, set, keep, yes, program, .. } = it;
+        Ok(Self { target, signal, guard, now, dry_run, set, keep, yes, program })
     }
 }
 
@@ -154,6 +158,10 @@ pub enum Request {
     Shutdown {
         act: Act,
     },
+    /// Another program becomes the daemon.
+    Replace {
+        act: Act,
+    },
 }
 
 macro_rules! verbs {
@@ -214,6 +222,7 @@ impl Request {
             }
             Self::Config { verb, act } => (format!("/v1/config/{}", verb.word()), act.clone()),
             Self::Shutdown { act } => ("/v1/shutdown".into(), act.clone()),
+            Self::Replace { act } => ("/v1/replace".into(), act.clone()),
         }
     }
 }

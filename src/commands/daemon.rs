@@ -7,14 +7,55 @@ use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
 use super::{Outcome, local, notice, place};
+use crate::api::Problem;
 use crate::cli::{DaemonArgs, GatewayArgs, LoggerArgs, Place};
 use crate::daemon::boot::{self, BootError};
+use crate::daemon::replace::Heir;
+use crate::daemon::replace::proof::Proof;
+use crate::daemon::state;
 use crate::exit::Exit;
 use crate::loadgen::{self, LoadArgs};
 use crate::sample::{self, SampleArgs};
 
+/// What the program before left to this one, if this process was another program before.
+pub fn claim(args: &DaemonArgs) -> Result<Option<Heir>, Problem> {
+    if args.check || args.replace {
+        return Ok(None);
+    }
+    Heir::claim(args.trial)
+        .map_err(|err| local("what the daemon before left cannot be taken over", err.to_string()))
+}
+
 /// `opsdeck daemon`: until it is told to end.
-pub async fn run(place: &Place, args: &DaemonArgs) -> Outcome {
+pub async fn run(place: &Place, args: &DaemonArgs, heir: Option<Heir>) -> Outcome {
+    match (args.replace, args.check) {
+        (true, _) => return super::replace::run(&place::client(place)?).await,
+        (_, true) => return check(place),
+        (false, false) => (),
+    }
+    let trial = heir.as_ref().and_then(|it| it.trial.clone());
+    let outcome = begin(place, args, heir).await;
+    if let (Some(trial), Err(problem)) = (trial, &outcome) {
+        trial.fail(&format!("the next program said: {}: {}", problem.title, problem.detail));
+    }
+    outcome
+}
+
+/// Reads what the daemon would, changes nothing, and says which version this is.
+fn check(place: &Place) -> Outcome {
+    let found = place::find(place)?;
+    if found.settings.is_none() {
+        return Err(place::no_configuration(&found.config));
+    }
+    state::readable(&found.state_dir)
+        .map_err(|err| local("the state cannot be read", err.to_string()))?;
+    let proof = serde_json::to_string(&Proof::own())
+        .map_err(|err| local("the version cannot be said", err.to_string()))?;
+    super::out(&(proof + "\n")).map_err(|err| super::unprinted(&err))?;
+    Ok(Exit::Done)
+}
+
+async fn begin(place: &Place, args: &DaemonArgs, heir: Option<Heir>) -> Outcome {
     let filter = match EnvFilter::try_new(&args.log) {
         Ok(filter) => filter,
         Err(err) => {
@@ -36,15 +77,18 @@ pub async fn run(place: &Place, args: &DaemonArgs) -> Outcome {
         state_dir: found.state_dir,
         runtime_dir: found.runtime_dir,
         socket: found.socket,
-        program: place::own_program()?,
+        program: match heir.as_ref().and_then(|it| it.program.clone()) {
+            Some(program) => program,
+            None => place::own_program()?,
+        },
     };
-    match boot::run(plan).await {
+    match boot::run(plan, heir).await {
         Ok(_) => Ok(Exit::Done),
         Err(err) => Err(could_not_begin(&err)),
     }
 }
 
-fn could_not_begin(err: &BootError) -> crate::api::Problem {
+fn could_not_begin(err: &BootError) -> Problem {
     let mut detail = String::new();
     let mut source = std::error::Error::source(err);
     while let Some(cause) = source {
@@ -58,9 +102,9 @@ fn could_not_begin(err: &BootError) -> crate::api::Problem {
         BootError::Directory { .. } | BootError::Lock { .. } => {
             Some("set `[deck] state_dir` to a directory that this user may write".into())
         }
-        BootError::Listen { .. } | BootError::Prepare(_) => None,
+        BootError::Listen { .. } | BootError::Prepare(_) | BootError::Replace { .. } => None,
     };
-    crate::api::Problem { help, ..local(err.to_string(), detail) }
+    Problem { help, ..local(err.to_string(), detail) }
 }
 
 /// `opsdeck logger`: its standard input is the listener that the daemon made.

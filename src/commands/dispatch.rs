@@ -21,31 +21,33 @@ pub fn run(cli: Cli) -> ExitCode {
         Some(Command::Sample(args)) => daemon::sample(args),
         Some(Command::Completions(args)) => manual::completions(args.shell).into(),
         Some(Command::Man) => manual::man().into(),
-        _ => {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                // Threads stay once they are there: a host that has none left must not end the daemon.
-                .thread_keep_alive(Duration::from_hours(24 * 365))
-                .max_blocking_threads(64)
-                .build();
-            match runtime {
-                Ok(runtime) => {
-                    let exit = runtime.block_on(command(cli));
-                    // A blocked read of a log must not hold up the end.
-                    runtime.shutdown_background();
-                    exit.into()
-                }
-                Err(err) => {
-                    super::notice(&format!("opsdeck: the runtime could not be started: {err}"));
-                    Exit::Failed.into()
-                }
-            }
-        }
+        Some(Command::Daemon(args)) => match daemon::claim(&args) {
+            Ok(heir) => on_runtime(daemon::run(&cli.place, &args, heir)),
+            Err(problem) => report(&problem).into(),
+        },
+        _ => on_runtime(answer(cli)),
     }
 }
 
-async fn command(cli: Cli) -> Exit {
-    answer(cli).await.unwrap_or_else(|problem| report(&problem))
+fn on_runtime(work: impl Future<Output = Outcome>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        // Threads stay once they are there: a host that has none left must not end the daemon.
+        .thread_keep_alive(Duration::from_hours(24 * 365))
+        .max_blocking_threads(64)
+        .build();
+    match runtime {
+        Ok(runtime) => {
+            let exit = runtime.block_on(work).unwrap_or_else(|it| report(&it));
+            // A blocked read of a log must not hold up the end.
+            runtime.shutdown_background();
+            exit.into()
+        }
+        Err(err) => {
+            super::notice(&format!("opsdeck: the runtime could not be started: {err}"));
+            Exit::Failed.into()
+        }
+    }
 }
 
 async fn answer(cli: Cli) -> Outcome {
@@ -55,11 +57,11 @@ async fn answer(cli: Cli) -> Outcome {
     };
     match command {
         Command::Demo(args) => demo::run(&args, &cli.deck).await,
-        Command::Daemon(args) => daemon::run(place, &args).await,
         Command::Config(command) => config::run(place, &command).await,
         Command::Import(command) => config::import(&command),
         Command::Load(args) => daemon::load(args).await,
-        Command::Logger(_)
+        Command::Daemon(_)
+        | Command::Logger(_)
         | Command::ExecAs(_)
         | Command::Gateway(_)
         | Command::Sample(_)

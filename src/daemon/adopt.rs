@@ -100,7 +100,15 @@ impl Hands {
         let mark = self.mark(&name);
         let marks = Marks::new(fifo.as_deref(), Some((super::launch::MARK, &mark)));
         let mut group = Group::new(identity_of(process), cgroup, marks);
-        let pidfd = match identity::open(identity_of(process)) {
+        let (opened, is_child) = match identity::open_child(identity_of(process)) {
+            // Started by this process while it was another program: its end comes through the reaper.
+            Ok(Some(pidfd)) => {
+                self.reaper.adopt(running.pid);
+                (Ok(Some(pidfd)), true)
+            }
+            _ => (identity::open(identity_of(process)), false),
+        };
+        let pidfd = match opened {
             Ok(Some(pidfd)) if known.is_some() => pidfd,
             Ok(Some(pidfd)) => {
                 self.let_go(&name, pidfd, group);
@@ -140,7 +148,9 @@ impl Hands {
         };
         let port = self.known.get(&name).and_then(|it| it.settings.port);
         self.front.lives(&name, generation, port, true);
-        self.watch_adopted(&name, &living);
+        if !is_child {
+            self.watch_adopted(&name, &living);
+        }
         self.keep(&name, living, running.started_ms, running.fingerprint);
         info!(instance = %name, pid = process.pid, "adopted");
         let started = Timestamp(Duration::from_millis(running.started_ms));

@@ -6,9 +6,11 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::stat::{Mode, umask};
@@ -24,14 +26,23 @@ use super::gateway::Keeper;
 use super::hands::{Hands, Places};
 use super::http::{self, Api};
 use super::journal::Journal;
+use super::listeners::Listeners;
 use super::peer::{Access, Door};
 use super::publish::{Frame, Publisher};
+use super::replace::{self, Estate, Heir};
 use super::signals::{Children, Signals};
 use super::state::StateFile;
-use super::turn;
+use super::turn::{self, Turn};
 use super::{adopt, config, host, logging, metrics, nginx};
 use crate::config::settings::Settings;
 use crate::fleet::Fleet;
+
+/// In the state directory.
+const LOCK: &str = "opsdeck.lock";
+/// What is still under way has so long to end.
+const LAST_WAITS: Duration = Duration::from_secs(6);
+/// The same while clients and services wait for the next program.
+const NEXT_WAITS: Duration = Duration::from_secs(2);
 
 /// What the daemon needs to know before it can begin.
 #[derive(Clone, Debug)]
@@ -70,15 +81,21 @@ pub enum BootError {
     },
     #[error("could not prepare this process")]
     Prepare(#[source] io::Error),
+    #[error("could not become {program}")]
+    Replace {
+        program: PathBuf,
+        #[source]
+        source: io::Error,
+    },
 }
 
-/// Runs the daemon to its end.
-pub async fn run(plan: Plan) -> Result<Ended, BootError> {
+/// Runs the daemon to its end. `heir`: this process was another program before.
+pub async fn run(plan: Plan, mut heir: Option<Heir>) -> Result<Ended, BootError> {
     for path in [&plan.state_dir, &plan.runtime_dir] {
         private_directory(path)
             .map_err(|source| BootError::Directory { path: path.clone(), source })?;
     }
-    let _lock = lock(&plan.state_dir)?;
+    let lock = hold(&plan.state_dir, heir.as_ref())?;
     host::prepare().map_err(BootError::Prepare)?;
     // Before there is any other thread: one that does not block SIGCHLD would take it from us.
     let children = Children::register().map_err(BootError::Prepare)?;
@@ -104,8 +121,9 @@ pub async fn run(plan: Plan) -> Result<Ended, BootError> {
         tasks.clone(),
         hands.front.subscribe(),
         stop.clone(),
+        heir.as_mut().map_or_else(Listeners::default, Heir::take_gateways),
     );
-    tasks.spawn(keeper.run());
+    let keeper = tasks.spawn(keeper.run());
     let nginx = nginx::Keeper {
         reaper: hands.reaper.clone(),
         turns: turns.clone(),
@@ -117,11 +135,15 @@ pub async fn run(plan: Plan) -> Result<Ended, BootError> {
     let (access, seen) = watch::channel(Arc::new(Access::of(&plan.settings.deck)));
     let (metrics, readers) = watch::channel(plan.settings.deck.metrics);
     let mut daemon = assemble(&plan, hands, journal, access, metrics);
+    if let Some(heir) = &mut heir {
+        daemon.hands.take_over_sockets(std::mem::take(&mut heir.estate.sockets));
+    }
     adopt::begin(&mut daemon, &plan.settings, remembered);
 
-    let listener =
-        listen(&plan).map_err(|source| BootError::Listen { path: plan.socket.clone(), source })?;
+    let listener = open(&plan, heir.as_ref())
+        .map_err(|source| BootError::Listen { path: plan.socket.clone(), source })?;
     let path = plan.settings.path.clone();
+    let door = listener.as_fd().try_clone_to_owned().map_err(BootError::Prepare)?;
     let api = Api { turns: turns.clone(), config: path.clone() };
     let server = tokio::spawn(http::serve(Door::new(listener, seen), api, stop.clone()));
     tasks.spawn(metrics::keep(readers, turns.clone(), stop.clone()));
@@ -130,19 +152,35 @@ pub async fn run(plan: Plan) -> Result<Ended, BootError> {
         let files = plan.settings.files.clone();
         tasks.spawn(config::watch(path, files, turns.clone(), stop.clone()));
     }
+    if let Some(heir) = heir {
+        // Its first turn: whatever went wrong until then is a way back.
+        let _ = turns.send(Turn::TookOver(Box::new(heir))).await;
+    }
     drop(turns);
     info!(socket = %plan.socket.display(), "the daemon is up");
 
     let ended = daemon.run(queue, children).await;
     info!(?ended, "the daemon ends");
-    // A new daemon must not find the socket of an old one.
-    let _ = std::fs::remove_file(&plan.socket);
+    let (successor, sockets) = daemon.leave();
+    if successor.is_none() {
+        // A new daemon must not find the socket of an old one.
+        let _ = std::fs::remove_file(&plan.socket);
+    }
     stop.cancel();
     // Clients hear the end of what they asked for; one that does not read is not waited for.
-    let _ = tokio::time::timeout(std::time::Duration::from_secs(1), server).await;
+    let _ = tokio::time::timeout(Duration::from_secs(1), server).await;
     tasks.close();
     // Nothing that is still under way matters to the services.
-    let _ = tokio::time::timeout(std::time::Duration::from_secs(6), tasks.wait()).await;
+    let patience = if successor.is_some() { NEXT_WAITS } else { LAST_WAITS };
+    let _ = tokio::time::timeout(patience, tasks.wait()).await;
+    if let Some(successor) = successor {
+        // One that does not end has its listeners in the gateway as well.
+        let listeners = tokio::time::timeout(patience, keeper).await.ok().and_then(Result::ok);
+        let gateways = listeners.map(Listeners::into_open).unwrap_or_default();
+        let estate = Estate { lock: lock.into(), door: (plan.socket, door), gateways, sockets };
+        let Err(source) = replace::hand_over(estate, &successor);
+        return Err(BootError::Replace { program: successor.program, source });
+    }
     if ended == Ended::AtRest
         && let Err(err) = std::fs::remove_dir_all(&plan.runtime_dir)
     {
@@ -189,7 +227,7 @@ pub fn private_directory(path: &Path) -> io::Result<()> {
 
 /// One daemon per state directory. The lock ends with the process, however it ends.
 fn lock(state_dir: &Path) -> Result<Flock<File>, BootError> {
-    let path = state_dir.join("opsdeck.lock");
+    let path = state_dir.join(LOCK);
     let failed = |source| BootError::Lock { path: path.clone(), source };
     let file = OpenOptions::new()
         .create(true)
@@ -213,6 +251,28 @@ fn lock(state_dir: &Path) -> Result<Flock<File>, BootError> {
         }
         Err((_, err)) => Err(failed(err.into())),
     }
+}
+
+/// The lock of the state directory: this process may have it already.
+fn hold(state_dir: &Path, heir: Option<&Heir>) -> Result<File, BootError> {
+    let failed = |source| BootError::Lock { path: state_dir.join(LOCK), source };
+    if let Some(left) = heir.and_then(|it| it.lock_of(&state_dir.join(LOCK))) {
+        return left.map(Into::into).map_err(failed);
+    }
+    let held = lock(state_dir)?;
+    let file = held.try_clone().map_err(failed)?;
+    // Its end would give the lock back, and what shares it with the next program.
+    std::mem::forget(held);
+    Ok(file)
+}
+
+/// The socket of the API: the one that this process has, or a new one.
+fn open(plan: &Plan, heir: Option<&Heir>) -> io::Result<UnixListener> {
+    let Some(left) = heir.and_then(|it| it.door_at(&plan.socket)) else { return listen(plan) };
+    let listener = std::os::unix::net::UnixListener::from(left?);
+    listener.set_nonblocking(true)?;
+    open_door(&plan.state_dir, &plan.socket, Access::is_shared(&plan.settings.deck))?;
+    UnixListener::from_std(listener)
 }
 
 /// Binds the socket with the mode it is to have: there is no moment in which it is open to more.

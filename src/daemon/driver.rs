@@ -18,6 +18,7 @@ use super::history::History;
 use super::journal::Journal;
 use super::logging::News;
 use super::publish::Publisher;
+use super::replace::Succession;
 use super::signals::Children;
 use super::turn::{Reply, Turn};
 use crate::api::{self, Done, Problem};
@@ -36,6 +37,8 @@ pub enum Ended {
     AtRest,
     /// The services run on.
     Kept,
+    /// This process is to become another program.
+    Replaced,
 }
 
 pub struct Daemon {
@@ -52,6 +55,7 @@ pub struct Daemon {
     pub(super) unsaid: Vec<(jiff::Timestamp, Record)>,
     /// Set by a shutdown that stops everything first.
     stopping: bool,
+    pub(super) succession: Succession,
     ended: Option<Ended>,
 }
 
@@ -74,18 +78,23 @@ impl Daemon {
             events: broadcast::Sender::new(EVENTS),
             unsaid: vec![],
             stopping: false,
+            succession: Succession::default(),
             ended: None,
         }
     }
 
     /// Takes turns until the daemon ends.
-    pub async fn run(mut self, mut turns: mpsc::Receiver<Turn>, children: Children) -> Ended {
+    pub async fn run(&mut self, mut turns: mpsc::Receiver<Turn>, children: Children) -> Ended {
+        // Children of the program before may have ended while nobody looked.
+        self.reap();
         loop {
             let busy = self.settle();
             if let Some(ended) = self.ended {
                 self.publisher.publish_now(clock::now(), &self.fleet, &self.facts);
-                if ended == Ended::AtRest {
-                    self.hands.retire();
+                match ended {
+                    Ended::AtRest => self.hands.retire(),
+                    Ended::Replaced => self.hands.probes.stop_all(),
+                    Ended::Kept => (),
                 }
                 return ended;
             }
@@ -146,6 +155,9 @@ impl Daemon {
         self.publisher.publish(now, &self.fleet, &self.facts);
         if self.stopping && !busy && self.fleet.is_at_rest() {
             self.ended = Some(Ended::AtRest);
+        }
+        if self.succession.next.is_some() && !busy && !self.hands.runs.is_busy() {
+            self.ended.get_or_insert(Ended::Replaced);
         }
         busy
     }
@@ -217,6 +229,9 @@ impl Daemon {
             }
             Turn::Order { order, target, reply } => self.on_order(order, target, reply),
             Turn::Ask(question) => self.answer(question),
+            Turn::TookOver(heir) => self.on_taken_over(*heir),
+            Turn::Replace(asked) => self.on_replace(asked),
+            Turn::Proven { asked, program, proof } => self.on_proven(asked, program, proof),
             Turn::Settings(settings) => self.on_settings(settings),
             Turn::Shutdown { by, keep, reply } => self.on_shutdown(by, keep, reply),
         }
@@ -318,6 +333,11 @@ impl Daemon {
         })
     }
 
+    /// Everything is being stopped, and then the daemon.
+    pub(super) fn stopping(&self) -> bool {
+        self.stopping
+    }
+
     fn on_shutdown(
         &mut self,
         by: Option<By>,
@@ -333,6 +353,7 @@ impl Daemon {
         self.note("shutdown", by.clone(), message.into());
         if !keep && !self.stopping {
             self.stopping = true;
+            self.succession.next = None;
             let by = by.unwrap_or_else(super::own_name);
             let order = Order { by, verb: Verb::StopAll, guard: false };
             let (_, effects) = self.fleet.order(clock::now(), order);

@@ -94,8 +94,8 @@ impl Keeper {
         tasks: TaskTracker,
         wanted: watch::Receiver<Wanted>,
         stop: CancellationToken,
+        listeners: Listeners,
     ) -> Self {
-        let listeners = Listeners::default();
         Self {
             program,
             runtime_dir,
@@ -110,8 +110,15 @@ impl Keeper {
     }
 
     /// Keeps a gateway running as long as one is configured.
-    pub async fn run(mut self) {
+    ///
+    /// Returns its listeners in the end, for the program that this process may become.
+    pub async fn run(mut self) -> Listeners {
         self.find_retiring().await;
+        self.keep_running().await;
+        self.listeners
+    }
+
+    async fn keep_running(&mut self) {
         loop {
             if !self.is_wanted() && !self.socket().exists() {
                 tokio::select! {

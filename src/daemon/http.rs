@@ -53,6 +53,7 @@ pub async fn serve(door: Door, api: Api, stop: CancellationToken) -> std::io::Re
         .route("/v1/rollouts/{name}/{verb}", post(orders::rollout))
         .route("/v1/config/{verb}", post(orders::config))
         .route("/v1/shutdown", post(shutdown))
+        .route("/v1/replace", post(orders::replace))
         .route("/metrics", get(|State(api): State<Api>| metrics::answer(State(api.turns))))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)

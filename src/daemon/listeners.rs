@@ -32,6 +32,11 @@ impl Listeners {
         }
     }
 
+    /// All of them, by gateway.
+    pub fn into_open(self) -> BTreeMap<String, OwnedFd> {
+        self.open.into_iter().map(|(name, (_, listener))| (name, listener)).collect()
+    }
+
     /// Opens what is wanted and closes what is not; returns the names of those that are new.
     pub fn bind(&mut self, wanted: &BTreeMap<String, SocketAddr>) -> Vec<String> {
         self.open.retain(|name, (address, _)| wanted.get(name) == Some(address));

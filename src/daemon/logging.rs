@@ -308,6 +308,8 @@ fn spawn(program: &Path, runtime_dir: &Path, listener: OwnedFd) -> io::Result<()
         .stdout(Stdio::null())
         .process_group(0)
         .current_dir("/")
+        .env_remove(super::replace::estate::VARIABLE)
+        .env_remove("NOTIFY_SOCKET")
         .spawn()?;
     info!(pid = child.id(), "the logger was started");
     // Its end is seen by the connection; its status is taken by the reaper.

@@ -45,6 +45,7 @@ pub mod orders;
 pub mod peer;
 pub mod probes;
 pub mod publish;
+pub mod replace;
 pub mod runs;
 pub mod sampling;
 pub mod signals;

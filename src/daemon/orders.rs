@@ -1,6 +1,7 @@
 //! Requests that act, as orders for the fleet.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use axum::Json;
 use axum::extract::{ConnectInfo, State};
@@ -10,6 +11,7 @@ use tokio::sync::oneshot;
 use super::config::{self as configuration, Read};
 use super::http::{Api, Body, Failure, Path, ending};
 use super::peer::Peer;
+use super::replace::Asked;
 use super::turn::{NewSettings, Question, Scope, Turn};
 use crate::api::{Act, ConfigVerb, Done, InstanceVerb, Problem, RolloutVerb, ServiceVerb, problem};
 use crate::fleet::input::{Disposition, Order, Verb};
@@ -116,6 +118,27 @@ pub async fn config(
             Ok(Json(Done { diff: Some(diff), ..Done::default() }))
         }
     }
+}
+
+/// `POST /v1/replace`: another program becomes this daemon.
+pub async fn replace(
+    State(api): State<Api>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Body(act): Body,
+) -> Result<Json<Done>, Failure> {
+    let program = act.program.map(PathBuf::from);
+    if program.is_some() && !peer.is_own() {
+        let why = "it would run as the daemon's user; without `program`, or by SIGUSR2, the daemon takes what is \
+                   where it came from";
+        return Err(refused("only root and the daemon's own user may name a program", why.into()));
+    }
+    if program.as_ref().is_some_and(|it| !it.is_absolute()) {
+        return Err(refused("the program has no absolute path", "begin it with `/`".into()));
+    }
+    let (reply, answer) = oneshot::channel();
+    let asked = Asked { by: Some(peer.by()), program, reply: Some(reply) };
+    api.send(Turn::Replace(asked)).await?;
+    Ok(Json(answer.await.map_err(|_| ending())??))
 }
 
 fn understood(read: Read) -> Result<Box<crate::config::settings::Settings>, Problem> {

@@ -35,6 +35,11 @@ impl Peer {
         self.access.borrow().role(self.uid, &self.groups)
     }
 
+    /// Root, or whoever the daemon runs as.
+    pub fn is_own(&self) -> bool {
+        self.uid == 0 || self.uid == Uid::effective().as_raw()
+    }
+
     /// The person, for the journal. Under sudo that is who logged in (`/proc/PID/loginuid`).
     ///
     /// Looked up once a connection: between a key of the deck and its signal there is no time to ask the

@@ -40,6 +40,8 @@ pub struct Runs {
     tasks: TaskTracker,
     logs: PathBuf,
     running: BTreeMap<Name, CancellationToken>,
+    /// Every command that runs has one of these.
+    busy: Arc<()>,
 }
 
 /// A command, ready to run.
@@ -58,7 +60,7 @@ struct Job {
 
 impl Runs {
     pub fn new(reaper: Reaper, turns: Turns, tasks: TaskTracker, logs: PathBuf) -> Self {
-        Self { reaper, turns, tasks, logs, running: BTreeMap::new() }
+        Self { reaper, turns, tasks, logs, running: BTreeMap::new(), busy: Arc::default() }
     }
 
     /// Ends the command of this service's rollout, with everything it has started.
@@ -66,6 +68,11 @@ impl Runs {
         if let Some(stop) = self.running.remove(service) {
             stop.cancel();
         }
+    }
+
+    /// Some command runs.
+    pub fn is_busy(&self) -> bool {
+        Arc::strong_count(&self.busy) > 1
     }
 
     fn log(&self, service: &Name) -> PathBuf {
@@ -85,11 +92,12 @@ impl Runs {
         if let Some(old) = self.running.insert(job.service.clone(), stop.clone()) {
             old.cancel();
         }
-        let (reaper, turns) = (self.reaper.clone(), self.turns.clone());
+        let (reaper, turns, busy) = (self.reaper.clone(), self.turns.clone(), self.busy.clone());
         self.tasks.spawn(async move {
             let Some(outcome) = stop.run_until_cancelled(carry_out(&reaper, &job)).await else {
                 return;
             };
+            drop(busy);
             let Job { service, instance, index, .. } = job;
             let input = Input::Ran { service, instance, index, outcome };
             // The driver is gone only when the daemon ends.

@@ -1,7 +1,8 @@
 //! What signals to the daemon mean.
 //!
 //! SIGTERM and SIGINT end it and keep the services; as PID 1 of a container there would be nobody left
-//! to keep them, so there it is a full shutdown. SIGHUP and SIGUSR1 apply the configuration.
+//! to keep them, so there it is a full shutdown. SIGHUP and SIGUSR1 apply the configuration, SIGUSR2 replaces
+//! the program.
 
 use std::io;
 use std::path::PathBuf;
@@ -14,7 +15,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::config;
+use super::replace::Asked;
 use super::turn::{Scope, Turn, Turns};
+use crate::process::inherited;
 
 /// SIGCHLD, as a descriptor: a handler, its pipe and a second round of the loop would stand between a
 /// death and the next start.
@@ -58,16 +61,21 @@ pub struct Signals {
     int: Signal,
     hup: Signal,
     usr1: Signal,
+    usr2: Signal,
 }
 
 impl Signals {
     pub fn register() -> std::io::Result<Self> {
-        Ok(Self {
+        let it = Self {
             term: signal(SignalKind::terminate())?,
             int: signal(SignalKind::interrupt())?,
             hup: signal(SignalKind::hangup())?,
             usr1: signal(SignalKind::user_defined1())?,
-        })
+            usr2: signal(SignalKind::user_defined2())?,
+        };
+        // Those that came while this process became this program.
+        inherited::let_signals_in()?;
+        Ok(it)
     }
 
     /// Turns signals into turns until `stop`.
@@ -76,6 +84,11 @@ impl Signals {
         loop {
             let name = tokio::select! {
                 () = stop.cancelled() => return,
+                _ = self.usr2.recv() => {
+                    let asked = Asked { by: None, program: None, reply: None };
+                    let _ = turns.send(Turn::Replace(asked)).await;
+                    continue;
+                }
                 _ = self.term.recv() => None,
                 _ = self.int.recv() => None,
                 _ = self.hup.recv() => Some("SIGHUP"),

@@ -66,11 +66,32 @@ impl Hands {
         Ok(held)
     }
 
+    /// The sockets, for the program that this process becomes.
+    pub(super) fn leave_sockets(&mut self) -> BTreeMap<String, OwnedFd> {
+        let sockets = std::mem::take(&mut self.sockets).into_iter();
+        // One that cannot be copied can still be taken back from an instance.
+        sockets
+            .filter_map(|(name, (_, it))| Some((name.to_string(), it.try_clone().ok()?)))
+            .collect()
+    }
+
+    /// Takes over those of the program before.
+    pub(super) fn take_over_sockets(&mut self, left: BTreeMap<String, OwnedFd>) {
+        for (name, it) in left {
+            if let Some(address) = super::gateway::address_of(&it) {
+                self.sockets.insert(Name::from(name.as_str()), (address, Arc::new(it)));
+            }
+        }
+    }
+
     /// Takes back what instances of an earlier daemon listen on; says what could not be.
     pub(super) fn take_sockets_back(&mut self, settings: &Settings) -> Vec<String> {
         let mut troubles = vec![];
         for service in &settings.services {
             let (name, Some(socket)) = (&service.rules.name, service.socket()) else { continue };
+            if self.sockets.contains_key(name) {
+                continue;
+            }
             match self.taken_back(name, socket.listen) {
                 Ok(Some(held)) => {
                     self.sockets.insert(name.clone(), (socket.listen, Arc::new(held)));

@@ -245,6 +245,14 @@ impl StateFile {
     }
 }
 
+/// Whether the next daemon can read what is there; lines that nobody knows are skipped by it.
+pub fn readable(state_dir: &Path) -> io::Result<()> {
+    match std::fs::read(state_dir.join("state.jsonl")) {
+        Err(err) if err.kind() != io::ErrorKind::NotFound => Err(err),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

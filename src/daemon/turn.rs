@@ -45,6 +45,16 @@ pub enum Turn {
         reply: Reply<Result<Done, Refusal>>,
     },
     Ask(Question),
+    /// Become another program.
+    Replace(super::replace::Asked),
+    /// This process was another program before, and takes its first turn.
+    TookOver(Box<super::replace::Heir>),
+    /// Whether a program can be the next daemon: its version, or why not.
+    Proven {
+        asked: super::replace::Asked,
+        program: PathBuf,
+        proof: Result<String, String>,
+    },
     /// The configuration file was read, or has mistakes.
     Settings(NewSettings),
     /// End the daemon. `keep`: services run on.

@@ -51,6 +51,23 @@ pub fn open(identity: Identity) -> io::Result<Option<OwnedFd>> {
     Ok(is_alive(identity)?.then_some(pidfd))
 }
 
+/// As [`open`], of a child of this process, and also of one that only waits to be reaped: this process has
+/// started it, maybe as another program. `None` if it is not its child.
+pub fn open_child(identity: Identity) -> io::Result<Option<OwnedFd>> {
+    let Some(pid) = Pid::from_raw(identity.pid).filter(|_| identity.pid > 0) else {
+        return Ok(None);
+    };
+    match read_stat(identity.pid) {
+        // Nobody else reaps it, so the number stays its own.
+        Ok(it) if it.identity == identity && it.parent == std::process::id().cast_signed() => {
+            Ok(Some(pidfd_open(pid, PidfdFlags::empty())?))
+        }
+        Ok(_) => Ok(None),
+        Err(source) if is_absent(&source) => Ok(None),
+        Err(source) => Err(source),
+    }
+}
+
 /// The random name of this boot. After another boot no pid of a record means anything.
 pub fn boot_id() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())

@@ -9,6 +9,7 @@
 //!   as another user or with limits.
 //! - [`reaper`] is the only place that waits for children; [`command`] runs one to its end.
 //! - [`group`] and [`cgroup`] find and kill everything that belongs to an instance.
+//! - [`inherited`] lets this process become another program with some descriptors left open.
 //! - [`listener`] takes a listening socket back from a process that has it.
 //! - [`preflight`], [`port`], [`usage`], [`oom`], [`stat`] and [`table`] read what the kernel knows.
 
@@ -17,6 +18,7 @@ pub mod command;
 pub mod exec_as;
 pub mod group;
 pub mod identity;
+pub mod inherited;
 pub mod listener;
 pub mod oom;
 pub mod peer;

@@ -121,6 +121,11 @@ impl Reaper {
         Ok(count)
     }
 
+    /// Counts a child among ours that was started before this process became this program.
+    pub fn adopt(&self, pid: i32) {
+        self.children_locked().entry(pid).or_insert(Child::Reported);
+    }
+
     /// The pids of the children that we started and that still run.
     pub fn children(&self) -> BTreeSet<i32> {
         self.children_locked().keys().copied().collect()

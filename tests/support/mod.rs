@@ -216,6 +216,30 @@ impl Deck {
         self.events.clear();
     }
 
+    /// Waits for an event of this kind that is new here, and connects again where the daemon becomes another
+    /// program meanwhile.
+    #[track_caller]
+    pub fn wait_replacement(&mut self, kind: &str) -> Event {
+        let seen = self.events.iter().map(|it| it.seq).max().unwrap_or(0);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let is_it = |it: &&Event| it.seq > seen && it.kind == kind;
+            if let Some(event) = self.events.iter().find(is_it) {
+                return event.clone();
+            }
+            match self.changes.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(change) => self.take(change),
+                Err(RecvTimeoutError::Timeout) => panic!("no {kind}:\n{}", self.story()),
+                Err(RecvTimeoutError::Disconnected) => {
+                    let is_left = Instant::now() < deadline && is_alive(self.daemon_pid());
+                    assert!(is_left, "the daemon ended before {kind}:\n{}", self.story());
+                    pause();
+                    self.watch_anew();
+                }
+            }
+        }
+    }
+
     /// Waits until the daemon has ended.
     #[track_caller]
     pub fn wait_end(&mut self) {
@@ -402,14 +426,12 @@ fn daemon(dir: &Path, wrapper: &[String]) -> Child {
 fn follow(dir: &Path) -> Receiver<Change> {
     let (sender, changes) = channel();
     let socket = dir.join("state/opsdeck.sock");
-    let log = dir.join("daemon.log");
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let client = Client::new(&socket).unwrap();
-            let Ok(changes) = client.watch().await else {
-                panic!("no watch: {}", std::fs::read_to_string(log).unwrap())
-            };
+            // The daemon may be another program in a moment: whoever waits looks whether it is alive.
+            let Ok(changes) = client.watch().await else { return };
             let mut changes = Box::pin(changes);
             while let Some(Ok(change)) = changes.next().await {
                 if sender.send(change).is_err() {

@@ -21,6 +21,15 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
     Ok(hard)
 }
 
+/// Sets our soft limit back to what it was before [`raise_descriptor_limit`], for a program that this
+/// process becomes. What is open stays open.
+pub fn restore_descriptor_limit() -> io::Result<()> {
+    match ORIGINAL.get() {
+        Some((soft, hard)) => Ok(setrlimit(Resource::RLIMIT_NOFILE, *soft, *hard)?),
+        None => Ok(()),
+    }
+}
+
 /// What the children get, where it is not what we have.
 pub(super) fn original() -> Option<libc::rlimit> {
     let raised = ORIGINAL.get().filter(|(soft, hard)| soft < hard);

@@ -25,7 +25,7 @@ use std::sync::OnceLock;
 
 pub use error::SpawnError;
 pub(super) use error::reason;
-pub use limit::raise_descriptor_limit;
+pub use limit::{raise_descriptor_limit, restore_descriptor_limit};
 use orders::{Orders, c_string};
 pub use orders::{Output, Step};
 pub(super) use resolve::find_program;

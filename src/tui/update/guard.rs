@@ -251,14 +251,20 @@ fn is_deadly(request: &Request) -> bool {
         Request::Instance { act, .. } | Request::Service { act, .. } => {
             act.now || act.signal.as_deref() == Some(KILL)
         }
-        Request::Rollout { .. } | Request::Config { .. } | Request::Shutdown { .. } => false,
+        Request::Rollout { .. }
+        | Request::Config { .. }
+        | Request::Shutdown { .. }
+        | Request::Replace { .. } => false,
     }
 }
 
 pub(super) fn set_guard(request: &mut Request, guard: bool) {
     match request {
         Request::Service { act, .. } | Request::Instance { act, .. } => act.guard = guard,
-        Request::Rollout { .. } | Request::Config { .. } | Request::Shutdown { .. } => (),
+        Request::Rollout { .. }
+        | Request::Config { .. }
+        | Request::Shutdown { .. }
+        | Request::Replace { .. } => (),
     }
 }
 
