@@ -95,7 +95,7 @@ fn viewers_look_and_do_not_act() {
     let (head, _) = curl_as_nobody(&deck, &["http://opsdeck/v1/deck"]);
     assert!(head.starts_with("http/1.1 200"), "{head}");
 
-    for action in ["services/a/stop", "instances/a/kill", "shutdown", "config/apply"] {
+    for action in ["services/a/stop", "instances/a/kill", "shutdown"] {
         let (head, body) =
             curl_as_nobody(&deck, &["-X", "POST", &format!("http://opsdeck/v1/{action}")]);
         assert!(head.starts_with("http/1.1 403"), "{action}: {head}");
@@ -305,4 +305,235 @@ fn a_service_with_a_user_runs_as_that_user_with_an_environment_of_its_own() {
     deck.wait("it was replaced", |it, _| {
         support::find(it, "a").is_some_and(|it| it.generation == 2 && it.ready == Some(true))
     });
+}
+
+/// Every path of the router with names put in, and every verb that there is for it.
+fn endpoints() -> Vec<String> {
+    let verbs = |path: &str| match path {
+        "/v1/services/{name}/{verb}" => &["start", "stop", "restart", "reload", "roll"][..],
+        "/v1/instances/{name}/{verb}" => {
+            &["start", "stop", "restart", "drain", "undrain", "extend", "kill", "reload", "signal"]
+        }
+        "/v1/rollouts/{name}/{verb}" => &["abort", "pause", "resume", "rollback"],
+        "/v1/config/{verb}" => &["check", "diff", "apply"],
+        path if path.contains("{verb}") => panic!("the verbs of {path} are not known here"),
+        _ => &[""],
+    };
+    let source = include_str!("../src/daemon/http.rs");
+    let paths = source.split(".route(\"").skip(1).map(|it| it.split('"').next().unwrap());
+    let all: Vec<String> = paths
+        .flat_map(|path| verbs(path).iter().map(|it| path.replace("{verb}", it)))
+        .map(|path| path.replace("{name}", "a"))
+        .collect();
+    assert!(all.len() > 25, "{all:?}");
+    all
+}
+
+#[test]
+fn viewers_act_through_no_endpoint() {
+    if !is_root() {
+        return;
+    }
+    let mut deck = public_deck(&format!("viewers = [\"nobody\"]\n{WORKER}"));
+    deck.wait_ready(&["a"]);
+    let pid = deck.pid("a");
+    let all = endpoints();
+    let mut args: Vec<String> = vec![];
+    let methods = ["POST", "PUT", "DELETE", "PATCH"];
+    // In one run of the client, over one connection.
+    let asked = || all.iter().flat_map(|path| methods.map(|method| (method, path)));
+    for (method, path) in asked() {
+        if !args.is_empty() {
+            args.push("--next".into());
+        }
+        let options = ["-s", "-X", method, "-o", "/dev/null", "-w", "%{http_code}\\n"];
+        args.extend(options.map(str::to_owned));
+        args.extend(["--unix-socket".to_owned(), deck.socket().display().to_string()]);
+        args.push(format!("http://opsdeck{path}"));
+    }
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let answers = String::from_utf8(as_nobody("curl", &args).stdout).unwrap();
+    let answers: Vec<&str> = answers.lines().collect();
+    assert_eq!(answers.len(), asked().count());
+    for ((method, path), status) in asked().zip(answers) {
+        let looks =
+            method == "POST" && matches!(path.as_str(), "/v1/config/check" | "/v1/config/diff");
+        assert_eq!(status, if looks { "200" } else { "403" }, "{method} {path}");
+    }
+    deck.catch_up();
+    assert_eq!(deck.pid("a"), pid);
+}
+
+/// The values of a line of `/proc/PID/status`.
+fn status_of(pid: i32, line: &str) -> String {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let found = text.lines().find_map(|it| it.strip_prefix(line)?.strip_prefix(":"));
+    found.unwrap_or_else(|| panic!("no {line}")).trim().to_owned()
+}
+
+#[test]
+fn a_service_and_its_probes_have_the_rights_that_are_left_to_them() {
+    if !is_root() {
+        return;
+    }
+    let mut deck = public_deck(
+        r#"[service.a]
+        command = "sleep 1000"
+        user = "nobody:daemon"
+        no_new_privs = true
+        capabilities = ["CAP_NET_BIND_SERVICE", "CAP_KILL"]
+        probe.readiness = { exec.command = "grep -q CapEff:.0000000000000420 /proc/self/status", period = "100ms" }"#,
+    );
+    deck.wait_ready(&["a"]);
+    let pid = deck.pid("a");
+    for set in ["CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        assert_eq!(status_of(pid, set), "0000000000000420", "{set}");
+    }
+    assert_eq!(status_of(pid, "NoNewPrivs"), "1");
+    let daemon = nix::unistd::Group::from_name("daemon").unwrap().unwrap().gid.to_string();
+    let gids = status_of(pid, "Gid");
+    assert!(gids.split_whitespace().all(|it| it == daemon), "{gids}");
+    let variables = std::fs::read_to_string(format!("/proc/{pid}/environ")).unwrap();
+    assert!(variables.contains("USER=nobody\0"), "{variables:?}");
+}
+
+#[test]
+fn nothing_is_inherited_but_the_output() {
+    let config = r#"
+        [defaults]
+        start_seconds = "50ms"
+        [service.own]
+        command = "sleep 1000"
+        [service.switched]
+        command = "sleep 1000"
+        no_new_privs = true
+    "#;
+    // The daemon itself was started by somebody careless.
+    let careless = ["sh", "-c", "exec 7</dev/null 9>&1; umask 0; exec \"$0\" \"$@\""];
+    let mut deck = Deck::start_in(&careless, config, |_| ());
+    deck.wait_ready(&["own", "switched"]);
+    for name in ["own", "switched"] {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", deck.pid(name))).unwrap();
+        let open = open.map(|it| it.unwrap().file_name().into_string().unwrap());
+        let open: BTreeSet<String> = open.collect();
+        assert_eq!(open, BTreeSet::from(["0", "1", "2"].map(str::to_owned)), "{name}");
+    }
+}
+
+#[test]
+fn from_its_first_moment_everything_is_private_whatever_the_umask() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    let begun = Arc::new(AtomicBool::new(false));
+    let mut watching = None;
+    let open = ["sh", "-c", "umask 0; exec \"$0\" \"$@\""];
+    let mut deck = Deck::start_in(&open, WORKER, |path| {
+        let (state, begun) = (path.join("state"), begun.clone());
+        // Looks as fast as it can, from before the daemon is started.
+        watching = Some(std::thread::spawn(move || {
+            let mut seen = BTreeSet::new();
+            while !begun.load(Ordering::Relaxed) {
+                look(&state, &mut seen);
+                std::thread::yield_now();
+            }
+            look(&state, &mut seen);
+            seen
+        }));
+    });
+    deck.wait_ready(&["a"]);
+    begun.store(true, Ordering::Relaxed);
+    let seen = watching.unwrap().join().unwrap();
+    assert!(seen.iter().any(|(name, _)| name == "opsdeck.sock"), "{seen:?}");
+    assert!(seen.iter().any(|(name, _)| name == "state.jsonl"), "{seen:?}");
+    for (name, mode) in seen {
+        assert_eq!(mode & 0o077, 0, "{name} {mode:o}");
+    }
+}
+
+/// Notes the modes of a directory and of what is in it.
+fn look(path: &Path, seen: &mut BTreeSet<(String, u32)>) {
+    let mut note = |path: &Path| {
+        if let Ok(found) = std::fs::symlink_metadata(path) {
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            seen.insert((name, found.permissions().mode() & 0o7777));
+        }
+    };
+    note(path);
+    for entry in std::fs::read_dir(path).into_iter().flatten().map_while(Result::ok) {
+        note(&entry.path());
+    }
+}
+
+#[test]
+fn root_runs_nothing_that_others_can_replace() {
+    if !is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let (open, program) = (directory.path().join("open"), directory.path().join("open/job"));
+    std::fs::create_dir(&open).unwrap();
+    std::fs::copy("/bin/sleep", &program).unwrap();
+    let set = |mode: u32| std::fs::set_permissions(&open, PermissionsExt::from_mode(mode)).unwrap();
+    set(0o777);
+    let config = format!(
+        "[service.a]\ncommand = \"{} 1000\"\nstart_seconds = \"50ms\"\n{}",
+        program.display(),
+        WORKER.replace("service.a", "service.b")
+    );
+    let mut deck = Deck::start(&config);
+
+    // A new daemon starts the others.
+    deck.wait_ready(&["b"]);
+    let said = deck.wait_event("a cannot start: root would run what others can replace").message;
+    let hint = format!("{0} may be written by everybody; chmod go-w {0}", open.display());
+    assert!(said.contains(&hint), "{said}");
+    let checked = deck.opsdeck(&["config", "check"]);
+    let text = String::from_utf8(checked.stderr).unwrap();
+    assert!(!checked.status.success() && text.contains("help: chmod go-w"), "{text}");
+    assert!(text.contains("`a` would have root run what others can replace"), "{text}");
+    let applied = deck.opsdeck(&["config", "apply"]);
+    assert!(!applied.status.success(), "{}", deck.story());
+
+    // Mended, and then broken again while it runs.
+    set(0o755);
+    deck.ok(&["start", "a"]);
+    deck.wait_ready(&["a"]);
+    set(0o777);
+    kill(deck.pid("a"), Signal::SIGKILL);
+    let started = |it: &opsdeck::api::Deck| support::find(it, "a").map_or(0, |it| it.generation);
+    let before = deck.instance("a").generation;
+    deck.wait("it started by itself", |it, _| started(it) > before);
+    deck.wait_ready(&["a"]);
+    let restarted = deck.opsdeck(&["restart", "--no-wait", "a"]);
+    assert!(restarted.status.success());
+    deck.wait("it is refused", |it, _| {
+        support::find(it, "a").is_some_and(|it| it.why.contains("root would run what others"))
+    });
+    // In a sticky directory nobody can replace what is root's.
+    set(0o1777);
+    deck.ok(&["start", "a"]);
+    deck.wait_ready(&["a"]);
+}
+
+#[test]
+fn root_reads_no_configuration_that_others_can_change() {
+    if !is_root() {
+        return;
+    }
+    let mut deck = Deck::start(WORKER);
+    deck.wait_ready(&["a"]);
+    let file = deck.path().join("config.toml");
+    std::os::unix::fs::chown(&file, Some(65534), None).unwrap();
+    let applied = deck.opsdeck(&["config", "apply"]);
+    let text = String::from_utf8(applied.stderr).unwrap();
+    assert!(!applied.status.success() && text.contains("belongs to nobody (uid 65534)"), "{text}");
+    assert!(text.contains("chown root"), "{text}");
+    std::os::unix::fs::chown(&file, Some(0), None).unwrap();
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o666)).unwrap();
+    let checked = deck.opsdeck(&["config", "check"]);
+    let text = String::from_utf8(checked.stderr).unwrap();
+    assert!(!checked.status.success() && text.contains("may be written by everybody"), "{text}");
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).unwrap();
+    deck.ok(&["config", "check"]);
 }

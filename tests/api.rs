@@ -230,6 +230,8 @@ fn what_was_asked_wrongly_is_a_problem_too() {
     ask(&deck, "POST /v1/instances/a/signal", Some("{\"signal\":\"SIGTERM\",\"pid\":1}"))
         .problem(400);
     ask(&deck, "GET /v1/events?lines=many", None).problem(400);
+    ask(&deck, "GET /v1/events?since=yesterday", None).problem(400);
+    ask(&deck, "GET /v1/instances/a/logs?since=-1", None).problem(400);
     ask(&deck, "GET /v1/deck?brief=perhaps", None).problem(400);
     ask(&deck, "GET /v1/services/a/stop", None).problem(405);
     ask(&deck, "POST /v1/deck", None).problem(405);
@@ -240,6 +242,32 @@ fn what_was_asked_wrongly_is_a_problem_too() {
     ask(&deck, "POST /v1/instances/a/signal", Some(&long)).problem(413);
     deck.catch_up();
     assert_eq!(deck.instance("a").state, State::Running);
+}
+
+#[test]
+fn since_is_a_duration_or_a_time() {
+    let talker = "[service.a]\ncommand = [\"sh\", \"-c\", \"echo hello; exec sleep 1000\"]\n";
+    let mut deck = Deck::start(&format!("{QUICK}{talker}"));
+    deck.wait_ready(&["a"]);
+    deck.wait_line("a", "hello");
+    let now: jiff::Timestamp =
+        ask(&deck, "GET /v1/deck", None).json()["now"].as_str().unwrap().parse().unwrap();
+    let hour = jiff::SignedDuration::from_hours(1);
+    let (past, future) = (now - hour, now + hour);
+    for (since, there) in [
+        ("1h".to_owned(), true),
+        ("1h30m".to_owned(), true),
+        ("3600000".to_owned(), true),
+        (past.to_string(), true),
+        (future.to_string(), false),
+    ] {
+        for path in ["/v1/events", "/v1/instances/a/logs"] {
+            let answer = ask(&deck, &format!("GET {path}?since={since}"), None);
+            assert_eq!(answer.status, 200, "{}", answer.body);
+            let found = answer.body.contains("started, pid") || answer.body.contains("hello");
+            assert_eq!(found, there, "{path} {since}: {}", answer.body);
+        }
+    }
 }
 
 #[test]

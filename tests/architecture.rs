@@ -17,7 +17,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("config", &["fleet", "probe", "quantity"]),
-    ("daemon", &["api", "config", "fleet", "gateway", "load", "logger", "probe", "process"]),
+    (
+        "daemon",
+        &["api", "config", "fleet", "gateway", "load", "logger", "probe", "process", "quantity"],
+    ),
     ("exit", &[]),
     ("fleet", &[]),
     ("gateway", &[]),

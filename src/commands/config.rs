@@ -49,7 +49,7 @@ fn load(path: &Path) -> Result<Settings, Problem> {
 }
 
 fn check(path: &Path) -> Outcome {
-    let settings = load(path)?;
+    let settings = config::check(path).map_err(|err| place::mistakes(&err))?;
     for warning in config::warnings(&settings) {
         let (name, message) = (&warning.name, &warning.message);
         notice(&format!("warning: {name}: {message}\n  help: {}", warning.help));

@@ -6,11 +6,12 @@
 //! order. The profile, probes, limits and the ladder are not part of it: they apply at once.
 
 use super::settings::{Launch, Socket};
+use crate::probe::Rights;
 
 /// The fingerprint of an instance: its port and its launch, `{names}` of `--set` unexpanded.
 pub(crate) fn of(port: Option<u16>, launch: &Launch) -> u64 {
     // A new field would go unnoticed otherwise.
-    let Launch { argv, directory, environment, user, socket } = launch;
+    let Launch { argv, directory, environment, user, rights, socket } = launch;
     let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
     hash.number(argv.len());
     for word in argv {
@@ -28,6 +29,12 @@ pub(crate) fn of(port: Option<u16>, launch: &Launch) -> u64 {
     if let Some(Socket { listen, name, backlog: _ }) = socket {
         hash.part(listen.to_string().as_bytes());
         hash.part(name.as_bytes());
+    }
+    // Nor with all the rights that there were before.
+    let Rights { no_new_privs, capabilities } = rights;
+    if *rights != Rights::default() {
+        hash.number(usize::from(*no_new_privs));
+        hash.optional(capabilities.as_ref().map(|it| it.join(" ")).as_ref().map(String::as_bytes));
     }
     hash.0
 }
@@ -76,6 +83,7 @@ mod tests {
             directory: Some("/srv".into()),
             environment: BTreeMap::from([("A".into(), Text("1".into()))]),
             user: None,
+            rights: Rights::default(),
             socket: None,
         }
     }
@@ -106,7 +114,15 @@ mod tests {
         assert_ne!(of(Some(1), &here), of(Some(1), &there));
         assert_eq!(of(Some(1), &here), of(Some(1), &socket("127.0.0.1:1", 2)));
 
-        for changed in [moved, elsewhere, other, as_user, here] {
+        let mut tame = launch();
+        tame.rights.no_new_privs = true;
+        let mut weak = launch();
+        weak.rights.capabilities = Some(vec![]);
+        let mut able = launch();
+        able.rights.capabilities = Some(vec!["CAP_KILL".into()]);
+        assert_ne!(of(None, &weak), of(None, &able));
+
+        for changed in [moved, elsewhere, other, as_user, here, tame, weak, able] {
             assert_ne!(of(Some(1), &changed), base, "{changed:?}");
         }
         assert_ne!(of(Some(2), &launch()), base);

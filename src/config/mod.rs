@@ -14,12 +14,14 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use mistake::{Mistake, Sort, Source, Span};
-use settings::Settings;
-use value::{Layers, Table};
+use settings::{Service, Settings};
+use trust::{Trust, Verdicts};
+use value::{Data, Layers, Table};
 
 use crate::quantity::Wrong;
 
 mod address;
+pub mod capability;
 mod command_line;
 pub mod diff;
 mod fingerprint;
@@ -37,6 +39,7 @@ pub mod settings;
 mod shape;
 pub mod show;
 mod spare;
+pub mod trust;
 mod value;
 pub mod warnings;
 
@@ -50,11 +53,20 @@ const READ_HELP: &str = "check the path and who may read it, or name another fil
 /// A configuration is a few kilobytes; this is somebody's log file.
 const LARGEST: u64 = 16 << 20;
 
-/// Reads a configuration file and what it includes.
+/// Reads a configuration file and what it includes. Root reads none that others can write.
 pub fn load(path: &Path) -> Result<Settings, ConfigError> {
+    read_all(path, false)
+}
+
+/// As [`load`], and looks at the commands too: root runs none that others can replace.
+pub fn check(path: &Path) -> Result<Settings, ConfigError> {
+    read_all(path, true)
+}
+
+fn read_all(path: &Path, with_commands: bool) -> Result<Settings, ConfigError> {
     // Fails only for an empty path and without a working directory, which reading will say.
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let mut files = Files::default();
+    let mut files = Files { trust: Trust::of_root(), with_commands, ..Files::default() };
     files.add_file(&path);
     for (pattern, span) in files.includes() {
         match include::matches(path.parent().unwrap_or(Path::new("/")), &pattern) {
@@ -100,6 +112,9 @@ struct Files {
     mistakes: Vec<Mistake>,
     secrets: Vec<Span>,
     seen: BTreeSet<PathBuf>,
+    /// `None`: nothing is asked about who can write.
+    trust: Option<Trust>,
+    with_commands: bool,
 }
 
 impl Files {
@@ -108,6 +123,12 @@ impl Files {
         let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         if !self.seen.insert(real) {
             return;
+        }
+        let distrust = self.trust.as_ref().and_then(|it| it.path(path).err());
+        if let Some(it) = distrust {
+            let title = format!("root would follow a file that others can change: {it}");
+            let mistake = Mistake::of_file(self.sources.len(), title);
+            self.mistakes.push(mistake.help(it.help));
         }
         match text_of(path) {
             Ok(text) => self.add(path, text),
@@ -151,11 +172,49 @@ impl Files {
         let resolved = resolve::resolve(&self.sources, &self.roots, &mut self.mistakes);
         // What is missing may be what the syntax mistake swallowed.
         self.mistakes.retain(|it| it.sort != Sort::Absent || !was_torn.contains(&it.span.file));
+        if self.mistakes.is_empty() && self.with_commands {
+            self.mistakes = self.unsafe_commands(&resolved.services);
+        }
         if !self.mistakes.is_empty() {
             return Err(ConfigError::new(self.sources, self.mistakes, &self.secrets));
         }
         let resolve::Resolved { deck, keys, services, gateways } = resolved;
         Ok(Settings { path, files, deck, keys, services, gateways })
+    }
+}
+
+impl Files {
+    /// Commands of services that root would run although others can replace them.
+    fn unsafe_commands(&self, services: &[Service]) -> Vec<Mistake> {
+        let Some(trust) = &self.trust else { return vec![] };
+        let mut verdicts = Verdicts::new(trust.clone());
+        let mut found = vec![];
+        for service in services {
+            let mut programs = service.programs();
+            programs.retain(|(program, _)| !program.contains(['{', '}']));
+            let distrust =
+                programs.iter().find_map(|(it, launch)| verdicts.launch(it, launch).err());
+            let (Some(it), Some(span)) = (distrust, self.span_of(service.rules.name.as_str()))
+            else {
+                continue;
+            };
+            let title =
+                format!("`{}` would have root run what others can replace", service.rules.name);
+            found.push(Mistake::new(span, title, it.to_string()).help(it.help));
+        }
+        found
+    }
+
+    /// The command of a service, or where the service is written.
+    fn span_of(&self, service: &str) -> Option<Span> {
+        let entry = self.roots.iter().find_map(|it| match &it.find("service")?.value.data {
+            Data::Table(services) => services.find(service),
+            _ => None,
+        })?;
+        match &entry.value.data {
+            Data::Table(own) => own.find("command").map(|it| it.value.span).or(Some(entry.at)),
+            _ => Some(entry.at),
+        }
     }
 }
 

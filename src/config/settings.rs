@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::fleet::input::Probe as ProbeKind;
 use crate::fleet::rules::ServiceRules;
 use crate::fleet::words::Name;
-use crate::probe;
+use crate::probe::{self, Rights};
 
 /// A whole configuration.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -105,6 +105,30 @@ pub struct Written {
 }
 
 impl Service {
+    /// Every program that is run for it, and how: its own, those of builds, rollbacks and probes.
+    pub(super) fn programs(&self) -> Vec<(String, &Launch)> {
+        let mut all = vec![];
+        for it in &self.instances {
+            let names = self.names_of(it);
+            let commands = self.build.iter().chain(&self.rollback).filter_map(|it| it.argv.first());
+            let commands = commands.filter_map(|it| it.expand(&names).ok());
+            let own = it.launch.argv.first().map(|it| it.0.clone());
+            let probes = it.probes.values().filter_map(|it| match &it.check {
+                probe::Check::Exec { argv, .. } => argv.first().cloned(),
+                probe::Check::Http { .. } | probe::Check::Tcp { .. } => None,
+            });
+            all.extend(
+                own.into_iter().chain(commands).chain(probes).map(|program| (program, &it.launch)),
+            );
+        }
+        all
+    }
+
+    /// What its commands may; every instance has the same.
+    pub fn rights(&self) -> Option<&Rights> {
+        Some(&self.instances.first()?.launch.rights)
+    }
+
     /// The listening socket that is held for it.
     pub fn socket(&self) -> Option<&Socket> {
         self.instances.first()?.launch.socket.as_ref()
@@ -145,6 +169,7 @@ pub struct Launch {
     /// Only what is configured; the base variables are added when it starts.
     pub environment: BTreeMap<String, Text>,
     pub user: Option<String>,
+    pub rights: Rights,
     pub socket: Option<Socket>,
 }
 

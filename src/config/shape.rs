@@ -202,7 +202,19 @@ const SERVICE: &[Key] = &[
         "{}",
         "Variables beside PATH, HOME, USER, LOGNAME, SHELL and LANG.",
     ),
-    key("user", Kind::Text, "", "The user it runs as; by default the daemon's own."),
+    key("user", Kind::Text, "", "The user it runs as, or USER:GROUP; by default the daemon's own."),
+    key(
+        "no_new_privs",
+        Kind::Boolean,
+        "false",
+        "Nothing it executes gains rights: no set-user-ID programs, no file capabilities (prctl(2)).",
+    ),
+    key(
+        "capabilities",
+        Kind::List(&Kind::Choice(&super::capability::CHOICES)),
+        "",
+        "What is left of root's rights, also to another user: names of capabilities(7), [] for none; by default nothing is taken away.",
+    ),
     key("enabled", Kind::Boolean, "true", "Whether it is wanted; false drains and stops it."),
     key(
         "restart",

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::fleet::rules::{Restart, Rung, Thresholds};
-use crate::probe::{Check, Probe};
+use crate::probe::{Check, Probe, Rights};
 use crate::quantity::{format_duration, format_size};
 
 use super::command_line::join_command;
@@ -151,6 +151,11 @@ fn service(out: &mut Toml, service: &Service) {
         written.environment.iter().map(|(name, value)| (name.as_str(), value.0.as_str()));
     out.key("environment", masked(variables));
     out.key_or("user", service.user.as_deref().map(text), "the daemon's own");
+    if let Some(Rights { no_new_privs, capabilities }) = service.rights() {
+        out.key("no_new_privs", no_new_privs.to_string());
+        let kept = capabilities.as_ref().map(|it| list(it.iter().map(|it| text(it))));
+        out.key_or("capabilities", kept, "those of its user");
+    }
     out.key("enabled", rules.enabled.to_string());
     out.key("restart", text(restart(rules.restart)));
     out.key("retries", rules.retries.map_or_else(|| text("unlimited"), |it| it.to_string()));
@@ -331,6 +336,8 @@ mod tests {
         directory = "/srv/{instance}"
         environment = { APP = "{port} {{x}}", "odd name" = "é\t'" }
         user = "www-data"
+        no_new_privs = true
+        capabilities = ["CAP_NET_BIND_SERVICE"]
         profile = "nginx"
         restart = "on-failure"
         retries = 3
@@ -386,6 +393,8 @@ mod tests {
         # directory: the daemon's own
         environment = { DB_PASSWORD = "********" }
         # user: the daemon's own
+        no_new_privs = false
+        # capabilities: those of its user
         enabled = true
         restart = "always"
         retries = "unlimited"

@@ -22,6 +22,7 @@ impl Service {
                 .map(|(name, value)| (name.clone(), Text(put_in(&value.0, &names))))
                 .collect(),
             user: self.user.clone(),
+            rights: self.rights().cloned().unwrap_or_default(),
             socket: self.socket().cloned(),
         };
         let filled =
@@ -55,7 +56,7 @@ fn check(
             *host = finished(host, names);
             *port = own_port.unwrap_or_default();
         }
-        Check::Exec { argv, directory, environment, user } => {
+        Check::Exec { argv, directory, environment, user, rights } => {
             for word in argv {
                 *word = put_in(word, names);
             }
@@ -63,6 +64,7 @@ fn check(
             let variables = launch.environment.iter();
             *environment = variables.map(|(name, it)| (name.clone(), it.0.clone())).collect();
             user.clone_from(&launch.user);
+            rights.clone_from(&launch.rights);
         }
     }
     check

@@ -26,7 +26,7 @@ pub type Read = Result<Box<Settings>, Mistakes>;
 
 /// Reads the file and its includes.
 pub async fn read(path: PathBuf) -> Read {
-    let read = tokio::task::spawn_blocking(move || crate::config::load(&path));
+    let read = tokio::task::spawn_blocking(move || crate::config::check(&path));
     match read.await {
         Ok(Ok(settings)) => Ok(Box::new(settings)),
         Ok(Err(err)) => {

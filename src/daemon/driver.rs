@@ -302,6 +302,7 @@ impl Daemon {
             Some(refusal) => Err(refusal),
             None => {
                 self.hands.preflight(&mut order.verb, &self.fleet);
+                self.hands.trust.forget_all();
                 for input in self.hands.fresh_load(clock::now()) {
                     self.turn(input);
                 }

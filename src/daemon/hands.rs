@@ -26,6 +26,7 @@ use super::runs::Runs;
 use super::sampling::Sampler;
 use super::sockets::{self, Sockets};
 use super::state::{Line, Running, StateFile, Wanted};
+use super::trust;
 use super::turn::Turns;
 use super::values::Versions;
 use crate::config::settings::{self, Settings};
@@ -89,6 +90,7 @@ pub struct Hands {
     pub(super) tasks: TaskTracker,
     pub(super) reaper: Reaper,
     pub(super) cgroups: Option<Cgroups>,
+    pub(super) trust: trust::Seen,
     /// Where the kernel counts what it kills for want of memory; looked for at the first start.
     pub(super) oom: OnceCell<Option<oom::Shared>>,
     pub(super) state: StateFile,
@@ -144,6 +146,7 @@ impl Hands {
             tasks,
             reaper,
             cgroups,
+            trust: trust::Seen::new(),
             oom: OnceCell::new(),
             state,
             link,
@@ -168,6 +171,7 @@ impl Hands {
         self.front.configure(settings);
         sockets::configure(&mut self.sockets, settings);
         self.accounts.get_mut().clear();
+        self.trust.forget_all();
         let mut known = BTreeMap::new();
         let mut changed = vec![];
         for service in &settings.services {
@@ -244,10 +248,12 @@ impl Hands {
         match effect {
             Effect::Spawn { instance, generation } => self.spawn(vec![(instance, generation)]),
             Effect::Signal { instance, process, signal } => {
+                self.trust.forget(&instance);
                 self.follow_end(&instance);
                 self.send(&instance, process, signal);
             }
             Effect::KillAll { instance, generation } => {
+                self.trust.forget(&instance);
                 self.follow_end(&instance);
                 self.kill_all(&instance, generation);
             }

@@ -11,11 +11,12 @@ use super::clock;
 use super::driver::failed;
 use super::hands::{Hands, Known, living, process_of};
 use super::publish::millis;
+use crate::config::capability;
 use crate::config::settings::{Socket, Text};
 use crate::fleet::Name;
 use crate::fleet::input::Input;
 use crate::logger::{self, ToLogger};
-use crate::probe::{Check, Probe};
+use crate::probe::{Check, Probe, Rights};
 use crate::process::cgroup::Cgroup;
 use crate::process::exec_as::Switch;
 use crate::process::group::{Group, Marks};
@@ -38,7 +39,7 @@ impl Hands {
         let shared = self.oom.get_or_init(|| oom::Shared::of("self")).as_ref();
         let oom = oom::Counts::shared(shared);
         for (name, generation) in starts {
-            match self.prepare(&name, &oom) {
+            match self.prepare(&name, &oom).and_then(|it| self.trusted(&name, it)) {
                 Ok(start) => ready.push((name, generation, start)),
                 Err(trouble) => self.outcomes.push_back(trouble.of(&name, generation)),
             }
@@ -88,7 +89,7 @@ impl Hands {
             .map(|it| it.expand(&values).map_err(|missing| Trouble::missing(&missing)))
             .collect::<Result<Vec<_>, _>>()?;
         let mut environment = self.environment(name, known, &values)?;
-        let mut switch = launch.user.as_deref().and_then(switch_to);
+        let mut switch = switch_to(launch.user.as_deref(), &launch.rights);
         if let Some(socket) = &socket {
             announce(socket, &mut environment);
             switch.get_or_insert_default().pid_variable = Some("LISTEN_PID".into());
@@ -188,7 +189,7 @@ impl Hands {
 }
 
 /// Everything that one start needs, owned: many are made ready before the first process is.
-struct Start {
+pub(super) struct Start {
     argv: Vec<String>,
     directory: Option<PathBuf>,
     environment: Vec<(String, String)>,
@@ -201,6 +202,10 @@ struct Start {
 }
 
 impl Start {
+    pub(super) fn program(&self) -> &str {
+        self.argv.first().map_or("", String::as_str)
+    }
+
     fn launch<'a>(&'a self, passed: &'a [BorrowedFd<'a>]) -> Launch<'a> {
         Launch {
             argv: &self.argv,
@@ -243,14 +248,14 @@ impl Trouble {
 /// PATH, HOME, USER, LOGNAME, SHELL and LANG; nothing else of ours is passed on.
 pub(super) fn base_environment(user: Option<&str>) -> BTreeMap<String, String> {
     let account = match user {
-        Some(user) => User::from_name(user),
-        None => User::from_uid(Uid::effective()),
+        Some(user) => account(user),
+        None => User::from_uid(Uid::effective()).ok().flatten(),
     };
     let own = |name: &str| std::env::var(name).ok();
     let mut all = BTreeMap::new();
     all.insert("PATH".into(), own("PATH").unwrap_or_else(|| DEFAULT_PATH.into()));
     all.insert("LANG".into(), own("LANG").unwrap_or_else(|| "C.UTF-8".into()));
-    if let Ok(Some(account)) = account {
+    if let Some(account) = account {
         all.insert("HOME".into(), account.dir.display().to_string());
         all.insert("USER".into(), account.name.clone());
         all.insert("LOGNAME".into(), account.name);
@@ -259,14 +264,36 @@ pub(super) fn base_environment(user: Option<&str>) -> BTreeMap<String, String> {
     all
 }
 
-/// What it takes to run as this user; `None` if that is who we are already.
-pub(super) fn switch_to(user: &str) -> Option<Switch> {
-    let same = matches!(User::from_name(user), Ok(Some(it)) if it.uid == Uid::effective());
-    (!same).then(|| Switch::to_user(user))
+/// What it takes to run as this user with these rights; `None` if that is who we are already.
+pub(super) fn switch_to(user: Option<&str>, rights: &Rights) -> Option<Switch> {
+    let same =
+        |user: &&str| matches!(User::from_name(user), Ok(Some(it)) if it.uid == Uid::effective());
+    let user = user.filter(|it| !same(it));
+    if user.is_none() && *rights == Rights::default() {
+        return None;
+    }
+    let numbered = |name: &String| Some((name.clone(), capability::number(name)?));
+    let kept = rights.capabilities.as_ref();
+    Some(Switch {
+        user: user.map(str::to_owned),
+        no_new_privileges: rights.no_new_privs,
+        capabilities: kept.map(|it| it.iter().filter_map(numbered).collect()),
+        ..Switch::default()
+    })
+}
+
+/// The account behind `name`, or a number, either with `:group`.
+fn account(user: &str) -> Option<User> {
+    let name = user.split(':').next()?;
+    let found = match name.parse() {
+        Ok(number) => User::from_uid(Uid::from_raw(number)),
+        Err(_) => User::from_name(name),
+    };
+    found.ok()?
 }
 
 fn ids(user: &str) -> Option<(u32, u32)> {
-    let user = User::from_name(user).ok()??;
+    let user = account(user)?;
     (user.uid != Uid::effective()).then(|| (user.uid.as_raw(), user.gid.as_raw()))
 }
 
@@ -301,7 +328,7 @@ pub(super) fn expanded(
             expect.status = expect.status.as_deref().and_then(put);
         }
         Check::Tcp { .. } => (),
-        Check::Exec { argv, directory, environment, user } => {
+        Check::Exec { argv, directory, environment, user, rights: _ } => {
             for argument in argv {
                 if let Some(text) = put(argument) {
                     *argument = text;

@@ -49,11 +49,13 @@ pub mod replace;
 pub mod runs;
 pub mod sampling;
 pub mod signals;
+mod since;
 mod sockets;
 mod spare;
 pub mod state;
 pub mod streams;
 pub mod talk;
+mod trust;
 pub mod turn;
 mod values;
 

@@ -19,9 +19,10 @@ use super::hands::Hands;
 use super::launch::{Values, base_environment, switch_to};
 use super::turn::{Turn, Turns};
 use crate::config::settings::{RolloutCommand, Service};
+use crate::config::trust::Trust;
 use crate::fleet::Name;
 use crate::fleet::input::{Command, Input};
-use crate::probe::{Checker, ExecCheck, ExecOutcome, Runner};
+use crate::probe::{Checker, ExecCheck, ExecOutcome, Rights, Runner};
 use crate::process::command::{self, CommandError, Outcome};
 use crate::process::reaper::{Reaper, Status};
 
@@ -54,6 +55,7 @@ struct Job {
     directory: Option<PathBuf>,
     environment: Vec<(String, String)>,
     user: Option<String>,
+    rights: Rights,
     timeout: Duration,
     log: PathBuf,
 }
@@ -138,6 +140,10 @@ impl Hands {
         };
         values.extend(settings.names_of(&known.settings));
         let argv = expand(command, &values).map_err(fail)?;
+        if let (Some(trust), Some(program)) = (Trust::of_root(), argv.first()) {
+            let safe = trust.launch(program, &known.settings.launch);
+            safe.map_err(|it| fail(format!("cannot run: {}", it.in_full())))?;
+        }
         let mut environment = base_environment(settings.user.as_deref());
         for (name, text) in &known.settings.launch.environment {
             let value = text.expand(&values).map_err(|it| fail(no_value(&it)))?;
@@ -151,6 +157,7 @@ impl Hands {
             directory: known.settings.launch.directory.clone(),
             environment: environment.into_iter().collect(),
             user: settings.user.clone(),
+            rights: known.settings.launch.rights.clone(),
             timeout: command.timeout,
             log: self.runs.log(service),
         })
@@ -183,7 +190,7 @@ fn no_value(name: &str) -> String {
 }
 
 async fn carry_out(reaper: &Reaper, job: &Job) -> Result<(), String> {
-    let switch = job.user.as_deref().and_then(switch_to);
+    let switch = switch_to(job.user.as_deref(), &job.rights);
     let ran = command::run(
         reaper,
         command::Command {
@@ -247,7 +254,7 @@ pub fn checker(reaper: Reaper) -> io::Result<Checker> {
 }
 
 async fn probe(reaper: &Reaper, check: ExecCheck) -> Result<ExecOutcome, String> {
-    let switch = check.user.as_deref().and_then(switch_to);
+    let switch = switch_to(check.user.as_deref(), &check.rights);
     let environment: Vec<_> = check.environment.into_iter().collect();
     let ran = command::run(
         reaper,

@@ -6,7 +6,6 @@
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{ConnectInfo, State};
@@ -21,6 +20,7 @@ use super::clock;
 use super::http::{Api, Failure, Path, Query, not_found};
 use super::logs;
 use super::peer::Peer;
+use super::since::Since;
 use super::turn::Question;
 use crate::api::{Event, Problem, Role, problem};
 
@@ -77,8 +77,7 @@ async fn subscribe(
 pub struct EventQuery {
     follow: bool,
     lines: Option<usize>,
-    /// Milliseconds ago.
-    since: Option<u64>,
+    since: Option<Since>,
     service: Option<String>,
     actor: Option<String>,
 }
@@ -101,8 +100,7 @@ pub async fn events(
     Query(query): Query<EventQuery>,
 ) -> Result<Response, Failure> {
     let (files, recent, news) = api.ask(|reply| Question::Journal { reply }).await?;
-    let oldest =
-        query.since.and_then(|ms| clock::wall().checked_sub(Duration::from_millis(ms)).ok());
+    let oldest = query.since.and_then(|it| it.moment(clock::wall()));
     let few = query.lines.is_some_and(|n| n <= recent.len()) && query.service.is_none();
     let mut past = if few && query.actor.is_none() && oldest.is_none() {
         recent
@@ -142,8 +140,7 @@ async fn from_disk(files: Vec<PathBuf>) -> Vec<Event> {
 pub struct LogQuery {
     follow: bool,
     lines: Option<usize>,
-    /// Milliseconds ago.
-    since: Option<u64>,
+    since: Option<Since>,
     grep: Option<String>,
 }
 
@@ -166,9 +163,8 @@ pub async fn logs(
         detail: err.to_string(),
         help: None,
     })?;
-    let oldest = query
-        .since
-        .and_then(|ms| u64::try_from(clock::wall().as_millisecond()).ok()?.checked_sub(ms));
+    let oldest = query.since.and_then(|it| it.moment(clock::wall()));
+    let oldest = oldest.and_then(|it| u64::try_from(it.as_millisecond()).ok());
     let (lines, queue) = mpsc::channel(QUEUE);
     let wanted = logs::Wanted { files, lines: query.lines, oldest, grep, follow: query.follow };
     // Ends with its client: the queue closes when the response is dropped.

@@ -81,8 +81,8 @@ impl Prepared {
                     .map_or_else(Kind::Unusable, Kind::Http)
             }
             Check::Tcp { host, port } => Kind::Tcp { host, port },
-            Check::Exec { argv, directory, environment, user } => {
-                Kind::Exec(ExecCheck { argv, directory, environment, user, timeout })
+            Check::Exec { argv, directory, environment, user, rights } => {
+                Kind::Exec(ExecCheck { argv, directory, environment, user, rights, timeout })
             }
         };
         Self { question, timeout }

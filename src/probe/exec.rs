@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
+use super::Rights;
 use super::check::Seen;
 
 /// Runs a command to its end.
@@ -27,6 +28,7 @@ pub struct ExecCheck {
     pub directory: Option<PathBuf>,
     pub environment: BTreeMap<String, String>,
     pub user: Option<String>,
+    pub rights: Rights,
     /// How long the answer is waited for.
     pub timeout: Duration,
 }

@@ -60,7 +60,17 @@ pub enum Check {
         directory: Option<PathBuf>,
         environment: BTreeMap<String, String>,
         user: Option<String>,
+        rights: Rights,
     },
+}
+
+/// What is taken away from a command beside what its user may not do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Rights {
+    /// Nothing that it executes gains any (PR_SET_NO_NEW_PRIVS).
+    pub no_new_privs: bool,
+    /// All it may have, by name, in the order of capabilities(7); `None`: nothing is taken away.
+    pub capabilities: Option<Vec<String>>,
 }
 
 /// What an HTTP answer must be beyond 200–399.

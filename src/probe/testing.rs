@@ -11,7 +11,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::check::Prepared;
-use super::{Check, Checker, ExecCheck, ExecOutcome, Expect, Haste, Outcome, Probe, Runner};
+use super::{
+    Check, Checker, ExecCheck, ExecOutcome, Expect, Haste, Outcome, Probe, Rights, Runner,
+};
 
 /// What a server does with every connection once the request is read.
 #[derive(Clone)]
@@ -115,6 +117,7 @@ pub(super) fn exec_probe(timeout: Duration) -> Probe {
         directory: None,
         environment: BTreeMap::new(),
         user: None,
+        rights: Rights::default(),
     };
     probe(check, timeout)
 }

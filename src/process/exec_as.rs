@@ -1,6 +1,6 @@
 //! `opsdeck exec-as`: the small program between us and a program that runs as somebody else.
 //!
-//! User and groups, limits, umask and no_new_privs cannot be set by posix_spawn, and looking a
+//! User and groups, limits, umask, capabilities and no_new_privs cannot be set by posix_spawn, and looking a
 //! user up may wait for a directory server, which the daemon must not. So we execute ourselves
 //! once more, set everything there, and execute the program: same pid, same session, same cgroup.
 //!
@@ -23,6 +23,8 @@ use nix::unistd::{Gid, Group, Uid, User};
 
 use super::spawn::{Launch, SpawnError, find_program, reason};
 
+mod rights;
+
 /// How the program is to differ from us. What is not given stays as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Switch {
@@ -31,6 +33,8 @@ pub struct Switch {
     pub limits: Vec<Limit>,
     pub umask: Option<u32>,
     pub no_new_privileges: bool,
+    /// Name and number of all that it may have of capabilities(7).
+    pub capabilities: Option<Vec<(String, u8)>>,
     /// A variable of its environment that is to hold its own pid, which nobody knows before it is there.
     pub pid_variable: Option<String>,
     /// What leads to [`main`]: a program and the arguments before ours.
@@ -54,6 +58,7 @@ impl Default for Switch {
             limits: Vec::new(),
             umask: None,
             no_new_privileges: false,
+            capabilities: None,
             pid_variable: None,
             // Still us after our file was replaced by a newer release.
             helper: vec!["/proc/self/exe".to_owned(), "exec-as".to_owned()],
@@ -87,6 +92,10 @@ impl Switch {
         }
         if self.no_new_privileges {
             option("--no-new-privileges", "yes".to_owned());
+        }
+        if let Some(kept) = &self.capabilities {
+            let kept: Vec<_> = kept.iter().map(|(name, n)| format!("{name}={n}")).collect();
+            option("--capabilities", kept.join(","));
         }
         if let Some(name) = &self.pid_variable {
             option("--pid-variable", name.clone());
@@ -152,6 +161,8 @@ enum ExecAsError {
     GroupUnknown { user: String },
     #[error("could not run as {user}: opsdeck must run as root to switch users")]
     MayNotSwitch { user: String },
+    #[error("could not keep {name}: opsdeck does not have it")]
+    Capability { name: String },
     #[error("could not set the limit {limit}: {reason}", reason = reason(.errno))]
     Limit { limit: String, errno: i32 },
     #[error("{0}")]
@@ -165,7 +176,7 @@ impl ExecAsError {
         match self {
             Self::Option(_) => libc::EINVAL,
             Self::UserUnknown { .. } | Self::GroupUnknown { .. } => libc::ENOENT,
-            Self::MayNotSwitch { .. } => libc::EPERM,
+            Self::MayNotSwitch { .. } | Self::Capability { .. } => libc::EPERM,
             Self::Limit { errno, .. } | Self::Call { errno, .. } => *errno,
             Self::Spawn(source) => source.errno().unwrap_or(libc::EINVAL),
         }
@@ -180,6 +191,7 @@ struct Request {
     limits: Vec<(String, u64, u64)>,
     umask: Option<u32>,
     no_new_privileges: bool,
+    capabilities: Option<Vec<(String, u8)>>,
     pid_variable: Option<String>,
     directory: Option<PathBuf>,
     argv: Vec<String>,
@@ -219,6 +231,9 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Request, ExecAsE
                 request.umask = Some(mask);
             }
             "--no-new-privileges" => request.no_new_privileges = true,
+            "--capabilities" => {
+                request.capabilities = Some(parse_capabilities(&value).ok_or_else(wrong)?);
+            }
             "--pid-variable" => request.pid_variable = Some(value),
             "--directory" => request.directory = Some(value.into()),
             _ => return Err(wrong()),
@@ -231,6 +246,15 @@ fn parse_limit(text: &str) -> Option<(String, u64, u64)> {
     let (resource, values) = text.split_once('=')?;
     let (soft, hard) = values.split_once(':')?;
     Some((resource.to_owned(), soft.parse().ok()?, hard.parse().ok()?))
+}
+
+fn parse_capabilities(text: &str) -> Option<Vec<(String, u8)>> {
+    let parts = text.split(',').filter(|it| !it.is_empty());
+    let pair = |it: &str| {
+        let (name, number) = it.split_once('=')?;
+        Some((name.to_owned(), number.parse().ok().filter(|it| *it < 64)?))
+    };
+    parts.map(pair).collect()
 }
 
 /// Limits first: raising them, like switching, takes the rights that are given up then.
@@ -246,7 +270,10 @@ fn become_program(request: Request) -> ExecAsError {
         if let Some(umask) = request.umask {
             nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(umask));
         }
+        let kept = request.capabilities.as_deref();
+        kept.map(rights::bound).transpose()?;
         let account = request.user.as_deref().map(switch).transpose()?.flatten();
+        kept.map(rights::keep).transpose()?;
         if request.no_new_privileges {
             nix::sys::prctl::set_no_new_privs().map_err(call("give up new privileges"))?;
         }

@@ -101,6 +101,27 @@ fn the_program_has_user_groups_limits_umask_and_no_new_privileges() {
 }
 
 #[test]
+fn the_program_has_the_capabilities_that_are_kept_and_gets_no_other() {
+    let mut wanted = switch();
+    wanted.capabilities = Some(vec![("CAP_KILL".to_owned(), 5)]);
+    let script = "grep -E 'Cap(Prm|Eff|Bnd|Amb)' /proc/self/status | tr -d '\\n\\t'";
+    let argv = ["sh", "-c", script];
+    if !Uid::effective().is_root() {
+        let (message, errno) = refused(&wanted, &argv, None);
+        assert_eq!(message, "could not take capabilities away: operation not permitted");
+        assert_eq!(errno, Some(libc::EPERM));
+        return;
+    }
+    let kept = "0000000000000020";
+    let all = format!("CapPrm:{kept}CapEff:{kept}CapBnd:{kept}CapAmb:{kept}");
+    assert_eq!(run(&wanted, &argv, None).2, all, "as root");
+    wanted.user = Some("nobody".to_owned());
+    assert_eq!(run(&wanted, &argv, None).2, all, "as another user");
+    wanted.capabilities = Some(vec![]);
+    assert_eq!(run(&wanted, &argv, None).2, all.replace('2', "0"), "none at all");
+}
+
+#[test]
 fn the_program_finds_its_own_pid_in_a_variable() {
     let mut wanted = switch();
     wanted.pid_variable = Some("LISTEN_PID".to_owned());
@@ -195,6 +216,7 @@ fn the_command_line_is_read_back_as_it_was_written() {
         limits: vec![Limit { resource: "nofile".to_owned(), soft: 1, hard: u64::MAX }],
         umask: Some(0o22),
         no_new_privileges: true,
+        capabilities: Some(vec![("CAP_KILL".to_owned(), 5), ("CAP_BPF".to_owned(), 39)]),
         pid_variable: Some("LISTEN_PID".to_owned()),
         helper: vec!["/proc/self/exe".to_owned(), "exec-as".to_owned()],
     };
@@ -217,6 +239,7 @@ fn the_command_line_is_read_back_as_it_was_written() {
         limits: vec![("nofile".to_owned(), 1, u64::MAX)],
         umask: Some(0o22),
         no_new_privileges: true,
+        capabilities: Some(vec![("CAP_KILL".to_owned(), 5), ("CAP_BPF".to_owned(), 39)]),
         pid_variable: Some("LISTEN_PID".to_owned()),
         directory: Some("/srv/a b".into()),
         argv: argv.to_vec(),

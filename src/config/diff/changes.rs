@@ -83,6 +83,13 @@ pub(super) fn launch(old: &Instance, new: &Instance) -> Option<String> {
     if old.launch.user != new.launch.user {
         parts.push("user".into());
     }
+    let (before, after) = (&old.launch.rights, &new.launch.rights);
+    if before.no_new_privs != after.no_new_privs {
+        parts.push("no_new_privs".into());
+    }
+    if before.capabilities != after.capabilities {
+        parts.push("capabilities".into());
+    }
     let passed = |it: &Instance| it.launch.socket.as_ref().map(|it| (it.listen, it.name.clone()));
     if passed(old) != passed(new) {
         parts.push("socket".into());

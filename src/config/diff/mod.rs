@@ -4,7 +4,7 @@
 //! |---|---|
 //! | added, or enabled | start |
 //! | removed, or disabled | stop: drained, then the ladder |
-//! | command, directory, environment, user, port, socket | stale: taken up by the next restart or rollout |
+//! | command, directory, environment, user, rights, port, socket | stale: taken up by the next restart or rollout |
 //! | probes, thresholds, limits, names of signals | at once |
 //! | a gateway that leaves its address | stop: nobody listens there any more |
 //!

@@ -10,7 +10,7 @@ use crate::config::settings::{Launch, Written};
 use crate::config::value::{Data, Entry, Layers};
 use crate::fleet::input::Probe as ProbeKind;
 use crate::fleet::rules::Thresholds;
-use crate::probe::{Check, Expect, Haste, Probe};
+use crate::probe::{Check, Expect, Haste, Probe, Rights};
 
 pub(crate) const KINDS: [(ProbeKind, &str); 3] = [
     (ProbeKind::Startup, "startup"),
@@ -170,7 +170,13 @@ impl Resolver<'_> {
             self.report(mistake.help("write exec.command = \"…\""));
         }
         let argv = exec.command("command")?.0.to_vec();
-        Some(Check::Exec { argv, directory: None, environment: BTreeMap::new(), user: None })
+        Some(Check::Exec {
+            argv,
+            directory: None,
+            environment: BTreeMap::new(),
+            user: None,
+            rights: Rights::default(),
+        })
     }
 
     /// The probes of one instance.
@@ -246,6 +252,7 @@ impl Resolver<'_> {
                     .map(|(name, value)| (name.clone(), value.0.clone()))
                     .collect(),
                 user: launch.user.clone(),
+                rights: launch.rights.clone(),
             },
         }
     }

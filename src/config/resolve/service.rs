@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use super::socket::share;
 use super::{Names, Others, Resolver};
-use crate::config::fingerprint;
 use crate::config::mistake::{Mistake, Span};
 use crate::config::profiles::{BuiltIn, built_in};
 use crate::config::settings::{Instance, Launch, Log, Service, Socket, Text, Written};
 use crate::config::value::{Data, Entry, Layers, Table};
+use crate::config::{capability, fingerprint};
 use crate::fleet::rules::{Backoff, InstanceRules, Restart, Rung, ServiceRules};
 use crate::fleet::words::Name;
+use crate::probe::Rights;
 use crate::quantity::format_duration;
 
 /// An instance as it is written.
@@ -105,9 +106,13 @@ impl Resolver<'_> {
     }
 
     fn refuse_blanks(&mut self, user: &str, span: Span) {
-        if user.contains(|it: char| it.is_whitespace() || it.is_control() || it == '/') {
+        let is_odd = |it: char| it.is_whitespace() || it.is_control() || it == '/';
+        let is_half = user.contains(':') && user.split(':').any(str::is_empty);
+        if user.contains(is_odd) || is_half || user.matches(':').count() > 1 {
             let mistake = Mistake::new(span, "`user` must be a user of this host", "not a user");
-            self.report(mistake.help("write it as \"www-data\""));
+            self.report(
+                mistake.help("write it as \"www-data\", or with a group as \"www-data:www-data\""),
+            );
         }
     }
 
@@ -147,7 +152,8 @@ impl Resolver<'_> {
         });
         let environment = environment.collect();
         let user = table.text("user").map(|it| it.0.to_owned());
-        Launch { argv, directory, environment, user, socket: None }
+        let rights = rights(table);
+        Launch { argv, directory, environment, user, rights, socket: None }
     }
 
     fn backoff(&mut self, table: &Layers<'_>) -> Backoff {
@@ -315,6 +321,16 @@ fn restart(table: &Layers<'_>) -> Restart {
         Some("never") => Restart::Never,
         _ => Restart::Always,
     }
+}
+
+fn rights(table: &Layers<'_>) -> Rights {
+    let kept = table.list("capabilities").map(|_| {
+        let mut names: Vec<_> = table.texts("capabilities").into_iter().map(|it| it.0).collect();
+        names.sort_by_key(|it| capability::number(it));
+        names.dedup();
+        names.into_iter().map(str::to_owned).collect()
+    });
+    Rights { no_new_privs: table.boolean("no_new_privs").unwrap_or(false), capabilities: kept }
 }
 
 fn log(table: &Layers<'_>) -> Log {

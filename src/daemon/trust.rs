@@ -1,0 +1,63 @@
+//! Before a start as root: whether others can replace what is to be run.
+//!
+//! Looked at whenever somebody or something decides on a start: an order, a rolling restart, a restart for
+//! liveness, another configuration, a new daemon. A restart after a crash goes by what was seen then, because
+//! between a death and the next start every system call counts.
+
+use std::collections::BTreeSet;
+
+use super::hands::Hands;
+use super::launch::{Start, Trouble};
+use crate::config::trust::{Trust, Verdicts};
+use crate::fleet::Name;
+
+/// What was found safe since the last decision.
+#[derive(Debug)]
+pub(super) struct Seen {
+    /// `None`: we are not root.
+    verdicts: Option<Verdicts>,
+    safe: BTreeSet<Name>,
+}
+
+impl Seen {
+    pub(super) fn new() -> Self {
+        Self { verdicts: Trust::of_root().map(Verdicts::new), safe: BTreeSet::new() }
+    }
+
+    /// Everything is looked at again before its next start.
+    pub(super) fn forget_all(&mut self) {
+        *self = Self::new();
+    }
+
+    /// This one is.
+    pub(super) fn forget(&mut self, instance: &Name) {
+        if self.safe.remove(instance) {
+            self.verdicts = Trust::of_root().map(Verdicts::new);
+        }
+    }
+}
+
+impl Hands {
+    /// Passes a start on if nobody else can replace what it runs.
+    pub(super) fn trusted(&mut self, name: &Name, start: Start) -> Result<Start, Trouble> {
+        let seen = &mut self.trust;
+        let (Some(verdicts), Some(known)) = (&mut seen.verdicts, self.known.get(name)) else {
+            return Ok(start);
+        };
+        if seen.safe.contains(name) {
+            return Ok(start);
+        }
+        let verdict = verdicts.launch(start.program(), &known.settings.launch);
+        match verdict {
+            Ok(()) => {
+                seen.safe.insert(name.clone());
+                Ok(start)
+            }
+            Err(distrust) => {
+                // Whoever mends it need not say so.
+                seen.verdicts = Trust::of_root().map(Verdicts::new);
+                Err(Trouble::lasting(format!("{name} cannot start: {}", distrust.in_full())))
+            }
+        }
+    }
+}
