@@ -216,6 +216,9 @@ impl Provider {
     }
 }
 
+/// Instances that `nginx.switches` can tell apart: there is an upstream block for every choice of them.
+pub const MOST_SWITCHES: usize = 6;
+
 /// How an nginx is told who is in rotation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Nginx {
@@ -231,6 +234,16 @@ pub struct Nginx {
     pub fail_timeout: Option<Duration>,
     /// More lines of the block, without their semicolons.
     pub directives: Vec<String>,
+    /// The directory of the switches that nginx looks at with every request; `None`: it is reloaded.
+    pub switches: Option<PathBuf>,
+}
+
+impl Nginx {
+    /// What its `server` block includes, where there are switches: beside `file`, with a name that no
+    /// `include *.conf` takes.
+    pub fn server_file(&self) -> Option<PathBuf> {
+        self.switches.as_ref().map(|_| self.file.with_extension("switch"))
+    }
 }
 
 /// One gateway of the gateway process.

@@ -483,6 +483,7 @@ const NGINX: &[Key] = &[
         "[]",
         "More lines of the block: \"keepalive 32\", \"zone shop 64k\".",
     ),
+    key("switches", Kind::Path, "", "A directory of files nginx looks at instead of reloading."),
     later("stub_status", "the connections of nginx on the deck"),
 ];
 

@@ -116,6 +116,7 @@ fn nginx(out: &mut Toml, it: &Nginx) {
     values.extend(it.max_fails.map(|it| ("max_fails", it.to_string())));
     values.extend(it.fail_timeout.map(|it| ("fail_timeout", duration(it))));
     values.push(("directives", list(it.directives.iter().map(|it| text(it)))));
+    values.extend(it.switches.as_deref().map(|it| ("switches", path(it))));
     out.key("nginx", inline(values));
 }
 
@@ -365,7 +366,7 @@ mod tests {
         [gateway.old]
         service = "old"
         provider = "nginx"
-        nginx = { file = "conf.d/old.conf", upstream = "o", test = "sudo -n nginx -t", reload = ["sudo", "-n", "a b"], max_fails = 0, fail_timeout = "5s", directives = ["zone o 64k"] }
+        nginx = { file = "conf.d/old.conf", upstream = "o", test = "sudo -n nginx -t", reload = ["sudo", "-n", "a b"], max_fails = 0, fail_timeout = "5s", directives = ["zone o 64k"], switches = "/run/o" }
     "#;
 
     #[test]

@@ -41,6 +41,7 @@ pub mod nginx;
 mod nginx_front;
 mod nginx_load;
 mod nginx_news;
+mod nginx_switch;
 pub mod orders;
 pub mod peer;
 pub mod probes;

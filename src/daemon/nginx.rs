@@ -14,10 +14,12 @@ use tracing::{debug, info, warn};
 
 use super::clock;
 use super::nginx_load::{self, Refused};
+use super::nginx_switch;
 use super::turn::{Turn, Turns};
 use crate::config::settings::Nginx;
 use crate::fleet::Timestamp;
-use crate::gateway::nginx::{Next, Plan, Wanted, file};
+use crate::gateway::nginx::plan::RETRY;
+use crate::gateway::nginx::{Next, Plan, Wanted, file, switch};
 use crate::load::sockets::Sockets;
 use crate::process::reaper::Reaper;
 
@@ -64,8 +66,20 @@ pub struct Keeper {
 struct Held {
     job: Job,
     plan: Plan,
+    /// The newest revision that the switches say, where there are some.
+    switched: u64,
     /// What was reported last.
     told: Option<(u64, BTreeMap<String, u32>)>,
+}
+
+impl Held {
+    /// The newest revision that nginx goes by.
+    fn revision(&self) -> u64 {
+        match self.job.settings.switches {
+            Some(_) => self.plan.revision().min(self.switched),
+            None => self.plan.revision(),
+        }
+    }
 }
 
 impl Keeper {
@@ -110,47 +124,90 @@ impl Keeper {
     /// Reads what the file says: instances that an earlier daemon has started keep their places.
     async fn begin(&self, gateway: String, job: Job) -> Held {
         let found = nginx_load::find(&job.settings.file);
-        let in_rotation = file::in_rotation(&found.text);
+        let mut in_rotation = file::in_rotation(&found.text);
+        if let Some(directory) = &job.settings.switches {
+            in_rotation.retain(|(instance, _)| !nginx_switch::is_out(directory, instance));
+        }
         let owned = |(instance, address): &(&str, &str)| ((*instance).into(), (*address).into());
         let in_rotation = in_rotation.iter().map(owned).collect();
         let plan = Plan::new(found.is_in_force.then_some(found.text));
         self.tell(News::Found { gateway, in_rotation }).await;
-        Held { job, plan, told: None }
+        Held { job, plan, switched: 0, told: None }
     }
 
     /// Does what is due; says when to look again.
     async fn advance(&self, gateway: &str, held: &mut Held) -> Option<Timestamp> {
-        held.plan.want(held.job.wanted.as_ref()?);
-        let text = match held.plan.next(clock::now().0) {
-            Next::Nothing => return None,
-            Next::Wait(at) => return Some(Timestamp(at)),
-            Next::Apply(text) => text,
-        };
-        let revision = held.plan.wanted();
-        let done = nginx_load::apply(&self.reaper, &held.job.settings, &text).await;
+        let wanted = held.job.wanted.clone()?;
+        held.plan.want(&wanted);
         let now = clock::now().0;
-        let why = match done {
+        let why = match held.plan.next(now) {
+            Next::Wait(at) => return Some(Timestamp(at)),
+            Next::Nothing => self.switch(held, &wanted).await.err()?,
+            Next::Apply(text) => match self.load(gateway, held, &wanted, text).await {
+                Ok(()) => return None,
+                Err(why) => why,
+            },
+        };
+        warn!(gateway, why, "nginx does not do what it was told");
+        let revision = wanted.revision;
+        self.tell(News::Refused { gateway: gateway.to_owned(), revision, why }).await;
+        Some(match held.plan.next(now) {
+            Next::Wait(at) => Timestamp(at),
+            // The switches could not be set.
+            Next::Nothing => Timestamp(now + RETRY),
+            Next::Apply(_) => Timestamp(now),
+        })
+    }
+
+    /// Has nginx load `text`; where there are switches, they are set around that.
+    async fn load(
+        &self,
+        gateway: &str,
+        held: &mut Held,
+        wanted: &Wanted,
+        text: String,
+    ) -> Result<(), String> {
+        let settings = held.job.settings.clone();
+        let mut files = vec![(settings.file.clone(), text.clone())];
+        if let Some(file) = settings.server_file() {
+            files.extend(switch::render(&wanted.upstream).map(|it| (file, it)));
+            // Nobody who is new may get requests before it is ready.
+            self.switch(held, wanted).await?;
+        }
+        let looks = |dump: &str| {
+            let file = settings.server_file()?.display().to_string();
+            switch::complaint(dump, &file, &settings.upstream)
+        };
+        let done = nginx_load::apply(&self.reaper, &settings, &files, looks).await;
+        let now = clock::now().0;
+        match done {
             Ok(()) => {
-                info!(gateway, file = %held.job.settings.file.display(), "nginx has loaded");
-                held.plan.applied(now, revision, text);
+                info!(gateway, file = %settings.file.display(), "nginx has loaded");
+                held.plan.applied(now, wanted.revision, text);
                 self.tell(News::Loaded { gateway: gateway.to_owned() }).await;
-                return None;
+                Ok(())
             }
             Err(Refused::Unchanged(why)) => {
                 held.plan.refused(now);
-                why
+                Err(why)
             }
             Err(Refused::Unknown(why)) => {
                 held.plan.lost(now);
-                why
+                Err(why)
             }
-        };
-        warn!(gateway, why, "nginx has not loaded what it was given");
-        self.tell(News::Refused { gateway: gateway.to_owned(), revision, why }).await;
-        match held.plan.next(now) {
-            Next::Wait(at) => Some(Timestamp(at)),
-            Next::Nothing | Next::Apply(_) => Some(Timestamp(now)),
         }
+    }
+
+    /// Sets the switches, where there are some; once it returns, nginx goes by them.
+    async fn switch(&self, held: &mut Held, wanted: &Wanted) -> Result<(), String> {
+        let Some(directory) = &held.job.settings.switches else { return Ok(()) };
+        if held.switched < wanted.revision {
+            if nginx_switch::set(directory, &wanted.upstream.servers)? {
+                tokio::time::sleep(nginx_switch::GRACE).await;
+            }
+            held.switched = wanted.revision;
+        }
+        Ok(())
     }
 
     /// Tells what is in force, with the counts; says when to count again.
@@ -160,7 +217,7 @@ impl Keeper {
         held: &mut Held,
         counter: &mut Counter,
     ) -> Option<Timestamp> {
-        let revision = held.plan.revision();
+        let revision = held.revision();
         if revision == 0 {
             return None;
         }

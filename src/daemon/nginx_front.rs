@@ -71,6 +71,7 @@ impl Front {
             max_fails: settings.max_fails,
             fail_timeout: settings.fail_timeout.map(|it| it.as_secs()),
             directives: settings.directives.clone(),
+            switches: settings.switches.as_ref().map(|it| it.display().to_string()),
         };
         let known = self.nginx.by_name.get(gateway.name.as_str());
         let wanted = known.filter(|it| it.told).map(|it| Wanted {

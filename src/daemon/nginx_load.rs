@@ -28,6 +28,8 @@ const LOOK: Duration = Duration::from_millis(20);
 const GRACE: Duration = Duration::from_millis(250);
 /// Of the output of a command: the last bytes.
 const KEEP: usize = 4096;
+/// Of all that nginx reads.
+const DUMP: usize = 16 << 20;
 
 /// Why nginx does not do what it was told.
 #[derive(Debug, PartialEq, Eq)]
@@ -53,32 +55,56 @@ pub(super) fn find(path: &Path) -> Found {
     }
 }
 
-/// Brings `text` into force, or puts back what was there.
-pub(super) async fn apply(reaper: &Reaper, nginx: &Nginx, text: &str) -> Result<(), Refused> {
-    let path = &nginx.file;
-    replace(path, text).map_err(Refused::Unchanged)?;
+/// Brings `files` into force, or puts back what was there. Where there are switches, `looks` must find
+/// nothing wrong with all that nginx reads.
+pub(super) async fn apply(
+    reaper: &Reaper,
+    nginx: &Nginx,
+    files: &[(PathBuf, String)],
+    looks: impl Fn(&str) -> Option<String>,
+) -> Result<(), Refused> {
+    for (n, (path, text)) in files.iter().enumerate() {
+        replace(path, text).map_err(|why| Refused::Unchanged(put_back(&files[..n], why)))?;
+    }
     let master = match master(&nginx.pid_file) {
         Ok(master) => master,
         // Nobody has read either file: it stays for the nginx that is started next.
         Err(why) => return Err(Refused::Unknown(why)),
     };
-    if let Err(why) = run(reaper, &nginx.test).await {
-        return Err(Refused::Unchanged(put_back(path, why)));
+    if let Err(why) = test(reaper, nginx, looks).await {
+        return Err(Refused::Unchanged(put_back(files, why)));
     }
     let before = children(master).await;
     if let Err(why) = reload(reaper, nginx, master).await {
-        return Err(Refused::Unchanged(put_back(path, why)));
+        return Err(Refused::Unchanged(put_back(files, why)));
     }
     if !are_new(&nginx.pid_file, &before).await {
         let why = format!(
             "no new workers of nginx within {} s after its reload: its error log says why",
             WORKERS.as_secs()
         );
-        return Err(Refused::Unknown(put_back(path, why)));
+        return Err(Refused::Unknown(put_back(files, why)));
     }
-    // Left behind it costs one reload when the next daemon begins.
-    let _ = fs::remove_file(beside(path, "before"));
+    for (path, _) in files {
+        // Left behind it costs one reload when the next daemon begins.
+        let _ = fs::remove_file(beside(path, "before"));
+    }
     Ok(())
+}
+
+/// What must succeed before a reload. With switches nginx says all it reads (`-T` for `-t`).
+async fn test(
+    reaper: &Reaper,
+    nginx: &Nginx,
+    looks: impl Fn(&str) -> Option<String>,
+) -> Result<(), String> {
+    if nginx.switches.is_none() {
+        return run(reaper, &nginx.test, KEEP).await.map(drop);
+    }
+    let dumps = |word: &String| if word == "-t" { "-T".to_owned() } else { word.clone() };
+    let argv: Vec<String> = nginx.test.iter().map(dumps).collect();
+    let output = run(reaper, &argv, DUMP).await?;
+    looks(&String::from_utf8_lossy(&output)).map_or(Ok(()), Err)
 }
 
 fn beside(path: &Path, what: &str) -> PathBuf {
@@ -118,20 +144,22 @@ fn replace(path: &Path, text: &str) -> Result<(), String> {
     write().map_err(failed)
 }
 
-/// Makes the file what it was. Returns why, with what that came to.
-fn put_back(path: &Path, why: String) -> String {
-    let old = beside(path, "before");
-    let done = match fs::metadata(&old) {
-        // It was not replaced.
-        Err(_) => Ok(()),
-        Ok(it) if it.len() > 0 => fs::rename(old, path),
-        // There was none.
-        Ok(_) => fs::remove_file(path).and_then(|()| fs::remove_file(old)),
-    };
-    match done {
-        Ok(()) => why,
-        Err(err) => format!("{why}; {} could not be put back: {err}", path.display()),
-    }
+/// Makes the files what they were. Returns why, with what that came to.
+fn put_back(files: &[(PathBuf, String)], why: String) -> String {
+    files.iter().fold(why, |why, (path, _)| {
+        let old = beside(path, "before");
+        let done = match fs::metadata(&old) {
+            // It was not replaced.
+            Err(_) => Ok(()),
+            Ok(it) if it.len() > 0 => fs::rename(old, path),
+            // There was none.
+            Ok(_) => fs::remove_file(path).and_then(|()| fs::remove_file(old)),
+        };
+        match done {
+            Ok(()) => why,
+            Err(err) => format!("{why}; {} could not be put back: {err}", path.display()),
+        }
+    })
 }
 
 /// The master that the pid file names.
@@ -158,7 +186,7 @@ async fn children(master: Identity) -> Vec<Identity> {
 
 async fn reload(reaper: &Reaper, nginx: &Nginx, master: Identity) -> Result<(), String> {
     if let Some(command) = &nginx.reload {
-        return run(reaper, command).await;
+        return run(reaper, command, KEEP).await.map(drop);
     }
     let gone = || "nginx has just ended".to_owned();
     let pidfd = identity::open(master).map_err(|err| err.to_string())?.ok_or_else(gone)?;
@@ -167,7 +195,7 @@ async fn reload(reaper: &Reaper, nginx: &Nginx, master: Identity) -> Result<(), 
     })
 }
 
-async fn run(reaper: &Reaper, argv: &[String]) -> Result<(), String> {
+async fn run(reaper: &Reaper, argv: &[String], keep: usize) -> Result<Vec<u8>, String> {
     let environment: Vec<_> = base_environment(None).into_iter().collect();
     let command = Command {
         argv,
@@ -175,7 +203,7 @@ async fn run(reaper: &Reaper, argv: &[String]) -> Result<(), String> {
         environment: &environment,
         switch: None,
         timeout: COMMAND,
-        keep: KEEP,
+        keep,
         leaves_nothing: false,
     };
     let name = argv.join(" ");
@@ -184,7 +212,7 @@ async fn run(reaper: &Reaper, argv: &[String]) -> Result<(), String> {
         return Err(format!("`{name}` did not end within {} s", COMMAND.as_secs()));
     }
     match outcome.status {
-        Status::Exited(0) => Ok(()),
+        Status::Exited(0) => Ok(outcome.output),
         status => Err(format!("`{name}` {}", complaint(&outcome.output, status))),
     }
 }

@@ -50,6 +50,7 @@ impl Resolver<'_> {
         self.refuse_second(entry, service);
         service.rules.fronted = true;
         let max_wait_time = service.rules.max_wait_time;
+        let instances = service.instances.len();
         let service = service.rules.name.clone();
         let upgrade_wait = self.upgrade_wait(&table, max_wait_time);
         let or = |key: &str, seconds| {
@@ -57,7 +58,9 @@ impl Resolver<'_> {
         };
         let name = Name::from(entry.name.as_str());
         if is_nginx {
-            return Some(Gateway { name, service, provider: Provider::Nginx(nginx?) });
+            let nginx = nginx?;
+            self.refuse_many_switches(entry, &nginx, instances);
+            return Some(Gateway { name, service, provider: Provider::Nginx(nginx) });
         }
         let embedded = Embedded {
             listen: listen?,

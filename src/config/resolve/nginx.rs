@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::Resolver;
 use crate::config::mistake::{Mistake, Span};
-use crate::config::settings::{Gateway, Nginx, Provider};
+use crate::config::settings::{Gateway, MOST_SWITCHES, Nginx, Provider};
 use crate::config::value::{Entry, Layers};
 
 /// What an nginx in front has in its own configuration.
@@ -54,7 +54,38 @@ impl Resolver<'_> {
             max_fails: nginx.integer("max_fails").map(|it| it.0),
             fail_timeout: nginx.duration("fail_timeout").map(|it| it.0),
             directives,
+            switches: self.switches(&nginx),
         })
+    }
+
+    /// The directory, where nothing speaks against it.
+    fn switches(&mut self, nginx: &Layers<'_>) -> Option<PathBuf> {
+        let (directory, _) = nginx.text("switches")?;
+        let lines = nginx.texts("directives");
+        if let Some((_, span)) = lines.iter().find(|it| it.0.trim().starts_with("keepalive")) {
+            let title = "`keepalive` and `switches` do not go together";
+            let label = "without a reload, its idle connections never leave an instance";
+            let mistake = Mistake::new(*span, title, label);
+            self.report(mistake.help("remove one of the two: connections on one host are cheap"));
+        }
+        let is_dump = |it: &(&[String], Span)| it.0.iter().any(|it| it == "-t");
+        if let Some((_, span)) = nginx.command("test").filter(|it| !is_dump(it)) {
+            let title = "`test` has no word `-t`";
+            let label = "with switches, nginx is asked by -T in its place for all that it reads";
+            let mistake = Mistake::new(span, title, label);
+            self.report(mistake.help("say \"sudo -n nginx -t\", or remove nginx.switches"));
+        }
+        Some(directory.into())
+    }
+
+    /// There is an upstream block for every choice of instances.
+    pub(super) fn refuse_many_switches(&mut self, entry: &Entry, nginx: &Nginx, instances: usize) {
+        if nginx.switches.is_some() && instances > MOST_SWITCHES {
+            let title = format!("{instances} instances are too many for nginx.switches");
+            let mistake =
+                Mistake::new(entry.at, title, format!("it serves at most {MOST_SWITCHES}"));
+            self.report(mistake.help("remove nginx.switches: nginx is reloaded instead"));
+        }
     }
 
     fn upstream(&mut self, entry: &Entry, nginx: &Layers<'_>) -> String {

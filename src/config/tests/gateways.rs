@@ -135,8 +135,49 @@ fn an_nginx_in_front_has_defaults() {
         max_fails: None,
         fail_timeout: None,
         directives: vec![],
+        switches: None,
     };
     assert_eq!(settings.gateways[0].provider, Provider::Nginx(expected));
+}
+
+#[test]
+fn switches_need_few_instances_a_dump_and_no_idle_connections() {
+    let instances: String = (1..=7).map(|n| format!("w{n} = {{ port = {n} }}, ")).collect();
+    let text = format!(
+        "[service.w]\ncommand = \"w\"\ninstance = {{ {instances} }}\n[gateway.shop]\nservice = \"w\"\nprovider = \"nginx\"\n[gateway.shop.nginx]\nfile = \"/n/shop.conf\"\nswitches = \"/run/shop\"\ntest = \"true\"\ndirectives = [\"keepalive 4\"]\n"
+    );
+    assert_snapshot!(mistakes(&text), @r#"
+    error: 7 instances are too many for nginx.switches
+     --> config.toml:4:10
+      |
+    4 | [gateway.shop]
+      |          ^^^^ it serves at most 6
+      |
+      = help: remove nginx.switches: nginx is reloaded instead
+
+    error: `test` has no word `-t`
+      --> config.toml:10:8
+       |
+    10 | test = "true"
+       |        ^^^^^^ with switches, nginx is asked by -T in its place for all that it reads
+       |
+       = help: say "sudo -n nginx -t", or remove nginx.switches
+
+    error: `keepalive` and `switches` do not go together
+      --> config.toml:11:15
+       |
+    11 | directives = ["keepalive 4"]
+       |               ^^^^^^^^^^^^^ without a reload, its idle connections never leave an instance
+       |
+       = help: remove one of the two: connections on one host are cheap
+    "#);
+    let text = format!(
+        "{WEB}[gateway.shop]\nservice = \"web\"\nprovider = \"nginx\"\nnginx = {{ file = \"/n/shop.conf\", switches = \"/run/shop\" }}\n"
+    );
+    let settings =
+        parse("config.toml", &text).unwrap_or_else(|err| panic!("{}", err.render(false)));
+    let nginx = settings.gateways[0].provider.nginx().unwrap();
+    assert_eq!(nginx.server_file(), Some("/n/shop.switch".into()));
 }
 
 #[test]

@@ -1,9 +1,12 @@
-//! The include file of one gateway: one `upstream` block, written and read back.
+//! The include file of one gateway: one `upstream` block, written and read back. With switches
+//! ([`super::switch`]) one block for each choice of instances.
 //!
 //! Only what is written here is read: the name of an instance stands as a comment behind its server, so
 //! that the next daemon knows who is in rotation.
 
 use std::fmt::Write as _;
+
+use super::switch;
 
 /// What the first line begins with. A file without it is not ours to replace.
 const MARK: &str = "# Written by opsdeck";
@@ -22,6 +25,8 @@ pub struct Upstream {
     pub fail_timeout: Option<u64>,
     /// More lines of the block, without their semicolons: `keepalive 32`.
     pub directives: Vec<String>,
+    /// The directory of the switches, where rotation needs no reload ([`super::switch`]).
+    pub switches: Option<String>,
 }
 
 /// One instance.
@@ -39,26 +44,51 @@ impl Upstream {
     /// The whole file.
     pub fn render(&self) -> String {
         let mut text = format!(
-            "{MARK} for its gateway {}. Do not edit: it is replaced whenever an instance\n\
-             # enters or leaves the rotation. Its configuration is [gateway.{}].\n\
-             upstream {} {{\n",
-            self.gateway, self.gateway, self.name
+            "{MARK} for its gateway {}. Do not edit: it is replaced whenever {}\n\
+             # Its configuration is [gateway.{}].\n",
+            self.gateway,
+            if self.switches.is_some() {
+                "an instance gets another address."
+            } else {
+                "an instance\n# enters or leaves the rotation."
+            },
+            self.gateway,
         );
+        let Some(switches) = &self.switches else {
+            let all: Vec<bool> = self.servers.iter().map(|it| it.in_rotation).collect();
+            self.block(&mut text, &self.name, &all);
+            return text;
+        };
+        let _ = writeln!(text, "# Who is in rotation is said by files in {switches}.");
+        // First the one in which all are in: it is also what a plain `proxy_pass` finds.
+        self.block(&mut text, &self.name, &vec![true; self.servers.len()]);
+        for (name, of) in switch::choices(&self.name, self.servers.len()) {
+            self.block(&mut text, &name, &of);
+        }
+        text
+    }
+
+    /// One block, in which these are in rotation.
+    fn block(&self, text: &mut String, name: &str, in_rotation: &[bool]) {
+        let _ = writeln!(text, "upstream {name} {{");
         for it in &self.directives {
             let _ = writeln!(text, "    {it};");
         }
-        for it in &self.servers {
-            let _ = writeln!(text, "    {}; # {}", self.line(it), it.instance);
+        let is_alone = in_rotation.iter().filter(|it| **it).count() == 1;
+        for (it, is_in) in self.servers.iter().zip(in_rotation) {
+            let _ = writeln!(text, "    {}; # {}", self.line(it, *is_in, is_alone), it.instance);
         }
-        text + "}\n"
+        *text += "}\n";
     }
 
-    fn line(&self, server: &Server) -> String {
+    fn line(&self, server: &Server, in_rotation: bool, is_alone: bool) -> String {
         let mut line = format!("server {}", server.address);
         if let Some(weight) = server.weight {
             let _ = write!(line, " weight={weight}");
         }
-        if let Some(times) = self.max_fails(server) {
+        // With nobody beside it, one slow answer of an instance would be "no live upstreams" for ten
+        // seconds.
+        if let Some(times) = self.max_fails.or((in_rotation && is_alone).then_some(0)) {
             let _ = write!(line, " max_fails={times}");
         }
         if let Some(seconds) = self.fail_timeout {
@@ -68,17 +98,10 @@ impl Upstream {
         if server.backup && self.servers.iter().any(|it| !it.backup) {
             line += " backup";
         }
-        if !server.in_rotation {
+        if !in_rotation {
             line += " down";
         }
         line
-    }
-
-    /// With nobody beside it, one slow answer of an instance would be "no live upstreams" for ten seconds.
-    fn max_fails(&self, server: &Server) -> Option<u32> {
-        let is_alone =
-            server.in_rotation && self.servers.iter().filter(|it| it.in_rotation).count() == 1;
-        self.max_fails.or(is_alone.then_some(0))
     }
 }
 
@@ -87,9 +110,11 @@ pub fn is_ours(text: &str) -> bool {
     text.starts_with(MARK) || text.trim().is_empty()
 }
 
-/// Who is in rotation by a file that [`Upstream::render`] has written: instance and address.
+/// Who is in rotation by the first block of a file that [`Upstream::render`] has written: instance and
+/// address. Where there are switches, it has everybody.
 pub fn in_rotation(text: &str) -> Vec<(&str, &str)> {
-    if is_ours(text) { text.lines().filter_map(not_down).collect() } else { vec![] }
+    let first = text.lines().take_while(|it| *it != "}");
+    if is_ours(text) { first.filter_map(not_down).collect() } else { vec![] }
 }
 
 fn not_down(line: &str) -> Option<(&str, &str)> {
@@ -125,7 +150,8 @@ mod tests {
         it.directives = vec!["zone web 64k".into(), "keepalive 32".into()];
         assert_snapshot!(it.render(), @r"
         # Written by opsdeck for its gateway shop. Do not edit: it is replaced whenever an instance
-        # enters or leaves the rotation. Its configuration is [gateway.shop].
+        # enters or leaves the rotation.
+        # Its configuration is [gateway.shop].
         upstream web {
             zone web 64k;
             keepalive 32;
@@ -175,6 +201,41 @@ mod tests {
         let text = it.render();
         assert!(is_ours(&text));
         assert_eq!(in_rotation(&text), [("web1", "127.0.0.1:1"), ("web3", "127.0.0.1:3")]);
+    }
+
+    #[test]
+    fn with_switches_every_choice_has_its_block_and_the_file_says_nothing_of_rotation() {
+        let mut it = upstream(vec![server("web1", 1, false, true), server("web2", 2, true, false)]);
+        it.switches = Some("/run/shop".into());
+        let text = it.render();
+        assert_snapshot!(text, @r"
+        # Written by opsdeck for its gateway shop. Do not edit: it is replaced whenever an instance gets another address.
+        # Its configuration is [gateway.shop].
+        # Who is in rotation is said by files in /run/shop.
+        upstream web {
+            server 127.0.0.1:1; # web1
+            server 127.0.0.1:2 backup; # web2
+        }
+        upstream web_00 {
+            server 127.0.0.1:1 down; # web1
+            server 127.0.0.1:2 backup down; # web2
+        }
+        upstream web_10 {
+            server 127.0.0.1:1 max_fails=0; # web1
+            server 127.0.0.1:2 backup down; # web2
+        }
+        upstream web_01 {
+            server 127.0.0.1:1 down; # web1
+            server 127.0.0.1:2 max_fails=0 backup; # web2
+        }
+        upstream web_11 {
+            server 127.0.0.1:1; # web1
+            server 127.0.0.1:2 backup; # web2
+        }
+        ");
+        it.servers[1].in_rotation = true;
+        assert_eq!(it.render(), text);
+        assert_eq!(in_rotation(&text), [("web1", "127.0.0.1:1"), ("web2", "127.0.0.1:2")]);
     }
 
     #[test]
