@@ -12,7 +12,7 @@ use crate::cli::{DaemonArgs, GatewayArgs, LoggerArgs, Place};
 use crate::daemon::boot::{self, BootError};
 use crate::daemon::replace::Heir;
 use crate::daemon::replace::proof::Proof;
-use crate::daemon::state;
+use crate::daemon::{state, systemd};
 use crate::exit::Exit;
 use crate::loadgen::{self, LoadArgs};
 use crate::sample::{self, SampleArgs};
@@ -63,11 +63,14 @@ async fn begin(place: &Place, args: &DaemonArgs, heir: Option<Heir>) -> Outcome 
             return Ok(Exit::Usage);
         }
     };
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter);
+    if systemd::logs_to_journal() {
+        // It has a time and a colour of its own.
+        let log = log.with_ansi(false).with_level(false).without_time();
+        log.with_writer(systemd::JournalWriter).init();
+    } else {
+        log.with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).init();
+    }
     let found = place::find(place)?;
     let Some(settings) = found.settings else {
         return Err(place::no_configuration(&found.config));

@@ -58,6 +58,9 @@ impl Daemon {
                 );
                 let _ = reply.send(answer);
             }
+            Question::Alive { reply } => {
+                let _ = reply.send(());
+            }
             Question::Diff { settings, reply } => {
                 let _ = reply.send(self.config.differences(&settings));
             }

@@ -30,8 +30,9 @@ use super::listeners::Listeners;
 use super::peer::{Access, Door};
 use super::publish::{Frame, Publisher};
 use super::replace::{self, Estate, Heir};
-use super::signals::{Children, Signals};
+use super::signals::{Around, Children, Signals};
 use super::state::StateFile;
+use super::systemd::Notifier;
 use super::turn::{self, Turn};
 use super::{adopt, config, host, logging, metrics, nginx};
 use crate::config::settings::Settings;
@@ -102,6 +103,7 @@ pub async fn run(plan: Plan, mut heir: Option<Heir>) -> Result<Ended, BootError>
     host::keep_a_thread().await.map_err(BootError::Prepare)?;
     let signals = Signals::register().map_err(BootError::Prepare)?;
 
+    let systemd = Arc::new(Notifier::from_environment());
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
     let (turns, queue) = mpsc::channel(turn::BACKLOG);
@@ -124,8 +126,9 @@ pub async fn run(plan: Plan, mut heir: Option<Heir>) -> Result<Ended, BootError>
         heir.as_mut().map_or_else(Listeners::default, Heir::take_gateways),
     );
     let keeper = tasks.spawn(keeper.run());
+    let reaper = hands.reaper.clone();
     let nginx = nginx::Keeper {
-        reaper: hands.reaper.clone(),
+        reaper: reaper.clone(),
         turns: turns.clone(),
         jobs: hands.front.jobs(),
         stop: stop.clone(),
@@ -147,7 +150,8 @@ pub async fn run(plan: Plan, mut heir: Option<Heir>) -> Result<Ended, BootError>
     let api = Api { turns: turns.clone(), config: path.clone() };
     let server = tokio::spawn(http::serve(Door::new(listener, seen), api, stop.clone()));
     tasks.spawn(metrics::keep(readers, turns.clone(), stop.clone()));
-    tasks.spawn(signals.listen(path.clone(), turns.clone(), stop.clone()));
+    let around = Around { path: path.clone(), reaper, systemd: systemd.clone() };
+    tasks.spawn(signals.listen(around, turns.clone(), stop.clone()));
     if let Some(path) = path {
         let files = plan.settings.files.clone();
         tasks.spawn(config::watch(path, files, turns.clone(), stop.clone()));
@@ -156,13 +160,18 @@ pub async fn run(plan: Plan, mut heir: Option<Heir>) -> Result<Ended, BootError>
         // Its first turn: whatever went wrong until then is a way back.
         let _ = turns.send(Turn::TookOver(Box::new(heir))).await;
     }
+    let (told, beats, ends) = (systemd.clone(), turns.clone(), stop.clone());
+    tasks.spawn(async move { told.accompany(beats, ends).await });
     drop(turns);
     info!(socket = %plan.socket.display(), "the daemon is up");
 
     let ended = daemon.run(queue, children).await;
     info!(?ended, "the daemon ends");
     let (successor, sockets) = daemon.leave();
-    if successor.is_none() {
+    if successor.is_some() {
+        systemd.reloading();
+    } else {
+        systemd.stopping();
         // A new daemon must not find the socket of an old one.
         let _ = std::fs::remove_file(&plan.socket);
     }

@@ -18,6 +18,12 @@ pub fn now() -> Timestamp {
     Timestamp(Duration::new(seconds, nanos))
 }
 
+/// Microseconds of `CLOCK_MONOTONIC`, as systemd counts.
+pub fn monotonic_usec() -> i64 {
+    let it = clock_gettime(ClockId::Monotonic);
+    it.tv_sec * 1_000_000 + it.tv_nsec / 1_000
+}
+
 /// Now, for people.
 pub fn wall() -> jiff::Timestamp {
     jiff::Timestamp::now()

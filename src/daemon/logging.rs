@@ -301,16 +301,19 @@ fn connect(program: &Path, runtime_dir: &Path) -> io::Result<UnixStream> {
 
 /// The listener becomes the logger's standard input: it is the only descriptor it gets.
 fn spawn(program: &Path, runtime_dir: &Path, listener: OwnedFd) -> io::Result<()> {
-    let child = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .arg("logger")
         .arg(runtime_dir)
         .stdin(Stdio::from(listener))
         .stdout(Stdio::null())
         .process_group(0)
         .current_dir("/")
-        .env_remove(super::replace::estate::VARIABLE)
-        .env_remove("NOTIFY_SOCKET")
-        .spawn()?;
+        .env_remove(super::replace::estate::VARIABLE);
+    for name in super::systemd::OWN_VARIABLES {
+        command.env_remove(name);
+    }
+    let child = command.spawn()?;
     info!(pid = child.id(), "the logger was started");
     // Its end is seen by the connection; its status is taken by the reaper.
     drop(child);

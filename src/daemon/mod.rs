@@ -55,6 +55,7 @@ mod sockets;
 mod spare;
 pub mod state;
 pub mod streams;
+pub mod systemd;
 pub mod talk;
 mod trust;
 pub mod turn;

@@ -1,11 +1,12 @@
 //! What signals to the daemon mean.
 //!
 //! SIGTERM and SIGINT end it and keep the services; as PID 1 of a container there would be nobody left
-//! to keep them, so there it is a full shutdown. SIGHUP and SIGUSR1 apply the configuration, SIGUSR2 replaces
+//! to keep them, so there it is a full shutdown, and so it is while the host goes down. SIGHUP and SIGUSR1 apply the configuration, SIGUSR2 replaces
 //! the program.
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use nix::sys::signal::{self as mask, SigSet};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -16,8 +17,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::config;
 use super::replace::Asked;
+use super::systemd::{self, Notifier};
 use super::turn::{Scope, Turn, Turns};
 use crate::process::inherited;
+use crate::process::reaper::Reaper;
 
 /// SIGCHLD, as a descriptor: a handler, its pipe and a second round of the loop would stand between a
 /// death and the next start.
@@ -55,6 +58,15 @@ impl Children {
     }
 }
 
+/// What the meaning of a signal depends on.
+#[derive(Debug)]
+pub struct Around {
+    /// The configuration file.
+    pub path: Option<PathBuf>,
+    pub reaper: Reaper,
+    pub systemd: Arc<Notifier>,
+}
+
 /// The signals the daemon listens to, registered before anything is started.
 pub struct Signals {
     term: Signal,
@@ -79,8 +91,8 @@ impl Signals {
     }
 
     /// Turns signals into turns until `stop`.
-    pub async fn listen(mut self, path: Option<PathBuf>, turns: Turns, stop: CancellationToken) {
-        let keep = std::process::id() != 1;
+    pub async fn listen(mut self, around: Around, turns: Turns, stop: CancellationToken) {
+        let Around { path, reaper, systemd } = around;
         loop {
             let name = tokio::select! {
                 () = stop.cancelled() => return,
@@ -96,11 +108,16 @@ impl Signals {
             };
             match (name, &path) {
                 (None, _) => {
+                    let keep = std::process::id() != 1 && !systemd::host_goes_down(&reaper).await;
                     // The driver is gone only when the daemon ends.
                     let _ = turns.send(Turn::Shutdown { by: None, keep, reply: None }).await;
                 }
                 (Some(name), Some(path)) => {
+                    systemd.reloading();
                     config::reload(path.clone(), Scope::Signal(name), &turns).await;
+                    if systemd::answers(&turns).await {
+                        systemd.ready();
+                    }
                 }
                 (Some(_), None) => (),
             }

@@ -110,6 +110,10 @@ pub enum Question {
     Journal {
         reply: Reply<Past>,
     },
+    /// Whether the driver lives.
+    Alive {
+        reply: Reply<()>,
+    },
     /// What applying these settings would do.
     Diff {
         settings: Box<Settings>,

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::estate;
+use crate::daemon::systemd::OWN_VARIABLES;
 use crate::process::command::{self, Command};
 use crate::process::reaper::{Reaper, Status};
 
@@ -45,7 +46,7 @@ pub async fn of(reaper: &Reaper, program: &Path, arguments: &[OsString]) -> Resu
         .into_iter()
         .filter_map(|(name, value)| Some((text(name)?, text(value)?)))
         // It is not the one that systemd waits for.
-        .filter(|(name, _)| name != "NOTIFY_SOCKET")
+        .filter(|(name, _)| !OWN_VARIABLES.contains(&name.as_str()))
         .collect();
     let ran = command::run(
         reaper,

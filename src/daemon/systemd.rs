@@ -1,0 +1,228 @@
+//! What systemd is told, and what it says: readiness, reloads, the end, the watchdog, the journal, and
+//! whether the host goes down.
+//!
+//! The protocol is one datagram a message (sd_notify(3)). Without `NOTIFY_SOCKET` nobody listens and nothing
+//! is sent. Services never see these variables: their environment is made from nothing.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::fs::fstat;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tracing::{Level, Metadata, debug};
+use tracing_subscriber::fmt::MakeWriter;
+
+use super::clock;
+use super::turn::{Question, Turn, Turns};
+use crate::process::command::{self, Command};
+use crate::process::reaper::Reaper;
+
+/// Variables of systemd's that are for this process alone.
+pub const OWN_VARIABLES: [&str; 4] =
+    ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "JOURNAL_STREAM"];
+
+/// How long a question to systemd may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The way to whoever started this daemon, if it wants to hear.
+#[derive(Debug)]
+pub struct Notifier {
+    to: Option<(UnixDatagram, SocketAddr)>,
+    /// How long systemd waits for a sign of life, in microseconds.
+    watchdog_usec: Option<u64>,
+}
+
+impl Notifier {
+    /// As the environment says (sd_notify(3), sd_watchdog_enabled(3)).
+    pub fn from_environment() -> Self {
+        let name = std::env::var_os("NOTIFY_SOCKET");
+        let variable = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
+        let is_for_us =
+            variable("WATCHDOG_PID").is_none_or(|it| it == u64::from(std::process::id()));
+        let to = name.and_then(|it| {
+            let address = address(&it).inspect_err(|err| debug!(%err, "NOTIFY_SOCKET")).ok()?;
+            let socket = UnixDatagram::unbound().ok()?;
+            // A systemd that does not read must not hold up the fleet.
+            socket.set_nonblocking(true).ok()?;
+            Some((socket, address))
+        });
+        Self { to, watchdog_usec: variable("WATCHDOG_USEC").filter(|it| is_for_us && *it > 0) }
+    }
+
+    /// The daemon answers.
+    pub fn ready(&self) {
+        self.send(&format!("READY=1\nMAINPID={}", std::process::id()));
+    }
+
+    /// It reads its configuration again, or becomes another program; [`Notifier::ready`] ends it.
+    pub fn reloading(&self) {
+        self.send(&format!("RELOADING=1\nMONOTONIC_USEC={}", clock::monotonic_usec()));
+    }
+
+    /// It ends.
+    pub fn stopping(&self) {
+        self.send("STOPPING=1");
+    }
+
+    fn send(&self, message: &str) {
+        if let Some((socket, address)) = &self.to
+            && let Err(err) = socket.send_to_addr(message.as_bytes(), address)
+        {
+            debug!(%err, message, "systemd was not told");
+        }
+    }
+
+    /// Says that the daemon is ready once it is, and that it lives as long as it does: the driver itself
+    /// must answer.
+    pub async fn accompany(&self, turns: Turns, stop: CancellationToken) {
+        if self.to.is_none() || !answers(&turns).await {
+            return;
+        }
+        self.ready();
+        let Some(usec) = self.watchdog_usec else { return };
+        // sd_watchdog_enabled(3): half of the time.
+        let mut often = tokio::time::interval(Duration::from_micros(usec / 2));
+        often.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = often.tick() => if answers(&turns).await { self.send("WATCHDOG=1") },
+            }
+        }
+    }
+}
+
+/// Waits until the driver has taken every turn before this one; false if it is gone.
+pub async fn answers(turns: &Turns) -> bool {
+    let (reply, answer) = oneshot::channel();
+    turns.send(Turn::Ask(Question::Alive { reply })).await.is_ok() && answer.await.is_ok()
+}
+
+/// A path, or a name in the abstract namespace after `@` (unix(7)).
+fn address(name: &OsStr) -> io::Result<SocketAddr> {
+    match name.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
+        [b'/', ..] => SocketAddr::from_pathname(name),
+        _ => {
+            Err(io::Error::new(io::ErrorKind::InvalidInput, "neither a path nor an abstract name"))
+        }
+    }
+}
+
+/// Whether standard error is the journal (systemd.exec(5), `$JOURNAL_STREAM`: device and inode).
+pub fn logs_to_journal() -> bool {
+    let told = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+    fstat(io::stderr().as_fd()).is_ok_and(|it| told == format!("{}:{}", it.st_dev, it.st_ino))
+}
+
+/// Writes events for the journal: their priority before them, which it takes off again (sd-daemon(3)).
+#[derive(Clone, Copy, Debug)]
+pub struct JournalWriter;
+
+#[derive(Debug)]
+pub struct WithPriority(u8);
+
+impl<'a> MakeWriter<'a> for JournalWriter {
+    type Writer = WithPriority;
+
+    fn make_writer(&'a self) -> WithPriority {
+        WithPriority(priority(Level::INFO))
+    }
+
+    fn make_writer_for(&'a self, event: &Metadata<'_>) -> WithPriority {
+        WithPriority(priority(*event.level()))
+    }
+}
+
+impl Write for WithPriority {
+    /// One event is one call.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        io::stderr().lock().write_all(&with_priority(self.0, event)).map(|()| event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Each line is an entry of its own there.
+fn with_priority(priority: u8, event: &[u8]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(event.len() + 8);
+    for line in event.split_inclusive(|it| *it == b'\n') {
+        text.extend(format!("<{priority}>").as_bytes());
+        text.extend(line);
+    }
+    text
+}
+
+/// Of syslog(3).
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        _ => 7,
+    }
+}
+
+/// Whether the host is going down: then the end of the daemon is the end of everything.
+///
+/// systemd says so (systemctl(1), `is-system-running`); where it cannot be asked any more, logins are
+/// forbidden by then (pam_nologin(8)). Other inits change to runlevel 0 or 6 (runlevel(8)).
+pub async fn host_goes_down(reaper: &Reaper) -> bool {
+    let is_there = Path::new("/run/systemd/system").is_dir();
+    if is_there || std::env::var_os("NOTIFY_SOCKET").is_some() {
+        return match said(reaper, &["systemctl", "is-system-running"]).await.as_deref() {
+            Some("" | "offline" | "unknown") | None => Path::new("/run/nologin").exists(),
+            Some(state) => state == "stopping",
+        };
+    }
+    let level = said(reaper, &["runlevel"]).await.unwrap_or_default();
+    matches!(level.split_whitespace().nth(1), Some("0" | "6"))
+}
+
+/// The last line that a command prints, whatever it exits with; `None` if it cannot be run or hangs.
+async fn said(reaper: &Reaper, argv: &[&str]) -> Option<String> {
+    let argv: Vec<_> = argv.iter().map(|it| (*it).to_owned()).collect();
+    let text = |it: OsString| it.into_string().ok();
+    let variables = std::env::vars_os().filter_map(|(name, it)| Some((text(name)?, text(it)?)));
+    let environment: Vec<_> =
+        variables.filter(|(name, _)| !OWN_VARIABLES.contains(&name.as_str())).collect();
+    let command = Command {
+        argv: &argv,
+        directory: Some(Path::new("/")),
+        environment: &environment,
+        switch: None,
+        timeout: PATIENCE,
+        keep: 1024,
+        leaves_nothing: true,
+    };
+    let ran = command::run(reaper, command).await.ok().filter(|it| !it.timed_out)?;
+    Some(String::from_utf8_lossy(&ran.output).lines().last().unwrap_or_default().trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_a_path_or_an_abstract_name() {
+        let path = address(OsStr::new("/run/systemd/notify")).unwrap();
+        assert_eq!(path.as_pathname(), Some(Path::new("/run/systemd/notify")));
+        let name = address(OsStr::new("@notify")).unwrap();
+        assert_eq!(name.as_abstract_name(), Some(&b"notify"[..]));
+        assert!(address(OsStr::new("vsock:2:1234")).is_err());
+    }
+
+    #[test]
+    fn every_line_of_an_event_has_its_priority() {
+        assert_eq!(with_priority(priority(Level::WARN), b"one\ntwo\n"), b"<4>one\n<4>two\n");
+    }
+}
