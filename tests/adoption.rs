@@ -208,3 +208,100 @@ fn a_shutdown_that_keeps_leaves_everything_to_the_next_daemon() {
     deck.wait_ready(&["chatty", "stopped", "mortal"]);
     assert_eq!(["chatty", "stopped", "mortal"].map(|it| deck.pid(it)), pids);
 }
+
+/// How often `line` is in the log of an instance.
+fn count_in_log(deck: &Path, name: &str, line: &str) -> usize {
+    let log = std::fs::read_to_string(deck.join(format!("state/logs/{name}.log"))).unwrap();
+    log.lines().filter(|it| *it == line).count()
+}
+
+#[test]
+fn a_countdown_goes_on_to_its_moment_under_the_next_daemon_and_no_signal_is_sent_twice() {
+    let mut deck = Deck::start(
+        "[service.deaf]\ncommand = ['sh', '-c', '''trap \"echo heard\" TERM
+         echo up; while :; do sleep 0.05; done''']\nstart_seconds = '100ms'\nmax_wait_time = '5s'",
+    );
+    deck.wait_ready(&["deaf"]);
+    deck.wait_line("deaf", "up");
+    let pid = deck.pid("deaf");
+    deck.ok(&["stop", "--no-wait", "deaf"]);
+    deck.wait_line("deaf", "heard");
+    deck.wait_event("SIGTERM");
+    let began = deck.events.iter().find(|it| it.kind == "signal-sent").unwrap().at;
+    deck.restart_daemon(|deck| kill(deck.daemon_pid(), Signal::SIGKILL));
+    deck.wait("the next daemon's word on it", |it, _| find(it, "deaf").is_some());
+    // A machine that is very busy comes too late to see it.
+    if let Some(it) = deck.instance("deaf").countdown {
+        assert_eq!((it.max_wait_time_ms, it.rung.as_deref()), (5000, Some("SIGTERM")));
+    }
+
+    deck.wait_state("deaf", State::Stopped);
+    let killed = deck.wait_event("SIGKILL: max_wait_time was over");
+    let after = killed.at.duration_since(began).as_millis();
+    assert!(after >= 4900, "SIGKILL {after} ms after SIGTERM");
+    assert!(!is_alive(pid));
+    assert_eq!(count_in_log(deck.path(), "deaf", "heard"), 1);
+}
+
+#[test]
+fn what_was_given_up_stays_so_under_the_next_daemon() {
+    let mut deck = Deck::start(
+        "[service.broken]\ncommand = \"sh -c 'exit 3'\"\nretries = 1\nbackoff = { min = '50ms' }",
+    );
+    deck.wait_state("broken", State::Fatal);
+    let before = deck.instance("broken");
+    deck.restart_daemon(|deck| kill(deck.daemon_pid(), Signal::SIGKILL));
+    deck.wait_state("broken", State::Fatal);
+    let after = deck.instance("broken");
+    assert_eq!((after.generation, after.restarts), (before.generation, before.restarts));
+    deck.ok(&["start", "--no-wait", "broken"]);
+    deck.wait("another try", |it, _| {
+        find(it, "broken").is_some_and(|it| it.generation > before.generation)
+    });
+}
+
+#[test]
+fn a_rollout_goes_on_under_the_next_daemon() {
+    let mut deck = Deck::start(
+        r#"[service.web]
+        command = ["sh", "-c", "trap 'sleep 1; exit 0' TERM; while :; do sleep 0.05; done"]
+        start_seconds = "200ms"
+        max_wait_time = "20s"
+        rollout = { settle = "200ms" }
+        instance.web1 = {}
+        instance.web2 = {}
+        instance.web3 = {}"#,
+    );
+    deck.wait_ready(&["web1", "web2", "web3"]);
+    deck.ok(&["roll", "--no-wait", "web"]);
+    deck.wait_event("renews web1");
+    deck.restart_daemon(|deck| kill(deck.daemon_pid(), Signal::SIGKILL));
+    deck.wait_event("rolling restart of web goes on under this daemon");
+    deck.wait_event("renews web2");
+    deck.restart_daemon(|deck| kill(deck.daemon_pid(), Signal::SIGKILL));
+    deck.wait_event("rolling restart of web finished");
+    for name in ["web1", "web2", "web3"] {
+        assert_eq!(deck.instance(name).generation, 2, "{}", deck.story());
+    }
+}
+
+#[test]
+fn a_shutdown_goes_on_under_the_next_daemon() {
+    let mut deck = Deck::start(
+        r#"[service.deaf]
+        command = "opsdeck sample --worker --ignore-term"
+        start_seconds = "100ms"
+        max_wait_time = "3s"
+        [service.other]
+        command = "opsdeck sample --worker"
+        start_seconds = "100ms""#,
+    );
+    deck.wait_ready(&["deaf", "other"]);
+    let pid = deck.pid("deaf");
+    deck.send(&opsdeck::api::Request::Shutdown { act: opsdeck::api::Act::default() }).unwrap();
+    deck.wait("the countdown", |it, _| find(it, "deaf").is_some_and(|it| it.countdown.is_some()));
+    deck.restart_daemon(|deck| kill(deck.daemon_pid(), Signal::SIGKILL));
+    deck.wait_end();
+    assert!(!is_alive(pid));
+    assert_eq!(instances_of(deck.path()), Vec::<i32>::new());
+}

@@ -12,11 +12,12 @@ use tracing::{info, warn};
 use super::clock;
 use super::driver::Daemon;
 use super::hands::{Hands, Living, identity_of};
+use super::records;
 use super::state::{Remembered, Running, Wanted};
 use super::values::Versions;
 use crate::config::settings::Settings;
 use crate::fleet::input::{Goal, Input};
-use crate::fleet::{By, Name, Process, Signal, Timestamp};
+use crate::fleet::{Name, Process, Signal, Timestamp};
 use crate::process::cgroup::Cgroup;
 use crate::process::group::{Group, Marks};
 use crate::process::{identity, oom, pidfd, signal};
@@ -30,20 +31,34 @@ pub fn begin(daemon: &mut Daemon, settings: &Arc<Settings>, mut remembered: Reme
     daemon.hands.configure(settings);
     daemon.hands.values = Versions::remembered(&mut remembered);
     daemon.turn(Input::Configured(settings.services.iter().map(|it| it.rules.clone()).collect()));
-    for (instance, generation) in &remembered.generations {
-        let instance = Name::from(instance.as_str());
-        daemon.turn(Input::Generation { instance, generation: *generation });
+    for note in remembered.notes {
+        daemon.note("state-file", None, note);
+    }
+    for intent in remembered.intents.values() {
+        let instance = Name::from(intent.instance.as_str());
+        daemon.turn(Input::Generation { instance, generation: intent.generation });
     }
     for wanted in remembered.wanted.into_values() {
         daemon.turn(remembered_input(wanted));
     }
+    let anything_ran = !remembered.running.is_empty();
     for running in remembered.running.into_values() {
         if let Some(input) = daemon.hands.adopt(&running) {
             daemon.turn(input);
         }
     }
+    for kept in remembered.kept.into_values() {
+        daemon.turn(Input::Recalled(Box::new(kept.into())));
+    }
+    for rollout in remembered.rollouts.into_values() {
+        let service = Name::from(rollout.service.as_str());
+        daemon.turn(Input::RolloutRecalled { service, rollout: Box::new(rollout.into()) });
+    }
     for trouble in daemon.hands.take_sockets_back(settings) {
         daemon.note("socket-kept", None, trouble);
+    }
+    if let Some(by) = remembered.closing.filter(|_| anything_ran) {
+        daemon.resume_shutdown(by.map(records::by));
     }
     daemon.turn(Input::Begin);
 }
@@ -55,12 +70,7 @@ fn remembered_input(wanted: Wanted) -> Input {
             crate::api::Goal::Up => Goal::Up,
             crate::api::Goal::Down => Goal::Down,
         },
-        held_by: wanted.held_by.map(|it| By {
-            uid: it.uid,
-            login: it.login.into(),
-            pid: it.pid,
-            ssh: it.ssh.map(Into::into),
-        }),
+        held_by: wanted.held_by.map(records::by),
     }
 }
 
@@ -114,9 +124,9 @@ impl Hands {
                 self.let_go(&name, pidfd, group);
                 return None;
             }
+            Ok(None) if known.is_some() => return Some(self.departed(name, running, group)),
             Ok(None) => {
-                // It ended while no daemon was there: nothing of it may live when the next
-                // generation starts.
+                // Its instance is no longer configured either.
                 match group.kill() {
                     Ok(killed) => info!(instance = %name, killed = killed.len(), "swept"),
                     Err(err) => warn!(instance = %name, %err, "could not be swept"),
@@ -139,7 +149,7 @@ impl Hands {
         let living = Living {
             generation,
             process,
-            pidfd,
+            pidfd: Some(pidfd),
             group,
             oom,
             refusal: None,
@@ -161,5 +171,29 @@ impl Hands {
             started: started.min(clock::now()),
             fingerprint: running.fingerprint,
         })
+    }
+
+    /// It ended while no daemon was there: nothing of it may live when the next generation starts.
+    fn departed(&mut self, name: Name, running: &Running, group: Group) -> Input {
+        let generation = running.generation;
+        let living = Living {
+            generation,
+            process: Process { pid: running.pid, start_time: running.start_time },
+            pidfd: None,
+            group,
+            oom: oom::Counts::default(),
+            refusal: None,
+            killing: false,
+            sweeping: None,
+        };
+        self.living.insert(name.clone(), living);
+        info!(instance = %name, pid = running.pid, "ended while no daemon was there");
+        let started = Timestamp(Duration::from_millis(running.started_ms));
+        Input::Departed {
+            instance: name,
+            generation,
+            started: started.min(clock::now()),
+            fingerprint: running.fingerprint,
+        }
     }
 }

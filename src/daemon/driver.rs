@@ -17,9 +17,10 @@ use super::hands::Hands;
 use super::history::History;
 use super::journal::Journal;
 use super::logging::News;
-use super::publish::Publisher;
+use super::publish::{self, Publisher};
 use super::replace::Succession;
 use super::signals::Children;
+use super::state::Line;
 use super::turn::{Reply, Turn};
 use crate::api::{self, Done, Problem};
 use crate::fleet::input::{Effect, Input, Order, Record, Refusal, RefusalKind, SpawnFailure, Verb};
@@ -206,7 +207,7 @@ impl Daemon {
                 effect => self.hands.perform(effect),
             }
         }
-        self.hands.spawn(starts);
+        self.hands.start(starts);
         // What is evident now may not be so after the next turn.
         let is_evident = told.iter().any(|(_, it)| it.with_evidence);
         self.unsaid.append(&mut told);
@@ -352,19 +353,36 @@ impl Daemon {
             "stopping all services, then the daemon"
         };
         self.note("shutdown", by.clone(), message.into());
-        if !keep && !self.stopping {
-            self.stopping = true;
-            self.succession.next = None;
-            let by = by.unwrap_or_else(super::own_name);
-            let order = Order { by, verb: Verb::StopAll, guard: false };
-            let (_, effects) = self.fleet.order(clock::now(), order);
-            self.perform(effects);
+        if !keep {
+            self.stop_all(by);
         }
         if let Some(reply) = reply {
             let done = Done { message: message.into(), ..Done::default() };
             // The client may have gone.
             let _ = reply.send(Ok(done));
         }
+    }
+}
+
+impl Daemon {
+    /// Begins to stop everything; the next daemon goes on with it, should this one not come to its end.
+    fn stop_all(&mut self, by: Option<By>) {
+        if std::mem::replace(&mut self.stopping, true) {
+            return;
+        }
+        self.succession.next = None;
+        self.hands.state.append(&Line::Closing { by: by.as_ref().map(publish::actor) });
+        let by = by.unwrap_or_else(super::own_name);
+        let order = Order { by, verb: Verb::StopAll, guard: false };
+        let (_, effects) = self.fleet.order(clock::now(), order);
+        self.perform(effects);
+    }
+
+    /// The last daemon ended in the middle of a shutdown.
+    pub(super) fn resume_shutdown(&mut self, by: Option<By>) {
+        let message = "the last daemon ended before its shutdown did: it goes on";
+        self.note("shutdown", by.clone(), message.into());
+        self.stop_all(by);
     }
 }
 

@@ -171,7 +171,10 @@ impl Hands {
         let Some(living) = self.living.remove(name) else { return };
         let generation = living.generation;
         self.outcomes.extend(self.front.ended(name));
-        self.leaders.remove(&living.process.pid);
+        // The number may be another leader's by now.
+        if self.leaders.get(&living.process.pid) == Some(name) {
+            self.leaders.remove(&living.process.pid);
+        }
         self.state.append(&Line::Gone { instance: name.to_string(), generation });
         let killed = living.sweeping.filter(|_| !living.killing).unwrap_or_default();
         self.outcomes.push_back(Input::Swept { instance: name.clone(), generation, killed });
@@ -186,6 +189,7 @@ impl Hands {
     pub fn retire(&mut self) {
         self.front.retire();
         self.orders.push(ToLogger::Quit);
+        self.state.append(&Line::Closed);
         self.flush();
         self.probes.stop_all();
         if let Some(cgroups) = self.cgroups.take() {
@@ -202,7 +206,8 @@ impl Hands {
 
     /// Watches a process that is not our child.
     pub(super) fn watch_adopted(&self, name: &Name, living: &Living) {
-        let pidfd = match living.pidfd.try_clone() {
+        let Some(pidfd) = &living.pidfd else { return };
+        let pidfd = match pidfd.try_clone() {
             Ok(pidfd) => pidfd,
             Err(err) => return warn!(instance = %name, %err, "its end will not be noticed"),
         };

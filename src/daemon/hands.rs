@@ -25,7 +25,7 @@ use super::publish;
 use super::runs::Runs;
 use super::sampling::Sampler;
 use super::sockets::{self, Sockets};
-use super::state::{Line, Running, StateFile, Wanted};
+use super::state::{self, Intent, Line, Running, StateFile, Wanted};
 use super::trust;
 use super::turn::Turns;
 use super::values::Versions;
@@ -73,7 +73,8 @@ pub(super) struct Known {
 pub(super) struct Living {
     pub generation: u64,
     pub process: Process,
-    pub pidfd: OwnedFd,
+    /// `None`: it had ended before this daemon could open one.
+    pub pidfd: Option<OwnedFd>,
     pub group: Group,
     /// What the kernel had killed for want of memory when it was started.
     pub oom: oom::Counts,
@@ -228,18 +229,34 @@ impl Hands {
         }
     }
 
-    /// Writes down which processes are about to be started.
+    /// Writes down what is about to be done: which processes are started, and which signals a stop has
+    /// sent. None of them is sent twice, whenever this daemon ends.
     pub fn intend(&mut self, effects: &[Effect]) {
-        let mut any = false;
+        let mut at_once = false;
         for effect in effects {
-            if let Effect::Spawn { instance, generation } = effect {
-                any = true;
-                let instance = instance.to_string();
-                self.state.append(&Line::Intent { instance, generation: *generation });
+            match effect {
+                Effect::Spawn { instance, generation } => {
+                    let fingerprint = self.known.get(instance).map_or(0, |it| it.fingerprint);
+                    let (instance, generation) = (instance.to_string(), *generation);
+                    self.state.append(&Line::Intent(Intent { instance, generation, fingerprint }));
+                    at_once = true;
+                }
+                Effect::Keep(memory) => {
+                    self.state.append(&Line::Kept(Box::new(memory.as_ref().into())));
+                }
+                Effect::KeepRollout { service, rollout } => {
+                    let service = service.to_string();
+                    self.state.append(&match rollout {
+                        Some(it) => Line::Rollout(Box::new(state::Rollout::of(service, it))),
+                        None => Line::NoRollout { service },
+                    });
+                }
+                Effect::Signal { .. } | Effect::KillAll { .. } => at_once = true,
+                _ => {}
             }
         }
-        if any {
-            self.state.flush();
+        if at_once {
+            self.state.write();
         }
     }
 
@@ -279,6 +296,8 @@ impl Hands {
                     held_by: held_by.as_ref().map(publish::actor),
                 }));
             }
+            // Written down already.
+            Effect::Keep(_) | Effect::KeepRollout { .. } => {}
             Effect::Record(record) => {
                 // The driver takes these; one that comes here is at least not lost.
                 warn!(message = record.message, "an event went astray");
@@ -290,7 +309,8 @@ impl Hands {
         let Some(living) = self.living.get(instance).filter(|it| it.process == process) else {
             return;
         };
-        match signal::send(living.pidfd.as_fd(), signal.0) {
+        let Some(pidfd) = &living.pidfd else { return };
+        match signal::send(pidfd.as_fd(), signal.0) {
             // It ended by itself in this very moment; its exit is on the way.
             Ok(()) => (),
             Err(err) if err.raw_os_error() == Some(libc::ESRCH) => (),
@@ -441,7 +461,7 @@ pub(super) fn living(spawned: Spawned, generation: u64, group: Group, oom: oom::
     Living {
         generation,
         process: process_of(spawned.identity),
-        pidfd: spawned.pidfd,
+        pidfd: Some(spawned.pidfd),
         group,
         oom,
         refusal: spawned.refusal,

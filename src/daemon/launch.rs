@@ -33,6 +33,14 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 pub type Values = BTreeMap<String, String>;
 
 impl Hands {
+    /// Starts the next generations of these instances, once it is written down with which values.
+    pub(super) fn start(&mut self, starts: Vec<(Name, u64)>) {
+        if !starts.is_empty() {
+            self.state.write();
+            self.spawn(starts);
+        }
+    }
+
     /// Starts the next generations of these instances; the outcomes are known when this returns.
     pub(super) fn spawn(&mut self, starts: Vec<(Name, u64)>) {
         let mut ready = vec![];

@@ -46,6 +46,7 @@ pub mod orders;
 pub mod peer;
 pub mod probes;
 pub mod publish;
+pub mod records;
 pub mod replace;
 pub mod runs;
 pub mod sampling;

@@ -111,7 +111,8 @@ impl Hands {
     fn taken_back(&self, service: &Name, address: SocketAddr) -> io::Result<Option<OwnedFd>> {
         let is_member = |name: &Name| self.known.get(name).is_some_and(|it| it.service == *service);
         for (_, living) in self.living.iter().filter(|it| is_member(it.0)) {
-            if let Some(held) = listener::take(living.process.pid, living.pidfd.as_fd(), address)? {
+            let Some(pidfd) = &living.pidfd else { continue };
+            if let Some(held) = listener::take(living.process.pid, pidfd.as_fd(), address)? {
                 return Ok(Some(held));
             }
         }

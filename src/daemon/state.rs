@@ -1,90 +1,42 @@
-//! What the next daemon must know: which processes run, what operators wanted.
+//! What the next daemon must know: which processes run, what operators wanted, what is under way.
 //!
-//! One append-only file of JSON lines, `state.jsonl`, rewritten without its history at every start.
-//! Intents and pids are written before anything depends on them, without a sync: a crash of the daemon
-//! keeps what was written, and after a power cut the boot id voids every pid anyway. Goals are synced.
-//! Lines that cannot be read are skipped: a torn last line is normal.
+//! One append-only file of JSON lines ([`Line`]), `state.jsonl`, rewritten without its history at every
+//! start and whenever it has grown. Intents, pids and signals are written before anything depends on them,
+//! without a sync: a crash of the daemon keeps what was written, and after a power cut the boot id voids
+//! every pid anyway. Goals and rollouts are synced. A torn line is normal where a crash or a full disk
+//! explains it; anything else that cannot be read is set aside as `state.broken-TIME`, and said.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use super::clock;
+pub use super::records::{FORMAT, Intent, Kept, Line, Rollout, Running, Took, Wanted};
+use crate::api::Actor;
 
-use crate::api::{Actor, Goal};
-
-/// One line. New kinds may come; readers skip what they do not know.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "is")]
-pub enum Line {
-    /// The first line of a file.
-    Boot {
-        version: u32,
-        boot_id: String,
-    },
-    /// A process is about to be started.
-    Intent {
-        instance: String,
-        generation: u64,
-    },
-    Running(Running),
-    /// Nothing of that generation is left.
-    Gone {
-        instance: String,
-        generation: u64,
-    },
-    Wanted(Wanted),
-    /// Values of `--set`, all of them.
-    Set {
-        service: String,
-        values: BTreeMap<String, String>,
-    },
-    Took(Took),
-}
-
-/// The values of `--set` that an instance has, and had before.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Took {
-    pub instance: String,
-    pub now: BTreeMap<String, String>,
-    pub before: BTreeMap<String, String>,
-}
-
-/// A process that was started.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Running {
-    pub instance: String,
-    /// Where it listens: the configuration does not know it of a spare.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub port: Option<u16>,
-    pub generation: u64,
-    pub pid: i32,
-    pub start_time: u64,
-    /// `CLOCK_BOOTTIME` in milliseconds.
-    pub started_ms: u64,
-    pub fingerprint: u64,
-}
-
-/// What an operator wanted of an instance.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Wanted {
-    pub instance: String,
-    pub goal: Goal,
-    pub held_by: Option<Actor>,
-}
+/// A file that has grown by so many bytes is rewritten without its history.
+const GROWTH: u64 = 4 << 20;
 
 /// Everything the file says, folded.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Remembered {
     /// The processes of this boot that were not seen to end, by instance.
     pub running: BTreeMap<String, Running>,
-    /// The last generation of each instance.
-    pub generations: BTreeMap<String, u64>,
+    /// The last start of each instance.
+    pub intents: BTreeMap<String, Intent>,
     pub wanted: BTreeMap<String, Wanted>,
     pub set: BTreeMap<String, BTreeMap<String, String>>,
     pub took: BTreeMap<String, Took>,
+    /// What was under way, by instance.
+    pub kept: BTreeMap<String, Kept>,
+    /// By service.
+    pub rollouts: BTreeMap<String, Rollout>,
+    /// Everything was being stopped, on this boot, and by whom.
+    pub closing: Option<Option<Actor>>,
+    /// What an operator should know about the file.
+    pub notes: Vec<String>,
 }
 
 impl Remembered {
@@ -93,42 +45,64 @@ impl Remembered {
         let mut it = Self::default();
         let mut this_boot = false;
         for line in text.lines().filter_map(|line| serde_json::from_str(line).ok()) {
-            match line {
-                Line::Boot { boot_id: theirs, .. } => this_boot = theirs == boot_id,
-                Line::Intent { instance, generation } => {
-                    it.generations.insert(instance, generation);
-                }
-                Line::Running(running) => {
-                    it.generations.insert(running.instance.clone(), running.generation);
-                    if this_boot {
-                        it.running.insert(running.instance.clone(), running);
-                    }
-                }
-                Line::Gone { instance, generation } => {
-                    if it.running.get(&instance).is_some_and(|it| it.generation == generation) {
-                        it.running.remove(&instance);
-                    }
-                }
-                Line::Wanted(wanted) => {
-                    it.wanted.insert(wanted.instance.clone(), wanted);
-                }
-                Line::Set { service, values } => {
-                    it.set.insert(service, values);
-                }
-                Line::Took(took) => {
-                    it.took.insert(took.instance.clone(), took);
-                }
+            if let Line::Boot { boot_id: theirs, .. } = &line {
+                this_boot = theirs == boot_id;
+            } else {
+                it.take(line, this_boot);
             }
         }
+        it.kept.retain(|_, kept| !kept.says_nothing());
         it
     }
 
+    fn take(&mut self, line: Line, this_boot: bool) {
+        match line {
+            Line::Boot { .. } => {}
+            Line::Intent(intent) => {
+                self.intents.insert(intent.instance.clone(), intent);
+            }
+            Line::Running(running) => {
+                let intent = self.intents.entry(running.instance.clone()).or_default();
+                intent.instance.clone_from(&running.instance);
+                intent.generation = running.generation;
+                intent.fingerprint = running.fingerprint;
+                if this_boot {
+                    self.running.insert(running.instance.clone(), running);
+                }
+            }
+            Line::Gone { instance, generation } => {
+                if self.running.get(&instance).is_some_and(|it| it.generation == generation) {
+                    self.running.remove(&instance);
+                }
+            }
+            Line::Wanted(wanted) => {
+                self.wanted.insert(wanted.instance.clone(), wanted);
+            }
+            Line::Set { service, values } => {
+                self.set.insert(service, values);
+            }
+            Line::Took(took) => {
+                self.took.insert(took.instance.clone(), took);
+            }
+            Line::Kept(kept) => {
+                let kept = if this_boot { *kept } else { kept.after_reboot() };
+                self.kept.insert(kept.instance.clone(), kept);
+            }
+            Line::Rollout(rollout) => {
+                let rollout = if this_boot { *rollout } else { rollout.after_reboot() };
+                self.rollouts.insert(rollout.service.clone(), rollout);
+            }
+            Line::NoRollout { service } => {
+                self.rollouts.remove(&service);
+            }
+            Line::Closing { by } => self.closing = this_boot.then_some(by),
+            Line::Closed => self.closing = None,
+        }
+    }
+
     fn to_lines(&self, boot_id: &str) -> Vec<Line> {
-        let mut lines = vec![Line::Boot { version: 1, boot_id: boot_id.to_owned() }];
-        lines.extend(self.generations.iter().map(|(instance, generation)| Line::Intent {
-            instance: instance.clone(),
-            generation: *generation,
-        }));
+        let mut lines = vec![Line::Boot { version: FORMAT, boot_id: boot_id.to_owned() }];
+        lines.extend(self.intents.values().cloned().map(Line::Intent));
         lines.extend(self.running.values().cloned().map(Line::Running));
         lines.extend(self.wanted.values().cloned().map(Line::Wanted));
         lines.extend(self.set.iter().map(|(service, values)| Line::Set {
@@ -136,8 +110,45 @@ impl Remembered {
             values: values.clone(),
         }));
         lines.extend(self.took.values().cloned().map(Line::Took));
+        lines.extend(self.kept.values().cloned().map(|it| Line::Kept(Box::new(it))));
+        lines.extend(self.rollouts.values().cloned().map(|it| Line::Rollout(Box::new(it))));
+        lines.extend(self.closing.clone().map(|by| Line::Closing { by }));
         lines
     }
+}
+
+/// What is wrong with a file that no crash and no full disk explains, if anything is.
+fn damage(text: &str) -> Option<String> {
+    let lines: Vec<&str> = text.lines().collect();
+    let parsed = |at: usize| lines.get(at).and_then(|it| serde_json::from_str::<Line>(it).ok());
+    let is_header = |at: usize| matches!(parsed(at), Some(Line::Boot { .. }));
+    if text.is_empty() {
+        return Some("is empty".into());
+    }
+    if !is_header(0) {
+        return Some("does not begin as it should".into());
+    }
+    // After a failed write a new header follows what was torn.
+    let is_torn = |at: usize| at + 1 == lines.len() || is_header(at + 1);
+    let is_sound = |line: &str| {
+        let value: Option<serde_json::Value> = serde_json::from_str(line).ok();
+        line.is_empty() || value.is_some_and(|it| it.get("is").is_some())
+    };
+    let bad = (0..lines.len()).find(|at| !is_sound(lines[*at]) && !is_torn(*at))?;
+    Some(format!("cannot be read from line {} on", bad + 1))
+}
+
+/// What is said of a file that a newer release has written.
+fn note_of_format(text: &str) -> Option<String> {
+    let Ok(Line::Boot { version, .. }) = serde_json::from_str(text.lines().next()?) else {
+        return None;
+    };
+    (version > FORMAT).then(|| {
+        format!(
+            "state.jsonl was written by a newer opsdeck (format {version}, this one writes {FORMAT}): \
+             what this one does not know is forgotten"
+        )
+    })
 }
 
 /// The file, open for appending.
@@ -148,6 +159,8 @@ pub struct StateFile {
     file: Option<File>,
     pending: Vec<u8>,
     sync: bool,
+    /// Bytes since it was rewritten.
+    grown: u64,
     /// Why nothing can be written.
     pub trouble: Option<String>,
 }
@@ -156,13 +169,22 @@ impl StateFile {
     /// Reads what the last daemon left, and rewrites it without its history.
     pub fn open(state_dir: &Path, boot_id: &str) -> (Self, Remembered) {
         let path = state_dir.join("state.jsonl");
-        let bytes = std::fs::read(&path).unwrap_or_default();
-        let remembered = Remembered::from_lines(&String::from_utf8_lossy(&bytes), boot_id);
+        let (text, damage) = match std::fs::read(&path) {
+            Ok(bytes) => {
+                let text = String::from_utf8_lossy(&bytes).into_owned();
+                let damage = damage(&text);
+                (text, damage)
+            }
+            Err(err) if err.kind() == io::ErrorKind::NotFound => (String::new(), None),
+            Err(err) => (String::new(), Some(format!("cannot be read ({err})"))),
+        };
+        let mut remembered = Remembered::from_lines(&text, boot_id);
+        remembered.notes.extend(note_of_format(&text));
+        remembered.notes.extend(damage.map(|it| set_aside(&path, &it)));
         let boot_id = boot_id.to_owned();
-        let mut it = Self { path, boot_id, file: None, pending: vec![], sync: true, trouble: None };
-        for line in remembered.to_lines(&it.boot_id) {
-            it.append(&line);
-        }
+        let (pending, trouble) = (vec![], None);
+        let mut it = Self { path, boot_id, file: None, pending, sync: true, grown: 0, trouble };
+        it.put_first(&remembered);
         it.file = match it.rewrite() {
             Ok(file) => Some(file),
             Err(err) => {
@@ -173,29 +195,53 @@ impl StateFile {
         (it, remembered)
     }
 
+    /// What is folded goes before what is still to be written.
+    fn put_first(&mut self, remembered: &Remembered) {
+        let later = std::mem::take(&mut self.pending);
+        for line in remembered.to_lines(&self.boot_id) {
+            self.append(&line);
+        }
+        self.pending.extend(later);
+    }
+
     /// Beside it first, then over it: a crash leaves the old file or the new one.
     fn rewrite(&mut self) -> io::Result<File> {
         let beside = self.path.with_extension("jsonl.new");
         // One that a crash left behind may be half written.
         let _ = std::fs::remove_file(&beside);
+        let mut options = OpenOptions::new();
         let mut file =
-            OpenOptions::new().create_new(true).append(true).mode(0o600).open(&beside)?;
-        file.write_all(&std::mem::take(&mut self.pending))?;
+            options.create_new(true).read(true).append(true).mode(0o600).open(&beside)?;
+        file.write_all(&self.pending)?;
         file.sync_data()?;
         std::fs::rename(&beside, &self.path)?;
+        self.pending.clear();
+        self.sync = false;
+        self.grown = 0;
         Ok(file)
     }
 
-    /// Adds a line; it is in the file after the next [`Self::flush`].
+    /// Adds a line; it is in the file after the next [`Self::write`] or [`Self::flush`].
     pub fn append(&mut self, line: &Line) {
-        self.sync |= matches!(line, Line::Wanted(_) | Line::Set { .. });
+        self.sync |= match line {
+            Line::Wanted(_) | Line::Set { .. } | Line::Rollout(_) | Line::Closing { .. } => true,
+            Line::Boot { .. }
+            | Line::Intent(_)
+            | Line::Running(_)
+            | Line::Gone { .. }
+            | Line::Took(_)
+            | Line::Kept(_)
+            | Line::NoRollout { .. }
+            | Line::Closed => false,
+        };
         if serde_json::to_writer(&mut self.pending, line).is_ok() {
             self.pending.push(b'\n');
         }
     }
 
-    /// Writes what was appended since the last time.
-    pub fn flush(&mut self) {
+    /// Writes what was appended since the last time: the next daemon will know it, a crash of the
+    /// machine may take it.
+    pub fn write(&mut self) {
         if self.pending.is_empty() {
             return;
         }
@@ -206,10 +252,9 @@ impl StateFile {
             }
         }
         let Some(file) = &mut self.file else { return };
-        let written = file.write_all(&self.pending);
-        let synced = if std::mem::take(&mut self.sync) { file.sync_data() } else { Ok(()) };
-        match written.and(synced) {
+        match file.write_all(&self.pending) {
             Ok(()) => {
+                self.grown += self.pending.len() as u64;
                 self.pending.clear();
                 self.trouble = None;
             }
@@ -220,13 +265,55 @@ impl StateFile {
         }
     }
 
+    /// Writes what was appended, and syncs it where it is to outlive the machine.
+    pub fn flush(&mut self) {
+        self.write();
+        if std::mem::take(&mut self.sync)
+            && let Some(Err(err)) = self.file.as_ref().map(File::sync_data)
+        {
+            self.file = None;
+            self.fail(&err);
+        }
+        let is_removed = self.is_removed();
+        if is_removed || self.grown > GROWTH {
+            self.grown = 0;
+            self.renew();
+        }
+        if is_removed && self.is_removed() {
+            self.trouble = Some(format!(
+                "{} was removed: after a crash of this daemon the next one may not know its processes",
+                self.path.display()
+            ));
+        }
+    }
+
+    /// Somebody has deleted the file: what is written goes nowhere.
+    fn is_removed(&self) -> bool {
+        self.file.as_ref().and_then(|it| it.metadata().ok()).is_some_and(|it| it.nlink() == 0)
+    }
+
+    /// Writes a new file with what the old one says. Without success the old one stays.
+    fn renew(&mut self) {
+        let mut text = String::new();
+        let Some(file) = &mut self.file else { return };
+        if file.rewind().and_then(|()| file.read_to_string(&mut text)).is_err() {
+            return;
+        }
+        let pending = self.pending.clone();
+        self.put_first(&Remembered::from_lines(&text, &self.boot_id));
+        match self.rewrite() {
+            Ok(file) => self.file = Some(file),
+            Err(_) => self.pending = pending,
+        }
+    }
+
     /// What failed may have left half a line, and what was to be written first says of which boot
     /// everything is that follows.
     fn reopen(&self) -> io::Result<File> {
         let mut options = OpenOptions::new();
-        let mut file = options.create(true).append(true).mode(0o600).open(&self.path)?;
-        let boot = Line::Boot { version: 1, boot_id: self.boot_id.clone() };
-        let mut head = vec![b'\n'];
+        let mut file = options.create(true).read(true).append(true).mode(0o600).open(&self.path)?;
+        let boot = Line::Boot { version: FORMAT, boot_id: self.boot_id.clone() };
+        let mut head = if file.metadata()?.len() > 0 { vec![b'\n'] } else { vec![] };
         serde_json::to_writer(&mut head, &boot)?;
         head.push(b'\n');
         file.write_all(&head)?;
@@ -253,9 +340,24 @@ pub fn readable(state_dir: &Path) -> io::Result<()> {
     }
 }
 
+/// Keeps a damaged file for whoever wants to look at it; says what was done.
+fn set_aside(path: &Path, damage: &str) -> String {
+    let beside = path.with_file_name(format!("state.broken-{}", clock::wall().as_second()));
+    let kept = match std::fs::rename(path, &beside) {
+        Ok(()) => format!("it is kept as {}", beside.display()),
+        Err(err) => format!("it could not be set aside ({err})"),
+    };
+    format!(
+        "{} {damage}; {kept}. What could be read of it was taken over, the rest is looked for among \
+         the processes",
+        path.display()
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::Goal;
 
     fn running(pid: i32, generation: u64) -> Line {
         Line::Running(Running {
@@ -275,7 +377,11 @@ mod tests {
         let (mut file, _) = StateFile::open(dir.path(), "boot-a");
         file.append(&running(10, 1));
         file.append(&Line::Gone { instance: "web1".into(), generation: 1 });
-        file.append(&Line::Intent { instance: "web1".into(), generation: 2 });
+        file.append(&Line::Intent(Intent {
+            instance: "web1".into(),
+            generation: 2,
+            fingerprint: 0,
+        }));
         file.append(&running(11, 2));
         file.append(&Line::Wanted(Wanted {
             instance: "queue".into(),
@@ -290,7 +396,7 @@ mod tests {
 
         let (_, after_reboot) = StateFile::open(dir.path(), "boot-b");
         assert_eq!(after_reboot.running, BTreeMap::new());
-        assert_eq!(after_reboot.generations["web1"], 2);
+        assert_eq!(after_reboot.intents["web1"].generation, 2);
         assert_eq!(after_reboot.wanted["queue"].goal, Goal::Down);
     }
 

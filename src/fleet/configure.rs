@@ -141,7 +141,7 @@ impl Fleet {
                 service.removed = true;
             }
             self.mark_changed(&name);
-            self.drop_if_empty(&name);
+            self.drop_if_empty(&name, turn);
         }
         let instances = gone.instances.iter().filter_map(|it| self.instances.at(*it));
         for name in instances.map(|it| it.name().clone()).collect::<Vec<_>>() {

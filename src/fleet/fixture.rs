@@ -3,6 +3,7 @@
 //! Effects are compared as short lines (`out web1`, `SIGTERM web1`), diary lines as
 //! `kind: message (by)`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Fleet;
@@ -10,6 +11,7 @@ use super::input::{
     Command, Disposition, Effect, Exit, Goal, Haste, InFlight, Input, Order, OutOfMemory, Probe,
     Refusal, SpawnFailure, Status, Verb,
 };
+use super::memory::{Memory, Rollout};
 use super::rules::{
     Backoff, InstanceRules, Meaning, Profile, Restart, RolloutRules, Rung, ServiceRules, Thresholds,
 };
@@ -133,6 +135,11 @@ pub(super) struct Rig {
     pub(super) values: Vec<String>,
     /// What the gateway was told without haste.
     pub(super) may_wait: Vec<String>,
+    /// What the next daemon would be told.
+    pub(super) kept: BTreeMap<Name, Memory>,
+    pub(super) rollouts: BTreeMap<Name, Rollout>,
+    /// Of the beginning of a [`Rig::replaced`].
+    pub(super) effects: Vec<String>,
 }
 
 impl Rig {
@@ -145,6 +152,9 @@ impl Rig {
             gateway_answers: true,
             values: vec![],
             may_wait: vec![],
+            kept: BTreeMap::new(),
+            rollouts: BTreeMap::new(),
+            effects: vec![],
         };
         rig.input(Input::Configured(rules));
         rig
@@ -164,6 +174,44 @@ impl Rig {
         rig.later(100 * SECOND);
         rig.diary();
         rig
+    }
+
+    /// The next daemon, a moment later: these run on, those have ended meanwhile.
+    pub(super) fn replaced(
+        &self,
+        rules: Vec<ServiceRules>,
+        alive: &[&str],
+        ended: &[&str],
+    ) -> Self {
+        let mut next = Self::configured(rules);
+        (next.kept, next.rollouts) = (self.kept.clone(), self.rollouts.clone());
+        next.now = self.now;
+        next.gateway_answers = self.gateway_answers;
+        let mut inputs = vec![];
+        for sheet in self.fleet.instances.names().iter().map(|it| self.sheet(it.as_str())) {
+            let (instance, generation) = (sheet.name.clone(), sheet.generation);
+            inputs.push(Input::Generation { instance: instance.clone(), generation });
+            let goal = sheet.goal;
+            inputs.push(Input::Remembered { instance, goal, held_by: sheet.held_by });
+        }
+        for name in alive.iter().chain(ended) {
+            let (instance, process) = (Name::from(*name), self.process(name));
+            let (generation, fingerprint) = (self.generation(name), 1);
+            let started = self.sheet(name).started.unwrap_or(at(100));
+            inputs.push(if alive.contains(name) {
+                Input::Adopted { instance, process, generation, started, fingerprint }
+            } else {
+                Input::Departed { instance, generation, started, fingerprint }
+            });
+        }
+        inputs.extend(self.kept.values().cloned().map(|it| Input::Recalled(Box::new(it))));
+        inputs.extend(self.rollouts.iter().map(|(service, rollout)| Input::RolloutRecalled {
+            service: service.clone(),
+            rollout: Box::new(rollout.clone()),
+        }));
+        inputs.push(Input::Begin);
+        next.effects = inputs.into_iter().flat_map(|it| next.input(it)).collect();
+        next
     }
 
     pub(super) fn bring_up_all(&mut self) {
@@ -195,11 +243,21 @@ impl Rig {
     fn note(&mut self, effects: Vec<Effect>) -> Vec<String> {
         let mut lines = Vec::new();
         let mut taken_out = Vec::new();
+        let mut rest = Vec::new();
         for effect in effects {
             if let Effect::TakeValues { .. } | Effect::Unset { .. } = &effect {
                 self.values.push(line(&effect));
                 continue;
             }
+            if let Effect::Keep(it) = effect {
+                self.kept.insert(it.instance.clone(), *it);
+            } else if let Effect::KeepRollout { service, rollout } = effect {
+                self.rollouts.extend(rollout.map(|it| (service, *it)));
+            } else {
+                rest.push(effect);
+            }
+        }
+        for effect in rest {
             let Effect::Record(it) = &effect else {
                 lines.push(line(&effect));
                 if let Effect::Admit { haste: Haste::MayWait, .. }
@@ -423,6 +481,8 @@ fn line(effect: &Effect) -> String {
             let held = held_by.as_ref().map_or(String::new(), |by| format!(", held by {by}"));
             format!("remember {instance} {goal}{held}")
         }
+        Effect::Keep(it) => format!("keep {}", it.instance),
+        Effect::KeepRollout { service, .. } => format!("keep rollout of {service}"),
         Effect::Record(it) => it.message.clone(),
     }
 }

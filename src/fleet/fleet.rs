@@ -15,6 +15,7 @@ use super::depends::Depends;
 use super::input::{Effect, Goal, Input, Order, Refusal};
 use super::instance::{Instance, Phase, Rest, Spare, Vitals};
 use super::ladder::{Errand, Manner};
+use super::memory::{Memory, digest};
 use super::roster::{Named, Roster};
 use super::service::Service;
 use super::sheet::{ServiceSheet, Sheet};
@@ -138,6 +139,16 @@ impl Fleet {
                     it.adopt(turn, process, generation, started, fingerprint);
                 });
             }
+            Input::Departed { instance, generation, started, fingerprint } => {
+                self.make_room_for(&instance, turn);
+                self.touch(&instance, turn, |it, turn| {
+                    it.depart(turn, generation, started, fingerprint);
+                });
+            }
+            Input::Recalled(memory) => {
+                self.recall(*memory, turn);
+            }
+            Input::RolloutRecalled { service, rollout } => self.recall_rollout(&service, *rollout),
             Input::Generation { instance, generation } => {
                 let known = self.touch(&instance, turn, |it, _| {
                     it.generation = it.generation.max(generation);
@@ -192,6 +203,7 @@ impl Fleet {
     fn begin(&mut self, turn: &mut Turn) {
         self.begun = true;
         turn.open = self.closing.is_none();
+        self.resume_all(turn);
         self.due.extend(self.instances.numbers().map(Key::Instance));
     }
 
@@ -233,6 +245,7 @@ impl Fleet {
         // Before everything is known, an adopted instance may turn out to be wanted down.
         if begun {
             instance.sync(turn);
+            instance.keep(turn);
         }
         self.reindex(number, turn.now);
         Some(result)
@@ -374,10 +387,10 @@ impl Fleet {
         let Some(instance) = self.instances.at(number) else { return };
         let wanted = instance.is_wanted() && self.closing.is_none();
         match &instance.phase {
-            Phase::Idle(_) if instance.removed => self.forget(number),
+            Phase::Idle(_) if instance.removed => self.forget(number, turn),
             // Stopped by an operator: nothing would ever start it again.
             Phase::Idle(_) if instance.is_spare() && instance.goal == Goal::Down => {
-                self.forget(number);
+                self.forget(number, turn);
             }
             Phase::Idle(Rest::Stopped) if wanted => {
                 if self.awaited(instance).is_none() {
@@ -425,7 +438,7 @@ impl Fleet {
     }
 
     /// Drops an instance that is gone from the configuration, and its service with the last one.
-    fn forget(&mut self, number: usize) {
+    fn forget(&mut self, number: usize, turn: &mut Turn) {
         let Some(instance) = self.instances.remove(number) else { return };
         let name = instance.name();
         self.move_deadline(Key::Instance(number), instance.vitals.deadline, None);
@@ -437,14 +450,22 @@ impl Fleet {
                 it.spare_generation = it.spare_generation.max(instance.generation);
             }
         }
+        // One of that name that comes later begins with nothing.
+        let nothing = Memory::nothing(name.clone());
+        if instance.kept != digest(&nothing) {
+            turn.push(Effect::Keep(Box::new(nothing)));
+        }
         self.mark_changed(&instance.rules.name);
-        self.drop_if_empty(&instance.rules.name);
+        self.drop_if_empty(&instance.rules.name, turn);
     }
 
-    pub(super) fn drop_if_empty(&mut self, service: &Name) {
+    pub(super) fn drop_if_empty(&mut self, service: &Name, turn: &mut Turn) {
         let Some(number) = self.services.number(service.as_str()) else { return };
         let empty = |it: &&Service| it.removed && it.members.is_empty();
         let Some(it) = self.services.at(number).filter(empty) else { return };
+        if it.kept != 0 {
+            turn.push(Effect::KeepRollout { service: service.clone(), rollout: None });
+        }
         self.move_deadline(Key::Service(number), it.deadline, None);
         self.services.remove(number);
     }

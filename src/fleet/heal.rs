@@ -19,6 +19,7 @@ impl Fleet {
         self.ripple(service, turn);
         self.heal(service, turn);
         self.dismiss_spare(service, turn);
+        self.keep_rollout(service, turn);
         self.keep_deadline(service);
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::memory::{Memory, Rollout};
 use super::rules::ServiceRules;
 use super::time::Timestamp;
 use super::words::{By, Name, Process, Signal};
@@ -25,6 +26,21 @@ pub enum Input {
         generation: u64,
         started: Timestamp,
         fingerprint: u64,
+    },
+    /// Kept from the last daemon and gone since, before [`Input::Begin`]: what it left behind has to go
+    /// before anything else.
+    Departed {
+        instance: Name,
+        generation: u64,
+        started: Timestamp,
+        fingerprint: u64,
+    },
+    /// What was under way with an instance, after what is alive and before [`Input::Begin`].
+    Recalled(Box<Memory>),
+    /// The last rollout of a service, before [`Input::Begin`].
+    RolloutRecalled {
+        service: Name,
+        rollout: Box<Rollout>,
     },
     /// Kept from the last daemon: the next generation is greater than this.
     Generation {
@@ -341,6 +357,14 @@ pub enum Effect {
         instance: Name,
         goal: Goal,
         held_by: Option<By>,
+    },
+    /// Keep for the next daemon, before any other effect of the turn is begun: a signal must not be sent
+    /// twice.
+    Keep(Box<Memory>),
+    /// `None`: there is nothing to be remembered any more.
+    KeepRollout {
+        service: Name,
+        rollout: Option<Box<Rollout>>,
     },
     Record(Record),
 }

@@ -19,6 +19,7 @@ use super::exits::Signalled;
 use super::health::Health;
 use super::input::{Effect, Goal, Haste, InFlight, Probe, Record};
 use super::ladder::{Errand, PATIENCE_WITH_KILL, Stop, Traffic};
+use super::memory::{Memory, digest};
 use super::roster::Named;
 use super::rules::{InstanceRules, ServiceRules};
 use super::sheet::{Condition, LastExit};
@@ -66,6 +67,8 @@ pub(super) struct Instance {
     pub(super) spawn_failure: Option<String>,
     pub(super) signalled: Option<Signalled>,
     pub(super) dice: Dice,
+    /// The digest of what the next daemon would be told.
+    pub(super) kept: u64,
     /// What the indexes of the fleet know about it.
     pub(super) vitals: Vitals,
 }
@@ -92,8 +95,9 @@ pub(super) enum Phase {
     Sweeping(Aftermath),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rest {
+/// Why nothing runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rest {
     /// Wanted down, or waiting until it may be started.
     Stopped,
     Backoff {
@@ -134,8 +138,8 @@ pub(super) struct Aftermath {
 }
 
 /// What follows once nothing is left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ending {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ending {
     /// A stop or a signal of the operator.
     Expected,
     /// By itself, after running for so long.
@@ -191,6 +195,7 @@ impl Instance {
     ) -> Self {
         // What stands in front may remember a place that an earlier daemon gave it.
         let rotation = if rules.fronted { None } else { Some(false) };
+        let kept = digest(&Memory::nothing(own.name.clone()));
         Self {
             home,
             rules,
@@ -218,6 +223,7 @@ impl Instance {
             spawn_failure: None,
             signalled: None,
             dice: Dice::new(seed),
+            kept,
             vitals: Vitals::default(),
         }
     }

@@ -22,8 +22,8 @@ pub(super) const EXTENSION: Duration = Duration::from_secs(10);
 pub(super) const PATIENCE_WITH_KILL: Duration = Duration::from_secs(5);
 
 /// Why an instance is stopped.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Errand {
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Errand {
     Stop(By),
     Restart(By),
     /// The key `t`: the goal stays up.
@@ -132,8 +132,9 @@ pub(super) enum Manner {
     Kill,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
+/// How far a stop is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stage {
     Draining,
     /// The signal of `rungs[index]` is out; the next rung is due then.
     Rung {
@@ -155,22 +156,24 @@ pub(super) enum Move {
     KillAgain,
 }
 
-#[derive(Clone, Debug)]
-pub(super) struct Stop {
-    pub(super) errand: Errand,
-    pub(super) began: Timestamp,
-    pub(super) deadline: Timestamp,
-    pub(super) stage: Stage,
+/// A stop in progress.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Stop {
+    pub errand: Errand,
+    pub began: Timestamp,
+    /// SIGKILL.
+    pub deadline: Timestamp,
+    pub stage: Stage,
     /// When the first signal went out: a server counts its own limit from there.
-    pub(super) first_signal: Option<Timestamp>,
+    pub first_signal: Option<Timestamp>,
     /// Who ended the countdown early.
-    pub(super) killed_by: Option<By>,
-    sent: Vec<Signal>,
+    pub killed_by: Option<By>,
+    pub sent: Vec<Signal>,
     /// Signals that an operator passed on meanwhile; the ladder does not repeat them.
-    passed: Vec<Signal>,
-    rungs: Vec<Rung>,
-    drain_delay: Duration,
-    reserve: Duration,
+    pub passed: Vec<Signal>,
+    pub rungs: Vec<Rung>,
+    pub drain_delay: Duration,
+    pub reserve: Duration,
 }
 
 impl Stop {

@@ -16,6 +16,7 @@
 //! | `depends`, `service`, `heal`, `wave` | who waits for whom; counts; liveness restarts; signals to a service |
 //! | `rollout`, `rollout_*`, `spare` | which instance is next; the work on it; how it ends; orders about it; who stands by |
 //! | `configure`, `orders`, `service_orders`, `guard` | new rules; what operators ask for; when to ask back |
+//! | `memory` | what the next daemon has to know, and how it goes on |
 //! | `explain` | sheets, and why |
 //! | `sim`, `sim_host`, `sim_promises`, `sim_tests` | a host with faults that holds all of it to its promises |
 #![warn(clippy::wildcard_enum_match_arm)]
@@ -34,6 +35,7 @@ mod instance;
 mod ladder;
 mod leaving;
 mod life;
+pub mod memory;
 mod orders;
 mod rollout;
 mod rollout_end;
@@ -64,6 +66,8 @@ mod fleet_tests;
 mod heal_tests;
 #[cfg(test)]
 mod life_tests;
+#[cfg(test)]
+mod memory_tests;
 #[cfg(test)]
 mod midway_tests;
 #[cfg(test)]

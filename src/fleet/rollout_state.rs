@@ -8,29 +8,32 @@ use super::sheet::RolloutSheet;
 use super::time::Timestamp;
 use super::words::{By, Name};
 
-pub(super) struct Rollout {
-    pub(super) by: By,
-    pub(super) began: Timestamp,
+/// A rolling restart.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Rollout {
+    pub by: By,
+    pub began: Timestamp,
     /// The rollback commands are run instead of those of the build.
-    pub(super) rollback: bool,
+    pub rollback: bool,
     /// Only these; `None`: every instance that is wanted.
-    pub(super) targets: Option<BTreeSet<Name>>,
-    pub(super) paused: bool,
-    pub(super) aborted_by: Option<By>,
+    pub targets: Option<BTreeSet<Name>>,
+    pub paused: bool,
+    pub aborted_by: Option<By>,
     /// In order.
-    pub(super) renewed: Vec<Name>,
+    pub renewed: Vec<Name>,
     /// What had gone wrong with the renewed ones until then.
-    pub(super) mishaps: BTreeMap<Name, u64>,
-    pub(super) stage: Stage,
+    pub mishaps: BTreeMap<Name, u64>,
+    pub stage: Stage,
     /// When the work on the present instance began.
-    pub(super) step_began: Timestamp,
-    pub(super) of: usize,
+    pub step_began: Timestamp,
+    pub of: usize,
     /// How many served when it began.
-    pub(super) serving: usize,
+    pub serving: usize,
 }
 
-#[derive(Clone, Debug)]
-pub(super) enum Stage {
+/// What a rolling restart is at.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Stage {
     Choosing {
         built: Option<Name>,
         waiting: Option<Waiting>,
@@ -63,13 +66,15 @@ pub(super) enum Stage {
     },
 }
 
-#[derive(Clone, Debug)]
-pub(super) struct Waiting {
-    pub(super) give_up: Timestamp,
+/// Nobody can be taken just now.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Waiting {
+    pub give_up: Timestamp,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+/// How a rolling restart ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
     Done,
     Halted(String),
     Aborted,

@@ -63,7 +63,7 @@ pub struct Backoff {
 }
 
 /// One signal of a stop ladder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Rung {
     pub signal: Signal,
     /// Until the next rung; the last one waits for the deadline.

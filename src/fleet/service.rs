@@ -29,6 +29,8 @@ pub(super) struct Service {
     /// The diary knows that all members fail liveness.
     pub(super) told_all_sick: bool,
     pub(super) rollout: Option<Rollout>,
+    /// The digest of what the next daemon would be told of it; zero without one.
+    pub(super) kept: u64,
     /// The spare, while there is one.
     pub(super) spare: Option<Name>,
     /// Of the last spare: the next one goes on from there.
@@ -72,6 +74,7 @@ impl Service {
             healing: None,
             told_all_sick: false,
             rollout: None,
+            kept: 0,
             spare: None,
             spare_generation: 0,
             wave: None,

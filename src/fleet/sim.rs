@@ -15,6 +15,7 @@ use super::Fleet;
 use super::input::{
     Effect, Exit, Goal, InFlight, Input, Order, OutOfMemory, Probe, Refusal, Status,
 };
+use super::memory::Memory;
 use super::rollout_state::Rollout;
 use super::roster::Named;
 use super::rules::ServiceRules;
@@ -49,6 +50,8 @@ pub(super) struct Sim {
     pub(super) commands: BTreeMap<Name, (Name, usize)>,
     pub(super) terms: BTreeMap<(Name, u64), u32>,
     remembered: BTreeMap<Name, (Goal, Option<By>)>,
+    kept: BTreeMap<Name, Memory>,
+    rollouts: BTreeMap<Name, Rollout>,
     pub(super) future: BTreeMap<(Timestamp, u64), Happening>,
     pub(super) counter: u64,
     /// How many served when the last rollout of a service began.
@@ -74,6 +77,8 @@ impl Sim {
             commands: BTreeMap::new(),
             terms: BTreeMap::new(),
             remembered: BTreeMap::new(),
+            kept: BTreeMap::new(),
+            rollouts: BTreeMap::new(),
             future: BTreeMap::new(),
             counter: 1,
             served_before: BTreeMap::new(),
@@ -281,6 +286,11 @@ impl Sim {
             Effect::Remember { instance, goal, held_by } => {
                 self.remembered.insert(instance, (goal, held_by));
             }
+            Effect::Keep(memory) => drop(self.kept.insert(memory.instance.clone(), *memory)),
+            Effect::KeepRollout { service, rollout } => {
+                self.rollouts.remove(&service);
+                self.rollouts.extend(rollout.map(|it| (service, *it)));
+            }
             Effect::Set { .. }
             | Effect::Unset { .. }
             | Effect::TakeValues { .. }
@@ -343,7 +353,8 @@ impl Sim {
         self.input(Input::Configured(self.rules.clone()));
     }
 
-    /// The daemon is replaced: the next one knows goals, generations, and what it finds alive.
+    /// The daemon is replaced: the next one knows goals, generations, what was under way, and what it
+    /// finds alive or dead.
     pub(super) fn replace_daemon(&mut self) {
         if self.present_step().is_some() {
             self.seen.insert("daemon");
@@ -357,16 +368,13 @@ impl Sim {
             })
         };
         self.admitted.retain(fronted);
-        self.served_before.clear();
         self.probes.clear();
         self.commands.clear();
-        self.terms.clear();
-        self.groups.retain(|_, it| it.leader_lives);
         for group in self.groups.values_mut() {
             group.told = true;
             group.dying = false;
-            group.mortal_from = None;
         }
+        self.die_in_the_dark();
         self.future.retain(|_, it| matches!(it, Happening::Ends { .. }));
         self.input(Input::Configured(self.rules.clone()));
         for (instance, (goal, held_by)) in self.remembered.clone() {
@@ -376,14 +384,30 @@ impl Sim {
             self.input(Input::Generation { instance, generation });
         }
         for ((instance, generation), group) in self.groups.clone() {
-            self.input(Input::Adopted {
-                instance,
-                process: group.process,
-                generation,
-                started: group.started,
-                fingerprint: group.fingerprint,
+            let (process, started, fingerprint) = (group.process, group.started, group.fingerprint);
+            self.input(if group.leader_lives {
+                Input::Adopted { instance, process, generation, started, fingerprint }
+            } else {
+                Input::Departed { instance, generation, started, fingerprint }
             });
         }
+        for memory in self.kept.clone().into_values() {
+            self.input(Input::Recalled(Box::new(memory)));
+        }
+        for (service, rollout) in self.rollouts.clone() {
+            self.input(Input::RolloutRecalled { service, rollout: Box::new(rollout) });
+        }
         self.input(Input::Begin);
+    }
+
+    /// Some end while there is no daemon.
+    fn die_in_the_dark(&mut self) {
+        for key in self.groups.keys().cloned().collect::<Vec<_>>() {
+            if self.chance(15)
+                && let Some(group) = self.groups.get_mut(&key)
+            {
+                group.leader_lives = false;
+            }
+        }
     }
 }

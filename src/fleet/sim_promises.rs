@@ -52,6 +52,10 @@ impl Sim {
 
     /// Remembers how many served when a rollout began.
     fn note_rollouts(&mut self, before: &Before) {
+        if !self.fleet.begun {
+            // One that is recalled began under another daemon.
+            return;
+        }
         for (service, began) in self.rolling() {
             if before.rolling.get(&service) != Some(&began) {
                 let serving = before.serving.get(&service).copied().unwrap_or(0);

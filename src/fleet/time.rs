@@ -6,7 +6,7 @@ use std::time::Duration;
 ///
 /// Unlike [`std::time::Instant`], a `Timestamp` can be written down in a test, printed the same way
 /// twice, and kept in a file for the next daemon: together with the boot id it means the same there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub Duration);
 
 impl Timestamp {

@@ -108,7 +108,7 @@ impl fmt::Debug for Signal {
 }
 
 /// Who asked for something.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct By {
     pub uid: u32,
     /// Under sudo the login user's name.

@@ -1,0 +1,664 @@
+//! The lines of the state file, and what they are in the fleet.
+//!
+//! Types of their own: what is in a file of an earlier release must be read by the next one, whatever the
+//! fleet has become meanwhile. Moments are milliseconds of `CLOCK_BOOTTIME`; they mean something on the
+//! same boot only. New fields may come; each has a default, and readers skip what they do not know.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::publish::{actor, millis};
+use crate::api::{Actor, Goal};
+use crate::fleet::memory::{self, Farewell, Last, Memory};
+use crate::fleet::rules::Rung;
+use crate::fleet::{By, Name, Signal, Timestamp};
+
+/// What is written: readers of an older format skip what they do not know.
+pub const FORMAT: u32 = 2;
+
+/// One line. New kinds may come; readers skip what they do not know.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "is")]
+pub enum Line {
+    /// The first line of a file.
+    Boot {
+        version: u32,
+        boot_id: String,
+    },
+    /// A process is about to be started.
+    Intent(Intent),
+    Running(Running),
+    /// Nothing of that generation is left.
+    Gone {
+        instance: String,
+        generation: u64,
+    },
+    Wanted(Wanted),
+    /// Values of `--set`, all of them.
+    Set {
+        service: String,
+        values: BTreeMap<String, String>,
+    },
+    Took(Took),
+    /// What is under way with an instance.
+    Kept(Box<Kept>),
+    Rollout(Box<Rollout>),
+    /// There is none to be remembered any more.
+    NoRollout {
+        service: String,
+    },
+    /// Everything is being stopped.
+    Closing {
+        by: Option<Actor>,
+    },
+    /// Everything was stopped.
+    Closed,
+}
+
+/// A process that is about to be started.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Intent {
+    pub instance: String,
+    pub generation: u64,
+    /// Of the configuration that it is started from; zero where it is not known.
+    #[serde(skip_serializing_if = "is_default")]
+    pub fingerprint: u64,
+}
+
+/// The values of `--set` that an instance has, and had before.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Took {
+    pub instance: String,
+    pub now: BTreeMap<String, String>,
+    pub before: BTreeMap<String, String>,
+}
+
+/// A process that was started.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Running {
+    pub instance: String,
+    /// Where it listens: the configuration does not know it of a spare.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    pub generation: u64,
+    pub pid: i32,
+    pub start_time: u64,
+    /// `CLOCK_BOOTTIME` in milliseconds.
+    pub started_ms: u64,
+    pub fingerprint: u64,
+}
+
+/// What an operator wanted of an instance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Wanted {
+    pub instance: String,
+    pub goal: Goal,
+    pub held_by: Option<Actor>,
+}
+
+/// What is under way with an instance: [`Memory`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Kept {
+    pub instance: String,
+    #[serde(skip_serializing_if = "is_default")]
+    goal_by: Option<Actor>,
+    #[serde(skip_serializing_if = "is_default")]
+    benched: bool,
+    #[serde(skip_serializing_if = "is_default")]
+    dismissed: bool,
+    #[serde(skip_serializing_if = "is_default")]
+    crashes: u32,
+    #[serde(skip_serializing_if = "is_default")]
+    mishaps: u64,
+    #[serde(skip_serializing_if = "is_default")]
+    restarts: u64,
+    #[serde(skip_serializing_if = "is_default")]
+    rest: Rest,
+    #[serde(skip_serializing_if = "is_default")]
+    stop: Option<Stop>,
+    #[serde(skip_serializing_if = "is_default")]
+    sweep: Option<Sweep>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Rest {
+    #[default]
+    Stopped,
+    Backoff {
+        retry_at: u64,
+    },
+    Exited,
+    Fatal,
+}
+
+/// A stop in progress.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Stop {
+    generation: u64,
+    errand: Errand,
+    began: u64,
+    deadline: u64,
+    stage: StopStage,
+    #[serde(default, skip_serializing_if = "is_default")]
+    first_signal: Option<u64>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    killed_by: Option<Actor>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    sent: Vec<i32>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    passed: Vec<i32>,
+    /// Signals, and how long each may take.
+    rungs: Vec<(i32, Option<u64>)>,
+    drain_delay: u64,
+    reserve: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum StopStage {
+    Draining,
+    Rung { index: usize, next: Option<u64> },
+    Killing { again: u64, asked: u32 },
+}
+
+/// The leader has ended, something of the generation may not have.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Sweep {
+    generation: u64,
+    ending: Ending,
+    errand: Option<Errand>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Ending {
+    Expected,
+    ByItself { clean: bool, ran: u64 },
+    Sick { ran: u64 },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Errand {
+    Stop(Actor),
+    Restart(Actor),
+    Term(Actor),
+    Kill(Actor),
+    Rollout(Actor),
+    Liveness,
+    Startup,
+    Configuration,
+    Shutdown(Actor),
+    Unwanted,
+    Surplus,
+}
+
+/// The last rollout of a service, under way or over.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Rollout {
+    pub service: String,
+    by: Actor,
+    began: u64,
+    rollback: bool,
+    targets: Option<BTreeSet<String>>,
+    paused: bool,
+    aborted_by: Option<Actor>,
+    renewed: Vec<String>,
+    mishaps: BTreeMap<String, u64>,
+    stage: Stage,
+    step_began: u64,
+    of: usize,
+    serving: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Stage {
+    Choosing { built: Option<String> },
+    Building { instance: String, index: usize },
+    Renewing { instance: String, floor: u64, mishaps: u64 },
+    Settling { instance: String, mishaps: u64, until: u64 },
+    Dismissing { spare: String },
+    Over { at: u64, outcome: Outcome, touched: Option<String> },
+}
+
+impl Default for Stage {
+    fn default() -> Self {
+        Self::Choosing { built: None }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Outcome {
+    Done,
+    Halted(String),
+    Aborted,
+}
+
+fn is_default<T: Default + PartialEq>(it: &T) -> bool {
+    *it == T::default()
+}
+
+fn moment(ms: u64) -> Timestamp {
+    Timestamp(Duration::from_millis(ms))
+}
+
+fn name(text: &str) -> Name {
+    Name::from(text)
+}
+
+/// Who did something, as the fleet has it.
+pub fn by(actor: Actor) -> By {
+    By { uid: actor.uid, login: actor.login.into(), pid: actor.pid, ssh: actor.ssh.map(Into::into) }
+}
+
+impl Kept {
+    /// Nothing that the next daemon would have to be told.
+    pub fn says_nothing(&self) -> bool {
+        *self == Self { instance: self.instance.clone(), ..Self::default() }
+    }
+
+    /// What is left of it after a reboot: nothing runs, and everything gets another chance.
+    pub fn after_reboot(self) -> Self {
+        Self { crashes: 0, rest: Rest::Stopped, stop: None, sweep: None, ..self }
+    }
+}
+
+impl From<&Memory> for Kept {
+    fn from(it: &Memory) -> Self {
+        let mut kept = Self {
+            instance: it.instance.to_string(),
+            goal_by: it.goal_by.as_ref().map(actor),
+            benched: it.benched,
+            dismissed: it.dismissed,
+            crashes: it.crashes,
+            mishaps: it.mishaps,
+            restarts: it.restarts,
+            rest: match it.rest {
+                memory::Rest::Stopped => Rest::Stopped,
+                memory::Rest::Backoff { retry_at } => {
+                    Rest::Backoff { retry_at: millis(retry_at.0) }
+                }
+                memory::Rest::Exited => Rest::Exited,
+                memory::Rest::Fatal => Rest::Fatal,
+            },
+            stop: None,
+            sweep: None,
+        };
+        match it.farewell.as_ref().map(|it| (it.generation, &it.at)) {
+            Some((generation, Last::Stopping(stop))) => {
+                kept.stop = Some(Stop::of(stop, generation));
+            }
+            Some((generation, Last::Sweeping { ending, errand })) => {
+                let (ending, errand) = (ending.into(), errand.as_ref().map(Into::into));
+                kept.sweep = Some(Sweep { generation, ending, errand });
+            }
+            None => {}
+        }
+        kept
+    }
+}
+
+impl From<Kept> for Memory {
+    fn from(it: Kept) -> Self {
+        let stop = it.stop.map(|it| Farewell {
+            generation: it.generation,
+            at: Last::Stopping(Box::new(it.into())),
+        });
+        let sweep = it.sweep.map(|it| Farewell {
+            generation: it.generation,
+            at: Last::Sweeping { ending: it.ending.into(), errand: it.errand.map(Into::into) },
+        });
+        Self {
+            instance: name(&it.instance),
+            goal_by: it.goal_by.map(by),
+            benched: it.benched,
+            dismissed: it.dismissed,
+            crashes: it.crashes,
+            mishaps: it.mishaps,
+            restarts: it.restarts,
+            rest: match it.rest {
+                Rest::Stopped => memory::Rest::Stopped,
+                Rest::Backoff { retry_at } => memory::Rest::Backoff { retry_at: moment(retry_at) },
+                Rest::Exited => memory::Rest::Exited,
+                Rest::Fatal => memory::Rest::Fatal,
+            },
+            farewell: stop.or(sweep),
+        }
+    }
+}
+
+impl Stop {
+    fn of(it: &memory::Stop, generation: u64) -> Self {
+        Self {
+            generation,
+            errand: (&it.errand).into(),
+            began: millis(it.began.0),
+            deadline: millis(it.deadline.0),
+            stage: match it.stage {
+                memory::StopStage::Draining => StopStage::Draining,
+                memory::StopStage::Rung { index, next } => {
+                    StopStage::Rung { index, next: next.map(|it| millis(it.0)) }
+                }
+                memory::StopStage::Killing { again, asked } => {
+                    StopStage::Killing { again: millis(again.0), asked }
+                }
+            },
+            first_signal: it.first_signal.map(|it| millis(it.0)),
+            killed_by: it.killed_by.as_ref().map(actor),
+            sent: it.sent.iter().map(|it| it.0).collect(),
+            passed: it.passed.iter().map(|it| it.0).collect(),
+            rungs: it.rungs.iter().map(|it| (it.signal.0, it.wait.map(millis))).collect(),
+            drain_delay: millis(it.drain_delay),
+            reserve: millis(it.reserve),
+        }
+    }
+}
+
+impl From<Stop> for memory::Stop {
+    fn from(it: Stop) -> Self {
+        let rung = |(signal, wait): (i32, Option<u64>)| Rung {
+            signal: Signal(signal),
+            wait: wait.map(Duration::from_millis),
+        };
+        Self {
+            errand: it.errand.into(),
+            began: moment(it.began),
+            deadline: moment(it.deadline),
+            stage: match it.stage {
+                StopStage::Draining => memory::StopStage::Draining,
+                StopStage::Rung { index, next } => {
+                    memory::StopStage::Rung { index, next: next.map(moment) }
+                }
+                StopStage::Killing { again, asked } => {
+                    memory::StopStage::Killing { again: moment(again), asked }
+                }
+            },
+            first_signal: it.first_signal.map(moment),
+            killed_by: it.killed_by.map(by),
+            sent: it.sent.into_iter().map(Signal).collect(),
+            passed: it.passed.into_iter().map(Signal).collect(),
+            rungs: it.rungs.into_iter().map(rung).collect(),
+            drain_delay: Duration::from_millis(it.drain_delay),
+            reserve: Duration::from_millis(it.reserve),
+        }
+    }
+}
+
+impl From<&memory::Ending> for Ending {
+    fn from(it: &memory::Ending) -> Self {
+        match *it {
+            memory::Ending::Expected => Self::Expected,
+            memory::Ending::ByItself { clean, ran } => Self::ByItself { clean, ran: millis(ran) },
+            memory::Ending::Sick { ran } => Self::Sick { ran: millis(ran) },
+        }
+    }
+}
+
+impl From<Ending> for memory::Ending {
+    fn from(it: Ending) -> Self {
+        match it {
+            Ending::Expected => Self::Expected,
+            Ending::ByItself { clean, ran } => {
+                Self::ByItself { clean, ran: Duration::from_millis(ran) }
+            }
+            Ending::Sick { ran } => Self::Sick { ran: Duration::from_millis(ran) },
+        }
+    }
+}
+
+impl From<&memory::Errand> for Errand {
+    fn from(it: &memory::Errand) -> Self {
+        match it {
+            memory::Errand::Stop(by) => Self::Stop(actor(by)),
+            memory::Errand::Restart(by) => Self::Restart(actor(by)),
+            memory::Errand::Term(by) => Self::Term(actor(by)),
+            memory::Errand::Kill(by) => Self::Kill(actor(by)),
+            memory::Errand::Rollout(by) => Self::Rollout(actor(by)),
+            memory::Errand::Liveness => Self::Liveness,
+            memory::Errand::Startup => Self::Startup,
+            memory::Errand::Configuration => Self::Configuration,
+            memory::Errand::Shutdown(by) => Self::Shutdown(actor(by)),
+            memory::Errand::Unwanted => Self::Unwanted,
+            memory::Errand::Surplus => Self::Surplus,
+        }
+    }
+}
+
+impl From<Errand> for memory::Errand {
+    fn from(it: Errand) -> Self {
+        match it {
+            Errand::Stop(actor) => Self::Stop(by(actor)),
+            Errand::Restart(actor) => Self::Restart(by(actor)),
+            Errand::Term(actor) => Self::Term(by(actor)),
+            Errand::Kill(actor) => Self::Kill(by(actor)),
+            Errand::Rollout(actor) => Self::Rollout(by(actor)),
+            Errand::Liveness => Self::Liveness,
+            Errand::Startup => Self::Startup,
+            Errand::Configuration => Self::Configuration,
+            Errand::Shutdown(actor) => Self::Shutdown(by(actor)),
+            Errand::Unwanted => Self::Unwanted,
+            Errand::Surplus => Self::Surplus,
+        }
+    }
+}
+
+impl Rollout {
+    /// As it is to be kept.
+    pub fn of(service: String, it: &memory::Rollout) -> Self {
+        Self {
+            service,
+            by: actor(&it.by),
+            began: millis(it.began.0),
+            rollback: it.rollback,
+            targets: it.targets.as_ref().map(|it| it.iter().map(Name::to_string).collect()),
+            paused: it.paused,
+            aborted_by: it.aborted_by.as_ref().map(actor),
+            renewed: it.renewed.iter().map(Name::to_string).collect(),
+            mishaps: it.mishaps.iter().map(|(name, n)| (name.to_string(), *n)).collect(),
+            stage: Stage::of(&it.stage),
+            step_began: millis(it.step_began.0),
+            of: it.of,
+            serving: it.serving,
+        }
+    }
+
+    /// What is left of it after a reboot: nobody is where it has left them.
+    pub fn after_reboot(self) -> Self {
+        let (outcome, touched) = match self.stage {
+            Stage::Over { outcome, touched, .. } => (outcome, touched),
+            _ => (Outcome::Halted("the machine was started anew".into()), None),
+        };
+        let stage = Stage::Over { at: 0, outcome, touched };
+        Self { began: 0, step_began: 0, stage, ..self }
+    }
+}
+
+impl From<Rollout> for memory::Rollout {
+    fn from(it: Rollout) -> Self {
+        Self {
+            by: by(it.by),
+            began: moment(it.began),
+            rollback: it.rollback,
+            targets: it.targets.map(|it| it.iter().map(|it| name(it)).collect()),
+            paused: it.paused,
+            aborted_by: it.aborted_by.map(by),
+            renewed: it.renewed.iter().map(|it| name(it)).collect(),
+            mishaps: it.mishaps.iter().map(|(it, n)| (name(it), *n)).collect(),
+            stage: it.stage.into(),
+            step_began: moment(it.step_began),
+            of: it.of,
+            serving: it.serving,
+        }
+    }
+}
+
+impl Stage {
+    fn of(it: &memory::Stage) -> Self {
+        match it {
+            memory::Stage::Choosing { built, .. } => {
+                Self::Choosing { built: built.as_ref().map(Name::to_string) }
+            }
+            memory::Stage::Building { instance, index } => {
+                Self::Building { instance: instance.to_string(), index: *index }
+            }
+            memory::Stage::Renewing { instance, floor, mishaps, .. } => {
+                let instance = instance.to_string();
+                Self::Renewing { instance, floor: *floor, mishaps: *mishaps }
+            }
+            memory::Stage::Settling { instance, mishaps, until } => {
+                let instance = instance.to_string();
+                Self::Settling { instance, mishaps: *mishaps, until: millis(until.0) }
+            }
+            memory::Stage::Dismissing { spare } => Self::Dismissing { spare: spare.to_string() },
+            memory::Stage::Over { at, outcome, touched } => Self::Over {
+                at: millis(at.0),
+                outcome: match outcome {
+                    memory::Outcome::Done => Outcome::Done,
+                    memory::Outcome::Halted(why) => Outcome::Halted(why.clone()),
+                    memory::Outcome::Aborted => Outcome::Aborted,
+                },
+                touched: touched.as_ref().map(Name::to_string),
+            },
+        }
+    }
+}
+
+impl From<Stage> for memory::Stage {
+    fn from(it: Stage) -> Self {
+        match it {
+            Stage::Choosing { built } => {
+                Self::Choosing { built: built.map(|it| name(&it)), waiting: None }
+            }
+            Stage::Building { instance, index } => {
+                Self::Building { instance: name(&instance), index }
+            }
+            Stage::Renewing { instance, floor, mishaps } => {
+                Self::Renewing { instance: name(&instance), floor, mishaps, give_up: None }
+            }
+            Stage::Settling { instance, mishaps, until } => {
+                Self::Settling { instance: name(&instance), mishaps, until: moment(until) }
+            }
+            Stage::Dismissing { spare } => Self::Dismissing { spare: name(&spare) },
+            Stage::Over { at, outcome, touched } => Self::Over {
+                at: moment(at),
+                outcome: match outcome {
+                    Outcome::Done => memory::Outcome::Done,
+                    Outcome::Halted(why) => memory::Outcome::Halted(why),
+                    Outcome::Aborted => memory::Outcome::Aborted,
+                },
+                touched: touched.map(|it| name(&it)),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn alice() -> By {
+        By { uid: 7, login: "alice".into(), pid: 4711, ssh: Some("192.0.2.1 1 2 3".into()) }
+    }
+
+    fn stop() -> memory::Stop {
+        memory::Stop {
+            errand: memory::Errand::Rollout(alice()),
+            began: moment(1000),
+            deadline: moment(11_000),
+            stage: memory::StopStage::Rung { index: 1, next: Some(moment(7000)) },
+            first_signal: Some(moment(2000)),
+            killed_by: None,
+            sent: vec![Signal::QUIT],
+            passed: vec![Signal::USR1],
+            rungs: vec![
+                Rung { signal: Signal::QUIT, wait: Some(Duration::from_secs(5)) },
+                Rung { signal: Signal::TERM, wait: None },
+            ],
+            drain_delay: Duration::ZERO,
+            reserve: Duration::from_secs(3),
+        }
+    }
+
+    fn memory_of(rest: memory::Rest, at: Option<Last>) -> Memory {
+        Memory {
+            instance: "web1".into(),
+            goal_by: Some(alice()),
+            benched: true,
+            dismissed: false,
+            crashes: 2,
+            mishaps: 3,
+            restarts: 4,
+            rest,
+            farewell: at.map(|at| Farewell { generation: 9, at }),
+        }
+    }
+
+    fn reread<T: Serialize + for<'de> Deserialize<'de>>(it: &T) -> T {
+        serde_json::from_str(&serde_json::to_string(it).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn what_is_kept_of_an_instance_is_what_it_was() {
+        let ended = |ending, errand| Some(Last::Sweeping { ending, errand });
+        let all = [
+            memory_of(memory::Rest::Stopped, Some(Last::Stopping(Box::new(stop())))),
+            memory_of(memory::Rest::Backoff { retry_at: moment(5000) }, None),
+            memory_of(memory::Rest::Fatal, None),
+            memory_of(
+                memory::Rest::Stopped,
+                ended(memory::Ending::Expected, Some(memory::Errand::Surplus)),
+            ),
+            memory_of(
+                memory::Rest::Stopped,
+                ended(memory::Ending::ByItself { clean: true, ran: Duration::from_secs(1) }, None),
+            ),
+        ];
+        for memory in all {
+            assert_eq!(Memory::from(reread(&Kept::from(&memory))), memory);
+        }
+    }
+
+    #[test]
+    fn what_is_kept_of_a_rollout_is_what_it_was() {
+        let rollout = |stage| memory::Rollout {
+            by: alice(),
+            began: moment(1),
+            rollback: true,
+            targets: Some(BTreeSet::from(["web1".into()])),
+            paused: true,
+            aborted_by: Some(alice()),
+            renewed: vec!["web2".into()],
+            mishaps: BTreeMap::from([("web2".into(), 5)]),
+            stage,
+            step_began: moment(2),
+            of: 3,
+            serving: 2,
+        };
+        let outcome = memory::Outcome::Halted("web1 went wrong".into());
+        let stages = [
+            memory::Stage::Choosing { built: Some("web1".into()), waiting: None },
+            memory::Stage::Building { instance: "web1".into(), index: 1 },
+            memory::Stage::Renewing {
+                instance: "web1".into(),
+                floor: 4,
+                mishaps: 2,
+                give_up: None,
+            },
+            memory::Stage::Settling { instance: "web1".into(), mishaps: 2, until: moment(9) },
+            memory::Stage::Dismissing { spare: "web-surge".into() },
+            memory::Stage::Over { at: moment(9), outcome, touched: Some("web1".into()) },
+        ];
+        for it in stages.map(rollout) {
+            let kept = reread(&Rollout::of("web".into(), &it));
+            assert_eq!((kept.service.as_str(), memory::Rollout::from(kept.clone())), ("web", it));
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! What the next daemon has to know of what is under way, as plain data.
+//!
+//! After every turn, an instance or a rollout that would be remembered in another way than before asks for
+//! it ([`Effect::Keep`], [`Effect::KeepRollout`]); only the digest of what was asked for last stays here.
+//! The next daemon hands it in again before [`Input::Begin`](super::input::Input::Begin), and everything
+//! goes on where it was: a countdown to the same moment, a backoff with its count, a rollout at its step.
+//! What probes said is not kept: it was said to somebody else.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use super::fleet::Fleet;
+use super::input::{Effect, Exit, OutOfMemory, Status};
+use super::instance::{Aftermath, Instance, Phase, Spare};
+pub use super::instance::{Ending, Rest};
+use super::ladder::PATIENCE_WITH_KILL;
+pub use super::ladder::{Errand, Stage as StopStage, Stop};
+pub use super::rollout_state::{Outcome, Rollout, Stage, Waiting};
+use super::roster::Named;
+use super::sheet::LastExit;
+use super::time::Timestamp;
+use super::turn::{Turn, count};
+use super::words::{By, Name};
+
+/// What is kept of one instance, beside what the operator wants of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Memory {
+    pub instance: Name,
+    /// Who set the goal.
+    pub goal_by: Option<By>,
+    /// A rollout keeps it out of rotation.
+    pub benched: bool,
+    /// A spare that is not needed any more.
+    pub dismissed: bool,
+    /// In a row.
+    pub crashes: u32,
+    /// Everything that ever went wrong with it; a rollout compares.
+    pub mishaps: u64,
+    /// Restarts that no operator asked for.
+    pub restarts: u64,
+    /// Why nothing of it runs, where nothing does.
+    pub rest: Rest,
+    pub farewell: Option<Farewell>,
+}
+
+/// The end of a generation that was under way.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Farewell {
+    pub generation: u64,
+    pub at: Last,
+}
+
+/// How far that end has come.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Last {
+    /// A stop is under way.
+    Stopping(Box<Stop>),
+    /// The leader has ended; what it left behind is being killed.
+    Sweeping { ending: Ending, errand: Option<Errand> },
+}
+
+pub(super) fn digest(of: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    of.hash(&mut hasher);
+    hasher.finish()
+}
+
+impl Memory {
+    /// What is remembered of one that nothing has happened to.
+    pub(super) fn nothing(instance: Name) -> Self {
+        Self {
+            instance,
+            goal_by: None,
+            benched: false,
+            dismissed: false,
+            crashes: 0,
+            mishaps: 0,
+            restarts: 0,
+            rest: Rest::Stopped,
+            farewell: None,
+        }
+    }
+}
+
+impl Instance {
+    pub(super) fn memory(&self) -> Memory {
+        let at = match &self.phase {
+            Phase::Leaving(_, stop) => Some(Last::Stopping(stop.clone())),
+            Phase::Sweeping(it) => {
+                Some(Last::Sweeping { ending: it.ending, errand: it.errand.clone() })
+            }
+            Phase::Idle(_) | Phase::Spawning(_) | Phase::Up(_) => None,
+        };
+        Memory {
+            instance: self.own.name.clone(),
+            goal_by: self.goal_by.clone(),
+            benched: self.benched,
+            dismissed: self.spare == Spare::Dismissed,
+            crashes: self.crashes,
+            mishaps: self.mishaps,
+            restarts: self.restarts,
+            rest: match &self.phase {
+                Phase::Idle(rest) => *rest,
+                Phase::Spawning(_) | Phase::Up(_) | Phase::Leaving(..) | Phase::Sweeping(_) => {
+                    Rest::Stopped
+                }
+            },
+            farewell: at.map(|at| Farewell { generation: self.generation, at }),
+        }
+    }
+
+    /// Asks for what is to be remembered, if it is something else than before.
+    pub(super) fn keep(&mut self, turn: &mut Turn) {
+        let memory = self.memory();
+        let digest = digest(&memory);
+        if std::mem::replace(&mut self.kept, digest) != digest {
+            turn.push(Effect::Keep(Box::new(memory)));
+        }
+    }
+
+    /// Takes over that a process of an earlier daemon has ended while there was none. What it left
+    /// behind goes first, as always.
+    pub(super) fn depart(
+        &mut self,
+        turn: &mut Turn,
+        generation: u64,
+        started: Timestamp,
+        fingerprint: u64,
+    ) {
+        if self.is_occupied() {
+            return;
+        }
+        self.generation = self.generation.max(generation);
+        self.runs = Some(fingerprint);
+        self.mishaps += 1;
+        let ran = turn.now.since(started);
+        let ending = Ending::ByItself { clean: false, ran };
+        self.phase = Phase::Sweeping(self.remains(turn, ending, None));
+        self.last_exit = Some(LastExit {
+            at: turn.now,
+            exit: Exit { status: Status::Unknown, out_of_memory: OutOfMemory::No },
+            lost: None,
+            cause: "while no daemon was there to see it".into(),
+        });
+        self.ended_generation = self.generation;
+        self.say(turn, "exited", None, "ended while no daemon was there to see it");
+    }
+
+    /// Has what is left of the last generation killed.
+    fn remains(&self, turn: &mut Turn, ending: Ending, errand: Option<Errand>) -> Aftermath {
+        turn.push(Effect::Sweep { instance: self.own.name.clone(), generation: self.generation });
+        Aftermath { ending, errand, killing: false, again: turn.now + PATIENCE_WITH_KILL, asked: 1 }
+    }
+
+    /// Goes on where it was under the last daemon. What is alive was taken over before.
+    pub(super) fn recall(&mut self, turn: &mut Turn, memory: Memory) {
+        let farewell = memory.farewell.filter(|it| it.generation == self.generation);
+        // An end that nobody saw is its own doing, unless it was under way.
+        let unseen = if farewell.is_none() { self.mishaps } else { 0 };
+        self.goal_by = memory.goal_by;
+        self.benched = memory.benched;
+        self.crashes = memory.crashes;
+        self.mishaps = memory.mishaps + unseen;
+        self.restarts = memory.restarts;
+        if memory.dismissed && self.is_spare() {
+            self.removed = true;
+            self.spare = Spare::Dismissed;
+        }
+        self.phase = match (std::mem::replace(&mut self.phase, Phase::Idle(memory.rest)), farewell)
+        {
+            (Phase::Up(body), Some(Farewell { at: Last::Stopping(stop), .. })) => {
+                Phase::Leaving(body, stop)
+            }
+            (Phase::Sweeping(mut remains), Some(it)) => {
+                (remains.ending, remains.errand) = it.ending(turn.now);
+                Phase::Sweeping(remains)
+            }
+            (Phase::Idle(_), Some(it)) => {
+                let (ending, errand) = it.ending(turn.now);
+                Phase::Sweeping(self.remains(turn, ending, errand))
+            }
+            (Phase::Idle(_), None) => Phase::Idle(memory.rest),
+            (phase, _) => phase,
+        };
+        self.kept = digest(&self.memory());
+    }
+
+    /// Lets go on what was under way when the last daemon ended, now that everything is known.
+    fn resume(&mut self, turn: &mut Turn) {
+        // Out of rotation first, here too: whoever stands in front is told anew.
+        self.sync(turn);
+        self.descend(turn);
+    }
+}
+
+impl Farewell {
+    /// What follows, and for what, once nothing is left.
+    fn ending(self, now: Timestamp) -> (Ending, Option<Errand>) {
+        match self.at {
+            Last::Sweeping { ending, errand } => (ending, errand),
+            Last::Stopping(stop) if stop.errand.is_sickness() => {
+                (Ending::Sick { ran: now.since(stop.began) }, Some(stop.errand))
+            }
+            Last::Stopping(stop) => (Ending::Expected, Some(stop.errand)),
+        }
+    }
+}
+
+impl Fleet {
+    /// What was under way with an instance goes on.
+    pub(super) fn recall(&mut self, memory: Memory, turn: &mut Turn) {
+        let name = memory.instance.clone();
+        self.touch(&name, turn, |it, turn| it.recall(turn, memory));
+        let Some(it) = self.instances.get(&name) else { return };
+        let errand = match &it.phase {
+            Phase::Leaving(_, stop) => Some(&stop.errand),
+            Phase::Sweeping(remains) => remains.errand.as_ref(),
+            Phase::Idle(_) | Phase::Spawning(_) | Phase::Up(_) => None,
+        };
+        // No other one is restarted for its liveness beside it.
+        if errand == Some(&Errand::Liveness)
+            && let Some(service) = self.services.at_mut(it.home)
+        {
+            service.healing = Some(name);
+        }
+    }
+
+    /// Asks for what is to be remembered of a rollout, if it is something else than before.
+    pub(super) fn keep_rollout(&mut self, service: &Name, turn: &mut Turn) {
+        let Some(it) = self.services.get_mut(service) else { return };
+        let digest = it.rollout.as_ref().map_or(0, digest);
+        if std::mem::replace(&mut it.kept, digest) != digest
+            && let Some(rollout) = it.rollout.clone()
+        {
+            let service = service.clone();
+            turn.push(Effect::KeepRollout { service, rollout: Some(Box::new(rollout)) });
+        }
+    }
+
+    /// A rollout of the last daemon goes on from here.
+    pub(super) fn recall_rollout(&mut self, service: &Name, mut rollout: Rollout) {
+        let Some(it) = self.services.get_mut(service) else { return };
+        // Probes begin anew, so the waits for them do as well.
+        match &mut rollout.stage {
+            Stage::Choosing { waiting, .. } => *waiting = None,
+            Stage::Renewing { give_up, .. } => *give_up = None,
+            Stage::Building { .. }
+            | Stage::Settling { .. }
+            | Stage::Dismissing { .. }
+            | Stage::Over { .. } => {}
+        }
+        it.kept = digest(&rollout);
+        it.rollout = Some(rollout);
+        self.keep_deadline(service);
+        self.mark_changed(service);
+    }
+
+    /// Everything that was under way goes on, and says so.
+    pub(super) fn resume_all(&mut self, turn: &mut Turn) {
+        let leaving = self.instances.values().filter(|it| it.is_occupied() && it.up().is_none());
+        for name in leaving.map(|it| it.name().clone()).collect::<Vec<_>>() {
+            self.touch(&name, turn, Instance::resume);
+        }
+        let names = self.services.values().map(|it| it.name().clone()).collect::<Vec<_>>();
+        for name in names {
+            self.resume_rollout(&name, turn);
+        }
+    }
+
+    fn resume_rollout(&mut self, service: &Name, turn: &mut Turn) {
+        let Some(it) = self.services.get_mut(service) else { return };
+        let Some(mut rollout) = it.rollout.take_if(|it| it.is_under_way()) else { return };
+        let title = rollout.title(service);
+        if let Stage::Building { instance, index } = rollout.stage.clone() {
+            // Whether it has ended, and how, nobody will ever know.
+            let word = if rollout.rollback { "rollback" } else { "build" };
+            let why = format!(
+                "the daemon ended while {word} {} for {instance} ran; {instance} was not touched",
+                index + 1
+            );
+            self.halt_untouched(service, &mut rollout, &instance, why, turn);
+        } else {
+            let present = rollout.instance().and_then(|it| self.instances.get(it));
+            let step = rollout.step(present);
+            let place = present.map_or(step.to_owned(), |it| format!("{step} {}", it.name()));
+            let done = count(rollout.renewed.len() as u64, "instance");
+            let message = format!("{title} goes on under this daemon: {place}, {done} renewed");
+            turn.say(service, "rollout-resumed", Some(&rollout.by), message);
+        }
+        if let Some(it) = self.services.get_mut(service) {
+            it.rollout = Some(rollout);
+        }
+        self.mark_changed(service);
+        self.look_at_service(service);
+    }
+}
