@@ -38,7 +38,6 @@ pub mod logging;
 pub mod logs;
 pub mod metrics;
 pub mod nginx;
-mod nginx_front;
 mod nginx_load;
 mod nginx_news;
 mod nginx_switch;

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use tokio::sync::watch;
 
-use super::front::{Front, Place, taken_out};
-use super::nginx::{Job, Jobs};
+use super::{Front, Place, taken_out};
 use crate::config::settings::{Gateway, Nginx, Provider};
+use crate::daemon::nginx::{Job, Jobs};
 use crate::fleet::Name;
 use crate::fleet::input::{Haste, InFlight, Input};
 use crate::gateway::nginx::{Server, Upstream, Wanted};
@@ -173,6 +173,7 @@ fn server(name: &Name, place: &Place) -> Option<Server> {
 mod tests {
     use std::time::Duration;
 
+    use super::super::testing::told;
     use super::*;
     use crate::config::parse;
     use crate::fleet::Timestamp;
@@ -199,16 +200,6 @@ mod tests {
 
     fn wanted(front: &mut Front) -> Wanted {
         job(front).wanted.unwrap()
-    }
-
-    fn told(inputs: &[Input]) -> Vec<String> {
-        let line = |it: &Input| match it {
-            Input::Load { instance, in_flight, .. } => format!("{instance} {in_flight:?}"),
-            Input::TakenOut { instance } => format!("{instance} is out"),
-            Input::NotTakenOut { instance, why } => format!("{instance} is not out: {why}"),
-            other => format!("{other:?}"),
-        };
-        inputs.iter().map(line).collect()
     }
 
     fn counted(n: u32) -> BTreeMap<String, u32> {
