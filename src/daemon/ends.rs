@@ -168,7 +168,7 @@ impl Hands {
 
     fn swept(&mut self, name: &Name) {
         self.sweeping.remove(name);
-        let Some(living) = self.living.remove(name) else { return };
+        let Some(mut living) = self.living.remove(name) else { return };
         let generation = living.generation;
         self.outcomes.extend(self.front.ended(name));
         // The number may be another leader's by now.
@@ -176,7 +176,8 @@ impl Hands {
             self.leaders.remove(&living.process.pid);
         }
         self.state.append(&Line::Gone { instance: name.to_string(), generation });
-        let killed = living.sweeping.filter(|_| !living.killing).unwrap_or_default();
+        let killed = living.sweeping.take().filter(|_| !living.killing).unwrap_or_default();
+        self.remains.push(living);
         self.outcomes.push_back(Input::Swept { instance: name.clone(), generation, killed });
     }
 

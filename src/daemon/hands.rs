@@ -36,7 +36,7 @@ use crate::logger::{Source, ToLogger};
 use crate::process::cgroup::Cgroups;
 use crate::process::group::Group;
 use crate::process::reaper::Reaper;
-use crate::process::spawn::Spawned;
+use crate::process::spawn::{Prepared, Spawned};
 use crate::process::{Identity, oom, preflight, signal};
 
 /// Directories of this daemon.
@@ -66,6 +66,8 @@ pub(super) struct Known {
     pub log: settings::Log,
     /// Its FIFO, held open so that nothing is lost while the logger is away.
     pub fifo: Option<OwnedFd>,
+    /// Its next start, until its settings or values are others.
+    pub prepared: Option<Arc<Prepared>>,
 }
 
 /// A process that runs, or whose group does.
@@ -110,6 +112,8 @@ pub struct Hands {
     /// Instances whose leader is gone and whose rest is not.
     pub(super) sweeping: BTreeSet<Name>,
     pub(super) look_at: Option<Timestamp>,
+    /// What is left of those that ended: closed when nobody waits for the next start any more.
+    pub(super) remains: Vec<Living>,
     /// Instances that `exec-as` could not start, and why: the driver makes events of them.
     pub(super) refusals: Vec<(Name, String)>,
     /// The last number of a flush, and whose output the unanswered ones are about.
@@ -160,6 +164,7 @@ impl Hands {
             leaders: BTreeMap::new(),
             sweeping: BTreeSet::new(),
             look_at: None,
+            remains: vec![],
             refusals: vec![],
             flushes: (0, BTreeMap::new()),
             outcomes: VecDeque::new(),
@@ -193,6 +198,7 @@ impl Hands {
                     fingerprint,
                     log: service.log,
                     fifo: old.and_then(|it| it.fifo),
+                    prepared: None,
                 };
                 if it.fifo.is_some() {
                     self.orders.push(ToLogger::Open(self.source(&name, service.log)));
@@ -334,6 +340,7 @@ impl Hands {
 
     /// Writes the state and passes on what the logger has to know.
     pub fn flush(&mut self) {
+        self.remains.clear();
         self.front.flush();
         self.state.flush();
         if !self.orders.is_empty()

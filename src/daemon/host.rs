@@ -10,8 +10,9 @@ use crate::process;
 /// The oldest kernel that has all we use: pidfds, `close_range`, `CLONE_INTO_CGROUP`.
 const OLDEST_KERNEL: (u32, u32) = (5, 10);
 
-/// Prepares this process for its work: strangers whose parents died come to us, and as many descriptors
-/// as the host allows. Children keep the limit we were started with.
+/// Prepares this process for its work: strangers whose parents died come to us, we have as many descriptors
+/// as the host allows, and an input that is as empty as that of our children. They keep the limit we were
+/// started with.
 pub fn prepare() -> io::Result<()> {
     let kernel = System::kernel_version().unwrap_or_default();
     if is_too_old(&kernel) {
@@ -20,6 +21,7 @@ pub fn prepare() -> io::Result<()> {
         return Err(io::Error::new(io::ErrorKind::Unsupported, text));
     }
     process::group::become_subreaper()?;
+    process::spawn::give_up_input()?;
     process::spawn::raise_descriptor_limit().map(drop)
 }
 

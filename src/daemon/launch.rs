@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use nix::unistd::{Uid, User};
@@ -20,7 +19,7 @@ use crate::probe::{Check, Probe, Rights};
 use crate::process::cgroup::Cgroup;
 use crate::process::exec_as::Switch;
 use crate::process::group::{Group, Marks};
-use crate::process::spawn::{Launch, Output, Spawned};
+use crate::process::spawn::{Given, Launch, Output, Prepared, SpawnError, Spawned};
 use crate::process::{oom, port};
 
 /// Names the instance in the environment of everything it starts: a mark by which what it leaves behind
@@ -56,17 +55,17 @@ impl Hands {
             .iter()
             .map(|(.., start)| start.socket.iter().map(|it| it.as_fd()).collect())
             .collect();
-        let launches: Vec<_> =
-            ready.iter().zip(&passed).map(|((.., start), it)| start.launch(it)).collect();
-        let all = self.reaper.spawn_all(&launches);
+        let given = ready.iter().zip(&passed).map(|((.., start), passed)| {
+            (&*start.prepared, Given { passed, cgroup: start.cgroup.as_ref() })
+        });
+        let all = self.reaper.spawn_all(&given.collect::<Vec<_>>());
         for ((name, generation, start), spawned) in ready.into_iter().zip(all) {
             let outcome = match spawned {
                 Ok(spawned) => {
                     let process = self.started(&name, generation, start, spawned);
                     Input::Spawned { instance: name, generation, process }
                 }
-                Err(err) => Trouble { passing: err.is_passing(), reason: err.to_string() }
-                    .of(&name, generation),
+                Err(err) => Trouble::of_spawn(&err).of(&name, generation),
             };
             self.outcomes.push_back(outcome);
         }
@@ -88,7 +87,24 @@ impl Hands {
         }
         let held = socket.as_ref().map(|it| self.socket_for(&service, it)).transpose();
         let held = held.map_err(|it| Trouble::passing(format!("{name} cannot start: {it}")))?;
+        Ok(Start {
+            prepared: self.prepared(name, &held.iter().map(|it| it.as_fd()).collect::<Vec<_>>())?,
+            socket: held,
+            oom: oom::Counts::before(cgroup.as_ref(), Some(oom)),
+            cgroup,
+        })
+    }
+
+    /// Everything that is the same at every start, until its configuration or its values are others.
+    fn prepared(
+        &mut self,
+        name: &Name,
+        passed: &[BorrowedFd<'_>],
+    ) -> Result<Arc<Prepared>, Trouble> {
         let known = self.known.get(name).ok_or_else(|| Trouble::lasting("it is not configured"))?;
+        if let Some(prepared) = &known.prepared {
+            return Ok(prepared.clone());
+        }
         let values = self.values.of(&known.service, name);
         let launch = &known.settings.launch;
         let argv = launch
@@ -98,21 +114,27 @@ impl Hands {
             .collect::<Result<Vec<_>, _>>()?;
         let mut environment = self.environment(name, known, &values)?;
         let mut switch = switch_to(launch.user.as_deref(), &launch.rights);
-        if let Some(socket) = &socket {
+        if let Some(socket) = &launch.socket {
             announce(socket, &mut environment);
             switch.get_or_insert_default().pid_variable = Some("LISTEN_PID".into());
         }
-        Ok(Start {
-            argv,
-            directory: launch.directory.clone(),
-            environment,
-            fifo: self.source(name, known.log).fifo,
-            socket: held,
-            switch,
-            oom: oom::Counts::before(cgroup.as_ref(), Some(oom)),
-            cgroup,
-            fingerprint: known.fingerprint,
-        })
+        let fifo = self.source(name, known.log).fifo;
+        let prepared = Prepared::new(&Launch {
+            argv: &argv,
+            directory: launch.directory.as_deref(),
+            environment: &environment,
+            output: Output::Fifo(&fifo),
+            passed,
+            switch: switch.as_ref(),
+            cgroup: None,
+        });
+        let prepared = Arc::new(prepared.map_err(|err| Trouble::of_spawn(&err))?);
+        // An account that was not found may be made any moment.
+        let is_lasting = environment.iter().any(|(name, _)| name == "HOME");
+        if let Some(known) = self.known.get_mut(name).filter(|_| is_lasting) {
+            known.prepared = Some(prepared.clone());
+        }
+        Ok(prepared)
     }
 
     fn started(
@@ -124,12 +146,17 @@ impl Hands {
     ) -> crate::fleet::Process {
         let process = process_of(spawned.identity);
         let mark = self.mark(name);
-        let marks = Marks::new(Some(&start.fifo), Some((MARK, &mark)));
+        let known = self.known.get(name);
+        let fifo = known.map(|it| self.source(name, it.log).fifo);
+        let (port, fingerprint) = known.map_or((None, 0), |it| (it.settings.port, it.fingerprint));
+        let marks = Marks::new(fifo.as_deref(), Some((MARK, &mark)));
+        if let Some(cgroup) = &start.cgroup {
+            cgroup.expect_end();
+        }
         let group = Group::new(spawned.identity, start.cgroup, marks);
         let living = living(spawned, generation, group, start.oom);
-        let port = self.known.get(name).and_then(|it| it.settings.port);
         self.front.lives(name, generation, port, false);
-        self.keep(name, living, millis(clock::now().0), start.fingerprint);
+        self.keep(name, living, millis(clock::now().0), fingerprint);
         process
     }
 
@@ -198,32 +225,15 @@ impl Hands {
 
 /// Everything that one start needs, owned: many are made ready before the first process is.
 pub(super) struct Start {
-    argv: Vec<String>,
-    directory: Option<PathBuf>,
-    environment: Vec<(String, String)>,
-    fifo: PathBuf,
+    prepared: Arc<Prepared>,
     socket: Option<Arc<OwnedFd>>,
-    switch: Option<Switch>,
     cgroup: Option<Cgroup>,
     oom: oom::Counts,
-    fingerprint: u64,
 }
 
 impl Start {
     pub(super) fn program(&self) -> &str {
-        self.argv.first().map_or("", String::as_str)
-    }
-
-    fn launch<'a>(&'a self, passed: &'a [BorrowedFd<'a>]) -> Launch<'a> {
-        Launch {
-            argv: &self.argv,
-            directory: self.directory.as_deref(),
-            environment: &self.environment,
-            output: Output::Fifo(&self.fifo),
-            passed,
-            switch: self.switch.as_ref(),
-            cgroup: self.cgroup.as_ref(),
-        }
+        self.prepared.name()
     }
 }
 
@@ -238,6 +248,10 @@ pub(super) struct Trouble {
 impl Trouble {
     fn of(self, name: &Name, generation: u64) -> Input {
         failed(name, generation, self.reason, self.passing)
+    }
+
+    fn of_spawn(err: &SpawnError) -> Self {
+        Self { passing: err.is_passing(), reason: err.to_string() }
     }
 
     pub(super) fn passing(reason: impl Into<String>) -> Self {

@@ -34,6 +34,7 @@ impl Hands {
         let Some(settings) = service.and_then(|it| it.spare(Some(port))) else { return };
         if let Some(known) = self.known.get_mut(name) {
             known.settings = settings;
+            known.prepared = None;
         }
         self.outcomes.push_back(Input::Port { instance: name.clone(), port });
     }

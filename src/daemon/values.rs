@@ -112,8 +112,11 @@ impl Hands {
         known.map(|(name, _)| name.clone()).collect()
     }
 
-    /// For the next daemon.
+    /// For the next starts, and for the next daemon.
     fn keep_values(&mut self, service: &Name, instances: &[Name]) {
+        for known in self.known.values_mut().filter(|it| it.service == *service) {
+            known.prepared = None;
+        }
         let values = self.values.of_service(service);
         self.state.append(&Line::Set { service: service.to_string(), values });
         for name in instances {

@@ -13,11 +13,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use nix::sys::resource::{Resource, getrlimit};
 use rustix::fs::{Access, Mode, OFlags};
 
 use super::identity::{Identity, is_absent};
@@ -38,12 +39,24 @@ pub struct Cgroups {
 
 /// The cgroup of one instance. Clones are the same one.
 #[derive(Clone, Debug)]
-pub struct Cgroup {
+pub struct Cgroup(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     path: PathBuf,
     /// It was killed, or is another daemon's and may have been: nobody can be born in it.
-    is_spent: Arc<AtomicBool>,
+    is_spent: AtomicBool,
     /// No memory controller here: the same answer for as long as the directory is the same.
-    has_no_memory: Arc<AtomicBool>,
+    has_no_memory: AtomicBool,
+    open: Mutex<Open>,
+}
+
+/// What is asked between a death and the next start, kept open: finding it by its path takes ten times
+/// as long.
+#[derive(Debug, Default)]
+struct Open {
+    directory: Option<Arc<OwnedFd>>,
+    events: Option<OwnedFd>,
 }
 
 /// Why there are no cgroups here: for the diary of the daemon.
@@ -156,16 +169,23 @@ impl Cgroup {
             }
             answer => answer?,
         }
-        Ok(Self { path, is_spent: Arc::default(), has_no_memory: Arc::default() })
+        Ok(Self::new(path, false))
+    }
+
+    fn new(path: PathBuf, is_spent: bool) -> Self {
+        Self(Arc::new(Inner {
+            path,
+            is_spent: is_spent.into(),
+            has_no_memory: AtomicBool::default(),
+            open: Mutex::default(),
+        }))
     }
 
     /// The cgroup that an earlier daemon recorded, if it still exists.
     ///
     /// That daemon may have run elsewhere (an SSH session, a unit), so its path is not ours.
     pub fn at(path: PathBuf) -> Option<Self> {
-        let is_spent = Arc::new(AtomicBool::new(true));
-        let has_no_memory = Arc::default();
-        path.join("cgroup.procs").exists().then_some(Self { path, is_spent, has_no_memory })
+        path.join("cgroup.procs").exists().then(|| Self::new(path, true))
     }
 
     /// The cgroup that a process is in, if it is one of ours.
@@ -177,39 +197,74 @@ impl Cgroup {
     }
 
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.0.path
     }
 
     /// A descriptor for CLONE_INTO_CGROUP. If somebody removed the directory it is made again.
-    pub(super) fn open(&self) -> io::Result<OwnedFd> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let open = || rustix::fs::openat(rustix::fs::CWD, &self.path, flags, Mode::empty());
-        match open() {
-            Err(rustix::io::Errno::NOENT) => {
-                make(&self.path)?;
-                self.has_no_memory.store(false, Ordering::Relaxed);
-            }
-            opened => return Ok(opened?),
+    pub(super) fn open(&self) -> io::Result<Arc<OwnedFd>> {
+        let mut open = self.open_locked();
+        if let Some(directory) = &open.directory {
+            return Ok(directory.clone());
         }
-        Ok(open()?)
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let find = || rustix::fs::openat(rustix::fs::CWD, &self.0.path, flags, Mode::empty());
+        let found = match find() {
+            Err(rustix::io::Errno::NOENT) => {
+                make(&self.0.path)?;
+                self.0.has_no_memory.store(false, Ordering::Relaxed);
+                find()?
+            }
+            found => found?,
+        };
+        let directory = Arc::new(found);
+        open.directory = is_kept(&directory).then(|| directory.clone());
+        Ok(directory)
+    }
+
+    /// As [`Cgroup::open`], where what was open is no longer there.
+    pub(super) fn open_again(&self) -> io::Result<Arc<OwnedFd>> {
+        *self.open_locked() = Open::default();
+        self.open()
+    }
+
+    fn open_locked(&self) -> MutexGuard<'_, Open> {
+        // Whole after every use, whatever panicked around it.
+        self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The pids in it and in every cgroup below.
     pub fn pids(&self) -> io::Result<Vec<i32>> {
         let mut found = Vec::new();
-        collect_pids(&self.path, &mut found)?;
+        collect_pids(&self.0.path, &mut found)?;
         Ok(found)
     }
 
     /// Whether it may hold a process. Some kernels count one that is just ending a little longer.
     pub fn is_populated(&self) -> io::Result<bool> {
-        Ok(self.read_key("cgroup.events", "populated")? == Some(1))
+        let mut open = self.open_locked();
+        if let Some(events) = &open.events {
+            match read_key(events, "populated") {
+                // Somebody removed the directory. There may be another one by now.
+                Err(source) if source.raw_os_error() == Some(libc::ENODEV) => {}
+                answer => return Ok(answer? == Some(1)),
+            }
+        }
+        let events = self.open_file("cgroup.events")?;
+        let is_populated = read_key(&events, "populated")? == Some(1);
+        open.events = Some(events).filter(is_kept);
+        Ok(is_populated)
+    }
+
+    /// Makes the first look at its end as cheap as the later ones. Worth doing when nobody waits.
+    pub fn expect_end(&self) {
+        // Whoever asks later will hear what is wrong.
+        let _ = self.is_populated();
     }
 
     /// Kills everything in it at once; with a kernel before 5.14, one after another.
     pub fn kill(&self) -> io::Result<()> {
-        self.is_spent.store(true, Ordering::Relaxed);
-        match fs::write(self.path.join("cgroup.kill"), "1") {
+        self.0.is_spent.store(true, Ordering::Relaxed);
+        match fs::write(self.0.path.join("cgroup.kill"), "1") {
             Err(source) if source.kind() == io::ErrorKind::NotFound => self.kill_each(),
             answer => answer,
         }
@@ -219,12 +274,12 @@ impl Cgroup {
     ///
     /// The number only grows, over generations too: compare it with the one before the start.
     pub fn oom_kills(&self) -> Option<u64> {
-        if self.has_no_memory.load(Ordering::Relaxed) {
+        if self.0.has_no_memory.load(Ordering::Relaxed) {
             return None;
         }
         let answer = self.read_key("memory.events", "oom_kill");
         let is_missing = answer.as_ref().is_err_and(|it| it.kind() == io::ErrorKind::NotFound);
-        self.has_no_memory.store(is_missing, Ordering::Relaxed);
+        self.0.has_no_memory.store(is_missing, Ordering::Relaxed);
         answer.ok().flatten()
     }
 
@@ -235,16 +290,21 @@ impl Cgroup {
 
     /// Removes it and what a service made below; EBUSY while something runs in it.
     pub fn remove(&self) -> io::Result<()> {
-        self.is_spent.store(true, Ordering::Relaxed);
-        remove_tree(&self.path)
+        self.0.is_spent.store(true, Ordering::Relaxed);
+        *self.open_locked() = Open::default();
+        remove_tree(&self.0.path)
     }
 
     fn is_spent(&self) -> bool {
-        self.is_spent.load(Ordering::Relaxed)
+        self.0.is_spent.load(Ordering::Relaxed)
     }
 
     fn read_key(&self, file: &str, key: &str) -> io::Result<Option<u64>> {
-        read_key(&self.path.join(file), key)
+        read_key(&self.open_file(file)?, key)
+    }
+
+    fn open_file(&self, file: &str) -> io::Result<OwnedFd> {
+        open_keys(&self.0.path.join(file))
     }
 
     /// A process may fork while we kill: go on until a round finds nobody new.
@@ -265,15 +325,29 @@ impl Cgroup {
     }
 }
 
-/// The number behind a key in a file of `key number` lines.
-pub(super) fn read_key(path: &Path, key: &str) -> io::Result<Option<u64>> {
-    // One read gets all of such a file; asking for its size and its end would double the cost of a
-    // question that stands between a death and the next start.
+/// Opens a file of `key number` lines.
+pub(super) fn open_keys(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(rustix::fs::CWD, path, flags, Mode::empty())?;
+    Ok(rustix::fs::openat(rustix::fs::CWD, path, flags, Mode::empty())?)
+}
+
+/// The number behind a key in such a file, as it is now.
+pub(super) fn read_key(file: &OwnedFd, key: &str) -> io::Result<Option<u64>> {
+    // One read gets all of it; asking for its size and its end would double the cost of a question
+    // that stands between a death and the next start.
     let mut buffer = [0; KEYS_BYTES];
-    let length = rustix::io::read(&file, &mut buffer)?;
+    let length = rustix::io::pread(file, &mut buffer, 0)?;
     Ok(value(&String::from_utf8_lossy(&buffer[..length]), key))
+}
+
+/// Where descriptors are scarce they are needed for something else.
+fn is_kept(descriptor: &impl AsRawFd) -> bool {
+    static MOST: OnceLock<i32> = OnceLock::new();
+    let most = MOST.get_or_init(|| {
+        let soft = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |it| it.0);
+        i32::try_from(soft / 4).unwrap_or(i32::MAX)
+    });
+    descriptor.as_raw_fd() < *most
 }
 
 /// Sends SIGKILL to this very process; one that is gone is no error.

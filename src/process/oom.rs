@@ -7,11 +7,12 @@
 //! the one in the memory hierarchy of cgroup v1 (`memory.oom_control`, Linux 4.13). A rise of that
 //! one says that somebody in there was killed, not who; each rise is given to one exit only.
 //!
-//! The file is looked for once; a count is one open and one read, about 5 µs. Nothing polls.
+//! The file is looked for once and stays open; a count is one read. Nothing polls.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use super::cgroup::{self, Cgroup, Hierarchy};
 
@@ -19,6 +20,8 @@ use super::cgroup::{self, Cgroup, Hierarchy};
 #[derive(Clone, Debug)]
 pub struct Shared {
     file: PathBuf,
+    /// The same, open from the first count on: it is asked between a death and the next start.
+    open: Arc<OnceLock<OwnedFd>>,
     /// Up to here an exit is known for it.
     explained: Arc<AtomicU64>,
 }
@@ -64,11 +67,18 @@ impl Shared {
     }
 
     fn at(file: PathBuf) -> Self {
-        Self { file, explained: Arc::default() }
+        Self { file, open: Arc::default(), explained: Arc::default() }
     }
 
     fn count(&self) -> Option<u64> {
-        cgroup::read_key(&self.file, "oom_kill").ok().flatten()
+        let open = match self.open.get() {
+            Some(open) => open,
+            None => {
+                let opened = cgroup::open_keys(&self.file).ok()?;
+                self.open.get_or_init(|| opened)
+            }
+        };
+        cgroup::read_key(open, "oom_kill").ok().flatten()
     }
 
     fn rose_since(&self, start: u64) -> bool {

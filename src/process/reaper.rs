@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use super::spawn::{Launch, SpawnError, Spawned, can_overlap, spawn};
+use super::spawn::{Given, Launch, Prepared, SpawnError, Spawned, can_overlap, spawn};
 
 /// Threads that start many processes side by side.
 const SPAWNERS: usize = 4;
@@ -63,16 +63,18 @@ impl Reaper {
     ///
     /// A start lasts until the child executes its program, and a child in a session of its own waits
     /// for a processor like a stranger. Threads wait side by side, so a busy host costs that wait once.
-    pub fn spawn_all(&self, launches: &[Launch<'_>]) -> Vec<Result<Spawned, SpawnError>> {
+    pub fn spawn_all(&self, starts: &[(&Prepared, Given<'_>)]) -> Vec<Result<Spawned, SpawnError>> {
         let mut children = self.children_locked();
         let spawners = if can_overlap() { SPAWNERS } else { 1 };
-        let share = launches.len().div_ceil(spawners);
-        let each = |part: &[Launch<'_>]| part.iter().map(spawn).collect::<Vec<_>>();
-        let all = if launches.len() <= SPAWNERS {
-            each(launches)
+        let share = starts.len().div_ceil(spawners);
+        let each = |part: &[(&Prepared, Given<'_>)]| {
+            part.iter().map(|(it, given)| it.start(given)).collect::<Vec<_>>()
+        };
+        let all = if starts.len() <= SPAWNERS {
+            each(starts)
         } else {
             std::thread::scope(|scope| {
-                let begun = launches.chunks(share).map(|part| {
+                let begun = starts.chunks(share).map(|part| {
                     let thread = std::thread::Builder::new();
                     (part, thread.spawn_scoped(scope, move || each(part)))
                 });

@@ -12,13 +12,13 @@
 
 #![expect(unsafe_code, reason = "clone3 with shared memory has no safe wrapper anywhere")]
 
-use std::ffi::{c_char, c_int, c_long, c_void};
+use std::ffi::{CStr, c_char, c_int, c_long, c_void};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::OnceLock;
 use std::{io, ptr};
 
-use super::orders::{Orders, Step};
+use super::orders::{Start, Step};
 use super::{Born, Refused};
 
 const CLONE_VM: u64 = 0x100;
@@ -55,6 +55,8 @@ struct CloneArguments {
 struct Shared {
     directory: *const c_char,
     output: *const c_char,
+    /// Not 0: our own standard input is what the child is to have.
+    has_input: c_int,
     /// The output, unless `output` names it, then what becomes 3, 4, …
     descriptors: *const c_int,
     descriptor_count: c_int,
@@ -84,21 +86,22 @@ pub(super) fn is_allowed() -> bool {
 
 /// Starts the child, in `cgroup` if one is given, and returns once it has executed.
 pub(super) fn spawn(
-    orders: &Orders,
+    start: &Start<'_>,
     cgroup: Option<BorrowedFd<'_>>,
     soft_descriptors: Option<libc::rlimit>,
 ) -> Result<Born, Refused> {
     let mut shared = Shared {
-        directory: orders.directory.as_ref().map_or(ptr::null(), |it| it.as_ptr()),
-        output: orders.output.as_ref().map_or(ptr::null(), |it| it.as_ptr()),
-        descriptors: orders.descriptors.as_ptr(),
-        descriptor_count: orders.descriptors.len() as c_int,
-        kept: orders.descriptors.iter().copied().fold(2, c_int::max),
+        directory: start.directory.map_or(ptr::null(), CStr::as_ptr),
+        output: start.output.map_or(ptr::null(), CStr::as_ptr),
+        has_input: c_int::from(super::input::is_empty()),
+        descriptors: start.descriptors.as_ptr(),
+        descriptor_count: start.descriptors.len() as c_int,
+        kept: start.descriptors.iter().copied().fold(2, c_int::max),
         soft_descriptors,
         ignored: ignored_signals(),
-        program: orders.program.as_ptr(),
-        argv: orders.argv(),
-        environment: orders.environment(),
+        program: start.program.as_ptr(),
+        argv: start.argv(),
+        environment: start.environment(),
         failed_step: 0,
         errno: 0,
     };
@@ -261,9 +264,11 @@ unsafe fn connect(shared: &Shared) -> Option<Step> {
         }
         // An open takes the lowest free number: after a close, exactly that one, and it works
         // even where the limit of descriptors is exhausted.
-        libc::close(0);
-        if libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY) != 0 {
-            return Some(Step::Input);
+        if shared.has_input == 0 {
+            libc::close(0);
+            if libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY) != 0 {
+                return Some(Step::Input);
+            }
         }
         let mut copy = shared.kept + 1;
         if shared.output.is_null() {

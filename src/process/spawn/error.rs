@@ -4,8 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::orders::Orders;
-use super::{Launch, Output, Refused, Step};
+use super::{Refused, Step};
 
 /// Why a process could not be started. `Display` is the whole message, the reason included.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +38,15 @@ pub enum SpawnError {
     Switch { message: String, errno: i32 },
 }
 
+/// What was to be used for a start that failed.
+pub(super) struct Tried {
+    pub program: PathBuf,
+    pub directory: Option<PathBuf>,
+    /// The file that the output was to go to, if that was named.
+    pub output: Option<PathBuf>,
+    pub cgroup: Option<PathBuf>,
+}
+
 impl SpawnError {
     /// The number of the kernel's reason, where it was the kernel who refused.
     pub fn errno(&self) -> Option<i32> {
@@ -64,29 +72,22 @@ impl SpawnError {
         self.errno().is_some_and(|errno| PASSING.contains(&errno))
     }
 
-    pub(super) fn from_refused(refused: Refused, launch: &Launch<'_>, orders: &Orders) -> Self {
-        let Refused { step, errno } = refused;
-        match (step, launch.directory, launch.output) {
+    pub(super) fn from_refused(Refused { step, errno }: Refused, tried: &Tried) -> Self {
+        match (step, &tried.directory, &tried.output) {
             (Step::Execute, directory, _) => {
-                let path = PathBuf::from(orders.program.to_string_lossy().into_owned());
-                Self::execute_in(path, directory, errno)
+                Self::execute_in(tried.program.clone(), directory.as_deref(), errno)
             }
-            (Step::Directory, Some(path), _) => Self::Directory { path: path.into(), errno },
-            (Step::Output, _, Output::Fifo(path)) => Self::Output { path: path.into(), errno },
-            (Step::Clone, ..) => match launch.cgroup {
+            (Step::Directory, Some(path), _) => Self::Directory { path: path.clone(), errno },
+            (Step::Output, _, Some(path)) => Self::Output { path: path.clone(), errno },
+            (Step::Clone, ..) => match &tried.cgroup {
                 // Out of processes or memory; everything else has to do with the cgroup.
-                Some(cgroup) if errno != libc::EAGAIN && errno != libc::ENOMEM => {
-                    Self::Cgroup { path: cgroup.path().into(), errno }
+                Some(path) if errno != libc::EAGAIN && errno != libc::ENOMEM => {
+                    Self::Cgroup { path: path.clone(), errno }
                 }
                 _ => Self::Clone { errno },
             },
             (step, ..) => Self::Prepare { step, errno },
         }
-    }
-
-    pub(super) fn cgroup(launch: &Launch<'_>, source: io::Error) -> Self {
-        let path = launch.cgroup.map(|it| it.path().into()).unwrap_or_default();
-        Self::Cgroup { path, errno: source.raw_os_error().unwrap_or(0) }
     }
 
     pub(crate) fn execute(path: PathBuf, errno: i32) -> Self {

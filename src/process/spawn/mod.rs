@@ -9,30 +9,30 @@
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod clone3;
 mod error;
+mod input;
 mod limit;
 mod orders;
 mod posix;
+mod prepared;
 mod resolve;
 #[cfg(test)]
 mod tests;
 
-use std::ffi::CString;
-use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::OnceLock;
 
 pub use error::SpawnError;
 pub(super) use error::reason;
+pub use input::give_up_input;
 pub use limit::{raise_descriptor_limit, restore_descriptor_limit};
-use orders::{Orders, c_string};
 pub use orders::{Output, Step};
+pub use prepared::{Given, Prepared};
 pub(super) use resolve::find_program;
 
 use super::cgroup::Cgroup;
 use super::exec_as::{Refusal, Switch};
-use super::identity::{self, Identity};
+use super::identity::Identity;
 
 /// What to start.
 #[derive(Clone, Copy, Debug)]
@@ -106,52 +106,12 @@ fn way() -> Way {
 }
 
 fn spawn_by(way: Way, launch: &Launch<'_>) -> Result<Spawned, SpawnError> {
-    let report = launch.switch.map(|_| io::pipe()).transpose().map_err(SpawnError::Pipe)?;
-    let (reader, writer) = report.unzip();
-    let orders = orders(launch, writer.as_ref().map(AsFd::as_fd))?;
-    let soft = limit::original();
-    let born = match way {
-        #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-        Way::Clone3 => {
-            let directory = launch.cgroup.map(Cgroup::open).transpose();
-            let directory = directory.map_err(|source| SpawnError::cgroup(launch, source))?;
-            clone3::spawn(&orders, directory.as_ref().map(AsFd::as_fd), soft)
-        }
-        _ => posix::spawn(&orders, soft),
+    let output = match launch.output {
+        Output::Descriptor(it) => Some(it),
+        Output::Fifo(_) | Output::Null => None,
     };
-    let born = born.map_err(|refused| SpawnError::from_refused(refused, launch, &orders))?;
-    let identity = identity::identity_of(born.pid).map_err(SpawnError::Identity)?;
-    Ok(Spawned { identity, pidfd: born.pidfd, refusal: reader.map(Refusal::new) })
-}
-
-/// Everything the child needs, for the program itself or for the small one before it.
-fn orders(launch: &Launch<'_>, report: Option<BorrowedFd<'_>>) -> Result<Orders, SpawnError> {
-    let mut orders = match launch.switch {
-        Some(switch) => {
-            let argv = switch.argv(launch);
-            Orders::new(path_c_string(switch.program())?, &argv, launch.environment)?
-        }
-        None => {
-            let program = resolve::program(launch)?;
-            Orders::new(c_string(program)?, launch.argv, launch.environment)?
-        }
-    };
-    // With a switch the directory is entered as the user, who may see what we may not.
-    if let (Some(directory), None) = (launch.directory, launch.switch) {
-        orders.directory = Some(path_c_string(directory)?);
-    }
-    match launch.output {
-        Output::Fifo(path) => orders.output = Some(path_c_string(path)?),
-        Output::Null => orders.output = Some(c"/dev/null".to_owned()),
-        Output::Descriptor(descriptor) => orders.descriptors.push(descriptor.as_raw_fd()),
-    }
-    orders.descriptors.extend(launch.passed.iter().map(AsRawFd::as_raw_fd));
-    orders.descriptors.extend(report.map(|it| it.as_raw_fd()));
-    Ok(orders)
-}
-
-fn path_c_string(path: &Path) -> Result<CString, SpawnError> {
-    c_string(path.as_os_str().as_bytes())
+    let prepared = Prepared::new(launch)?;
+    prepared.start_by(way, output, &Given { passed: launch.passed, cgroup: launch.cgroup })
 }
 
 /// Waits for a child that never became anything, so that the reaper does not see it.

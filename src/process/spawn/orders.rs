@@ -1,9 +1,10 @@
 //! What a child does between its birth and `execve`, prepared so that it needs no allocation.
 //!
 //! The child may share our memory until it executes, so it must find everything ready: C strings,
-//! null-terminated tables, numbers. [`Orders`] owns these and can be carried out again.
+//! null-terminated tables, numbers. [`Orders`] owns what is the same at every start of an instance and
+//! is made once; [`Start`] is one of them.
 
-use std::ffi::{CString, c_char};
+use std::ffi::{CStr, CString, c_char};
 use std::os::fd::{BorrowedFd, RawFd};
 use std::path::Path;
 use std::ptr;
@@ -38,31 +39,46 @@ pub enum Step {
     Execute,
 }
 
-/// Everything the child needs, owned.
+/// What is the same at every start, owned.
 #[derive(Debug)]
 pub(super) struct Orders {
     pub program: CString,
     pub directory: Option<CString>,
-    /// A path to open as 1 and 2, or `None`: the first of [`Orders::descriptors`] is it.
+    /// A path to open as 1 and 2, or `None`: the first of the descriptors of a start is it.
     pub output: Option<CString>,
+    argv: Strings,
+    environment: Strings,
+}
+
+/// One start: the orders, the pointers that `execve` takes, and what is passed this time.
+#[derive(Debug)]
+pub(super) struct Start<'a> {
+    pub program: &'a CStr,
+    pub directory: Option<&'a CStr>,
+    pub output: Option<&'a CStr>,
     /// The output if it is a descriptor, then what becomes 3, 4, … of the child, in this order.
     pub descriptors: Vec<RawFd>,
-    argv: Table,
-    environment: Table,
+    argv: Vec<*const c_char>,
+    environment: Vec<*const c_char>,
 }
 
-/// Strings and the null-terminated table of pointers into them that `execve` takes.
+/// Strings one behind the other, each with its NUL: a thousand instances keep theirs.
 #[derive(Debug)]
-struct Table {
-    /// Keeps the memory that the pointers point into.
-    _strings: Vec<CString>,
-    pointers: Vec<*const c_char>,
-}
+struct Strings(Box<[u8]>);
 
-impl Table {
-    fn new(strings: Vec<CString>) -> Self {
-        let pointers = strings.iter().map(|it| it.as_ptr()).chain([ptr::null()]).collect();
-        Self { _strings: strings, pointers }
+impl Strings {
+    fn new(strings: impl Iterator<Item = Result<CString, SpawnError>>) -> Result<Self, SpawnError> {
+        let mut bytes = Vec::new();
+        for it in strings {
+            bytes.extend_from_slice(it?.as_bytes_with_nul());
+        }
+        Ok(Self(bytes.into()))
+    }
+
+    /// The null-terminated table of pointers into them.
+    fn pointers(&self) -> Vec<*const c_char> {
+        let strings = self.0.split_inclusive(|it| *it == 0).map(|it| it.as_ptr().cast());
+        strings.chain([ptr::null()]).collect()
     }
 }
 
@@ -72,27 +88,40 @@ impl Orders {
         argv: &[String],
         environment: &[(String, String)],
     ) -> Result<Self, SpawnError> {
-        let argv = argv.iter().map(c_string).collect::<Result<_, _>>()?;
-        let environment = environment
-            .iter()
-            .map(|(name, value)| c_string(format!("{name}={value}")))
-            .collect::<Result<_, _>>()?;
+        let variables = environment.iter().map(|(name, value)| c_string(format!("{name}={value}")));
         Ok(Self {
             program,
             directory: None,
             output: None,
-            descriptors: Vec::new(),
-            argv: Table::new(argv),
-            environment: Table::new(environment),
+            argv: Strings::new(argv.iter().map(c_string))?,
+            environment: Strings::new(variables)?,
         })
     }
 
+    /// `program`: what is executed, where that is not what it was when these were made.
+    pub(super) fn start<'a>(
+        &'a self,
+        program: Option<&'a CStr>,
+        descriptors: Vec<RawFd>,
+    ) -> Start<'a> {
+        Start {
+            program: program.unwrap_or(&self.program),
+            directory: self.directory.as_deref(),
+            output: self.output.as_deref(),
+            descriptors,
+            argv: self.argv.pointers(),
+            environment: self.environment.pointers(),
+        }
+    }
+}
+
+impl Start<'_> {
     pub(super) fn argv(&self) -> *const *const c_char {
-        self.argv.pointers.as_ptr()
+        self.argv.as_ptr()
     }
 
     pub(super) fn environment(&self) -> *const *const c_char {
-        self.environment.pointers.as_ptr()
+        self.environment.as_ptr()
     }
 }
 

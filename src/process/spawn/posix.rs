@@ -15,15 +15,15 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use nix::fcntl::{FcntlArg, fcntl};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::orders::{Orders, Step};
+use super::orders::{Start, Step};
 use super::{Born, Refused};
 
 /// Starts the child and returns once it has executed.
 pub(super) fn spawn(
-    orders: &Orders,
+    start: &Start<'_>,
     soft_descriptors: Option<libc::rlimit>,
 ) -> Result<Born, Refused> {
-    if let Some(directory) = &orders.directory {
+    if let Some(directory) = start.directory {
         // posix_spawn says what failed, not which step it was: ask for the directory first.
         rustix::fs::openat(
             rustix::fs::CWD,
@@ -34,17 +34,17 @@ pub(super) fn spawn(
         .and_then(|_| rustix::fs::access(directory, rustix::fs::Access::EXEC_OK))
         .map_err(|source| Refused { step: Step::Directory, errno: source.raw_os_error() })?;
     }
-    if let Some(output) = &orders.output {
+    if let Some(output) = start.output {
         rustix::fs::access(output, rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK)
             .map_err(|source| Refused { step: Step::Output, errno: source.raw_os_error() })?;
     }
     // A target of one may be the source of another: copies above all of them come first.
-    let copies = copies(&orders.descriptors)?;
+    let copies = copies(&start.descriptors)?;
     let attributes = Attributes::new().map_err(clone_refused)?;
-    let actions = Actions::new(orders, &copies).map_err(clone_refused)?;
+    let actions = Actions::new(start, &copies).map_err(clone_refused)?;
     let pid = {
         let _lowered = soft_descriptors.map(Lowered::new);
-        execute(orders, &attributes, &actions)?
+        execute(start, &attributes, &actions)?
     };
     let opened = Pid::from_raw(pid).map(|it| pidfd_open(it, PidfdFlags::empty()));
     match opened {
@@ -58,18 +58,18 @@ pub(super) fn spawn(
     }
 }
 
-fn execute(orders: &Orders, attributes: &Attributes, actions: &Actions) -> Result<i32, Refused> {
+fn execute(start: &Start<'_>, attributes: &Attributes, actions: &Actions) -> Result<i32, Refused> {
     let mut pid = 0;
     // SAFETY: attributes and actions were initialised; the tables end in a null pointer, and
     // posix_spawn does not change the strings.
     let errno = unsafe {
         libc::posix_spawn(
             &raw mut pid,
-            orders.program.as_ptr(),
+            start.program.as_ptr(),
             actions.0.as_ptr(),
             attributes.0.as_ptr(),
-            orders.argv().cast(),
-            orders.environment().cast(),
+            start.argv().cast(),
+            start.environment().cast(),
         )
     };
     match errno {
@@ -153,19 +153,19 @@ impl Drop for Attributes {
 struct Actions(Box<MaybeUninit<libc::posix_spawn_file_actions_t>>);
 
 impl Actions {
-    fn new(orders: &Orders, copies: &[OwnedFd]) -> Result<Self, c_int> {
+    fn new(start: &Start<'_>, copies: &[OwnedFd]) -> Result<Self, c_int> {
         let mut this = Self(Box::new(MaybeUninit::uninit()));
         let actions = this.0.as_mut_ptr();
         // SAFETY: initialised by the first call before any other uses it; it copies the paths.
         unsafe {
             check(libc::posix_spawn_file_actions_init(actions))?;
-            if let Some(directory) = &orders.directory {
+            if let Some(directory) = start.directory {
                 check(libc::posix_spawn_file_actions_addchdir_np(actions, directory.as_ptr()))?;
             }
             let null = c"/dev/null".as_ptr();
             check(libc::posix_spawn_file_actions_addopen(actions, 0, null, libc::O_RDONLY, 0))?;
             let mut copies = copies.iter().map(AsRawFd::as_raw_fd);
-            if let Some(output) = &orders.output {
+            if let Some(output) = start.output {
                 let flags = libc::O_RDWR | libc::O_NOCTTY;
                 check(libc::posix_spawn_file_actions_addopen(
                     actions,

@@ -3,23 +3,14 @@
 //! Done here and not by `posix_spawnp`, which would look through *our* `PATH` and cannot say
 //! which file it tried.
 
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{AccessFlags, access};
 
-use super::{Launch, SpawnError};
+use super::SpawnError;
 
 /// What is searched if the environment has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// The path to execute. A relative one is relative to the directory of the launch.
-pub(super) fn program(launch: &Launch<'_>) -> Result<Vec<u8>, SpawnError> {
-    let name = launch.argv.first().map_or("", String::as_str);
-    let search = launch.environment.iter().find(|(name, _)| name == "PATH");
-    let found = find_program(name, search.map(|(_, value)| value.as_str()), launch.directory)?;
-    Ok(found.as_os_str().as_bytes().to_vec())
-}
 
 /// Looks a program up as execvp(3) does. With a slash in its name it is taken as it is.
 pub(crate) fn find_program(

@@ -1,7 +1,8 @@
 //! Both ways of starting a child are held to the same promises.
 
 use std::fs;
-use std::io::{PipeReader, Read};
+use std::io::{self, PipeReader, Read};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use rustix::process::{WaitId, WaitIdOptions, waitid};
@@ -385,12 +386,59 @@ fn a_child_gets_the_limit_of_descriptors_that_we_were_given() {
 #[test]
 fn no_room_for_another_process_is_passing() {
     let refused = Refused { step: Step::Clone, errno: libc::EAGAIN };
-    let (argv, environment) = (words(&["sh"]), base());
-    let launch = launch(&argv, &environment);
-    let refused = SpawnError::from_refused(refused, &launch, &orders(&launch, None).unwrap());
+    let tried = error::Tried {
+        program: "/bin/sh".into(),
+        directory: None,
+        output: None,
+        cgroup: Some("/cgroup".into()),
+    };
+    let refused = SpawnError::from_refused(refused, &tried);
     assert!(refused.is_passing());
     assert_eq!(
         refused.to_string(),
         "could not make a process: too many processes (see ulimit -u and pids.max)"
+    );
+}
+
+#[test]
+fn what_is_prepared_is_started_again_and_finds_the_program_that_is_first_by_then() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = |name: &str, code: i32| {
+        let path = folder.path().join(name);
+        fs::create_dir_all(&path).unwrap();
+        let path = path.join("which-one");
+        fs::write(&path, format!("#!/bin/sh\nexit {code}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    script("second", 2);
+    let path = ["first", "second"].map(|it| folder.path().join(it).display().to_string());
+    let (argv, environment) = (words(&["which-one"]), vec![("PATH".to_owned(), path.join(":"))]);
+    let prepared = Prepared::new(&launch(&argv, &environment)).unwrap();
+    let code = |way| {
+        // A script that was just written may still be open for writing in a child of another test.
+        let started =
+            std::iter::repeat_with(|| prepared.start_by(way, None, &Given::default())).take(10_000);
+        wait(&started.skip_while(|it| it.is_err()).find_map(Result::ok).unwrap())
+    };
+    for way in WAYS {
+        assert_eq!((code(way), code(way)), (2, 2), "{way:?}");
+    }
+    script("first", 1);
+    for way in WAYS {
+        assert_eq!(code(way), 1, "{way:?}");
+    }
+}
+
+#[test]
+fn with_an_empty_input_of_our_own_a_child_has_an_empty_one_too() {
+    alone(
+        "process::spawn::tests::with_an_empty_input_of_our_own_a_child_has_an_empty_one_too",
+        || {
+            give_up_input().unwrap();
+            for way in WAYS {
+                let (code, text) = shell(way, "cat; readlink /proc/self/fd/0", |_| {});
+                assert_eq!((code, text.as_str()), (0, "/dev/null\n"), "{way:?}");
+            }
+        },
     );
 }
