@@ -441,6 +441,31 @@ fn a_gateway_that_retires_answers_what_it_has_and_ends() {
 }
 
 #[test]
+fn the_last_counts_are_told_before_it_ends() {
+    let mut gateway = Gateway::start();
+    let web1 = Backend::echo("web1");
+    gateway.route(vec![web1.target("web1")]);
+    let mut kept = gateway.connect();
+    kept.write_all(b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    response(&mut kept);
+    gateway.daemon.send(&ToGateway::Retire { linger_ms: 20_000 });
+    gateway.daemon.send(&ToGateway::Hello { version: 1 });
+    gateway.daemon.wait("its word", |it| matches!(it, FromGateway::Welcome { retiring: true, .. }));
+    kept.write_all(b"GET /2 HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    assert_eq!(header(&response(&mut kept).0, "connection"), Some("close"));
+    // Nobody reads until it has ended.
+    assert_eq!(gateway.wait_end(), Some(0));
+    while gateway.daemon.next().is_some() {}
+    let counts = gateway.daemon.reports.iter().rev().find_map(|it| match it {
+        FromGateway::Counts(counts) => Some(counts),
+        _ => None,
+    });
+    let last = find(counts.unwrap(), "web1").unwrap();
+    assert_eq!((last.requests, last.answered[1], last.in_flight), (2, 2, 0));
+    assert_eq!(counts.unwrap().gateways[0].connections, 0);
+}
+
+#[test]
 fn what_was_in_flight_when_it_was_killed_is_known() {
     let file = tempfile::tempfile().unwrap();
     file.set_len(64 * 16).unwrap();

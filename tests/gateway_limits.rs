@@ -1,6 +1,6 @@
 //! The gateway at its limits: more clients than descriptors, clients that say or read nothing, instances that never
 //! answer. Everybody else is served.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::print_stderr, clippy::unwrap_used, reason = "tests")]
 
 #[path = "support/gateway.rs"]
 mod support;
@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use std::sync::mpsc::channel;
 
 use opsdeck::gateway::control::{FromGateway, Limits, Route, Target};
-use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 use support::{Backend, Gateway, body, find, request, response, shop, status, to_end, wait_until};
 
 /// A client whose connection waits for its next request.
@@ -195,4 +195,111 @@ fn a_heavier_instance_has_more_in_flight() {
     let counts =
         gateway.daemon.counts("eight in flight", |it| in_flight(it).iter().sum::<u64>() == 8);
     assert_eq!(in_flight(&counts), [6, 2]);
+}
+
+#[test]
+fn clients_that_are_slow_are_told_to_go() {
+    let limits = Limits {
+        header_timeout_ms: 300,
+        body_timeout_ms: 300,
+        idle_timeout_ms: 300,
+        ..Limits::default()
+    };
+    let mut gateway = Gateway::start();
+    let web1 = Backend::echo("web1");
+    gateway.daemon.apply(Route { limits, instances: vec![web1.target("web1")], ..shop() });
+    let mut idle = gateway.connect();
+    idle.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    assert!(response(&mut idle).1.starts_with("web1"));
+    let mut slow_head = gateway.connect();
+    slow_head.write_all(b"GET / HTTP/1.1\r\nHo").unwrap();
+    let mut slow_body = gateway.connect();
+    slow_body.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhello").unwrap();
+    assert_eq!(status(&to_end(slow_head)), "408");
+    assert_eq!(status(&to_end(slow_body)), "408");
+    assert_eq!(to_end(idle), "");
+}
+
+#[test]
+fn a_client_that_does_not_read_is_dropped_and_holds_the_instance_back() {
+    let web1 = Backend::start(|_, mut stream| {
+        request(&mut stream);
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let block = [&b"10000\r\n"[..], &[b'x'; 0x10000], b"\r\n"].concat();
+        while stream.write_all(&block).is_ok() {}
+    });
+    let mut gateway = Gateway::start();
+    let limits = Limits { write_timeout_ms: 700, ..Limits::default() };
+    gateway.daemon.apply(Route { limits, instances: vec![web1.target("web1")], ..shop() });
+    let mut client = gateway.connect();
+    client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    let counts =
+        gateway.daemon.instance("web1", "it gone", |it| it.requests == 1 && it.in_flight == 0);
+    assert_eq!(counts.abandoned, 1);
+    assert!(counts.bytes_out < 32 * 1024 * 1024, "{}", counts.bytes_out);
+}
+
+#[test]
+fn idle_and_slow_clients_leave_room_for_others() {
+    let mut gateway = Gateway::start();
+    let web1 = Backend::echo("web1");
+    let limits = Limits { connections: 50, header_timeout_ms: 500, ..Limits::default() };
+    gateway.daemon.apply(Route { limits, instances: vec![web1.target("web1")], ..shop() });
+    let crowd: Vec<_> = (0..120)
+        .map(|n| {
+            let mut stream = gateway.connect();
+            if n % 2 == 0 {
+                // A slow loris.
+                let _ = stream.write_all(b"GET / HTTP/1.1\r\nX: ");
+            }
+            stream
+        })
+        .collect();
+    for _ in 0..5 {
+        assert_eq!(status(&gateway.get("/")), "200");
+    }
+    let counts = gateway.daemon.counts("five answered", |it| {
+        it.gateways[0].instances.iter().any(|it| it.answered[1] == 5)
+    });
+    assert!(counts.gateways[0].connections <= 50, "{counts:?}");
+    drop(crowd);
+}
+
+/// The memory that a process has filled, in bytes. What it maps from files is shared with whoever else runs.
+fn memory(pid: u32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let line = text.lines().find_map(|it| it.strip_prefix("Pss_Anon:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
+/// `OPSDECK_TEST_IDLE=10000` for a crowd of another size.
+#[test]
+fn a_crowd_of_idle_connections_costs_little_and_the_others_are_served() {
+    let count = std::env::var("OPSDECK_TEST_IDLE").map_or(300, |it| it.parse().unwrap());
+    let most = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most }).unwrap();
+    if most.is_some_and(|most| most < 2 * count + 200) {
+        eprintln!("skipped: {most:?} descriptors are not enough for {count} connections");
+        return;
+    }
+    let mut gateway = Gateway::start();
+    let web1 = Backend::echo("web1");
+    gateway.route(vec![web1.target("web1")]);
+    drop((0..20).map(|_| kept(&gateway)).collect::<Vec<_>>());
+    gateway.daemon.counts("none open", |it| it.gateways[0].connections == 0);
+    let before = memory(gateway.child.id());
+    let mut crowd: Vec<_> = (0..count).map(|_| kept(&gateway)).collect();
+    gateway.daemon.counts("all open", |it| it.gateways[0].connections == count);
+    let after = memory(gateway.child.id());
+    for _ in 0..20 {
+        assert!(body(&gateway.get("/")).starts_with("web1"));
+    }
+    assert!(ask(&mut crowd[0], "/again").contains("/again"), "and so are they");
+    let (Some(before), Some(after)) = (before, after) else {
+        eprintln!("the memory was not looked at: this kernel does not tell it");
+        return;
+    };
+    let each = after.saturating_sub(before) / count;
+    eprintln!("{each} bytes for each of {count} idle connections");
+    assert!(each < 8 * 1024, "{each} bytes each");
 }

@@ -26,7 +26,9 @@ use super::talk::{self, Talk};
 use super::turn::{Turn, Turns};
 use crate::gateway::control::{FromGateway, Routes, ToGateway};
 use crate::gateway::shared::{self, InFlight};
+use crate::process::identity::{self, Identity};
 use crate::process::spawn::{self, Launch, Output};
+use crate::process::{pidfd, signal};
 
 /// The control socket of the one that accepts; those that retire have `gateway.PID.sock`.
 const SOCKET: &str = "gateway.sock";
@@ -74,7 +76,9 @@ pub struct Keeper {
     /// The counts of the process that was started here, in memory that outlives it.
     shared: Option<File>,
     /// The last process that was started here.
-    started: Option<i32>,
+    started: Option<Identity>,
+    /// How long it may take to answer.
+    greeting: Duration,
 }
 
 /// Why a conversation ended.
@@ -106,6 +110,7 @@ impl Keeper {
             listeners,
             shared: None,
             started: None,
+            greeting: talk::GREETING,
         }
     }
 
@@ -183,7 +188,10 @@ impl Keeper {
             self.retire(talk).await?;
         }
         self.start(&path)?;
-        let mut talk = self.greet(&path).await?;
+        let mut talk = match self.greet(&path).await {
+            Ok(talk) => talk,
+            Err(err) => return Err(self.give_up(err).await),
+        };
         // Who was in rotation there is in rotation here.
         talk.routes = talk.routes.or(routes);
         Ok(talk)
@@ -191,9 +199,22 @@ impl Keeper {
 
     /// Connects, and takes the listeners that it gives back.
     async fn greet(&mut self, path: &Path) -> io::Result<Talk> {
-        let (talk, listeners) = talk::connect(path).await?;
+        let (talk, listeners) = talk::connect(path, self.greeting).await?;
         self.listeners.take_back(listeners);
         Ok(talk)
+    }
+
+    /// Ends what was started and does not answer: two of them would accept on the same sockets.
+    async fn give_up(&mut self, err: io::Error) -> io::Error {
+        let Some(identity) = self.started.take() else { return err };
+        let Ok(Some(pidfd)) = identity::open(identity) else { return err };
+        let pid = identity.pid;
+        if let Err(cause) = signal::send(pidfd.as_fd(), libc::SIGKILL) {
+            return io::Error::other(format!("{err}, and pid {pid} cannot be killed: {cause}"));
+        }
+        // The kernel may need a while for it; its sockets are closed then.
+        let _ = tokio::time::timeout(self.greeting, pidfd::ended(pidfd)).await;
+        io::Error::other(format!("{err}: pid {pid} was killed"))
     }
 
     /// Binds what is to be listened on, and starts a process with all of it.
@@ -204,10 +225,11 @@ impl Keeper {
         let wanted = self.wanted.borrow_and_update().clone();
         self.listeners.bind(&wanted.listen);
         let shared = shared_memory()?;
-        let pid = start_process(&self.program, &control, &shared, &self.listeners, &wanted.user)?;
-        info!(pid, "the gateway was started");
+        let identity =
+            start_process(&self.program, &control, &shared, &self.listeners, &wanted.user)?;
+        info!(pid = identity.pid, "the gateway was started");
         self.shared = Some(shared);
-        self.started = Some(pid);
+        self.started = Some(identity);
         Ok(())
     }
 
@@ -230,7 +252,7 @@ impl Keeper {
             if !name.starts_with("gateway.") || !name.ends_with(".sock") || name == SOCKET {
                 continue;
             }
-            match talk::connect(&path).await {
+            match talk::connect(&path, self.greeting).await {
                 Ok((talk, _)) => {
                     let (wanted, turns) = (self.wanted.clone(), self.turns.clone());
                     self.tasks.spawn(see_off(talk, wanted, turns, self.stop.clone()));
@@ -242,7 +264,7 @@ impl Keeper {
 
     async fn converse(&mut self, mut talk: Talk) -> End {
         let pid = talk.pid;
-        let started = self.started == i32::try_from(pid).ok();
+        let started = self.started.is_some_and(|it| u32::try_from(it.pid) == Ok(pid));
         self.tell(News::Up { pid, started, routes: talk.routes.take() }).await;
         // Addresses that came while nobody was there, and those that could not be bound.
         self.wanted.mark_changed();
@@ -362,7 +384,7 @@ fn start_process(
     shared: &File,
     listeners: &Listeners,
     user: &str,
-) -> io::Result<i32> {
+) -> io::Result<Identity> {
     let mut argv = vec![program.display().to_string(), "gateway".into()];
     argv.extend(["--control-fd", "3", "--shared-fd", "4"].map(Into::into));
     let mut passed = vec![control.as_fd(), shared.as_fd()];
@@ -385,11 +407,46 @@ fn start_process(
         cgroup: None,
     };
     // Its end is seen by the connection; its status is taken by the reaper.
-    spawn::spawn(&launch).map(|it| it.identity.pid).map_err(io::Error::other)
+    spawn::spawn(&launch).map(|it| it.identity).map_err(io::Error::other)
 }
 
 /// What a listener is bound to.
 pub(super) fn address_of(listener: &OwnedFd) -> Option<SocketAddr> {
     let address = rustix::net::getsockname(listener).ok()?;
     SocketAddr::try_from(address).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_gateway_that_does_not_answer_is_killed_before_another_is_started() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("mute");
+        std::fs::write(&program, "#!/bin/sh\nexec sleep 600\n").unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let listen = BTreeMap::from([("shop".to_owned(), "127.0.0.1:0".parse().unwrap())]);
+        let (_wanted, wanted) = watch::channel(Wanted { listen, ..Wanted::default() });
+        let (turns, _heard) = tokio::sync::mpsc::channel(8);
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let mut keeper = Keeper::new(program, dir.path().into(), turns, tasks, wanted, stop);
+        keeper.greeting = Duration::from_millis(300);
+
+        keeper.start(&keeper.socket()).unwrap();
+        let first = keeper.started.unwrap();
+        assert!(identity::is_alive(first).unwrap());
+        let told = keeper.give_up(io::Error::other("no answer")).await.to_string();
+        assert_eq!(told, format!("no answer: pid {} was killed", first.pid));
+        assert!(!identity::is_alive(first).unwrap());
+
+        let Err(told) = keeper.connect().await else { panic!("it answered") };
+        let told = told.to_string();
+        assert!(told.starts_with("no answer within 300ms: pid "), "{told}");
+        assert!(told.ends_with(" was killed"), "{told}");
+        assert_eq!(keeper.started, None);
+    }
 }

@@ -21,7 +21,7 @@ use crate::gateway::control::{
 };
 
 /// How long a gateway may take to answer the first word. It may just have been started.
-const GREETING: Duration = Duration::from_secs(5);
+pub const GREETING: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub struct Talk {
@@ -31,10 +31,10 @@ pub struct Talk {
     pub routes: Option<Routes>,
 }
 
-/// Connects, greets, and takes the listeners that the gateway gives back.
-pub async fn connect(path: &Path) -> io::Result<(Talk, Vec<(String, OwnedFd)>)> {
+/// Connects, greets, and takes the listeners that the gateway gives back, within this time for each of its answers.
+pub async fn connect(path: &Path, within: Duration) -> io::Result<(Talk, Vec<(String, OwnedFd)>)> {
     let path = path.to_owned();
-    let greeted = tokio::task::spawn_blocking(move || greet(&path)).await;
+    let greeted = tokio::task::spawn_blocking(move || greet(&path, within)).await;
     let Greeted { stream, rest, welcome, descriptors } = greeted.map_err(io::Error::other)??;
     let FromGateway::Welcome { pid, routes, listeners, .. } = welcome else {
         return Err(io::Error::other("the gateway said something else than welcome"));
@@ -57,9 +57,9 @@ struct Greeted {
     descriptors: Vec<OwnedFd>,
 }
 
-fn greet(path: &Path) -> io::Result<Greeted> {
+fn greet(path: &Path, within: Duration) -> io::Result<Greeted> {
     let stream = StdStream::connect(path)?;
-    stream.set_read_timeout(Some(GREETING))?;
+    stream.set_read_timeout(Some(within))?;
     io::Write::write_all(&mut &stream, &encode(&ToGateway::Hello { version: VERSION })?)?;
     let (mut bytes, mut descriptors) = (vec![], vec![]);
     let end = loop {
@@ -69,7 +69,10 @@ fn greet(path: &Path) -> io::Result<Greeted> {
         if bytes.len() > MESSAGE_LIMIT {
             return Err(io::Error::other("the gateway's first message has no end"));
         }
-        receive(stream.as_fd(), &mut bytes, &mut descriptors)?;
+        receive(stream.as_fd(), &mut bytes, &mut descriptors).map_err(|err| match err.kind() {
+            io::ErrorKind::WouldBlock => io::Error::other(format!("no answer within {within:?}")),
+            _ => err,
+        })?;
     };
     let rest = bytes.split_off(end + 1);
     Ok(Greeted { stream, rest, welcome: decode(&bytes)?, descriptors })

@@ -109,6 +109,7 @@ pub(super) fn account(conn: &Conn, exchange: &mut Exchange) -> bool {
 
 /// The answer is whole: its connection waits for another request, and ours ends with the next flush.
 pub(super) fn finish(conn: &Conn, exchange: Exchange, status: StatusCode) {
+    conn.was_answered(exchange.is_sent());
     if let Some(ticket) = &mut *conn.ticket.borrow_mut() {
         ticket.ends(End::Answered(status));
         let instance = ticket.instance();
@@ -118,7 +119,6 @@ pub(super) fn finish(conn: &Conn, exchange: Exchange, status: StatusCode) {
             instance.pool.borrow_mut().put(link, conn.table.clock.coarse_ms());
         }
     }
-    conn.response_is_whole();
 }
 
 impl Drop for Stream {

@@ -122,7 +122,9 @@ mod tests {
 
     #[test]
     fn it_is_between_frames_only_where_one_has_ended() {
-        for (length, mask) in [(0, false), (0, true), (5, true), (125, false), (300, true), (70_000, true)] {
+        for (length, mask) in
+            [(0, false), (0, true), (5, true), (125, false), (300, true), (70_000, true)]
+        {
             let mut frames = Frames::default();
             let bytes = frame(1, length, mask);
             for n in 1..bytes.len() {

@@ -88,6 +88,11 @@ impl Guard {
         self.state == State::Head && !self.is_inside_head()
     }
 
+    /// So many requests and nothing else were read.
+    pub(super) fn is_behind(&self, requests: u64) -> bool {
+        self.heads == requests && self.is_between()
+    }
+
     /// Takes what was read.
     pub(super) fn take(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {

@@ -61,12 +61,8 @@ impl Link {
         cx: &mut Context<'_>,
         block: &mut BytesMut,
     ) -> Poll<io::Result<usize>> {
-        if block.capacity() - block.len() < BLOCK / 4 {
-            block.reserve(BLOCK);
-        }
-        let stream = Pin::new(&mut self.stream);
-        let count = ready!(tokio_util::io::poll_read_buf(stream, cx, block))?;
-        let new = block.split().freeze();
+        let new = ready!(read_block(&mut self.stream, cx, block))?;
+        let count = new.len();
         self.rest = if self.rest.is_empty() { new } else { [&self.rest[..], &new].concat().into() };
         Poll::Ready(Ok(count))
     }
@@ -96,6 +92,19 @@ impl Link {
         let peeked = rustix::net::recv(&self.stream, &mut byte, flags);
         matches!(peeked, Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR))
     }
+}
+
+/// Reads once, into a block that all share. Nothing is the end.
+pub(super) fn read_block(
+    stream: &mut TcpStream,
+    cx: &mut Context<'_>,
+    block: &mut BytesMut,
+) -> Poll<io::Result<Bytes>> {
+    if block.capacity() - block.len() < BLOCK / 4 {
+        block.reserve(BLOCK);
+    }
+    ready!(tokio_util::io::poll_read_buf(Pin::new(stream), cx, block))?;
+    Poll::Ready(Ok(block.split().freeze()))
 }
 
 /// The waiting connections of one instance, the last used last.

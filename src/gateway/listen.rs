@@ -8,7 +8,8 @@ use std::rc::Rc;
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 
-use super::conn::{self, Conn, Expired};
+use super::conn::{Conn, Expired};
+use super::serve;
 use super::table::{Gateway, Table};
 
 /// A listener that is being accepted on. Dropping it stops that; the socket lives on with whoever has a copy.
@@ -52,7 +53,7 @@ async fn accept(table: Rc<Table>, name: String, listener: TcpListener) {
                 // A connection that broke at once shows so when it is read.
                 let _ = tcp.set_nodelay(true);
                 let conn = Conn::new(Rc::clone(&table), table.gateway(&name), peer, local);
-                tokio::task::spawn_local(conn::serve(tcp, conn));
+                tokio::task::spawn_local(serve::serve(tcp, conn));
             }
             Err(err) if is_of_one_connection(&err) => {}
             Err(err) => {

@@ -8,10 +8,11 @@
 //! ```text
 //!  control socket ─► session ─► run ─► table ─► instance, line        what is in force, what is counted
 //!                                        ▲
-//!  listener ─► listen ─► conn ─► proxy ──┤                            one task per client's connection
-//!                         │        │     └─ choose, eject, verdict, refuse, headers, kinds, guard    (pure)
-//!                         │        └► exchange ─► link, upload, reply                         (the instance's side)
-//!                         └► body, tunnel
+//!  listener ─► listen ─► serve ─► proxy ─┤                            one task per client's connection
+//!                         │  │     │     └─ choose, eject, verdict, refuse, headers, kinds, guard    (pure)
+//!                         │  │     └► exchange ─► link, upload, reply                         (the instance's side)
+//!                         │  └► conn, client, body
+//!                         └► tunnel, frames
 //! ```
 //!
 //! # What never happens
@@ -33,11 +34,13 @@
 
 mod body;
 mod choose;
+mod client;
 mod clock;
 mod conn;
 pub mod control;
 mod eject;
 mod exchange;
+mod frames;
 mod guard;
 mod headers;
 mod inherited;
@@ -48,6 +51,7 @@ mod link;
 mod listen;
 mod memory;
 pub mod nginx;
+mod own;
 mod proxy;
 mod refuse;
 mod replay;
@@ -55,12 +59,14 @@ mod reply;
 mod report;
 mod room;
 mod run;
+mod serve;
 mod session;
 pub mod shared;
 mod table;
 mod tunnel;
 mod upload;
 mod verdict;
+mod wait;
 mod window;
 
 pub use replay::replay;

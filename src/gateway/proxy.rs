@@ -8,12 +8,10 @@
 //!    └────────────┴── verdict ─────┘ ─► 502, 504
 //! ```
 
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body, Incoming};
@@ -25,13 +23,14 @@ use super::headers::{self, Asked, Passing};
 use super::instance::{End, Instance, add};
 use super::kinds::Kinds;
 use super::link::Link;
+use super::own::made;
 use super::refuse::refusal;
 use super::reply::Head;
 use super::room::is_want;
-use super::table::Gateway;
 use super::tunnel::Tunnel;
 use super::upload::{Fault, Upload};
 use super::verdict::{Failure, Sending, Verdict, is_idempotent, verdict};
+use super::wait::{Held, Waiting};
 
 /// Answers a request, whatever happens.
 pub(super) async fn answer(conn: &Rc<Conn>, request: Request<Incoming>) -> Response<Reply> {
@@ -193,7 +192,7 @@ impl<'a> Asking<'a> {
         }
         self.tried.clear();
         self.conn.waits(None, true);
-        let waiting = Waiting { gateway, number, has_joined: false };
+        let waiting = Waiting::new(gateway, number);
         let called = tokio::time::timeout(Duration::from_micros(left), waiting).await;
         called.map_err(|_| unavailable)
     }
@@ -381,6 +380,7 @@ impl<'a> Asking<'a> {
             let why = "it switched protocols without being asked";
             return Err(self.lost(StatusCode::BAD_GATEWAY, true, why, instance));
         }
+        let is_websocket = switches && headers::tokens(&headers, &header::UPGRADE, "websocket");
         let via = conn.route.limits.via.as_deref();
         headers::clean_response(&mut headers, head.kinds, via, switches);
         if conn.is_closing.get() && !switches {
@@ -392,7 +392,7 @@ impl<'a> Asking<'a> {
         }
         let body = if switches {
             let (stream, rest, place) = exchange.into_link().into_parts();
-            *conn.tunnel.borrow_mut() = Some(Tunnel { stream, rest, place });
+            *conn.tunnel.borrow_mut() = Some(Tunnel { stream, rest, is_websocket, place });
             conn.waits(None, true);
             Reply::Whole(None)
         } else if let Some(data) = exchange.whole_body() {
@@ -422,83 +422,5 @@ fn connect_error(err: &std::io::Error) -> String {
         std::io::ErrorKind::ConnectionRefused => "connection refused".into(),
         std::io::ErrorKind::TimedOut => "no connection in time".into(),
         _ => err.to_string(),
-    }
-}
-
-/// A response of our own.
-fn made(conn: &Rc<Conn>, status: StatusCode, closes: bool) -> Response<Reply> {
-    let gateway = &conn.gateway;
-    let text: &'static [u8] = match status {
-        StatusCode::BAD_GATEWAY => b"The server broke off before it had answered.\n",
-        StatusCode::SERVICE_UNAVAILABLE => b"No server is ready.\n",
-        StatusCode::GATEWAY_TIMEOUT => b"The server did not answer in time.\n",
-        _ => b"This request is not passed on.\n",
-    };
-    match status {
-        StatusCode::BAD_GATEWAY => add(&gateway.made_502, 1),
-        StatusCode::SERVICE_UNAVAILABLE => add(&gateway.made_503, 1),
-        StatusCode::GATEWAY_TIMEOUT => add(&gateway.made_504, 1),
-        _ => {}
-    }
-    // Of a request that was begun and broken off by the client.
-    conn.ticket.borrow_mut().take();
-    conn.response_is_whole();
-    conn.table.reports.changed();
-    let mut response = Response::new(Reply::Whole(Some(Bytes::from_static(text))));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-    }
-    if closes || conn.is_closing.get() {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
-}
-
-/// Counts a request that waits, until it is dropped.
-struct Held(Rc<Conn>);
-
-impl Held {
-    fn new(conn: &Rc<Conn>) -> Self {
-        conn.gateway.held.set(conn.gateway.held.get() + 1);
-        conn.table.reports.changed();
-        Self(Rc::clone(conn))
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.0.gateway.held.set(self.0.gateway.held.get() - 1);
-        self.0.table.reports.changed();
-    }
-}
-
-/// A place in the line, left when called, or when the client leaves.
-struct Waiting<'a> {
-    gateway: &'a Gateway,
-    number: u64,
-    has_joined: bool,
-}
-
-impl Future for Waiting<'_> {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let mut line = self.gateway.line.borrow_mut();
-        if self.has_joined && !line.is_waiting(self.number) {
-            return Poll::Ready(());
-        }
-        line.wait(self.number, cx.waker());
-        drop(line);
-        self.has_joined = true;
-        Poll::Pending
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.gateway.line.borrow_mut().leave(self.number);
     }
 }

@@ -115,13 +115,23 @@ impl Process {
             match self.next().await {
                 Happening::Connected(stream) => self.meet(stream),
                 Happening::Arrived(id, arrival) => self.take(id, arrival),
-                Happening::Told if self.table.is_retiring.get() => return Ok(()),
+                Happening::Told if self.table.is_retiring.get() => break,
                 Happening::Told => self.retire(0),
                 Happening::Tick => {}
             }
             self.keep_house();
         }
+        self.say_goodbye().await;
         Ok(())
+    }
+
+    /// What was counted last is told, and sent, before the process ends.
+    async fn say_goodbye(&mut self) {
+        self.table.reports.at_once();
+        self.keep_house();
+        if let Some(session) = self.session.take() {
+            session.end().await;
+        }
     }
 
     async fn next(&mut self) -> Happening {

@@ -5,6 +5,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
+use std::time::Duration;
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -13,7 +14,7 @@ use rustix::net::{
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use super::control::{FromGateway, MESSAGE_LIMIT, ToGateway, decode, encode};
 
@@ -22,6 +23,8 @@ const BACKLOG: usize = 1_000;
 /// Descriptors that the kernel passes with one message.
 const DESCRIPTORS: usize = 253;
 const BLOCK: usize = 16 * 1024;
+/// For the last words.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 /// What came in.
 #[derive(Debug)]
@@ -39,7 +42,8 @@ pub(super) enum Arrival {
 pub(super) struct Session {
     pub(super) id: u64,
     outbox: mpsc::Sender<Packet>,
-    tasks: [AbortHandle; 2],
+    reading: AbortHandle,
+    writing: JoinHandle<()>,
 }
 
 #[derive(Debug)]
@@ -63,7 +67,7 @@ impl Session {
         let (outbox, packets) = mpsc::channel(BACKLOG);
         let reading = tokio::task::spawn_local(read(id, Rc::clone(&stream), inbox));
         let writing = tokio::task::spawn_local(write(stream, packets));
-        Ok(Self { id, outbox, tasks: [reading.abort_handle(), writing.abort_handle()] })
+        Ok(Self { id, outbox, reading: reading.abort_handle(), writing })
     }
 
     /// Queues a report. An error ends the session.
@@ -71,11 +75,19 @@ impl Session {
         let packet = Packet { line: encode(report)?, descriptors };
         self.outbox.try_send(packet).map_err(|_| io::ErrorKind::WriteZero.into())
     }
+
+    /// Ends the session once everything was sent. A daemon that does not read is not waited for.
+    pub(super) async fn end(mut self) {
+        let (nobody, _) = mpsc::channel(1);
+        drop(std::mem::replace(&mut self.outbox, nobody));
+        let _ = tokio::time::timeout(GOODBYE, &mut self.writing).await;
+    }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.tasks.iter().for_each(AbortHandle::abort);
+        self.reading.abort();
+        self.writing.abort();
     }
 }
 
