@@ -433,7 +433,9 @@ mod tests {
         let (_wanted, wanted) = watch::channel(Wanted { listen, ..Wanted::default() });
         let (turns, _heard) = tokio::sync::mpsc::channel(8);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let mut keeper = Keeper::new(program, dir.path().into(), turns, tasks, wanted, stop);
+        let runtime = dir.path().into();
+        let listeners = Listeners::default();
+        let mut keeper = Keeper::new(program, runtime, turns, tasks, wanted, stop, listeners);
         keeper.greeting = Duration::from_millis(300);
 
         keeper.start(&keeper.socket()).unwrap();
