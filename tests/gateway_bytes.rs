@@ -1,47 +1,19 @@
 //! The gateway by its bytes: what exactly is sent to it, and what exactly comes back, on either side.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+#[path = "support/recorded.rs"]
+mod recorded;
 #[path = "support/gateway.rs"]
 mod support;
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::Shutdown;
 use std::sync::Mutex;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::channel;
 
-use opsdeck::gateway::control::{FromGateway, Limits, Route};
-use support::{
-    Backend, Gateway, PATIENCE, body, head, header, request, response, shop, status, to_end,
-};
-
-/// A gateway before one instance that answers everything with `reply`, and what that instance received.
-fn before(reply: &'static [u8]) -> (Gateway, Backend, Receiver<String>) {
-    limited(reply, Limits::default())
-}
-
-fn limited(reply: &'static [u8], limits: Limits) -> (Gateway, Backend, Receiver<String>) {
-    let (sender, received) = channel();
-    let sender = Mutex::new(sender);
-    let web1 = Backend::start(move |_, mut stream| {
-        while let Some(request) = request(&mut stream) {
-            let text = request.head.clone() + &String::from_utf8_lossy(&request.body);
-            drop(sender.lock().unwrap().send(text));
-            if stream.write_all(reply).is_err() {
-                return;
-            }
-        }
-    });
-    let mut gateway = Gateway::start();
-    gateway.daemon.apply(Route { limits, instances: vec![web1.target("web1")], ..shop() });
-    (gateway, web1, received)
-}
-
-const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nDate: now\r\n\r\nok";
-
-#[track_caller]
-fn next(received: &Receiver<String>) -> String {
-    received.recv_timeout(PATIENCE).unwrap()
-}
+use opsdeck::gateway::control::{FromGateway, Limits};
+use recorded::{OK, before, limited, next};
+use support::{Backend, Gateway, body, head, header, request, response, status, to_end};
 
 /// The status, and that the connection ended and no instance saw anything.
 #[track_caller]
@@ -160,133 +132,6 @@ fn too_much_is_refused() {
     is_refused(wide.as_bytes(), "431");
     let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(120));
     is_refused(many.as_bytes(), "431");
-}
-
-#[test]
-fn a_body_that_is_too_long_is_refused_by_its_length_or_when_it_is() {
-    let limits = || Limits { body_bytes: 10, ..Limits::default() };
-    let (gateway, web1, _) = limited(OK, limits());
-    let answer = gateway.ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\n12345678901");
-    assert_eq!((status(&answer), header(&answer, "connection")), ("413", Some("close")));
-    assert_eq!(web1.accepted(), 0);
-    let answer = gateway.ask(
-        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nb\r\n12345678901\r\n0\r\n\r\n",
-    );
-    assert_eq!(status(&answer), "413");
-}
-
-#[test]
-fn chunks_that_are_none_break_the_request_off() {
-    for bad in
-        ["g\r\nx\r\n", "\r\nx\r\n", "-1\r\nx\r\n", "11111111111111111\r\nx", "1\r\nxx\r\n0\r\n\r\n"]
-    {
-        let (gateway, _web1, received) = before(OK);
-        let answer = gateway
-            .ask(format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{bad}"));
-        assert_eq!(status(&answer), "400", "{bad:?}: {answer}");
-        assert!(received.try_recv().is_err(), "{bad:?}");
-    }
-}
-
-#[test]
-fn chunk_extensions_are_not_passed_on_and_only_so_long() {
-    let (gateway, _web1, received) = before(OK);
-    let of = |extension: &str| {
-        format!(
-            "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n\
-             1;{extension}\r\nx\r\n0\r\n\r\n"
-        )
-    };
-    assert_eq!(status(&gateway.ask(of("a=b"))), "200");
-    let seen = next(&received);
-    assert!(seen.ends_with("\r\n\r\nx") && seen.contains("transfer-encoding: chunked"), "{seen}");
-    assert_eq!(status(&gateway.ask(of(&"y".repeat(20_000)))), "400");
-}
-
-#[test]
-fn trailers_pass_both_ways_where_they_are_wanted() {
-    let web1 = Backend::start(|_, mut stream| {
-        let head = head(&mut stream).unwrap();
-        let mut rest = vec![];
-        let mut byte = [0];
-        while !rest.ends_with(b"\r\n\r\n") {
-            stream.read_exact(&mut byte).unwrap();
-            rest.push(byte[0]);
-        }
-        assert_eq!(header(&head, "te"), Some("trailers"));
-        let rest = String::from_utf8(rest).unwrap();
-        let reply = "HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n";
-        let length = rest.len();
-        write!(stream, "{reply}{length:x}\r\n{rest}\r\n0\r\nX-Sum: 9\r\nX-Other: 1\r\n\r\n")
-            .unwrap();
-    });
-    let mut gateway = Gateway::start();
-    gateway.route(vec![web1.target("web1")]);
-    let answer = gateway.ask(
-        "POST / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: te, close\r\nTrailer: x-a\r\n\
-         Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX-A: 7\r\nContent-Length: 3\r\n\r\n",
-    );
-    assert!(body(&answer).contains("2\r\nhi\r\n0\r\nx-a: 7\r\n\r\n"), "{answer}");
-    assert!(answer.ends_with("0\r\nx-sum: 9\r\n\r\n"), "{answer}");
-}
-
-#[test]
-fn the_body_of_one_who_expects_100_is_asked_for_when_the_instance_asks() {
-    let (go, wait) = channel::<()>();
-    let wait = Mutex::new(wait);
-    let web1 = Backend::start(move |_, mut stream| {
-        let head = head(&mut stream).unwrap();
-        assert_eq!(header(&head, "expect"), Some("100-continue"));
-        wait.lock().unwrap().recv().unwrap();
-        stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").unwrap();
-        let mut body = [0; 5];
-        stream.read_exact(&mut body).unwrap();
-        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n").unwrap();
-        stream.write_all(&body).unwrap();
-    });
-    let mut gateway = Gateway::start();
-    gateway.route(vec![web1.target("web1")]);
-    let mut client = gateway.connect();
-    client
-        .write_all(
-            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n",
-        )
-        .unwrap();
-    go.send(()).unwrap();
-    assert_eq!(head(&mut client).unwrap(), "HTTP/1.1 100 Continue\r\n\r\n");
-    client.write_all(b"hello").unwrap();
-    assert_eq!(response(&mut client).1, "hello");
-}
-
-#[test]
-fn a_final_answer_comes_instead_of_100_if_the_instance_wants_no_body() {
-    let web1 = Backend::start(|_, mut stream| {
-        head(&mut stream).unwrap();
-        stream
-            .write_all(b"HTTP/1.1 417 Expectation Failed\r\nContent-Length: 2\r\n\r\nno")
-            .unwrap();
-        drop(to_end(&mut stream));
-    });
-    let mut gateway = Gateway::start();
-    gateway.route(vec![web1.target("web1")]);
-    let answer = gateway
-        .ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
-    assert_eq!((status(&answer), body(&answer)), ("417", "no"));
-}
-
-#[test]
-fn an_instance_that_does_not_know_100_gets_the_body_after_a_second() {
-    let (gateway, _web1, received) = before(OK);
-    let mut client = gateway.connect();
-    client
-        .write_all(
-            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n",
-        )
-        .unwrap();
-    assert_eq!(head(&mut client).unwrap(), "HTTP/1.1 100 Continue\r\n\r\n");
-    client.write_all(b"hello").unwrap();
-    assert_eq!(response(&mut client).1, "ok");
-    assert!(next(&received).ends_with("hello"));
 }
 
 #[test]
@@ -411,55 +256,6 @@ fn a_client_that_closed_its_half_gets_its_answer() {
     gateway.daemon.instance("web1", "it in flight", |it| it.in_flight == 1);
     go.send(()).unwrap();
     assert_eq!(body(&to_end(client)), "ok");
-}
-
-#[test]
-fn an_upload_that_breaks_off_is_no_whole_one_for_the_instance() {
-    let (sender, ended) = channel();
-    let sender = Mutex::new(sender);
-    let web1 = Backend::start(move |_, mut stream| {
-        head(&mut stream).unwrap();
-        let mut five = [0; 5];
-        stream.read_exact(&mut five).unwrap();
-        drop(sender.lock().unwrap().send(to_end(&mut stream)));
-    });
-    let mut gateway = Gateway::start();
-    gateway.route(vec![web1.target("web1")]);
-    let mut client = gateway.connect();
-    client.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello").unwrap();
-    gateway.daemon.instance("web1", "it in flight", |it| it.in_flight == 1 && it.bytes_in > 0);
-    drop(client);
-    assert_eq!(ended.recv_timeout(PATIENCE).unwrap(), "");
-    let counts = gateway.daemon.instance("web1", "it gone", |it| it.in_flight == 0);
-    assert_eq!((counts.abandoned, counts.cut), (1, 0));
-}
-
-#[test]
-fn an_answer_before_the_end_of_the_upload_reaches_the_client() {
-    let web1 = Backend::start(|_, mut stream| {
-        head(&mut stream).unwrap();
-        stream
-            .write_all(b"HTTP/1.1 413 Too Much\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno")
-            .unwrap();
-        let _ = stream.shutdown(Shutdown::Write);
-        drop(to_end(&mut stream));
-    });
-    let mut gateway = Gateway::start();
-    gateway.route(vec![web1.target("web1")]);
-    let mut client = gateway.connect();
-    client.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3000000\r\n\r\n").unwrap();
-    let mut sender = client.try_clone().unwrap();
-    std::thread::spawn(move || {
-        let block = [b'x'; 10_000];
-        // Until somebody has had enough, and never all of it.
-        for _ in 0..299 {
-            if sender.write_all(&block).is_err() {
-                return;
-            }
-        }
-    });
-    let answer = to_end(client);
-    assert_eq!((status(&answer), body(&answer)), ("413", "no"));
 }
 
 #[test]

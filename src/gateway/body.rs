@@ -50,9 +50,14 @@ impl Stream {
         let polled = exchange.poll_body(cx, &mut conn.table.block.borrow_mut());
         let moved = account(&conn, exchange);
         if polled.is_pending() {
-            if matches!(conn.expired.get(), Some(Expired::Reply | Expired::Body)) {
+            let expired = conn.expired.get();
+            if expired == Some(Expired::Reply) {
                 drop(slot);
                 return self.breaks("it went silent in the middle of its answer");
+            }
+            if expired == Some(Expired::Body) {
+                drop(slot);
+                return self.ends("the client went silent in the middle of its request");
             }
             conn.waits(Some(exchange.waits_for()), moved);
             return Poll::Pending;
@@ -83,15 +88,20 @@ impl Stream {
 
     /// The instance's fault: the client is told by the end of its connection.
     fn breaks(&mut self, why: &'static str) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
-        self.is_over = true;
-        self.conn.exchange.borrow_mut().take();
-        self.conn.is_broken.set(true);
-        let ticket = self.conn.ticket.borrow_mut().take();
-        if let Some(mut ticket) = ticket {
+        if let Some(ticket) = &mut *self.conn.ticket.borrow_mut() {
             ticket.ends(End::Cut);
             let instance = ticket.instance();
             instance.reports.cut(instance, 1, 0, why.into());
         }
+        self.ends(why)
+    }
+
+    /// Ends both connections.
+    fn ends(&mut self, why: &'static str) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
+        self.is_over = true;
+        self.conn.exchange.borrow_mut().take();
+        self.conn.is_broken.set(true);
+        self.conn.ticket.borrow_mut().take();
         Poll::Ready(Some(Err(why)))
     }
 }

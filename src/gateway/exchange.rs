@@ -211,6 +211,8 @@ impl Exchange {
 
     fn answered(&mut self, mut head: Head, headers: &mut HeaderMap) -> Event {
         self.keep_alive = head.keep_alive;
+        // Whoever answers without having asked for the body does without it (RFC 9110 §10.1.1).
+        self.is_deaf |= self.awaits_continue;
         self.answer = std::mem::replace(&mut head.body, Body::Length(0));
         head.body = match &self.answer {
             Body::Length(length) => Body::Length(*length),

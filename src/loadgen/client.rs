@@ -33,6 +33,7 @@ pub(super) struct Done {
     pub(super) result: Result<u16, Failure>,
     /// From before the connection was opened, if one was.
     pub(super) latency: Duration,
+    pub(super) was_resent: bool,
 }
 
 impl Plan {
@@ -51,12 +52,21 @@ impl Plan {
         self.begun.fetch_update(Relaxed, Relaxed, |n| (n < limit).then_some(n + 1)).is_ok()
     }
 
-    fn request(&self, number: u64, keep: bool) -> Request<Full<Bytes>> {
-        let post = match self.args.method {
+    fn is_post(&self, number: u64) -> bool {
+        match self.args.method {
             MethodChoice::Get => false,
             MethodChoice::Post => true,
             MethodChoice::Mixed => number % 2 == 1,
-        };
+        }
+    }
+
+    /// Nobody can tell whether a lost POST was carried out.
+    fn resends(&self, number: u64) -> bool {
+        self.args.resend && !self.is_post(number)
+    }
+
+    fn request(&self, number: u64, keep: bool) -> Request<Full<Bytes>> {
+        let post = self.is_post(number);
         let body = if post { self.body.clone() } else { Bytes::new() };
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = if post { Method::POST } else { Method::GET };
@@ -93,7 +103,8 @@ pub(super) async fn run(
             return;
         }
         let rest = sleep(interval);
-        let asking = ask(&plan, &mut connection, u64::from(number) + turn, keep);
+        let mut was_resent = false;
+        let asking = ask(&plan, &mut connection, u64::from(number) + turn, keep, &mut was_resent);
         let asking = timeout(plan.args.timeout, asking);
         let (result, latency) = timed(asking).await;
         let result = result.unwrap_or(Err(Failure::TimedOut));
@@ -101,7 +112,7 @@ pub(super) async fn run(
         if failed || !keep {
             connection = None;
         }
-        if done.send(Done { result, latency }).await.is_err() {
+        if done.send(Done { result, latency, was_resent }).await.is_err() {
             return;
         }
         if !interval.is_zero() {
@@ -144,6 +155,7 @@ async fn ask(
     connection: &mut Option<Connection>,
     number: u64,
     keep: bool,
+    was_resent: &mut bool,
 ) -> Result<u16, Failure> {
     if let Some(mut open) = connection.take()
         && open.is_usable().await
@@ -153,7 +165,8 @@ async fn ask(
                 *connection = Some(open);
                 return Ok(status);
             }
-            Sent::Failed(failure) => return Err(failure),
+            Sent::Lost(_) if plan.resends(number) => *was_resent = true,
+            Sent::Lost(failure) | Sent::Failed(failure) => return Err(failure),
             Sent::Unsent => {}
         }
     }
@@ -163,7 +176,7 @@ async fn ask(
             *connection = Some(open);
             Ok(status)
         }
-        Sent::Failed(failure) => Err(failure),
+        Sent::Lost(failure) | Sent::Failed(failure) => Err(failure),
         Sent::Unsent => Err(Failure::Closed),
     }
 }

@@ -4,17 +4,21 @@
 //! is to count, so each request goes straight onto a hyper connection. A
 //! connection that is *known* to be closed is replaced before the request is
 //! sent: that loses nothing for anybody. A request of which a byte may have
-//! left is never sent again.
+//! left is never sent again, unless `--resend` asks for what browsers do.
 
 use std::error::Error;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll};
 
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::options::Target;
@@ -39,14 +43,18 @@ pub(super) enum Sent {
     Reply(u16),
     /// The connection had closed before a byte of the request was sent.
     Unsent,
+    /// The connection ended before the first byte of a reply.
+    Lost(Failure),
     Failed(Failure),
 }
 
-type Driver = http1::Connection<TokioIo<TcpStream>, Full<Bytes>>;
+type Driver = http1::Connection<TokioIo<Counted>, Full<Bytes>>;
 
 pub(super) struct Connection {
     sender: http1::SendRequest<Full<Bytes>>,
     driver: Drive,
+    /// Bytes of replies so far.
+    received: Arc<AtomicU64>,
 }
 
 /// What moves the bytes, until it has ended.
@@ -61,14 +69,16 @@ impl Connection {
         let stream = TcpStream::connect((target.host.as_str(), target.port)).await;
         let stream = stream.map_err(|error| from_io(&error))?;
         stream.set_nodelay(true).map_err(|error| from_io(&error))?;
+        let received = Arc::default();
+        let stream = Counted { stream, received: Arc::clone(&received) };
         let (sender, driver) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| from_hyper(&error))?;
-        Ok(Self { sender, driver: Drive::Under(Box::pin(driver)) })
+        Ok(Self { sender, driver: Drive::Under(Box::pin(driver)), received })
     }
 
     /// Waits until the connection takes a request; false when it is closed.
     pub(super) async fn is_usable(&mut self) -> bool {
-        let Self { sender, driver } = self;
+        let Self { sender, driver, .. } = self;
         with_driver(driver, sender.ready()).await.is_ok() && matches!(driver, Drive::Under(_))
     }
 
@@ -81,7 +91,8 @@ impl Connection {
 
     /// Sends the request and reads the whole reply.
     pub(super) async fn send(&mut self, request: Request<Full<Bytes>>) -> Sent {
-        let Self { sender, driver } = self;
+        let Self { sender, driver, received } = self;
+        let before = received.load(Relaxed);
         let exchange = async {
             let mut response = match sender.try_send_request(request).await {
                 Ok(response) => response,
@@ -97,11 +108,67 @@ impl Connection {
         match with_driver(driver, exchange).await {
             Ok(sent) => sent,
             // The driver may have seen the reset that the request only hears of.
-            Err(error) => Sent::Failed(match (from_hyper(&error), driver) {
-                (Failure::Closed | Failure::Other(_), Drive::Over(Err(cause))) => from_hyper(cause),
-                (failure, _) => failure,
-            }),
+            Err(error) => {
+                let failure = match (from_hyper(&error), driver) {
+                    (Failure::Closed | Failure::Other(_), Drive::Over(Err(cause))) => {
+                        from_hyper(cause)
+                    }
+                    (failure, _) => failure,
+                };
+                let is_lost = matches!(failure, Failure::Closed | Failure::Reset)
+                    && received.load(Relaxed) == before;
+                if is_lost { Sent::Lost(failure) } else { Sent::Failed(failure) }
+            }
         }
+    }
+}
+
+/// The stream, and how much came from it.
+struct Counted {
+    stream: TcpStream,
+    received: Arc<AtomicU64>,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        self.received.fetch_add((buf.filled().len() - before) as u64, Relaxed);
+        polled
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

@@ -33,6 +33,9 @@ pub struct LoadArgs {
     /// Stop after this time; without -n and this, at Ctrl-C or SIGTERM
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub duration: Option<Duration>,
+    /// Send a GET once more if its kept connection ends before the first byte of the reply, as browsers do
+    #[arg(long)]
+    pub resend: bool,
     /// How long one reply is waited for
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
     pub timeout: Duration,

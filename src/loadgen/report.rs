@@ -27,6 +27,8 @@ pub struct LoadReport {
     pub other: u64,
     /// The words of the first failure counted in `other`.
     pub first_other: Option<String>,
+    /// Sent twice, by `--resend`; each is counted once among the others.
+    pub resent: u64,
     /// Given up by a second Ctrl-C; neither good nor failed.
     pub unfinished: u64,
     /// Of the complete replies.
@@ -39,6 +41,7 @@ impl LoadReport {
     }
 
     pub(super) fn add(&mut self, done: Done) {
+        self.resent += u64::from(done.was_resent);
         match done.result {
             Ok(status) => {
                 self.latencies.add(done.latency);
@@ -106,6 +109,7 @@ impl LoadReport {
             "requests": self.requests(),
             "good": self.good(),
             "failed": self.failed(),
+            "resent": self.resent,
             "unfinished": self.unfinished,
             "requests_per_second": (self.rate() * 10.0).round() / 10.0,
             "replies": {
@@ -149,6 +153,9 @@ impl fmt::Display for LoadReport {
         if let Some(words) = &self.first_other {
             writeln!(f, "           first other: {words}")?;
         }
+        if self.resent > 0 {
+            writeln!(f, "sent twice {}   the first connection had been closed", self.resent)?;
+        }
         if self.unfinished > 0 {
             writeln!(f, "unfinished {}   given up while waiting for a reply", self.unfinished)?;
         }
@@ -186,7 +193,7 @@ mod tests {
         let mut add = |result: Result<u16, Failure>, count: u64, millis: u64| {
             for _ in 0..count {
                 let latency = Duration::from_millis(millis);
-                report.add(Done { result: result.clone(), latency });
+                report.add(Done { result: result.clone(), latency, was_resent: false });
             }
         };
         add(Ok(200), 95, 100);
@@ -218,7 +225,8 @@ mod tests {
     #[test]
     fn without_a_reply_there_is_no_latency() {
         let mut report = LoadReport::new("http://127.0.0.1:9999/".to_owned(), 1);
-        report.add(Done { result: Err(Failure::Refused), latency: Duration::ZERO });
+        let result = Err(Failure::Refused);
+        report.add(Done { result, latency: Duration::ZERO, was_resent: false });
         report.unfinished = 1;
         assert_snapshot!(report, @r"
         http://127.0.0.1:9999/   1 client, 0.0s
@@ -234,7 +242,7 @@ mod tests {
     fn only_complete_2xx_and_3xx_replies_are_good() {
         let exit_code = |result| {
             let mut report = LoadReport::new(String::new(), 1);
-            report.add(Done { result, latency: Duration::ZERO });
+            report.add(Done { result, latency: Duration::ZERO, was_resent: false });
             assert_eq!(report.requests(), 1);
             report.exit_code()
         };
@@ -245,6 +253,6 @@ mod tests {
 
     #[test]
     fn the_json_has_what_the_text_has() {
-        assert_snapshot!(report().to_json(), @r#"{"clients":5,"elapsed_ms":23200,"failed":18,"failures":{"closed":4,"first_other":"the reply is not HTTP","other":6,"refused":1,"reset":2,"timed_out":3},"good":98,"latency_us":{"max":8000000,"p50":100351,"p90":100351,"p99":303103},"replies":{"1xx":0,"2xx":95,"3xx":3,"4xx":1,"5xx":1},"requests":116,"requests_per_second":5.0,"unfinished":0,"url":"http://127.0.0.1:9999/"}"#);
+        assert_snapshot!(report().to_json(), @r#"{"clients":5,"elapsed_ms":23200,"failed":18,"failures":{"closed":4,"first_other":"the reply is not HTTP","other":6,"refused":1,"reset":2,"timed_out":3},"good":98,"latency_us":{"max":8000000,"p50":100351,"p90":100351,"p99":303103},"replies":{"1xx":0,"2xx":95,"3xx":3,"4xx":1,"5xx":1},"requests":116,"requests_per_second":5.0,"resent":0,"unfinished":0,"url":"http://127.0.0.1:9999/"}"#);
     }
 }

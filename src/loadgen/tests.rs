@@ -242,6 +242,41 @@ async fn a_kept_connection_that_breaks_under_a_request_is_a_failed_request() {
     }
 }
 
+/// Answers one request of each connection and closes it under the next.
+async fn one_each(listener: &TcpListener) {
+    loop {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        if read_request(&mut stream).await.is_some() {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+            read_request(&mut stream).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_a_kept_connection_lost_is_sent_once_more_where_that_is_asked_for() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let loads = async {
+        let gets = load(port, "-c 1 -n 3 --interval 0 --resend").await;
+        assert_eq!((counts(&gets), gets.resent), ("2xx 3".to_owned(), 2));
+        assert!(gets.to_string().contains("sent twice 2 "), "{gets}");
+        let posts = load(port, "-c 1 -n 2 --interval 0 --resend --method post").await;
+        assert_eq!((counts(&posts), posts.resent), ("2xx 1, closed 1".to_owned(), 0));
+    };
+    tokio::select! {
+        () = loads => {}
+        () = one_each(&listener) => unreachable!(),
+    }
+}
+
+#[tokio::test]
+async fn a_reply_that_had_begun_is_not_asked_for_again() {
+    let server = Server::start(Manner::Half).await;
+    let report = server.load(&format!("{FAST} --resend")).await;
+    assert_eq!((counts(&report), report.resent), ("closed 3".to_owned(), 0));
+}
+
 #[tokio::test]
 async fn the_duration_ends_it_and_what_is_under_way_is_finished() {
     let server = Server::start(Manner::Answer(200)).await;
