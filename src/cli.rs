@@ -133,6 +133,10 @@ pub struct DaemonArgs {
     #[arg(long, hide = true)]
     pub check: bool,
 
+    /// Watch that a next program comes up (the daemon starts it)
+    #[arg(long, hide = true, value_name = "FDS", value_delimiter = ',')]
+    pub guard: Vec<i32>,
+
     /// How long a program that replaces another may take until it is up
     #[arg(long, hide = true, value_name = "TIME", value_parser = duration, default_value = "20s")]
     pub trial: Duration,

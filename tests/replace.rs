@@ -22,7 +22,7 @@ const TWO: &str = r#"
 "#;
 
 /// A daemon whose next program has not long to come up.
-const IMPATIENT: [&str; 3] = ["sh", "-c", "exec \"$0\" \"$@\" --trial 1s"];
+const IMPATIENT: [&str; 3] = ["sh", "-c", "exec \"$0\" \"$@\" --trial 2s"];
 
 /// Puts a script in the place of the daemon's program: what it does as the daemon, after it has passed its
 /// check. Written by another process: a child of this one that is just being started could hold it open.
@@ -126,7 +126,7 @@ fn a_program_that_fails_its_check_changes_nothing() {
 
 #[test]
 fn a_program_that_does_not_come_up_becomes_the_one_before() {
-    let mut deck = Deck::start_in(&IMPATIENT, TWO, |_| ());
+    let mut deck = Deck::start(TWO);
     deck.wait_ready(&["steady", "mortal"]);
     let before = pids(&deck);
     let fifo = deck.path().join("silent.toml").display().to_string();
@@ -155,6 +155,33 @@ fn a_program_that_does_not_come_up_becomes_the_one_before() {
     deck.wait_ready(&["steady", "mortal"]);
     assert_eq!(pids(&deck), before, "{}", deck.story());
     assert_eq!(deck.instance("steady").state, State::Running);
+}
+
+#[test]
+fn a_program_that_dies_or_hangs_without_a_chance_is_succeeded_by_the_one_before() {
+    for (wrapper, as_daemon, why) in [
+        (&[][..], "exit 3", "the next program died before it was up"),
+        (&IMPATIENT[..], "exec sleep 1000", "the next program was not up after 6s, and was killed"),
+    ] {
+        let mut deck = Deck::start_in(wrapper, TWO, |_| ());
+        deck.wait_ready(&["steady", "mortal"]);
+        let [daemon, steady, mortal] = pids(&deck);
+        become_script(deck.path(), as_daemon);
+        kill(daemon, Signal::SIGUSR2);
+        let goes_on = || {
+            let events = deck.opsdeck(&["events", "-n", "20"]);
+            String::from_utf8_lossy(&events.stdout).contains(why)
+        };
+        wait_until(why, goes_on);
+        deck.watch_anew();
+        deck.wait_ready(&["steady", "mortal"]);
+        assert_eq!([deck.pid("steady"), deck.pid("mortal")], [steady, mortal], "{}", deck.story());
+        assert!(!is_alive(daemon));
+        let holder = std::fs::read_to_string(deck.path().join("state/opsdeck.lock")).unwrap();
+        assert_eq!(holder, deck.view.pid.to_string(), "who holds the lock says so");
+        deck.ok(&["restart", "steady"]);
+        deck.ok(&["shutdown"]);
+    }
 }
 
 /// `opsdeck load`, until it is asked for its result.
@@ -209,6 +236,9 @@ fn replacements_under_load_lose_no_request_and_change_no_pid() {
         |deck: &Deck| [deck.daemon_pid(), deck.pid("web1"), deck.pid("web2"), deck.pid("own")];
     let before = pids(&deck);
     let loads = [Load::start(&deck, entry), Load::start(&deck, own)];
+    let open =
+        |deck: &Deck| std::fs::read_dir(format!("/proc/{}/fd", deck.daemon_pid())).unwrap().count();
+    let mut first = None;
     for turn in 0..replacements() {
         let next = if turn % 2 == 0 { "one" } else { "two" };
         std::os::unix::fs::symlink(next, bin.join("next")).unwrap();
@@ -217,7 +247,11 @@ fn replacements_under_load_lose_no_request_and_change_no_pid() {
         deck.wait_replacement("replaced");
         in_rotation(&mut deck);
         assert_eq!(pids(&deck), before, "turn {turn}: {}", deck.story());
+        first.get_or_insert_with(|| open(&deck));
     }
+    // Clients and probes come and go; what is left over by each turn would be more.
+    let (first, last) = (first.unwrap(), open(&deck));
+    assert!(last <= first + 16, "{first} descriptors after the first turn, {last} after the last");
     for load in loads {
         let report = load.end();
         assert_eq!(report["failed"], 0, "{report:#}\n{}", deck.story());

@@ -11,11 +11,23 @@ use crate::api::Problem;
 use crate::cli::{DaemonArgs, GatewayArgs, LoggerArgs, Place};
 use crate::daemon::boot::{self, BootError};
 use crate::daemon::replace::Heir;
+use crate::daemon::replace::guardian;
 use crate::daemon::replace::proof::Proof;
 use crate::daemon::{state, systemd};
 use crate::exit::Exit;
 use crate::loadgen::{self, LoadArgs};
 use crate::sample::{self, SampleArgs};
+
+/// `opsdeck daemon --guard`: until the daemon is up, or becomes it.
+pub fn guard(args: &DaemonArgs) -> Exit {
+    match guardian::run(&args.guard, args.trial) {
+        Ok(()) => Exit::Done,
+        Err(err) => {
+            notice(&format!("opsdeck: the daemon could not be guarded: {err}"));
+            Exit::Failed
+        }
+    }
+}
 
 /// What the program before left to this one, if this process was another program before.
 pub fn claim(args: &DaemonArgs) -> Result<Option<Heir>, Problem> {
@@ -80,6 +92,7 @@ async fn begin(place: &Place, args: &DaemonArgs, heir: Option<Heir>) -> Outcome 
         state_dir: found.state_dir,
         runtime_dir: found.runtime_dir,
         socket: found.socket,
+        trial: args.trial,
         program: match heir.as_ref().and_then(|it| it.program.clone()) {
             Some(program) => program,
             None => place::own_program()?,

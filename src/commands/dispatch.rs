@@ -21,6 +21,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Some(Command::Sample(args)) => daemon::sample(args),
         Some(Command::Completions(args)) => manual::completions(args.shell).into(),
         Some(Command::Man) => manual::man().into(),
+        Some(Command::Daemon(args)) if !args.guard.is_empty() => daemon::guard(&args).into(),
         Some(Command::Daemon(args)) => match daemon::claim(&args) {
             Ok(heir) => on_runtime(daemon::run(&cli.place, &args, heir)),
             Err(problem) => report(&problem).into(),

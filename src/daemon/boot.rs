@@ -7,7 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,6 +53,8 @@ pub struct Plan {
     pub state_dir: PathBuf,
     pub runtime_dir: PathBuf,
     pub socket: PathBuf,
+    /// How long a program that replaces this one has until it is up.
+    pub trial: Duration,
     /// This program, for the logger and `exec-as`.
     pub program: PathBuf,
 }
@@ -187,7 +189,7 @@ pub async fn run(plan: Plan, mut heir: Option<Heir>) -> Result<Ended, BootError>
         let listeners = tokio::time::timeout(patience, keeper).await.ok().and_then(Result::ok);
         let gateways = listeners.map(Listeners::into_open).unwrap_or_default();
         let estate = Estate { lock: lock.into(), door: (plan.socket, door), gateways, sockets };
-        let Err(source) = replace::hand_over(estate, &successor);
+        let Err(source) = replace::hand_over(estate, &successor, plan.trial);
         return Err(BootError::Replace { program: successor.program, source });
     }
     if ended == Ended::AtRest
@@ -266,7 +268,11 @@ fn lock(state_dir: &Path) -> Result<Flock<File>, BootError> {
 fn hold(state_dir: &Path, heir: Option<&Heir>) -> Result<File, BootError> {
     let failed = |source| BootError::Lock { path: state_dir.join(LOCK), source };
     if let Some(left) = heir.and_then(|it| it.lock_of(&state_dir.join(LOCK))) {
-        return left.map(Into::into).map_err(failed);
+        let file = File::from(left.map_err(failed)?);
+        // A guardian that became the daemon has a pid of its own.
+        file.set_len(0).map_err(failed)?;
+        file.write_all_at(std::process::id().to_string().as_bytes(), 0).map_err(failed)?;
+        return Ok(file);
     }
     let held = lock(state_dir)?;
     let file = held.try_clone().map_err(failed)?;

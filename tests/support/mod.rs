@@ -289,7 +289,9 @@ impl Deck {
 
 impl Drop for Deck {
     fn drop(&mut self) {
-        if matches!(self.daemon.try_wait(), Ok(Some(_))) {
+        let has_ended = matches!(self.daemon.try_wait(), Ok(Some(_)));
+        // Unless another process has succeeded it.
+        if has_ended && UnixStream::connect(self.socket()).is_err() {
             return;
         }
         let pids: Vec<_> = self.view.services.iter().flat_map(|it| &it.instances).collect();

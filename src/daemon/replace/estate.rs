@@ -7,16 +7,17 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::MemfdFlags;
 use serde::{Deserialize, Serialize};
 
+use super::guardian::{self, Line};
 use super::{Successor, Trial};
 use crate::api::Actor;
 use crate::daemon::listeners::Listeners;
@@ -113,6 +114,20 @@ struct List {
     /// Why this is the program before once more.
     #[serde(default)]
     failed: Option<String>,
+    /// Where to say that the daemon is up.
+    #[serde(default)]
+    line: Option<i32>,
+}
+
+impl List {
+    fn read(number: i32) -> io::Result<Self> {
+        let file = File::from(inherited::take(number)?);
+        let length = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+        let mut text = vec![0; length];
+        // A guardian reads from the same open file.
+        file.read_exact_at(&mut text, 0)?;
+        Ok(serde_json::from_slice(&text)?)
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -138,6 +153,8 @@ pub struct Heir {
     pub program: Option<PathBuf>,
     /// Keeps that open.
     pub past: Past,
+    /// To the guardian, if there is one.
+    pub line: Option<Line>,
 }
 
 impl Heir {
@@ -145,11 +162,7 @@ impl Heir {
     pub fn claim(patience: Duration) -> io::Result<Option<Self>> {
         let Some(number) = std::env::var_os(VARIABLE) else { return Ok(None) };
         let number = number.to_str().and_then(|it| it.parse().ok()).unwrap_or(-1);
-        let mut text = String::new();
-        let mut file = File::from(inherited::take(number)?);
-        file.rewind()?;
-        file.read_to_string(&mut text)?;
-        Self::from_list(serde_json::from_str(&text)?, patience).map(Some)
+        Self::from_list(List::read(number)?, patience).map(Some)
     }
 
     /// The lock, if it is this one.
@@ -173,7 +186,65 @@ impl Heir {
         listeners
     }
 
-    fn from_list(list: List, patience: Duration) -> io::Result<Self> {
+    fn from_list(mut list: List, patience: Duration) -> io::Result<Self> {
+        let failed = list.failed.take();
+        let way_back = WayBack::from_list(list)?;
+        let trial = match failed {
+            None => Some(Trial::begin(way_back.try_clone()?, patience)?),
+            Some(_) => None,
+        };
+        let WayBack { estate, past, by, line } = way_back;
+        let program = failed.as_ref().map(|_| past.place()).transpose()?;
+        let release = past.release.clone();
+        Ok(Self { estate, release, by: by.map(person), failed, trial, program, past, line })
+    }
+}
+
+fn person(it: Actor) -> By {
+    By { uid: it.uid, login: it.login.into(), pid: it.pid, ssh: it.ssh.map(Into::into) }
+}
+
+/// Becomes the next program, or this one again if that cannot be executed. Returns only if neither can.
+///
+/// `trial`: how long the next program has until it is up.
+pub fn hand_over(estate: Estate, successor: &Successor, trial: Duration) -> io::Result<Infallible> {
+    let by = successor.by.as_ref().map(publish::actor);
+    let past = Past::own()?;
+    let mut arguments = past.arguments.clone();
+    if let Some(name) = arguments.first_mut() {
+        // By which it is found the next time.
+        *name = successor.program.clone().into_os_string();
+    }
+    let (ear, voice) = io::pipe()?;
+    let way_back = WayBack { estate, past, by, line: Some(Line(voice.into())) };
+    let guard = Guard { ear: ear.into(), trial };
+    let Err(err) = way_back.execute(&successor.program, &arguments, None, Some(guard));
+    way_back.go(format!("{} cannot be executed: {err}", successor.program.display()))
+}
+
+/// What leads back to the program before.
+#[derive(Debug)]
+pub struct WayBack {
+    pub estate: Estate,
+    pub past: Past,
+    pub by: Option<Actor>,
+    pub line: Option<Line>,
+}
+
+/// What a guardian hears of, and for how long.
+struct Guard {
+    ear: OwnedFd,
+    trial: Duration,
+}
+
+impl WayBack {
+    /// For a guardian: the way of the process that has started it.
+    pub fn inherited(list: i32) -> io::Result<Self> {
+        let list = List { line: None, ..List::read(list)? };
+        Self::from_list(list)
+    }
+
+    fn from_list(list: List) -> io::Result<Self> {
         let all = |them: BTreeMap<String, i32>| -> io::Result<_> {
             them.into_iter().map(|(name, it)| Ok((name, inherited::take(it)?))).collect()
         };
@@ -189,60 +260,22 @@ impl Heir {
             arguments: list.past.arguments,
             release: list.past.release,
         };
-        let trial = match list.failed {
-            None => {
-                let way_back = WayBack {
-                    estate: estate.try_clone()?,
-                    past: past.try_clone()?,
-                    by: list.by.clone(),
-                };
-                Some(Trial::begin(way_back, patience)?)
-            }
-            Some(_) => None,
-        };
-        let program = list.failed.as_ref().map(|_| past.place()).transpose()?;
-        Ok(Self {
-            estate,
-            release: past.release.clone(),
-            by: list.by.map(person),
-            failed: list.failed,
-            trial,
-            program,
-            past,
-        })
+        let line = list.line.map(inherited::take).transpose()?.map(Line);
+        Ok(Self { estate, past, by: list.by, line })
     }
-}
 
-fn person(it: Actor) -> By {
-    By { uid: it.uid, login: it.login.into(), pid: it.pid, ssh: it.ssh.map(Into::into) }
-}
-
-/// Becomes the next program, or this one again if that cannot be executed. Returns only if neither can.
-pub fn hand_over(estate: Estate, successor: &Successor) -> io::Result<Infallible> {
-    let by = successor.by.as_ref().map(publish::actor);
-    let past = Past::own()?;
-    let mut arguments = past.arguments.clone();
-    if let Some(name) = arguments.first_mut() {
-        // By which it is found the next time.
-        *name = successor.program.clone().into_os_string();
+    fn try_clone(&self) -> io::Result<Self> {
+        let line = self.line.as_ref().map(|it| it.0.try_clone()).transpose()?.map(Line);
+        let (estate, past) = (self.estate.try_clone()?, self.past.try_clone()?);
+        Ok(Self { estate, past, by: self.by.clone(), line })
     }
-    let way_back = WayBack { estate, past, by };
-    let Err(err) = way_back.execute(&successor.program, &arguments, None);
-    way_back.go(format!("{} cannot be executed: {err}", successor.program.display()))
-}
 
-/// What leads back to the program before.
-#[derive(Debug)]
-pub struct WayBack {
-    pub estate: Estate,
-    pub past: Past,
-    pub by: Option<Actor>,
-}
-
-impl WayBack {
     /// Becomes the program before. Returns only if that failed.
     pub fn go(&self, why: String) -> io::Result<Infallible> {
-        self.execute(&self.past.place()?, &self.past.arguments, Some(why))
+        if let Some(line) = &self.line {
+            line.back();
+        }
+        self.execute(&self.past.place()?, &self.past.arguments, Some(why), None)
     }
 
     fn execute(
@@ -250,6 +283,7 @@ impl WayBack {
         program: &Path,
         arguments: &[OsString],
         failed: Option<String>,
+        guard: Option<Guard>,
     ) -> io::Result<Infallible> {
         let list = self.list(failed)?;
         let number = inherited::leave_open(&list)?;
@@ -262,6 +296,12 @@ impl WayBack {
         });
         let environment = environment.collect::<io::Result<Vec<_>>>()?;
         let argv = arguments.iter().map(|it| c_string(it)).collect::<io::Result<Vec<_>>>()?;
+        // The first process of a container leaves nobody behind.
+        if let Some(guard) = guard.filter(|_| std::process::id() != 1)
+            && let Err(err) = guardian::start(number, &guard.ear, guard.trial)
+        {
+            tracing::warn!(%err, "nobody guards the next program");
+        }
         // The next program takes it for what its children are to have.
         spawn::restore_descriptor_limit()?;
         let Err(err) = inherited::execute(&c_string(program.as_os_str())?, &argv, &environment);
@@ -289,6 +329,7 @@ impl WayBack {
             },
             by: self.by.clone(),
             failed,
+            line: self.line.as_ref().map(|it| inherited::leave_open(&it.0)).transpose()?,
         };
         let mut file = File::from(rustix::fs::memfd_create("opsdeck-estate", MemfdFlags::CLOEXEC)?);
         file.write_all(&serde_json::to_vec(&list)?)?;

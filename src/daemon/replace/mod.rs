@@ -9,10 +9,12 @@
 //! The next program is proven before anything else: run beside us with our own arguments it must be able
 //! to read the configuration and the state ([`proof`]). Then this process becomes it; what must not close
 //! meanwhile is left to it as an [`Estate`]. It is on trial until it answers: if it ends, panics or takes
-//! too long, the process becomes the program before once more ([`trial`]). What services are doing goes
+//! too long, the process becomes the program before once more ([`trial`]). One that dies without a chance to
+//! do so is succeeded by the program before in a process of its own ([`guardian`]). What services are doing goes
 //! through the state file, as for any next daemon.
 
 pub mod estate;
+pub mod guardian;
 pub mod proof;
 pub mod trial;
 
@@ -148,10 +150,13 @@ impl Daemon {
 
     /// Says what became of the replacement that this program is the outcome of.
     pub(super) fn on_taken_over(&mut self, heir: Heir) {
-        let Heir { release, by, failed, trial, past, .. } = heir;
+        let Heir { release, by, failed, trial, past, line, .. } = heir;
         let ours = env!("CARGO_PKG_VERSION");
         if let Some(trial) = trial {
             trial.pass();
+        }
+        if let Some(line) = line {
+            line.up();
         }
         self.succession.past = Some(past);
         match failed {

@@ -2,13 +2,13 @@
 //! arguments and `--check`, and says its version after it has read the configuration and the state.
 
 use std::ffi::OsString;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::estate;
+use crate::config::trust::Trust;
 use crate::daemon::systemd::OWN_VARIABLES;
 use crate::process::command::{self, Command};
 use crate::process::reaper::{Reaper, Status};
@@ -90,17 +90,11 @@ fn verdict(status: Status, said: &str) -> Result<String, String> {
 
 /// A daemon of root's becomes nothing that others can write.
 fn is_trusted(program: &Path) -> Result<(), String> {
-    let file = std::fs::metadata(program).map_err(|err| format!("cannot be looked at: {err}"))?;
-    if !nix::unistd::geteuid().is_root() {
-        return Ok(());
+    std::fs::metadata(program).map_err(|err| format!("cannot be looked at: {err}"))?;
+    match Trust::of_root() {
+        Some(trust) => trust.path(program).map_err(|it| format!("is not taken: {it}")),
+        None => Ok(()),
     }
-    if file.uid() != 0 {
-        return Err(format!("belongs to uid {}, and this daemon is root's", file.uid()));
-    }
-    if file.mode() & 0o022 != 0 {
-        return Err("can be written by others than root, and this daemon is root's".into());
-    }
-    Ok(())
 }
 
 #[cfg(test)]
