@@ -57,7 +57,9 @@ fn kind(kind: &Kind) -> Value {
             { "type": "string", "minLength": 1 },
             { "type": "array", "items": { "type": "string" }, "minItems": 1 },
         ] }),
-        Kind::Port => json!({ "type": "integer", "minimum": 1, "maximum": 65535 }),
+        Kind::Port => json!({
+            "anyOf": [{ "type": "integer", "minimum": 1, "maximum": 65535 }, { "const": "auto" }]
+        }),
         Kind::Retries => json!({ "anyOf": [
             { "type": "integer", "minimum": 0, "maximum": 1_000_000 },
             { "const": "unlimited" },

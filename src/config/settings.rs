@@ -140,6 +140,12 @@ impl Service {
         self.names(&instance.name, instance.port)
     }
 
+    /// Whether the port of this instance is picked when it is started.
+    pub(super) fn picks(&self, instance: &Instance) -> bool {
+        let rules = self.rules.instances.iter().find(|it| it.name.as_str() == instance.name);
+        rules.is_some_and(|it| it.auto_port)
+    }
+
     pub(super) fn names(&self, instance: &str, port: Option<u16>) -> BTreeMap<String, String> {
         let mut names = BTreeMap::from([
             ("service".to_owned(), self.rules.name.to_string()),

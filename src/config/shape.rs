@@ -331,7 +331,7 @@ const BACKOFF: &[Key] = &[
 ];
 
 const INSTANCE: &[Key] = &[
-    key("port", Kind::Port, "", "The port it listens on."),
+    key("port", Kind::Port, "", "The port it listens on; \"auto\" picks a free one at each start."),
     key("backup", Kind::Boolean, "false", "It gets requests only while no primary is ready."),
     count(
         "weight",

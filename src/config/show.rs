@@ -179,7 +179,8 @@ fn service(out: &mut Toml, service: &Service) {
         out.key("socket", inline(values));
     }
     for (it, instance) in rules.instances.iter().zip(&service.instances) {
-        let port = it.port.map(|it| ("port", it.to_string()));
+        let auto = it.auto_port.then(|| ("port", text("auto")));
+        let port = it.port.map(|it| ("port", it.to_string())).or(auto);
         let weight = instance.weight.map(|it| ("weight", it.to_string()));
         let values = port.into_iter().chain([("backup", it.backup.to_string())]).chain(weight);
         out.key(&format!("instance.{}", name(it.name.as_str())), inline(values));

@@ -1,5 +1,6 @@
-//! The spare of a rolling restart (`rollout.surge`): made from what its service's instances are made
-//! from, with a name of its own and a port that is picked when it is needed.
+//! Instances whose port is picked when they are started: the spare of a rolling restart
+//! (`rollout.surge`), which has a name of its own, and those with `port = "auto"`. They are made from what
+//! is written for all instances of their service.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,6 +13,17 @@ impl Service {
     /// The spare on this port, if this service has one. Without a port `{port}` stays as it is.
     pub fn spare(&self, port: Option<u16>) -> Option<Instance> {
         let name = self.rules.rollout.spare.as_ref()?.to_string();
+        Some(self.made(name, port, None))
+    }
+
+    /// An instance with `port = "auto"` on this port. `None`: its port is not picked, or it is none of this
+    /// service.
+    pub fn picked(&self, name: &str, port: Option<u16>) -> Option<Instance> {
+        let it = self.instances.iter().find(|it| it.name == name && self.picks(it))?;
+        Some(self.made(it.name.clone(), port, it.weight))
+    }
+
+    fn made(&self, name: String, port: Option<u16>, weight: Option<u32>) -> Instance {
         let names = self.names(&name, port);
         let written = &self.written;
         let variables = written.environment.iter();
@@ -28,7 +40,7 @@ impl Service {
         let filled =
             |it: &Probe| Probe { check: check(&it.check, &names, port, &launch), ..it.clone() };
         let probes = written.probes.iter().map(|(kind, it)| (*kind, filled(it))).collect();
-        Some(Instance { name, port, weight: None, launch, probes })
+        Instance { name, port, weight, launch, probes }
     }
 }
 

@@ -24,6 +24,8 @@ pub(crate) enum Data {
     Integer(i64),
     /// `"unlimited"`.
     Unlimited,
+    /// `"auto"`, for a port.
+    Auto,
     Duration(Duration),
     Size(u64),
     Signal(Signal),

@@ -183,9 +183,11 @@ impl Hands {
         for service in &settings.services {
             let rules = service.rules.instances.iter().map(|it| (it.name.clone(), it.fingerprint));
             let spare = service.rules.rollout.spare.clone().map(|it| (it, 0));
-            let spare_port = spare.as_ref().and_then(|it| self.known.get(&it.0)?.settings.port);
-            let instances = service.instances.iter().cloned().chain(service.spare(spare_port));
+            let instances = service.instances.iter().cloned().chain(service.spare(None));
             for ((name, fingerprint), instance) in rules.chain(spare).zip(instances) {
+                // One that was picked stays.
+                let picked = self.known.get(&name).and_then(|it| it.settings.port);
+                let instance = super::spare::made(service, &name, picked).unwrap_or(instance);
                 let old = self.known.remove(&name);
                 if let Some(old) = &old
                     && old.settings.port == instance.port

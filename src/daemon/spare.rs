@@ -1,7 +1,9 @@
-//! The port of a spare: picked when it is first needed, by a build or by the start.
+//! The port of a spare, and of an instance with `port = "auto"`: picked when it is first needed, by a build
+//! or by the start, and kept while nobody else takes it.
 
 use super::hands::Hands;
 use super::launch::Trouble;
+use crate::config::settings::{Instance, Service};
 use crate::fleet::Name;
 use crate::fleet::input::Input;
 use crate::process::port;
@@ -10,9 +12,9 @@ use crate::process::port;
 const TRIES: usize = 16;
 
 impl Hands {
-    /// Gives a spare a port of its own, where it has none or somebody has taken it meanwhile.
+    /// Gives such an instance a port of its own, where it has none or somebody has taken it meanwhile.
     pub(super) fn give_port(&mut self, name: &Name) -> Result<(), Trouble> {
-        if !self.is_spare(name) || self.living.contains_key(name) {
+        if !self.picks_port(name) || self.living.contains_key(name) {
             return Ok(());
         }
         let old = self.known.get(name).and_then(|it| it.settings.port);
@@ -27,11 +29,11 @@ impl Hands {
         Ok(())
     }
 
-    /// The spare listens there: what is said of it everywhere follows.
+    /// It listens there: what is said of it everywhere follows.
     pub(super) fn take_port(&mut self, name: &Name, port: Option<u16>) {
-        let Some(port) = port.filter(|_| self.is_spare(name)) else { return };
+        let Some(port) = port.filter(|_| self.picks_port(name)) else { return };
         let service = self.known.get(name).and_then(|it| self.service(&it.service));
-        let Some(settings) = service.and_then(|it| it.spare(Some(port))) else { return };
+        let Some(settings) = service.and_then(|it| made(it, name, Some(port))) else { return };
         if let Some(known) = self.known.get_mut(name) {
             known.settings = settings;
             known.prepared = None;
@@ -39,8 +41,14 @@ impl Hands {
         self.outcomes.push_back(Input::Port { instance: name.clone(), port });
     }
 
-    fn is_spare(&self, name: &Name) -> bool {
+    fn picks_port(&self, name: &Name) -> bool {
         let service = self.known.get(name).and_then(|it| self.service(&it.service));
-        service.is_some_and(|it| it.rules.rollout.spare.as_ref() == Some(name))
+        service.is_some_and(|it| made(it, name, None).is_some())
     }
+}
+
+/// The instance on this port, if it is one whose port is picked.
+pub(super) fn made(service: &Service, name: &Name, port: Option<u16>) -> Option<Instance> {
+    let spare = || service.spare(port).filter(|it| it.name == name.as_str());
+    service.picked(name.as_str(), port).or_else(spare)
 }

@@ -117,7 +117,8 @@ impl Fleet {
                 }
                 it.home = home;
                 it.rules = Arc::clone(rules);
-                it.own = own.clone();
+                let port = it.own.port.filter(|_| own.auto_port);
+                it.own = InstanceRules { port: own.port.or(port), ..own.clone() };
                 it.removed = false;
                 it.spare = Spare::No;
                 it.on_time(turn);
@@ -203,7 +204,13 @@ struct Gone {
 }
 
 fn rules_of_a_stray(name: &Name) -> ServiceRules {
-    let own = InstanceRules { name: name.clone(), port: None, backup: false, fingerprint: 0 };
+    let own = InstanceRules {
+        name: name.clone(),
+        port: None,
+        auto_port: false,
+        backup: false,
+        fingerprint: 0,
+    };
     ServiceRules {
         name: name.clone(),
         enabled: false,

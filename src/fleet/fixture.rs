@@ -66,7 +66,7 @@ pub(super) fn rules(name: &str, instances: &[&str]) -> ServiceRules {
 }
 
 pub(super) fn instance(name: &str) -> InstanceRules {
-    InstanceRules { name: name.into(), port: None, backup: false, fingerprint: 1 }
+    InstanceRules { name: name.into(), port: None, auto_port: false, backup: false, fingerprint: 1 }
 }
 
 /// `web` with a readiness probe, a gateway in front, and these instances.

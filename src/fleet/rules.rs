@@ -41,7 +41,10 @@ pub struct ServiceRules {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InstanceRules {
     pub name: Name,
+    /// `None` also while one that is picked has not been picked yet.
     pub port: Option<u16>,
+    /// Whether its port is picked when it is started.
+    pub auto_port: bool,
     pub backup: bool,
     /// Of everything the process is started with. Another value makes a running instance stale.
     pub fingerprint: u64,

@@ -98,8 +98,13 @@ impl Fleet {
         }
         let rules = Arc::clone(&it.rules);
         if former.is_none() {
-            let own =
-                InstanceRules { name: name.clone(), port: None, backup: false, fingerprint: 0 };
+            let own = InstanceRules {
+                name: name.clone(),
+                port: None,
+                auto_port: false,
+                backup: false,
+                fingerprint: 0,
+            };
             let mut spare = Instance::new(home, Arc::clone(&rules), own, turn.now, seed);
             spare.generation = it.spare_generation;
             self.instances.add(spare);

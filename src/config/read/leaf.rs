@@ -107,16 +107,8 @@ impl Reader<'_> {
     }
 
     pub(super) fn port(&mut self, name: &str, item: &Spanned<DeValue<'_>>) -> Option<Data> {
-        let span = self.span(item.span());
         match item.get_ref() {
-            DeValue::String(text) if text == "auto" => {
-                self.report(not_in_this_version(
-                    "port = \"auto\"",
-                    span,
-                    "a spare port for each generation",
-                ));
-                None
-            }
+            DeValue::String(text) if text == "auto" => Some(Data::Auto),
             DeValue::String(text) if text.parse::<u16>().is_ok() => {
                 self.wrong_type(name, item, "a number", "write it without quotes")
             }

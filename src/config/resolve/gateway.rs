@@ -51,6 +51,8 @@ impl Resolver<'_> {
         service.rules.fronted = true;
         let max_wait_time = service.rules.max_wait_time;
         let instances = service.instances.len();
+        let picked =
+            service.instances.iter().find(|it| service.picks(it)).map(|it| it.name.clone());
         let service = service.rules.name.clone();
         let upgrade_wait = self.upgrade_wait(&table, max_wait_time);
         let or = |key: &str, seconds| {
@@ -60,6 +62,12 @@ impl Resolver<'_> {
         if is_nginx {
             let nginx = nginx?;
             self.refuse_many_switches(entry, &nginx, instances);
+            if let Some(picked) = picked {
+                let title = format!("the port of `{picked}` is picked when it starts");
+                let label = "nginx would have to be reloaded for each start";
+                let help = format!("give it one: instance.{picked} = {{ port = 9501 }}");
+                self.report(Mistake::new(entry.at, title, label).help(help));
+            }
             return Some(Gateway { name, service, provider: Provider::Nginx(nginx) });
         }
         let embedded = Embedded {
@@ -145,7 +153,9 @@ impl Resolver<'_> {
             self.report(mistake.help(suggestion(name, &known, "the services are")));
             return None;
         };
-        if let Some(without) = service.instances.iter().find(|it| it.port.is_none()) {
+        if let Some(without) =
+            service.instances.iter().find(|it| it.port.is_none() && !service.picks(it))
+        {
             let title = format!("`{}` has no port", without.name);
             let mistake = Mistake::new(span, title, "the gateway could not reach it");
             let help = format!("give it one: instance.{} = {{ port = 9501 }}", without.name);

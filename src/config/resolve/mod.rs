@@ -87,6 +87,7 @@ struct Names<'a> {
     service: &'a str,
     instance: &'a str,
     port: Option<u16>,
+    auto_port: bool,
 }
 
 /// What happens to names that are no built-in ones.
@@ -131,6 +132,8 @@ impl Resolver<'_> {
                 (Piece::Name("instance"), _) => out += by.instance,
                 (Piece::Name("port"), _) => match by.port {
                     Some(port) => out += &port.to_string(),
+                    // Put in when it is picked.
+                    None if by.auto_port => out += "{port}",
                     None => self.report_no_port(span, by.instance),
                 },
                 (Piece::Name(name), Others::Stay) => out.extend(["{", name, "}"]),

@@ -34,7 +34,7 @@ impl Resolver<'_> {
             let Data::Table(own) = &entry.value.data else { continue };
             let own = Layers::new([own]);
             let asks_port = own.find("http").or_else(|| own.find("tcp")).is_some();
-            let has_port = members.iter().any(|it| it.port.is_some());
+            let has_port = members.iter().any(|it| it.port.is_some() || it.auto_port);
             if asks_port && !has_port && !table.nearest_is_own("probe", name) {
                 // A default for all is meant for those that have a port.
                 continue;
@@ -119,7 +119,7 @@ impl Resolver<'_> {
     }
 
     fn want_ports(&mut self, at: Span, name: &str, members: &[Member<'_>]) {
-        for member in members.iter().filter(|it| it.port.is_none()) {
+        for member in members.iter().filter(|it| it.port.is_none() && !it.auto_port) {
             let title = format!("the {name} probe needs a port, and `{}` has none", member.name);
             let mistake = Mistake::new(at, title, "this asks the instance on its port");
             let mistake = mistake.also(member.at, "this has no port");

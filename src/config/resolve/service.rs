@@ -21,6 +21,8 @@ pub(super) struct Member<'a> {
     pub(super) name: &'a str,
     pub(super) at: Span,
     pub(super) port: Option<u16>,
+    /// It is picked at each start.
+    pub(super) auto_port: bool,
     pub(super) backup: bool,
     pub(super) weight: Option<u32>,
 }
@@ -124,7 +126,12 @@ impl Resolver<'_> {
         written: &Written,
         socket: Option<&Socket>,
     ) -> Instance {
-        let names = Names { service: &entry.name, instance: member.name, port: member.port };
+        let names = Names {
+            service: &entry.name,
+            instance: member.name,
+            port: member.port,
+            auto_port: member.auto_port,
+        };
         let launch = Launch { socket: socket.cloned(), ..self.launch(table, names, written) };
         let probes = self.filled_probes(table, names, member, &launch, written);
         let (name, port, weight) = (member.name.to_owned(), member.port, member.weight);
@@ -289,12 +296,14 @@ fn members<'a>(service: &'a Entry, own: &'a Table) -> Vec<Member<'a>> {
         let table = Layers::new([table]);
         let port = table.find("port").and_then(|it| match it.value.data {
             Data::Integer(port) => u16::try_from(port).ok(),
+            Data::Auto => None,
             // It is there, and mistaken: nobody need be told that the instance has none.
             _ => Some(0),
         });
+        let auto_port = table.find("port").is_some_and(|it| matches!(it.value.data, Data::Auto));
         let backup = table.boolean("backup").unwrap_or(false);
         let weight = table.integer("weight").map(|it| it.0);
-        Some(Member { name: &it.name, at: it.at, port, backup, weight })
+        Some(Member { name: &it.name, at: it.at, port, auto_port, backup, weight })
     };
     let written: Vec<Member<'_>> = match own.find("instance").map(|it| &it.value.data) {
         Some(Data::Table(table)) => table.entries.iter().filter_map(read).collect(),
@@ -303,13 +312,15 @@ fn members<'a>(service: &'a Entry, own: &'a Table) -> Vec<Member<'a>> {
     if !written.is_empty() {
         return written;
     }
-    vec![Member { name: &service.name, at: service.at, port: None, backup: false, weight: None }]
+    let (name, at) = (&service.name, service.at);
+    vec![Member { name, at, port: None, auto_port: false, backup: false, weight: None }]
 }
 
 fn rules_of(member: &Member<'_>, instance: &Instance) -> InstanceRules {
     InstanceRules {
         name: Name::from(member.name),
         port: member.port,
+        auto_port: member.auto_port,
         backup: member.backup,
         fingerprint: fingerprint::of(member.port, &instance.launch),
     }

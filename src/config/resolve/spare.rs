@@ -23,6 +23,10 @@ impl Resolver<'_> {
             rollout.min_ready = rollout.min_ready.filter(|it| *it + 1 < most);
         }
         for service in services.iter() {
+            let entry = entries.iter().find(|it| it.name == service.rules.name.as_str());
+            if let Some(entry) = entry {
+                self.picked_ports(entry, service);
+            }
             let Some(name) = &service.rules.rollout.spare else { continue };
             let taken = |it: &Service| {
                 it.rules.name == *name || it.instances.iter().any(|it| it.name == name.as_str())
@@ -39,6 +43,23 @@ impl Resolver<'_> {
             let mistake = Mistake::new(span, title, "this starts a spare");
             self.report(mistake.help("rename the other one"));
         }
+    }
+
+    /// `port = "auto"`: it has to be told, and nobody else may have the port already.
+    fn picked_ports(&mut self, entry: &Entry, service: &Service) {
+        let Some(picked) = service.instances.iter().find(|it| service.picks(it)) else { return };
+        let (label, help) = if service.socket().is_some() {
+            ("it accepts on the socket of its service", "remove port = \"auto\", or the socket")
+        } else if !is_told(service) {
+            (
+                "it is not told which port was picked",
+                "pass {port} in `command` or `environment`, or write the port that it has",
+            )
+        } else {
+            return;
+        };
+        let title = format!("the port of `{}` cannot be picked", picked.name);
+        self.report(Mistake::new(entry.at, title, label).help(help));
     }
 
     fn report_spare(&mut self, service: &Service, trouble: Trouble, span: Span) {
@@ -73,15 +94,19 @@ enum Trouble {
 
 fn trouble(service: &Service) -> Option<Trouble> {
     service.rules.rollout.spare.as_ref()?;
-    let written = &service.written;
-    let mut texts = written.command.iter().chain(written.environment.values());
-    let told = texts.any(|it| names(&it.0).any(|name| name == "port"));
-    match (service.rules.fronted, service.socket(), told) {
+    match (service.rules.fronted, service.socket(), is_told(service)) {
         (false, ..) => Some(Trouble::NoGateway),
         (true, Some(_), _) => Some(Trouble::Shared),
         (true, None, false) => Some(Trouble::NoPort),
         (true, None, true) => None,
     }
+}
+
+/// Whether a port that is picked reaches the program.
+fn is_told(service: &Service) -> bool {
+    let written = &service.written;
+    let mut texts = written.command.iter().chain(written.environment.values());
+    texts.any(|it| names(&it.0).any(|name| name == "port"))
 }
 
 /// Where the service itself says it.

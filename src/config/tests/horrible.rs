@@ -90,9 +90,9 @@ fn every_mistake_says_what_to_do_and_none_follows_from_another() {
     config.toml:96: `user` must be a user of this host
     config.toml:97: `umask` is not in this version of opsdeck
     config.toml:100: unknown key `x`
+    config.toml:102: the port of `list` cannot be picked
     config.toml:104: `enabled` must be true or false
     config.toml:105: `list` is a name twice: services and instances share their names
-    config.toml:105: `port = "auto"` is not in this version of opsdeck
     config.toml:106: `t2` must be a table
     config.toml:107: `body` is not a regular expression
     config.toml:108: `depends_on` must be a list

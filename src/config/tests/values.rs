@@ -102,8 +102,16 @@ fn types_are_told_by_name() {
 }
 
 #[test]
-fn a_port_has_a_range_and_is_not_chosen_for_you() {
+fn a_port_has_a_range() {
     assert_snapshot!(of_web("instance = { a = { port = 70000 }, b = { port = \"auto\" }, c = { port = \"80\" } }"), @r#"
+    error: the port of `b` cannot be picked
+     --> config.toml:1:10
+      |
+    1 | [service.web]
+      |          ^^^ it is not told which port was picked
+      |
+      = help: pass {port} in `command` or `environment`, or write the port that it has
+
     error: `port` must be between 1 and 65535
      --> config.toml:3:27
       |
@@ -111,14 +119,6 @@ fn a_port_has_a_range_and_is_not_chosen_for_you() {
       |                           ^^^^^ too large
       |
       = help: the most is 65535
-
-    error: `port = "auto"` is not in this version of opsdeck
-     --> config.toml:3:49
-      |
-    3 | instance = { a = { port = 70000 }, b = { port = "auto" }, c = { port = "80" } }
-      |                                                 ^^^^^^ it will be for a spare port for each generation
-      |
-      = help: remove it for now
 
     error: `port` must be a number
      --> config.toml:3:72
@@ -128,6 +128,50 @@ fn a_port_has_a_range_and_is_not_chosen_for_you() {
       |
       = help: write it without quotes
     "#);
+}
+
+#[test]
+fn a_port_that_is_picked_has_to_be_told_and_is_no_socket_and_no_line_of_an_nginx() {
+    let gateway = "[gateway.g]\nservice = \"a\"\nprovider = \"nginx\"\nnginx.file = \"/n\"\n";
+    let text = format!(
+        "[service.a]\ncommand = \"a\"\ninstance.a1 = {{ port = \"auto\" }}\n[service.b]\ncommand = \"b {{port}}\"\ninstance.b1 = {{ port = \"auto\" }}\nsocket.listen = 80\n{gateway}"
+    );
+    assert_snapshot!(mistakes(&text), @r#"
+    error: the port of `a1` cannot be picked
+     --> config.toml:1:10
+      |
+    1 | [service.a]
+      |          ^ it is not told which port was picked
+      |
+      = help: pass {port} in `command` or `environment`, or write the port that it has
+
+    error: the port of `b1` cannot be picked
+     --> config.toml:4:10
+      |
+    4 | [service.b]
+      |          ^ it accepts on the socket of its service
+      |
+      = help: remove port = "auto", or the socket
+
+    error: the port of `a1` is picked when it starts
+     --> config.toml:8:10
+      |
+    8 | [gateway.g]
+      |          ^ nginx would have to be reloaded for each start
+      |
+      = help: give it one: instance.a1 = { port = 9501 }
+    "#);
+    let text = "[service.a]\ncommand = \"a {port}\"\ninstance.a1 = { port = \"auto\", weight = 2 }\nprobe.readiness.tcp = {}\n[gateway.g]\nservice = \"a\"\nlisten = 80\n";
+    let settings =
+        crate::config::parse("c", text).unwrap_or_else(|err| panic!("{}", err.render(false)));
+    let service = &settings.services[0];
+    assert!(service.rules.instances[0].auto_port);
+    let picked = service.picked("a1", Some(7)).unwrap();
+    assert_eq!(
+        (picked.port, picked.weight, picked.launch.argv[1].0.as_str()),
+        (Some(7), Some(2), "7")
+    );
+    assert_eq!(service.picked("a", Some(7)), None);
 }
 
 #[test]
