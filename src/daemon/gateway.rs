@@ -14,28 +14,25 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::MemfdFlags;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use super::front::Wanted;
+use super::gateway_start::{shared_memory, start_process};
 use super::listeners::Listeners;
 use super::talk::{self, Talk};
 use super::turn::{Turn, Turns};
 use crate::gateway::control::{FromGateway, Routes, ToGateway};
 use crate::gateway::shared::{self, InFlight};
 use crate::process::identity::{self, Identity};
-use crate::process::spawn::{self, Launch, Output};
 use crate::process::{pidfd, signal};
 
 /// The control socket of the one that accepts; those that retire have `gateway.PID.sock`.
 const SOCKET: &str = "gateway.sock";
 /// Between two tries to start a gateway that does not stay up, and to bind an address that is taken.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// Instances whose counts fit into the shared memory.
-const SLOTS: u64 = 4096;
 /// What a client that was promised a kept-alive connection has to send its next request in.
 const LINGER_MS: u64 = 5_000;
 
@@ -367,47 +364,6 @@ fn is_same_program(pid: u32, program: &Path) -> bool {
         // What cannot be seen is left in peace.
         _ => true,
     }
-}
-
-/// Where the gateway keeps its counts, so that they are known when it is killed.
-fn shared_memory() -> io::Result<File> {
-    let file = File::from(rustix::fs::memfd_create("opsdeck-gateway", MemfdFlags::CLOEXEC)?);
-    file.set_len(SLOTS * shared::SLOT as u64)?;
-    Ok(file)
-}
-
-/// Descriptor 3 is the control socket, 4 the shared memory; the listeners follow in the order of their
-/// names.
-fn start_process(
-    program: &Path,
-    control: &OwnedFd,
-    shared: &File,
-    listeners: &Listeners,
-    user: &str,
-) -> io::Result<Identity> {
-    let mut argv = vec![program.display().to_string(), "gateway".into()];
-    argv.extend(["--control-fd", "3", "--shared-fd", "4"].map(Into::into));
-    let mut passed = vec![control.as_fd(), shared.as_fd()];
-    for (name, listener) in listeners.all() {
-        argv.extend(["--listener".into(), format!("{name}={}", passed.len() + 3)]);
-        passed.push(listener);
-    }
-    if nix::unistd::geteuid().is_root() {
-        argv.extend(["--user".into(), user.to_owned()]);
-    }
-    let stderr = io::stderr();
-    let environment = [("PATH".to_owned(), std::env::var("PATH").unwrap_or_default())];
-    let launch = Launch {
-        argv: &argv,
-        directory: Some(Path::new("/")),
-        environment: &environment,
-        output: Output::Descriptor(stderr.as_fd()),
-        passed: &passed,
-        switch: None,
-        cgroup: None,
-    };
-    // Its end is seen by the connection; its status is taken by the reaper.
-    spawn::spawn(&launch).map(|it| it.identity).map_err(io::Error::other)
 }
 
 /// What a listener is bound to.

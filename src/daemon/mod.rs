@@ -26,6 +26,7 @@ pub mod facts;
 pub mod front;
 pub mod gateway;
 pub mod gateway_news;
+mod gateway_start;
 pub mod hands;
 pub mod history;
 pub mod host;

@@ -153,13 +153,13 @@ fn write_forwarded(out: &mut Vec<u8>, asked: Asked<'_>, sender: &Sender, host: &
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-fn put(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+pub(super) fn put(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(name);
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
 }
 
-fn put_header(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+pub(super) fn put_header(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
     out.extend_from_slice(name.as_str().as_bytes());
     out.extend_from_slice(b": ");
     out.extend_from_slice(value.as_bytes());
@@ -190,7 +190,7 @@ fn put_all<'a>(
 }
 
 /// False for what concerns this connection, and for what is written anew.
-fn is_passed(name: &HeaderName) -> bool {
+pub(super) fn is_passed(name: &HeaderName) -> bool {
     !Kinds::of(name).has(Kinds::OF_A_HOP)
 }
 
@@ -202,10 +202,10 @@ fn replaced(trust: bool) -> Kinds {
 }
 
 /// The headers that `Connection` names besides the usual ones.
-struct Named<'a>(Option<&'a HeaderMap>);
+pub(super) struct Named<'a>(Option<&'a HeaderMap>);
 
 impl<'a> Named<'a> {
-    fn of(headers: &'a HeaderMap, kinds: Kinds) -> Self {
+    pub(super) fn of(headers: &'a HeaderMap, kinds: Kinds) -> Self {
         if !kinds.has(Kinds::CONNECTION) {
             return Self(None);
         }
@@ -219,7 +219,7 @@ impl<'a> Named<'a> {
         Self(any.then_some(headers))
     }
 
-    fn has(&self, name: &HeaderName) -> bool {
+    pub(super) fn has(&self, name: &HeaderName) -> bool {
         // Nobody may take the framing or the host of a message away by naming it.
         self.0.is_some_and(|headers| {
             *name != header::CONTENT_LENGTH && tokens(headers, &header::CONNECTION, name.as_str())
@@ -246,59 +246,6 @@ pub(super) fn upgrades(headers: &HeaderMap, kinds: Kinds) -> bool {
     kinds.has(Kinds::UPGRADE)
         && tokens(headers, &header::CONNECTION, "upgrade")
         && !tokens(headers, &header::UPGRADE, "h2c")
-}
-
-/// Removes from a response what concerned our connection to the instance. `kinds` are those of its headers.
-pub(super) fn clean_response(
-    headers: &mut HeaderMap,
-    kinds: Kinds,
-    via: Option<&str>,
-    switches: bool,
-) {
-    if kinds.has(Kinds::CONNECTION) {
-        let all = Named::of(headers, kinds);
-        let named: Vec<HeaderName> = headers.keys().filter(|it| all.has(it)).cloned().collect();
-        for name in named {
-            headers.remove(name);
-        }
-        headers.remove(header::CONNECTION);
-    }
-    for (kind, name) in [
-        (Kinds::KEEP_ALIVE, &KEEP_ALIVE),
-        (Kinds::PROXY_CONNECTION, &PROXY_CONNECTION),
-        (Kinds::CODING, &header::TRANSFER_ENCODING),
-    ] {
-        if kinds.has(kind) {
-            headers.remove(name);
-        }
-    }
-    if switches {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    } else if kinds.has(Kinds::UPGRADE) {
-        headers.remove(header::UPGRADE);
-    }
-    if let Some(via) = via
-        && let Ok(value) = HeaderValue::from_str(&["1.1 ", via].concat())
-    {
-        headers.append(header::VIA, value);
-    }
-}
-
-static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-
-/// Appends an interim response (RFC 9110 §15.2).
-pub(super) fn write_interim(out: &mut Vec<u8>, status: http::StatusCode, headers: &HeaderMap) {
-    put(out, b"HTTP/1.1 ", status.as_str().as_bytes());
-    out.truncate(out.len() - 2);
-    put(out, b" ", status.canonical_reason().unwrap_or("Interim").as_bytes());
-    let named = Named::of(headers, Kinds::among(headers));
-    for (name, value) in headers {
-        if is_passed(name) && !named.has(name) && *name != header::CONTENT_LENGTH {
-            put_header(out, name, value);
-        }
-    }
-    out.extend_from_slice(b"\r\n");
 }
 
 /// Appends the trailers of a request, without what may not be in one (RFC 9110 §6.5.1).
@@ -331,10 +278,6 @@ mod tests {
     fn may_upgrade(of: &[(&str, &str)]) -> bool {
         let headers = headers(of);
         upgrades(&headers, Kinds::among(&headers))
-    }
-
-    fn clean(headers: &mut HeaderMap, via: Option<&str>, switches: bool) {
-        clean_response(headers, Kinds::among(headers), via, switches);
     }
 
     fn sender() -> Sender {
@@ -436,24 +379,6 @@ mod tests {
         assert!(text.contains("via: 1.0 x, 1.1 deck\n") && text.contains("host=\"a\\\"b\"\n"));
         let six = Sender::new("[2001:db8::1]:1".parse().unwrap(), "[::1]:80".parse().unwrap());
         assert!(six.forwarded.starts_with("for=\"[2001:db8::1]\";"));
-    }
-
-    #[test]
-    fn a_response_loses_what_concerned_our_connection() {
-        let mut these = headers(&[
-            ("connection", "close, x-hop"),
-            ("x-hop", "1"),
-            ("keep-alive", "timeout=5"),
-            ("transfer-encoding", "chunked"),
-            ("upgrade", "h2"),
-            ("etag", "2"),
-        ]);
-        clean(&mut these, None, false);
-        assert_eq!(these, headers(&[("etag", "2")]));
-        let mut these = headers(&[("connection", "Upgrade"), ("upgrade", "websocket")]);
-        clean(&mut these, Some("deck"), true);
-        let expected = [("upgrade", "websocket"), ("connection", "upgrade"), ("via", "1.1 deck")];
-        assert_eq!(these, headers(&expected));
     }
 
     proptest! {

@@ -32,6 +32,7 @@
 //! headers to be able to repeat them). What is left to do there is a page (`reply`) over httparse, which both use,
 //! and the bytes of the head serve for every repetition.
 
+mod answers;
 mod body;
 mod choose;
 mod client;

@@ -16,6 +16,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body, Incoming};
 
+use super::answers;
 use super::body::{self, Reply, Stream};
 use super::conn::{Conn, Expired};
 use super::exchange::{Event, Exchange, Trouble};
@@ -315,7 +316,7 @@ impl<'a> Asking<'a> {
     fn pass_on(&mut self, status: StatusCode, mut headers: HeaderMap) {
         if status != StatusCode::CONTINUE && self.version == Version::HTTP_11 {
             let mut out = vec![];
-            headers::write_interim(&mut out, status, &headers);
+            answers::write_interim(&mut out, status, &headers);
             self.conn.interim(&out);
         }
         headers.clear();
@@ -382,7 +383,7 @@ impl<'a> Asking<'a> {
         }
         let is_websocket = switches && headers::tokens(&headers, &header::UPGRADE, "websocket");
         let via = conn.route.limits.via.as_deref();
-        headers::clean_response(&mut headers, head.kinds, via, switches);
+        answers::clean_response(&mut headers, head.kinds, via, switches);
         if conn.is_closing.get() && !switches {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
