@@ -4,10 +4,14 @@
 
 mod support;
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
+use nix::sys::signal::Signal;
 use opsdeck::api::State;
-use support::{Deck, wait_until};
+use support::{Deck, find, free_port, is_alive, kill, wait_until};
 
 #[expect(clippy::print_stderr, reason = "whoever runs the tests is to know")]
 fn skipped(why: &str) {
@@ -93,8 +97,319 @@ fn who_is_killed_for_want_of_memory_is_told_from_who_is_killed() {
     assert!(why.contains("by the kernel: out of memory"), "{why}");
 
     // The count does not rise for a kill that is somebody's.
-    support::kill(deck.pid("modest"), nix::sys::signal::Signal::SIGKILL);
+    kill(deck.pid("modest"), Signal::SIGKILL);
     deck.wait_state("modest", State::Exited);
     let exit = deck.instance("modest").last_exit.unwrap();
     assert_eq!(exit.cause, "a signal that opsdeck did not send (SIGKILL)");
+}
+
+const DAY: i64 = 86_400;
+
+/// Puts a number of seconds from a file on the wall clock of the process it is loaded into.
+const SKEW: &str = r#"
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+int clock_gettime(clockid_t clock, struct timespec *time) {
+    int answer = syscall(SYS_clock_gettime, clock, time);
+    const char *path = getenv("SKEW_FILE");
+    char text[32] = {0};
+    if (answer || clock != CLOCK_REALTIME || !path) return answer;
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    if (file < 0) return answer;
+    if (read(file, text, sizeof text - 1) > 0) time->tv_sec += atoll(text);
+    close(file);
+    return answer;
+}
+"#;
+
+fn run(words: &[&str]) -> bool {
+    support::output_of(Command::new(words[0]).args(&words[1..])).status.success()
+}
+
+const STEADY: &str = r#"
+    [defaults]
+    start_seconds = "50ms"
+    [service.steady]
+    command = "sleep 1000"
+    probe.liveness = { exec.command = "true", period = "100ms", timeout = "20s" }
+    [service.stubborn]
+    command = "opsdeck sample --worker --ignore-term"
+    max_wait_time = "2s"
+"#;
+
+/// How long a stop took by its own event, in seconds.
+fn seconds_of_stop(deck: &mut Deck) -> f64 {
+    let message = deck.wait_event("killed by SIGKILL").message;
+    let time = message.split("killed by SIGKILL ").nth(1).and_then(|it| it.split("s into").next());
+    time.and_then(|it| it.parse().ok()).unwrap_or_else(|| panic!("no time in {message}"))
+}
+
+#[test]
+fn a_wall_clock_that_jumps_a_day_either_way_ends_and_delays_nothing() {
+    let tools = tempfile::tempdir().unwrap();
+    let (source, library) = (tools.path().join("skew.c"), tools.path().join("skew.so"));
+    let skew = tools.path().join("skew");
+    std::fs::write(&source, SKEW).unwrap();
+    let [source, library] = [&source, &library].map(|it| it.display().to_string());
+    assert!(run(&["cc", "-shared", "-fPIC", "-o", &library, &source]), "a compiler of C is needed");
+    let jump = |seconds: i64| {
+        std::fs::write(skew.with_extension("new"), seconds.to_string()).unwrap();
+        std::fs::rename(skew.with_extension("new"), &skew).unwrap();
+    };
+    let preload = format!("LD_PRELOAD={library}");
+    let file = format!("SKEW_FILE={}", skew.display());
+    let mut deck = Deck::start_in(&["env", &preload, &file], STEADY, |_| ());
+    deck.wait_ready(&["steady", "stubborn"]);
+    let steady = deck.pid("steady");
+
+    jump(DAY);
+    deck.ok(&["stop", "--no-wait", "stubborn"]);
+    let stop = deck.wait_event("SIGTERM").at;
+    let day_ahead = stop.as_second() - jiff::Timestamp::now().as_second();
+    assert!(day_ahead > DAY / 2, "the daemon's clock did not jump: {stop}");
+    deck.wait_state("stubborn", State::Stopping);
+    jump(-DAY);
+    deck.wait_state("stubborn", State::Stopped);
+    let took = seconds_of_stop(&mut deck);
+    assert!((1.9..60.0).contains(&took), "{took}");
+    let exit = deck.instance("stubborn").last_exit.unwrap();
+    assert_eq!(exit.cause, "SIGKILL: max_wait_time was over");
+
+    // What goes by the clock of the machine goes on: probes, restarts, the next daemon.
+    deck.wait("a probe after the jump", |it, _| {
+        let probes = find(it, "steady").map(|it| it.probes.clone()).unwrap_or_default();
+        probes.get("liveness").and_then(|it| it.at).is_some_and(|it| it < stop)
+    });
+    deck.restart_daemon(|deck| kill(deck.daemon_pid(), Signal::SIGKILL));
+    deck.wait_ready(&["steady"]);
+    assert_eq!(deck.pid("steady"), steady);
+    kill(steady, Signal::SIGKILL);
+    deck.wait("steady replaced", |it, _| {
+        find(it, "steady").is_some_and(|it| it.generation == 2 && it.ready == Some(true))
+    });
+}
+
+#[test]
+fn a_daemon_that_stood_still_keeps_its_deadlines_and_blames_nobody() {
+    let mut deck = Deck::start(STEADY);
+    deck.wait_ready(&["steady", "stubborn"]);
+    let (daemon, steady) = (deck.daemon_pid(), deck.pid("steady"));
+    deck.ok(&["stop", "--no-wait", "stubborn"]);
+    deck.wait_state("stubborn", State::Stopping);
+    let uptime = || {
+        let text = std::fs::read_to_string("/proc/uptime").unwrap();
+        text.split(' ').next().unwrap().parse::<f64>().unwrap()
+    };
+    let later = uptime() + 2.5;
+    kill(daemon, Signal::SIGSTOP);
+    wait_until("the deadline over", || uptime() > later);
+    kill(daemon, Signal::SIGCONT);
+    deck.wait_state("stubborn", State::Stopped);
+    let exit = deck.instance("stubborn").last_exit.unwrap();
+    assert_eq!(exit.cause, "SIGKILL: max_wait_time was over");
+    deck.wait_ready(&["steady"]);
+    assert_eq!((deck.pid("steady"), deck.instance("steady").generation), (steady, 1));
+}
+
+#[test]
+fn without_descriptors_some_starts_wait_and_the_daemon_answers() {
+    let defaults = "[defaults]\nstart_seconds = \"50ms\"\ncommand = \"sleep 1000\"
+        backoff = { min = \"100ms\", max = \"200ms\" }\n";
+    let names: Vec<_> = (0..24).map(|n| format!("s{n}")).collect();
+    let services: String = names.iter().map(|it| format!("[service.{it}]\n")).collect();
+    let wrapper = ["prlimit", "--nofile=1024:1024", "--"];
+    let mut deck = Deck::start_in(&wrapper, &format!("{defaults}[service.s0]\n"), |_| ());
+    deck.wait_ready(&["s0"]);
+    let daemon = deck.daemon_pid().to_string();
+    let limit = |soft: &str| run(&["prlimit", "--pid", &daemon, &format!("--nofile={soft}:1024")]);
+    if !limit("64") {
+        return skipped("the limits of another process cannot be changed here");
+    }
+    deck.write_config(&format!("{defaults}{services}"));
+    deck.ok(&["config", "apply"]);
+    deck.wait_event("too many open files");
+    for _ in 0..3 {
+        assert_eq!(deck.opsdeck(&["status"]).status.code(), Some(3));
+    }
+    assert!(limit("1024"));
+    deck.wait_ready(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    deck.ok(&["shutdown"]);
+    deck.wait_end();
+}
+
+#[test]
+fn a_child_that_stands_still_is_replaced_when_its_probe_says_so() {
+    let port = free_port();
+    let mut deck = Deck::start(&format!(
+        "[service.web]\ncommand = \"opsdeck sample --port {{port}}\"\nmax_wait_time = \"1s\"\n\
+         instance.web1 = {{ port = {port} }}\nprobe.liveness = {{ http.path = \"/liveness\", period = \"100ms\", timeout = \"300ms\", failure_threshold = 3 }}\n"
+    ));
+    deck.wait_ready(&["web1"]);
+    let stopped = deck.pid("web1");
+    kill(stopped, Signal::SIGSTOP);
+    deck.wait("a second generation", |it, _| {
+        find(it, "web1").is_some_and(|it| it.generation >= 2 && it.live == Some(true))
+    });
+    assert!(!is_alive(stopped));
+}
+
+/// A cgroup of version 1 whose processes not even SIGKILL reaches, until it is thawed.
+struct Frozen(PathBuf);
+
+impl Frozen {
+    fn freeze(pid: i32) -> Option<Self> {
+        let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+        let path = own.lines().find_map(|it| it.split_once(":freezer:/"))?.1;
+        let name = format!("opsdeck-test-{pid}");
+        let directory = Path::new("/sys/fs/cgroup/freezer").join(path).join(name);
+        std::fs::create_dir(&directory).ok()?;
+        let this = Self(directory);
+        std::fs::write(this.0.join("cgroup.procs"), pid.to_string()).ok()?;
+        this.set("FROZEN");
+        let state = || std::fs::read_to_string(this.0.join("freezer.state")).unwrap_or_default();
+        wait_until("frozen", || state().trim() == "FROZEN");
+        Some(this)
+    }
+
+    fn set(&self, state: &str) {
+        let _ = std::fs::write(self.0.join("freezer.state"), state);
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        self.set("THAWED");
+        let gone = || std::fs::read_to_string(self.0.join("cgroup.procs")).unwrap_or_default();
+        wait_until("nobody in it", || gone().is_empty());
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+#[test]
+fn a_child_that_no_signal_reaches_is_said_and_waited_for() {
+    let mut deck = Deck::start(STEADY);
+    deck.wait_ready(&["steady", "stubborn"]);
+    let (pid, steady) = (deck.pid("stubborn"), deck.pid("steady"));
+    let Some(frozen) = Frozen::freeze(pid) else {
+        return skipped("no freezer of cgroup v1 here");
+    };
+    deck.ok(&["stop", "--no-wait", "stubborn"]);
+    deck.wait_event("SIGKILL: max_wait_time was over");
+    deck.wait("it is said", |it, _| {
+        find(it, "stubborn").is_some_and(|it| it.why.contains("SIGKILL"))
+    });
+    // No second generation beside it, and nobody else waits.
+    deck.ok(&["restart", "steady"]);
+    deck.wait("steady renewed", |it, _| find(it, "steady").is_some_and(|it| it.generation == 2));
+    deck.wait_ready(&["steady"]);
+    assert!(!is_alive(steady) && is_alive(pid));
+    assert_eq!(deck.instance("stubborn").state, State::Stopping);
+    frozen.set("THAWED");
+    deck.wait_state("stubborn", State::Stopped);
+    assert!(!is_alive(pid));
+}
+
+/// Answers every request with a good head and then a byte at a time, for as long as somebody listens.
+const TRICKLE: &str = r"
+import socket, sys, threading, time
+listener = socket.create_server(('127.0.0.1', int(sys.argv[1])))
+def answer(client):
+    try:
+        client.sendall(b'HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n')
+        while True:
+            client.sendall(b'x')
+            time.sleep(0.02)
+    except OSError:
+        pass
+while True:
+    threading.Thread(target=answer, args=(listener.accept()[0],), daemon=True).start()
+";
+
+#[test]
+fn a_probe_whose_target_trickles_fails_at_its_timeout_and_leaves_the_others_alone() {
+    let tools = tempfile::tempdir().unwrap();
+    let script = tools.path().join("trickle.py");
+    std::fs::write(&script, TRICKLE).unwrap();
+    let port = free_port();
+    let mut deck = Deck::start(&format!(
+        "{STEADY}[service.slow]\ncommand = \"python3 {} {{port}}\"\ninstance.slow1 = {{ port = {port} }}\n\
+         probe.readiness = {{ http.path = \"/\", period = \"100ms\", timeout = \"500ms\", failure_threshold = 1 }}\n",
+        script.display()
+    ));
+    deck.wait_ready(&["steady"]);
+    deck.wait("it is too late after the head", |it, _| {
+        let probes = find(it, "slow1").map(|it| it.probes.clone()).unwrap_or_default();
+        probes.get("readiness").is_some_and(|it| it.status == Some(200) && it.error.is_some())
+    });
+    assert_eq!(deck.instance("slow1").ready, Some(false));
+    let before = deck.instance("steady").probes["liveness"].at;
+    deck.wait("the other probes go on", |it, _| {
+        find(it, "steady")
+            .is_some_and(|it| it.probes["liveness"].at > before && it.ready == Some(true))
+    });
+    assert_eq!(deck.instance("steady").generation, 1);
+}
+
+/// Whether `kernel.pid_max` is a matter of each pid namespace (Linux 6.14). It is the host's otherwise.
+fn pids_are_namespaced() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(|it: char| !it.is_ascii_digit()).map(str::parse::<u32>);
+    let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else { return false };
+    (major, minor) >= (6, 14)
+}
+
+#[test]
+fn where_pids_come_round_again_nobody_else_is_signalled() {
+    let few = "echo 400 > /proc/sys/kernel/pid_max && exec \"$0\" \"$@\"";
+    let wrapper = ["unshare", "-pf", "--mount-proc", "sh", "-c", few];
+    if !pids_are_namespaced() || !run(&[&wrapper[..], &["true"]].concat()) {
+        return skipped("no namespace with few pids may be made here");
+    }
+    let mut deck = Deck::start_in(
+        &wrapper,
+        r#"
+        [defaults]
+        start_seconds = "50ms"
+        [service.victim]
+        command = "sleep 1000"
+        [service.attacker]
+        command = ["sh", "-c", "n=0; while :; do sleep 0 || echo hit $?; n=$((n+1)); [ $((n % 100)) != 0 ] || echo spawned $n; done"]
+        "#,
+        |_| (),
+    );
+    deck.wait_ready(&["victim", "attacker"]);
+    let log = deck.follow_log("attacker");
+    let mut seen = vec![];
+    for _ in 0..8 {
+        let it = deck.instance("victim");
+        seen.push((it.pid.unwrap(), it.start_time.unwrap()));
+        deck.ok(&["restart", "victim"]);
+        let generation = it.generation;
+        deck.wait("victim renewed", |it, _| {
+            find(it, "victim")
+                .is_some_and(|it| it.generation > generation && it.ready == Some(true))
+        });
+    }
+    log.line_with("spawned 400");
+    // Every one of these pids has had other owners since.
+    for (pid, start_time) in seen {
+        let body = format!("{{\"signal\":\"SIGKILL\",\"pid\":{pid},\"start_time\":{start_time}}}");
+        let head = "POST /v1/instances/victim/signal HTTP/1.1\r\nhost: o\r\nconnection: close\r\n";
+        let mut stream = UnixStream::connect(deck.socket()).unwrap();
+        let request = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 409"), "{answer}");
+    }
+    log.line_with("spawned");
+    deck.catch_up();
+    let left = deck.events.iter().find(|it| it.message.contains("left behind"));
+    assert!(left.is_none(), "{left:?}");
+    let text = std::fs::read_to_string(deck.path().join("state/logs/attacker.log")).unwrap();
+    assert!(!text.contains("hit"), "{text}");
 }

@@ -1,9 +1,10 @@
 //! Starts processes: environment, output, port, group.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{Uid, User};
 
 use super::clock;
@@ -25,6 +26,8 @@ use crate::process::{oom, port};
 /// Names the instance in the environment of everything it starts: a mark by which what it leaves behind
 /// is recognised.
 pub(super) const MARK: &str = "OPSDECK_INSTANCE";
+/// Descriptors that no instance gets.
+const SPARE_DESCRIPTORS: u64 = 64;
 /// Where programs are looked for if nothing says otherwise.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -46,7 +49,7 @@ impl Hands {
         let shared = self.oom.get_or_init(|| oom::Shared::of("self")).as_ref();
         let oom = oom::Counts::shared(shared);
         for (name, generation) in starts {
-            match self.prepare(&name, &oom).and_then(|it| self.trusted(&name, it)) {
+            match self.prepare(&name, &oom, ready.len()).and_then(|it| self.trusted(&name, it)) {
                 Ok(start) => ready.push((name, generation, start)),
                 Err(trouble) => self.outcomes.push_back(trouble.of(&name, generation)),
             }
@@ -72,12 +75,17 @@ impl Hands {
     }
 
     /// Makes everything ready that a start needs.
-    fn prepare(&mut self, name: &Name, oom: &oom::Counts) -> Result<Start, Trouble> {
+    ///
+    /// `before` are the starts of the same turn that come before this one.
+    fn prepare(&mut self, name: &Name, oom: &oom::Counts, before: usize) -> Result<Start, Trouble> {
         if self.living.contains_key(name) {
             return Err(Trouble::lasting("its last generation has not ended"));
         }
         self.give_port(name)?;
-        self.open_output(name)?;
+        if self.known.get(name).is_some_and(|it| it.fifo.is_none()) {
+            self.open_output(name)?;
+            self.leave_room(name, before)?;
+        }
         let cgroup = self.cgroup(name)?;
         let known = self.known.get(name).ok_or_else(|| Trouble::lasting("it is not configured"))?;
         let (service, socket) = (known.service.clone(), known.settings.launch.socket.clone());
@@ -185,6 +193,24 @@ impl Hands {
         }
         self.orders.push(ToLogger::Open(source));
         Ok(())
+    }
+
+    /// Refuses an instance that would take the last descriptors: the daemon has to answer, and to write down
+    /// what it knows. One that has run keeps its own.
+    fn leave_room(&mut self, name: &Name, before: usize) -> Result<(), Trouble> {
+        let Some(known) = self.known.get_mut(name) else { return Ok(()) };
+        let (Some(fifo), Ok((limit, _))) = (&known.fifo, getrlimit(Resource::RLIMIT_NOFILE)) else {
+            return Ok(());
+        };
+        // The lowest free number is taken always; the starts before this one get a descriptor more each.
+        let taken = fifo.as_raw_fd().unsigned_abs() as u64 + before as u64;
+        if taken + SPARE_DESCRIPTORS.min(limit / 4) < limit {
+            return Ok(());
+        }
+        known.fifo = None;
+        let why =
+            format!("too many open files: the daemon may have {limit} (ulimit -n, LimitNOFILE)");
+        Err(Trouble::passing(format!("{name} cannot start: {why}")))
     }
 
     pub(super) fn mark(&self, name: &Name) -> String {

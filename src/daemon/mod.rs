@@ -50,6 +50,7 @@ pub mod records;
 pub mod replace;
 pub mod runs;
 pub mod sampling;
+mod seats;
 pub mod signals;
 mod since;
 mod sockets;

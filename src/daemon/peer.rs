@@ -11,8 +11,9 @@ use axum::serve::IncomingStream;
 use nix::unistd::{Group, Uid, User};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
-use tracing::warn;
+use tracing::{debug, warn};
 
+use super::seats::{Connection, Seats};
 use crate::api::Role;
 use crate::config::settings::Deck;
 use crate::fleet::By;
@@ -126,11 +127,12 @@ impl Principals {
 pub struct Door {
     listener: UnixListener,
     access: watch::Receiver<Arc<Access>>,
+    seats: Seats,
 }
 
 impl Door {
     pub fn new(listener: UnixListener, access: watch::Receiver<Arc<Access>>) -> Self {
-        Self { listener, access }
+        Self { listener, access, seats: Seats::default() }
     }
 
     fn peer(&self, stream: &UnixStream) -> std::io::Result<Peer> {
@@ -144,7 +146,7 @@ impl Door {
 }
 
 impl axum::serve::Listener for Door {
-    type Io = UnixStream;
+    type Io = Connection;
     type Addr = Peer;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
@@ -159,7 +161,10 @@ impl axum::serve::Listener for Door {
                 }
             };
             match self.peer(&stream) {
-                Ok(peer) => return (stream, peer),
+                Ok(peer) => match self.seats.seat(stream, peer.uid, peer.role()) {
+                    Some(connection) => return (connection, peer),
+                    None => debug!(uid = peer.uid, "has too many connections"),
+                },
                 Err(err) => warn!(%err, "the credentials of a client could not be read"),
             }
         }
