@@ -45,6 +45,19 @@ pub struct Act {
     pub program: Option<String>,
 }
 
+impl Act {
+    /// Reads the body of a request.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, by line and column.
+    pub fn from_body(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        // An object first: a list would be taken for the fields in their order.
+        let object: serde_json::Map<_, _> = serde_json::from_slice(bytes)?;
+        Self::deserialize(serde_json::Value::Object(object))
+    }
+}
+
 /// An [`Act`] as it arrives.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -271,13 +271,9 @@ impl<S: Send + Sync> FromRequest<S> for Body {
         if bytes.is_empty() {
             return Ok(Self(Act::default()));
         }
-        // An object first: a list would be taken for the fields in their order.
-        serde_json::from_slice::<serde_json::Map<_, _>>(&bytes)
-            .and_then(|it| Act::deserialize(serde_json::Value::Object(it)))
-            .map(Self)
-            .map_err(|err| {
-                misunderstood(StatusCode::BAD_REQUEST, format!("the body is wrong: {err}"))
-            })
+        Act::from_body(&bytes).map(Self).map_err(|err| {
+            misunderstood(StatusCode::BAD_REQUEST, format!("the body is wrong: {err}"))
+        })
     }
 }
 

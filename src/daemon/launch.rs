@@ -26,6 +26,8 @@ use crate::process::{oom, port};
 /// Names the instance in the environment of everything it starts: a mark by which what it leaves behind
 /// is recognised.
 pub(super) const MARK: &str = "OPSDECK_INSTANCE";
+/// What an instance needs beside its output: its pidfd, its cgroup and the events of that.
+const DESCRIPTORS_OF_ONE: u64 = 3;
 /// Descriptors that no instance gets.
 const SPARE_DESCRIPTORS: u64 = 64;
 /// Where programs are looked for if nothing says otherwise.
@@ -202,8 +204,9 @@ impl Hands {
         let (Some(fifo), Ok((limit, _))) = (&known.fifo, getrlimit(Resource::RLIMIT_NOFILE)) else {
             return Ok(());
         };
-        // The lowest free number is taken always; the starts before this one get a descriptor more each.
-        let taken = fifo.as_raw_fd().unsigned_abs() as u64 + before as u64;
+        // The lowest free number is taken always. This one, and each start before it, needs more soon.
+        let taken =
+            u64::from(fifo.as_raw_fd().unsigned_abs()) + DESCRIPTORS_OF_ONE * (before as u64 + 1);
         if taken + SPARE_DESCRIPTORS.min(limit / 4) < limit {
             return Ok(());
         }

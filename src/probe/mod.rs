@@ -29,7 +29,7 @@ pub use self::check::{Checker, ClientError};
 pub use self::exec::{ExecCheck, ExecOutcome, Runner};
 pub use self::expect::{StatusRange, parse_body, parse_status};
 pub use self::pace::Haste;
-pub use self::schedule::{Report, run};
+pub use self::schedule::{Report, once, run};
 
 /// What to ask, how often, and how long to wait for the answer.
 #[derive(Clone, Debug, PartialEq)]

@@ -44,6 +44,11 @@ pub async fn run<K: Clone + Send + 'static>(
     stop.run_until_cancelled(keep_asking(probe, key, checker, seed, reports)).await;
 }
 
+/// Runs one probe once, without its delay.
+pub async fn once(probe: Probe, checker: &Checker) -> Outcome {
+    Prepared::new(probe).run(checker).await
+}
+
 async fn keep_asking<K: Clone>(
     probe: Probe,
     key: K,

@@ -1,0 +1,164 @@
+//! What comes from outside, decoded as the program decodes it, and what must hold of it whatever the bytes are.
+//!
+//! Shared by the fuzz targets and by `tests/corpus.rs`, which runs every file of `corpus/` through its target.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use opsdeck::api::{Act, Event};
+use opsdeck::daemon::state::StateFile;
+use opsdeck::logger::{self, LogQuery};
+use opsdeck::probe::{self, Check, Checker, Expect, Haste, Probe};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// A decoder, with what must hold.
+pub type Target = fn(&[u8]);
+
+/// The targets by name: that of the file in `fuzz_targets/` and of the directory in `corpus/`.
+pub const TARGETS: [(&str, Target); 6] = [
+    ("api_body", api_body),
+    ("config", config),
+    ("http_reply", http_reply),
+    ("journal", journal),
+    ("log_index", log_index),
+    ("state_file", state_file),
+];
+
+/// A configuration file. What is accepted is shown as a file that is accepted and means the same.
+pub fn config(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    match opsdeck::config::parse("/etc/opsdeck/config.toml", text) {
+        Ok(settings) => {
+            let shown = opsdeck::config::show(&settings);
+            let again = opsdeck::config::parse("/etc/opsdeck/config.toml", &shown);
+            let again = again.unwrap_or_else(|it| panic!("{}\n{shown}", it.render(false)));
+            assert_eq!(opsdeck::config::show(&again), shown);
+        }
+        Err(mistakes) => {
+            assert!(mistakes.count() > 0 && !mistakes.render(false).is_empty());
+            assert!(!mistakes.first_lines().is_empty());
+        }
+    }
+}
+
+/// The body of a request. What is understood is understood again when it is sent on.
+pub fn api_body(bytes: &[u8]) {
+    if let Ok(act) = Act::from_body(bytes) {
+        let text = serde_json::to_vec(&act).unwrap();
+        assert_eq!(Act::from_body(&text).unwrap(), act);
+    }
+}
+
+/// The file of the last daemon. What is made of it is written down, and the next daemon makes the same of that.
+pub fn state_file(bytes: &[u8]) {
+    let directory = room();
+    std::fs::write(directory.path().join("state.jsonl"), bytes).unwrap();
+    let (state, mut first) = StateFile::open(directory.path(), "boot-1");
+    assert_eq!(state.trouble, None);
+    drop(state);
+    let (_, mut second) = StateFile::open(directory.path(), "boot-1");
+    // What was wrong with the file is said once.
+    first.notes.clear();
+    second.notes.clear();
+    assert_eq!(first, second);
+}
+
+/// The journal. What is an event stays the same event.
+pub fn journal(bytes: &[u8]) {
+    let directory = room();
+    let file = directory.path().join("journal.jsonl");
+    std::fs::write(&file, bytes).unwrap();
+    let events = opsdeck::daemon::journal::read(std::slice::from_ref(&file), |_| true);
+    assert!(events.len() <= bytes.split(|it| *it == b'\n').count());
+    for event in events {
+        let text = serde_json::to_vec(&event).unwrap();
+        assert_eq!(serde_json::from_slice::<Event>(&text).unwrap(), event);
+    }
+}
+
+/// A log and its index: a length of two bytes, so much of an index, the rest is the log. Whatever the index says, all
+/// of the log is read when all of it is asked for, and only whole ends of it otherwise.
+pub fn log_index(bytes: &[u8]) {
+    let Some((length, rest)) = bytes.split_at_checked(2) else { return };
+    let length = usize::from(u16::from_le_bytes([length[0], length[1]])).min(rest.len());
+    let (index, log) = rest.split_at(length);
+    let directory = room();
+    let path = directory.path().join("a.log");
+    std::fs::write(&path, log).unwrap();
+    std::fs::write(directory.path().join("a.log.idx"), index).unwrap();
+    assert_eq!(read(&path, LogQuery::default()).as_deref(), Some(log));
+    let times: Vec<u64> =
+        index.chunks_exact(16).map(|it| u64::from_le_bytes(it[..8].try_into().unwrap())).collect();
+    for since in times.iter().take(8).copied().chain([0, 1, u64::MAX]) {
+        for lines in [None, Some(0), Some(2)] {
+            let query = LogQuery { since_ms: Some(since), lines, ..LogQuery::default() };
+            if let Some(part) = read(&path, query) {
+                assert!(log.ends_with(&part));
+            }
+        }
+    }
+}
+
+fn read(path: &Path, query: LogQuery) -> Option<Vec<u8>> {
+    let mut all = vec![];
+    for line in logger::read(path, query).ok()? {
+        let line = line.ok()?;
+        assert!(line.bytes.len() <= logger::LINE_LIMIT);
+        all.extend_from_slice(&line.bytes);
+        if !line.partial {
+            all.push(b'\n');
+        }
+    }
+    Some(all)
+}
+
+/// What a probed server answers, to the end of the connection.
+pub fn http_reply(bytes: &[u8]) {
+    thread_local! {
+        static RUNTIME: tokio::runtime::Runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    }
+    RUNTIME.with(|it| it.block_on(probed(bytes)));
+}
+
+async fn probed(bytes: &[u8]) {
+    let checker = Checker::new(Arc::new(|_| Box::pin(async { Err("no command".into()) }))).unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let probe = Probe {
+        check: Check::Http {
+            host: "127.0.0.1".into(),
+            port: listener.local_addr().unwrap().port(),
+            path: "/".into(),
+            headers: BTreeMap::new(),
+            expect: Expect { status: Some("2xx".into()), body: Some("version 4[23]".into()) },
+        },
+        initial_delay: Duration::ZERO,
+        period: Duration::from_secs(1),
+        timeout: Duration::from_secs(20),
+        haste: Haste::default(),
+    };
+    let answer = async {
+        let (mut client, _) = listener.accept().await.unwrap();
+        let mut head = [0; 1024];
+        let _ = client.read(&mut head).await;
+        // It may have heard enough before the end.
+        let _ = client.write_all(bytes).await;
+        let _ = client.shutdown().await;
+    };
+    let (outcome, ()) = tokio::join!(probe::once(probe, &checker), answer);
+    assert!(outcome.body.len() <= 1024);
+    assert_eq!(outcome.ok, outcome.error.is_none());
+    assert!(!outcome.ok || outcome.status.is_some_and(|it| (200..300).contains(&it)));
+}
+
+/// A directory in memory, where there is one.
+fn room() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() {
+        tempfile::tempdir_in(memory).unwrap()
+    } else {
+        tempfile::tempdir().unwrap()
+    }
+}
