@@ -36,7 +36,7 @@ fn no_end_and_no_turned_byte_of_the_corpus_does_harm() {
     for (name, target) in decoders::TARGETS.into_iter().filter(|it| it.0 != "http_reply") {
         for file in files(&fuzz.join(name)) {
             let bytes = std::fs::read(&file).unwrap();
-            let step = (bytes.len() / 8).max(1);
+            let step = (bytes.len() / 4).max(1);
             for at in (0..bytes.len()).step_by(step) {
                 let mut turned = bytes.clone();
                 turned[at] ^= 0x15;
