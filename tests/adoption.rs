@@ -305,3 +305,119 @@ fn a_shutdown_goes_on_under_the_next_daemon() {
     assert!(!is_alive(pid));
     assert_eq!(instances_of(deck.path()), Vec::<i32>::new());
 }
+
+/// Everything that runs, by the marks of this deck, is what the daemon knows.
+#[track_caller]
+fn nothing_runs_but(deck: &Deck, names: &[&str]) {
+    let mut alive = instances_of(deck.path());
+    let mut known: Vec<_> = names.iter().map(|it| deck.pid(it)).collect();
+    alive.sort_unstable();
+    known.sort_unstable();
+    assert_eq!(alive, known, "{}", deck.story());
+}
+
+/// Does something to the state file while no daemon is there; returns the pids of before.
+fn with_another_state_file(deck: &mut Deck, change: impl Fn(&Path)) -> [i32; 2] {
+    deck.wait_ready(&["chatty", "mortal"]);
+    let pids = ["chatty", "mortal"].map(|it| deck.pid(it));
+    deck.restart_daemon(|deck| {
+        kill(deck.daemon_pid(), Signal::SIGKILL);
+        wait_until("the daemon dead", || !is_alive(deck.daemon_pid()));
+        change(&deck.path().join("state/state.jsonl"));
+    });
+    deck.wait_ready(&["chatty", "mortal"]);
+    pids
+}
+
+#[test]
+fn what_no_record_names_is_taken_over_and_not_started_beside_itself() {
+    let mut deck = Deck::start(THREE);
+    let pids = with_another_state_file(&mut deck, |it| std::fs::remove_file(it).unwrap());
+    assert_eq!(["chatty", "mortal"].map(|it| deck.pid(it)), pids, "{}", deck.story());
+    deck.wait_ready(&["stopped"]);
+    nothing_runs_but(&deck, &["chatty", "mortal", "stopped"]);
+    for name in ["chatty", "mortal"] {
+        let told = |it: &opsdeck::api::Event| {
+            it.instance.as_deref() == Some(name) && it.message.contains("no record names it")
+        };
+        assert!(deck.events.iter().any(told), "{}", deck.story());
+    }
+    deck.ok(&["restart", "chatty"]);
+    assert!(!is_alive(pids[0]));
+}
+
+#[test]
+fn a_damaged_state_file_is_set_aside_and_what_runs_is_found() {
+    let mut deck = Deck::start(THREE);
+    let pids = with_another_state_file(&mut deck, |it| {
+        std::fs::write(it, [b"\0\0\xff nothing of this\n".repeat(99)].concat()).unwrap();
+    });
+    assert_eq!(["chatty", "mortal"].map(|it| deck.pid(it)), pids, "{}", deck.story());
+    let event = deck.wait_event("does not begin as it should; it is kept as ");
+    assert_eq!(event.kind, "state-file");
+    let names = std::fs::read_dir(deck.path().join("state")).unwrap().map(|it| it.unwrap());
+    let aside =
+        |it: &std::fs::DirEntry| it.file_name().to_string_lossy().starts_with("state.broken-");
+    assert_eq!(names.filter(aside).count(), 1);
+}
+
+#[test]
+fn what_is_neither_recorded_nor_configured_is_stopped() {
+    let mut deck = Deck::start(THREE);
+    deck.wait_ready(&["chatty", "mortal", "stopped"]);
+    let mortal = deck.pid("mortal");
+    let rest = THREE.split("[service.mortal]").next().unwrap().to_owned();
+    with_another_state_file_and_config(&mut deck, &rest);
+    deck.wait_event("and mortal is not configured: it is stopped");
+    wait_until("mortal gone", || !is_alive(mortal));
+    deck.wait_ready(&["chatty", "stopped"]);
+    nothing_runs_but(&deck, &["chatty", "stopped"]);
+}
+
+fn with_another_state_file_and_config(deck: &mut Deck, services: &str) {
+    deck.restart_daemon(|deck| {
+        kill(deck.daemon_pid(), Signal::SIGKILL);
+        wait_until("the daemon dead", || !is_alive(deck.daemon_pid()));
+        std::fs::remove_file(deck.path().join("state/state.jsonl")).unwrap();
+        deck.write_config(services);
+    });
+}
+
+/// Another process than this one has that file open.
+fn is_open_elsewhere(path: &Path) -> bool {
+    let me = i32::try_from(std::process::id()).unwrap();
+    pids().into_iter().filter(|it| *it != me).any(|pid| {
+        let open = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
+        let mut files = open.map_while(Result::ok);
+        files.any(|it| std::fs::read_link(it.path()).is_ok_and(|it| it == path))
+    })
+}
+
+#[test]
+fn a_lock_that_outlives_its_daemon_for_a_moment_is_waited_for() {
+    let mut deck = Deck::start(THREE);
+    deck.wait_ready(&["chatty"]);
+    let pid = deck.pid("chatty");
+    let path = deck.path().join("state/opsdeck.lock");
+    let mut waiter = None;
+    deck.restart_daemon(|deck| {
+        kill(deck.daemon_pid(), Signal::SIGKILL);
+        let mut lock = None;
+        wait_until("the lock", || {
+            let file = std::fs::File::options().write(true).open(&path).unwrap();
+            lock = nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock).ok();
+            lock.is_some()
+        });
+        // As a child between clone(2) and execve(2) would: until the next daemon stands before it.
+        waiter = Some(std::thread::spawn({
+            let path = path.clone();
+            move || {
+                wait_until("the next daemon", || is_open_elsewhere(&path));
+                drop(lock);
+            }
+        }));
+    });
+    waiter.unwrap().join().unwrap();
+    deck.wait_ready(&["chatty"]);
+    assert_eq!(deck.pid("chatty"), pid);
+}

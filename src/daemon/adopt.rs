@@ -14,6 +14,7 @@ use super::driver::Daemon;
 use super::hands::{Hands, Living, identity_of};
 use super::records;
 use super::state::{Remembered, Running, Wanted};
+use super::strays;
 use super::values::Versions;
 use crate::config::settings::Settings;
 use crate::fleet::input::{Goal, Input};
@@ -41,12 +42,14 @@ pub fn begin(daemon: &mut Daemon, settings: &Arc<Settings>, mut remembered: Reme
     for wanted in remembered.wanted.into_values() {
         daemon.turn(remembered_input(wanted));
     }
-    let anything_ran = !remembered.running.is_empty();
+    let mut anything_runs = false;
     for running in remembered.running.into_values() {
         if let Some(input) = daemon.hands.adopt(&running) {
+            anything_runs |= matches!(input, Input::Adopted { .. });
             daemon.turn(input);
         }
     }
+    strays::take_in(daemon, &remembered.intents);
     for kept in remembered.kept.into_values() {
         daemon.turn(Input::Recalled(Box::new(kept.into())));
     }
@@ -57,7 +60,7 @@ pub fn begin(daemon: &mut Daemon, settings: &Arc<Settings>, mut remembered: Reme
     for trouble in daemon.hands.take_sockets_back(settings) {
         daemon.note("socket-kept", None, trouble);
     }
-    if let Some(by) = remembered.closing.filter(|_| anything_ran) {
+    if let Some(by) = remembered.closing.filter(|_| anything_runs) {
         daemon.resume_shutdown(by.map(records::by));
     }
     daemon.turn(Input::Begin);
@@ -76,7 +79,7 @@ fn remembered_input(wanted: Wanted) -> Input {
 
 impl Hands {
     /// Ends a process whose instance was taken out of the configuration while no daemon was there.
-    fn let_go(&self, name: &Name, pidfd: OwnedFd, mut group: Group) {
+    pub(super) fn let_go(&self, name: &Name, pidfd: OwnedFd, mut group: Group) {
         info!(instance = %name, pid = group.leader().pid, "is no longer configured; it is stopped");
         if let Err(err) = signal::send(pidfd.as_fd(), Signal::TERM.0) {
             warn!(instance = %name, %err, "could not be told to end");
@@ -91,7 +94,7 @@ impl Hands {
     }
 
     /// The cgroup that a process of the last daemon is in, or was in.
-    fn cgroup_left(&self, name: &Name, pid: i32) -> Option<Cgroup> {
+    pub(super) fn cgroup_left(&self, name: &Name, pid: i32) -> Option<Cgroup> {
         let by_name = || {
             let existing = self.cgroups.as_ref()?.existing().ok()?;
             existing.into_iter().find(|(it, _)| it == name.as_str()).map(|(_, cgroup)| cgroup)
@@ -100,7 +103,7 @@ impl Hands {
     }
 
     /// Takes over one process, if it is still that one.
-    fn adopt(&mut self, running: &Running) -> Option<Input> {
+    pub(super) fn adopt(&mut self, running: &Running) -> Option<Input> {
         let name = Name::from(running.instance.as_str());
         let process = Process { pid: running.pid, start_time: running.start_time };
         let cgroup = self.cgroup_left(&name, running.pid);
@@ -174,7 +177,7 @@ impl Hands {
     }
 
     /// It ended while no daemon was there: nothing of it may live when the next generation starts.
-    fn departed(&mut self, name: Name, running: &Running, group: Group) -> Input {
+    pub(super) fn departed(&mut self, name: Name, running: &Running, group: Group) -> Input {
         let generation = running.generation;
         let living = Living {
             generation,

@@ -14,13 +14,14 @@ use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::stat::{Mode, umask};
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
 use super::applying::Config;
+use super::clock;
 use super::driver::{Daemon, Ended};
 use super::gateway::Keeper;
 use super::hands::{Hands, Places};
@@ -40,6 +41,10 @@ use crate::fleet::Fleet;
 
 /// In the state directory.
 const LOCK: &str = "opsdeck.lock";
+/// How long a lock is waited for behind which nobody answers.
+const LAST_HOLDERS: Duration = Duration::from_secs(5);
+/// Between two looks at it.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// What is still under way has so long to end.
 const LAST_WAITS: Duration = Duration::from_secs(6);
 /// The same while clients and services wait for the next program.
@@ -98,7 +103,7 @@ pub async fn run(plan: Plan, mut heir: Option<Heir>) -> Result<Ended, BootError>
         private_directory(path)
             .map_err(|source| BootError::Directory { path: path.clone(), source })?;
     }
-    let lock = hold(&plan.state_dir, heir.as_ref())?;
+    let lock = hold(&plan, heir.as_ref()).await?;
     host::prepare().map_err(BootError::Prepare)?;
     // Before there is any other thread: one that does not block SIGCHLD would take it from us.
     let children = Children::register().map_err(BootError::Prepare)?;
@@ -236,6 +241,29 @@ pub fn private_directory(path: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
+/// Waits for the lock while nobody who has it answers: a daemon that was killed may not be gone yet, and
+/// a child that it was just starting has the lock's descriptor until it becomes its program.
+async fn lock_when_free(plan: &Plan) -> Result<Flock<File>, BootError> {
+    let began = clock::now();
+    loop {
+        match lock(&plan.state_dir) {
+            Err(BootError::Held { .. })
+                if clock::now().since(began) < LAST_HOLDERS && !answers(&plan.socket).await =>
+            {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Whether a daemon is behind that socket. One that is too busy to accept is one too.
+async fn answers(socket: &Path) -> bool {
+    let connected = tokio::time::timeout(LAST_HOLDERS, UnixStream::connect(socket)).await;
+    let nobody = |kind| matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused);
+    !matches!(connected, Ok(Err(err)) if nobody(err.kind()))
+}
+
 /// One daemon per state directory. The lock ends with the process, however it ends.
 fn lock(state_dir: &Path) -> Result<Flock<File>, BootError> {
     let path = state_dir.join(LOCK);
@@ -265,7 +293,8 @@ fn lock(state_dir: &Path) -> Result<Flock<File>, BootError> {
 }
 
 /// The lock of the state directory: this process may have it already.
-fn hold(state_dir: &Path, heir: Option<&Heir>) -> Result<File, BootError> {
+async fn hold(plan: &Plan, heir: Option<&Heir>) -> Result<File, BootError> {
+    let state_dir = &plan.state_dir;
     let failed = |source| BootError::Lock { path: state_dir.join(LOCK), source };
     if let Some(left) = heir.and_then(|it| it.lock_of(&state_dir.join(LOCK))) {
         let file = File::from(left.map_err(failed)?);
@@ -274,7 +303,7 @@ fn hold(state_dir: &Path, heir: Option<&Heir>) -> Result<File, BootError> {
         file.write_all_at(std::process::id().to_string().as_bytes(), 0).map_err(failed)?;
         return Ok(file);
     }
-    let held = lock(state_dir)?;
+    let held = lock_when_free(plan).await?;
     let file = held.try_clone().map_err(failed)?;
     // Its end would give the lock back, and what shares it with the next program.
     std::mem::forget(held);

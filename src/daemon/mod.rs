@@ -56,6 +56,7 @@ mod since;
 mod sockets;
 mod spare;
 pub mod state;
+mod strays;
 pub mod streams;
 pub mod systemd;
 pub mod talk;

@@ -302,7 +302,10 @@ impl StateFile {
         let pending = self.pending.clone();
         self.put_first(&Remembered::from_lines(&text, &self.boot_id));
         match self.rewrite() {
-            Ok(file) => self.file = Some(file),
+            Ok(file) => {
+                self.file = Some(file);
+                self.trouble = None;
+            }
             Err(_) => self.pending = pending,
         }
     }
@@ -435,6 +438,99 @@ mod tests {
         std::fs::remove_dir(&beside).unwrap();
         let (_, remembered) = StateFile::open(dir.path(), "boot-b");
         assert_eq!(remembered.running["web1"].pid, 11);
+    }
+
+    #[test]
+    fn a_file_of_the_first_format_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = r#"{"is":"boot","version":1,"boot_id":"a"}
+{"is":"intent","instance":"web1","generation":4}
+{"is":"running","instance":"web1","generation":4,"pid":10,"start_time":7,"started_ms":1,"fingerprint":1}
+{"is":"wanted","instance":"web2","goal":"down","held_by":{"uid":7,"login":"bob","pid":1}}
+{"is":"set","service":"web","values":{"version":"43"}}
+{"is":"took","instance":"web1","now":{"version":"43"},"before":{"version":"42"}}
+{"is":"gone","instance":"web3","gener"#;
+        std::fs::write(dir.path().join("state.jsonl"), text).unwrap();
+        let (_, it) = StateFile::open(dir.path(), "a");
+        assert_eq!((it.running["web1"].pid, it.intents["web1"].generation), (10, 4));
+        assert_eq!(it.wanted["web2"].held_by.as_ref().unwrap().login, "bob");
+        assert_eq!((it.set["web"]["version"].as_str(), it.took.len()), ("43", 1));
+        assert_eq!(it.notes, Vec::<String>::new());
+    }
+
+    fn notes_of(text: &[u8]) -> (usize, Vec<String>) {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("state.jsonl"), text).unwrap();
+        let (_, it) = StateFile::open(dir.path(), "a");
+        let names = std::fs::read_dir(dir.path()).unwrap().map(|it| it.unwrap().file_name());
+        let aside = names.filter(|it| it.to_string_lossy().starts_with("state.broken-")).count();
+        (aside, it.notes)
+    }
+
+    #[test]
+    fn a_damaged_file_is_set_aside_and_said() {
+        let header = b"{\"is\":\"boot\",\"version\":2,\"boot_id\":\"a\"}\n";
+        let with = |rest: &[u8]| [header, rest].concat();
+        for damaged in [
+            vec![],
+            vec![0; 4096],
+            b"\xff\xfe garbage\n".to_vec(),
+            with(b"garbage\n{\"is\":\"gone\",\"instance\":\"a\",\"generation\":1}\n"),
+        ] {
+            let (aside, notes) = notes_of(&damaged);
+            assert_eq!((aside, notes.len()), (1, 1), "{notes:?}");
+            assert!(notes[0].contains("it is kept as"), "{notes:?}");
+        }
+        for sound in [
+            header.to_vec(),
+            with(b"{\"is\":\"of the future\",\"n\":1}\n"),
+            with(b"{\"is\":\"running\",\"inst"),
+            with(&with(b"")),
+            with(&[b"{\"is\":\"runn\n".as_slice(), header].concat()),
+        ] {
+            assert_eq!(notes_of(&sound), (0, vec![]));
+        }
+        let (aside, notes) = notes_of(b"{\"is\":\"boot\",\"version\":9,\"boot_id\":\"a\"}\n");
+        assert_eq!((aside, notes.len()), (0, 1));
+        assert!(notes[0].contains("a newer opsdeck (format 9"), "{notes:?}");
+    }
+
+    #[test]
+    fn a_file_that_was_deleted_is_written_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state");
+        std::fs::create_dir(&state).unwrap();
+        let (mut file, _) = StateFile::open(&state, "a");
+        file.append(&running(10, 1));
+        file.flush();
+        std::fs::remove_file(state.join("state.jsonl")).unwrap();
+        file.flush();
+        assert_eq!(file.trouble, None);
+        assert_eq!(StateFile::open(&state, "a").1.running["web1"].pid, 10);
+
+        let (mut file, _) = StateFile::open(&state, "a");
+        std::fs::remove_dir_all(&state).unwrap();
+        file.append(&running(11, 2));
+        file.flush();
+        assert!(file.trouble.as_deref().unwrap().contains("was removed"), "{:?}", file.trouble);
+        std::fs::create_dir(&state).unwrap();
+        file.flush();
+        assert_eq!(file.trouble, None);
+        assert_eq!(StateFile::open(&state, "a").1.running["web1"].pid, 11);
+    }
+
+    #[test]
+    fn a_file_that_grows_loses_its_history_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut file, _) = StateFile::open(dir.path(), "a");
+        for n in 1..=100 {
+            file.append(&running(n, u64::try_from(n).unwrap()));
+        }
+        file.grown = GROWTH;
+        file.flush();
+        let text = std::fs::read_to_string(dir.path().join("state.jsonl")).unwrap();
+        assert_eq!(text.lines().count(), 3, "{text}");
+        assert_eq!(StateFile::open(dir.path(), "a").1.running["web1"].pid, 100);
     }
 
     #[test]

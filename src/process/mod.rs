@@ -9,6 +9,7 @@
 //!   as another user or with limits.
 //! - [`reaper`] is the only place that waits for children; [`command`] runs one to its end.
 //! - [`group`] and [`cgroup`] find and kill everything that belongs to an instance.
+//! - [`strays`] finds what no record names.
 //! - [`inherited`] lets this process become another program with some descriptors left open.
 //! - [`listener`] takes a listening socket back from a process that has it.
 //! - [`preflight`], [`port`], [`usage`], [`oom`], [`stat`] and [`table`] read what the kernel knows.
@@ -29,6 +30,7 @@ pub mod reaper;
 pub mod signal;
 pub mod spawn;
 pub mod stat;
+pub mod strays;
 pub mod table;
 pub mod usage;
 

@@ -8,6 +8,9 @@ use rustix::io::read;
 
 use super::Identity;
 
+/// Of the times in these files: USER_HZ, the same on every Linux (time(7)).
+pub const TICKS_PER_SECOND: u64 = 100;
+
 /// What is kept of one line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stat {

@@ -17,7 +17,7 @@ use super::Identity;
 use super::stat::{Stat, sweep};
 
 /// A file by device and inode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FileId {
     device: u64,
     inode: u64,
@@ -91,6 +91,10 @@ impl Table {
         let managers = stats.values().filter(|it| it.name.to_string() == "systemd");
         heirs.extend(managers.map(|it| it.identity.pid));
         Self { stats, heirs, marks: RefCell::default() }
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Stat> {
+        self.stats.values()
     }
 
     pub fn stat(&self, pid: i32) -> Option<&Stat> {

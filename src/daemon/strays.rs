@@ -1,0 +1,119 @@
+//! Takes in what the last daemon started and no record names.
+//!
+//! The one leader of an instance is adopted like any other. Where none can be told, everything of it is
+//! killed and named before the next generation starts: never two at once. What belongs to an instance
+//! that is not configured is stopped.
+
+use std::collections::BTreeMap;
+
+use tracing::{info, warn};
+
+use super::driver::Daemon;
+use super::hands::Hands;
+use super::launch::MARK;
+use super::state::{Intent, Running};
+use crate::fleet::Name;
+use crate::fleet::input::{Input, Record};
+use crate::process::group::{Group, Marks};
+use crate::process::stat::TICKS_PER_SECOND;
+use crate::process::strays::{Left, Signs};
+use crate::process::{Identity, identity};
+
+/// Looks for them, after what is recorded was adopted.
+pub(super) fn take_in(daemon: &mut Daemon, intents: &BTreeMap<String, Intent>) {
+    for (instance, left) in daemon.hands.strays() {
+        let name = Name::from(instance.as_str());
+        let intent = intents.get(&instance).cloned().unwrap_or_default();
+        let (message, input) = if daemon.hands.known.contains_key(&name) {
+            daemon.hands.take_in(&name, &left, &intent)
+        } else {
+            (daemon.hands.send_away(&name, &left), None)
+        };
+        let service = daemon.hands.known.get(&name).map(|it| it.service.clone());
+        daemon.record(Record {
+            kind: "stray",
+            service,
+            instance: Some(name),
+            by: None,
+            message,
+            with_evidence: false,
+        });
+        if let Some(input) = input {
+            daemon.turn(input);
+        }
+    }
+}
+
+impl Hands {
+    fn strays(&self) -> BTreeMap<String, Left> {
+        let mut signs = Signs::new(MARK, &format!("@{}", self.places.state_dir.display()));
+        for (name, known) in &self.known {
+            signs.output(&self.source(name, known.log).fifo, name.as_str());
+        }
+        let cgroups = self.cgroups.as_ref().and_then(|it| it.existing().ok()).unwrap_or_default();
+        for (name, cgroup) in cgroups {
+            signs.born_in(cgroup.pids().unwrap_or_default(), &name);
+        }
+        let is_leader = |it: Identity| self.leaders.contains_key(&it.pid);
+        let mut found = signs.find(is_leader).unwrap_or_else(|err| {
+            warn!(%err, "nothing was looked for that no record names");
+            BTreeMap::new()
+        });
+        // What a known generation has left behind is its own.
+        found.retain(|name, _| !self.living.contains_key(name.as_str()));
+        found
+    }
+
+    /// Adopts the leader, or has everything killed.
+    fn take_in(&mut self, name: &Name, left: &Left, intent: &Intent) -> (String, Option<Input>) {
+        let first = left.leader.map_or(left.oldest(), |it| it.identity);
+        let running = Running {
+            instance: name.to_string(),
+            port: None,
+            generation: intent.generation.max(1),
+            pid: first.pid,
+            start_time: first.start_time,
+            started_ms: first.start_time.saturating_mul(1000) / TICKS_PER_SECOND,
+            fingerprint: intent.fingerprint,
+        };
+        if let Some(leader) = left.leader {
+            let message = format!("found running, {leader}, although no record names it");
+            return (message, self.adopt(&running));
+        }
+        let message = format!("found running, {}, and none of it leads: it is killed", words(left));
+        let group = self.group_of(name, left);
+        (message, Some(self.departed(name.clone(), &running, group)))
+    }
+
+    /// Stops what belongs to nothing that is configured.
+    fn send_away(&self, name: &Name, left: &Left) -> String {
+        let oldest = left.leader.map_or(left.oldest(), |it| it.identity);
+        let mut group = self.group_of(name, left);
+        match identity::open(oldest) {
+            Ok(Some(pidfd)) => self.let_go(name, pidfd, group),
+            _ => {
+                let killed = group.kill().map_or(0, |it| it.len());
+                info!(instance = %name, killed, "swept");
+            }
+        }
+        format!("found running, {}, and {name} is not configured: it is stopped", words(left))
+    }
+
+    fn group_of(&self, name: &Name, left: &Left) -> Group {
+        let oldest = left.oldest();
+        let fifo = self.known.get(name).map(|it| self.source(name, it.log).fifo);
+        let mark = self.mark(name);
+        let marks = Marks::new(fifo.as_deref(), Some((MARK, &mark)));
+        Group::new(oldest, self.cgroup_left(name, oldest.pid), marks)
+    }
+}
+
+/// `php (pid 4711), php (pid 4712)`.
+fn words(left: &Left) -> String {
+    const SHOWN: usize = 5;
+    let mut names: Vec<_> = left.members.iter().take(SHOWN).map(ToString::to_string).collect();
+    if left.members.len() > SHOWN {
+        names.push(format!("{} more", left.members.len() - SHOWN));
+    }
+    names.join(", ")
+}
