@@ -383,13 +383,14 @@ fn with_another_state_file_and_config(deck: &mut Deck, services: &str) {
     });
 }
 
-/// Another process than this one has that file open.
-fn is_open_elsewhere(path: &Path) -> bool {
-    let me = i32::try_from(std::process::id()).unwrap();
-    pids().into_iter().filter(|it| *it != me).any(|pid| {
-        let open = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
-        let mut files = open.map_while(Result::ok);
-        files.any(|it| std::fs::read_link(it.path()).is_ok_and(|it| it == path))
+/// A daemon of this deck sleeps: it waits for something.
+fn is_waited_for(deck: &Path) -> bool {
+    let config = deck.join("config.toml").display().to_string();
+    pids().into_iter().any(|pid| {
+        let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let sleeps = stat.rsplit(')').next().is_some_and(|it| it.starts_with(" S"));
+        sleeps && line.split('\0').nth(1) == Some("daemon") && line.contains(&config)
     })
 }
 
@@ -410,9 +411,9 @@ fn a_lock_that_outlives_its_daemon_for_a_moment_is_waited_for() {
         });
         // As a child between clone(2) and execve(2) would: until the next daemon stands before it.
         waiter = Some(std::thread::spawn({
-            let path = path.clone();
+            let deck = deck.path().to_owned();
             move || {
-                wait_until("the next daemon", || is_open_elsewhere(&path));
+                wait_until("the next daemon", || is_waited_for(&deck));
                 drop(lock);
             }
         }));

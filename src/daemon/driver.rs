@@ -316,6 +316,8 @@ impl Daemon {
                 })
             }
         };
+        // What was promised is known to the next daemon.
+        self.hands.state.write();
         // The client may have gone; what it ordered is done all the same.
         let _ = reply.send(answer);
     }

@@ -113,6 +113,17 @@ impl Deck {
         runtime.block_on(async { tokio::time::timeout(PATIENCE, answer).await.unwrap() })
     }
 
+    /// What sends a request to the daemon that is there now, for another thread.
+    pub fn client(&self) -> impl Fn(&Request) -> Result<Done, Problem> + Send + use<> {
+        let socket = self.socket();
+        move |request| {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let answer = async { Client::new(&socket)?.send(request).await };
+            runtime.block_on(async { tokio::time::timeout(PATIENCE, answer).await.unwrap() })
+        }
+    }
+
     /// Follows what an instance writes, from its last 1,000 lines on.
     pub fn follow_log(&self, name: &str) -> Following {
         Following::start(self.command(&["logs", "-f", "-n", "1000", name]))
@@ -199,6 +210,35 @@ impl Deck {
         self.changes = follow(self.path());
         self.view = api::Deck::default();
         self.events.clear();
+    }
+
+    /// The daemon has died; the next one is killed when it has begun for so long.
+    pub fn begin_and_die(&mut self, after: Duration) {
+        ended(&mut self.daemon);
+        self.daemon = begin(self.path(), &self.wrapper);
+        let until = Instant::now() + after;
+        while Instant::now() < until {
+            pause();
+        }
+        self.daemon.kill().unwrap();
+    }
+
+    /// All processes but zombies that carry the mark of this deck's instances, with the instance's name.
+    pub fn marked(&self) -> Vec<(String, i32)> {
+        let deck = format!("@{}", self.path().join("state").display());
+        let entries = std::fs::read_dir("/proc").unwrap().map_while(Result::ok);
+        let pids = entries.filter_map(|it| it.file_name().to_str()?.parse::<i32>().ok());
+        let name = |pid: i32| {
+            let bytes = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+            let environment = String::from_utf8_lossy(&bytes).into_owned();
+            let mut marks =
+                environment.split('\0').filter_map(|it| it.strip_prefix("OPSDECK_INSTANCE="));
+            marks.find_map(|it| it.strip_suffix(&deck)).map(str::to_owned)
+        };
+        let mut all: Vec<_> = pids.filter_map(|pid| Some((name(pid)?, pid))).collect();
+        all.retain(|(_, pid)| is_alive(*pid));
+        all.sort();
+        all
     }
 
     /// Puts another file with the same program in the place of the daemon's: what is started from now on
@@ -395,12 +435,13 @@ fn write_config(dir: &Path, services: &str) {
     std::fs::rename(dir.join("config.new"), dir.join("config.toml")).unwrap();
 }
 
-fn daemon(dir: &Path, wrapper: &[String]) -> Child {
+/// Begins a daemon, and does not wait for it.
+fn begin(dir: &Path, wrapper: &[String]) -> Child {
     let log = File::options().create(true).append(true).open(dir.join("daemon.log")).unwrap();
     let path = format!("{}:{}", dir.join("bin").display(), std::env::var("PATH").unwrap());
     let program = dir.join("bin/opsdeck").display().to_string();
     let words: Vec<_> = wrapper.iter().cloned().chain([program]).collect();
-    let daemon = Command::new(&words[0])
+    Command::new(&words[0])
         .args(&words[1..])
         .arg("daemon")
         .arg("--config")
@@ -410,7 +451,11 @@ fn daemon(dir: &Path, wrapper: &[String]) -> Child {
         .stdout(log.try_clone().unwrap())
         .stderr(log)
         .spawn()
-        .unwrap();
+        .unwrap()
+}
+
+fn daemon(dir: &Path, wrapper: &[String]) -> Child {
+    let daemon = begin(dir, wrapper);
     let deadline = Instant::now() + PATIENCE;
     let socket = dir.join("state/opsdeck.sock");
     while UnixStream::connect(&socket).is_err() {
