@@ -185,6 +185,7 @@ impl Keeper {
             return err.to_string();
         }
         let mut lines = FramedRead::new(read, LinesCodec::new_with_max_length(MESSAGE_LIMIT));
+        let mut quits = false;
         loop {
             tokio::select! {
                 line = lines.next() => match self.heard(line).await {
@@ -194,26 +195,28 @@ impl Keeper {
                 orders = queue.recv() => {
                     let Some(orders) = orders else { return "the daemon is ending".into() };
                     self.keep(&orders);
+                    quits |= orders.contains(&ToLogger::Quit);
                     if let Err(err) = send(&mut write, &orders).await {
                         return err.to_string();
                     }
                 }
                 () = stop.cancelled() => {
-                    self.last_orders(queue, &mut write, &mut lines).await;
+                    self.last_orders(queue, &mut write, &mut lines, quits).await;
                     return "the daemon is ending".into();
                 }
             }
         }
     }
 
-    /// What was ordered before the end still reaches the logger.
+    /// What was ordered before the end still reaches the logger. One that was told to quit, `quits`, may
+    /// have something to say until then: hanging up on it would take the order back.
     async fn last_orders(
         &self,
         queue: &mut mpsc::Receiver<Vec<ToLogger>>,
         write: &mut OwnedWriteHalf,
         lines: &mut FramedRead<OwnedReadHalf, LinesCodec>,
+        mut quits: bool,
     ) {
-        let mut quits = false;
         while let Ok(orders) = queue.try_recv() {
             quits |= orders.contains(&ToLogger::Quit);
             if send(write, &orders).await.is_err() {
