@@ -238,7 +238,9 @@ fn whenever_the_daemon_is_killed_nothing_is_lost_doubled_or_forgotten() {
 
     let names = (1..=6).map(|n| format!("web{n}")).chain(books.into_keys());
     let lines: usize = names.chain(["f1".into(), "f2".into()]).map(|it| storm.lines(&it)).sum();
-    println!("{lines} lines in order");
+    let journal = std::fs::read_to_string(storm.deck.path().join("state/journal.jsonl")).unwrap();
+    let late = journal.matches("max_wait_time was over").count();
+    println!("{lines} lines in order; {late} ended by SIGKILL");
     for it in &mut strangers {
         assert_eq!(it.try_wait().unwrap(), None, "a stranger was ended");
         it.kill().unwrap();

@@ -195,7 +195,7 @@ impl Daemon {
 
     fn perform(&mut self, effects: Vec<Effect>) {
         debug!(?effects, "effects");
-        // Intents are on the disk before the processes they are about.
+        // Intents are written before the processes they are about begin.
         self.hands.intend(&effects);
         let at = clock::wall();
         let (mut starts, mut told) = (vec![], vec![]);

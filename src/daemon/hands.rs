@@ -237,17 +237,15 @@ impl Hands {
         }
     }
 
-    /// Writes down what is about to be done: which processes are started, and which signals a stop has
-    /// sent. None of them is sent twice, whenever this daemon ends.
+    /// Notes what is about to be done: which processes are started, and which signals a stop has sent. It
+    /// is written right before each is done: none of them is sent twice, whenever this daemon ends.
     pub fn intend(&mut self, effects: &[Effect]) {
-        let mut at_once = false;
         for effect in effects {
             match effect {
                 Effect::Spawn { instance, generation } => {
                     let fingerprint = self.known.get(instance).map_or(0, |it| it.fingerprint);
                     let (instance, generation) = (instance.to_string(), *generation);
                     self.state.append(&Line::Intent(Intent { instance, generation, fingerprint }));
-                    at_once = true;
                 }
                 Effect::Keep(memory) => {
                     self.state.append(&Line::Kept(Box::new(memory.as_ref().into())));
@@ -259,12 +257,8 @@ impl Hands {
                         None => Line::NoRollout { service },
                     });
                 }
-                Effect::Signal { .. } | Effect::KillAll { .. } => at_once = true,
                 _ => {}
             }
-        }
-        if at_once {
-            self.state.write();
         }
     }
 
@@ -275,11 +269,14 @@ impl Hands {
             Effect::Signal { instance, process, signal } => {
                 self.trust.forget(&instance);
                 self.follow_end(&instance);
+                // With nothing in between: a signal that is written down and not sent is missed.
+                self.state.write();
                 self.send(&instance, process, signal);
             }
             Effect::KillAll { instance, generation } => {
                 self.trust.forget(&instance);
                 self.follow_end(&instance);
+                self.state.write();
                 self.kill_all(&instance, generation);
             }
             Effect::Sweep { instance, generation } => self.sweep(&instance, generation),
