@@ -13,13 +13,14 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use opsdeck::api::{Act, Deck as View, Goal, InstanceVerb, Request, ServiceVerb, State};
-use support::{Deck, find, is_alive, kill, pause, wait_until};
+use opsdeck::api::{Act, Deck as View, Event, Goal, InstanceVerb, Request, ServiceVerb, State};
+use serde_json::Value;
+use support::{Deck, find, free_port, is_alive, kill, pause, wait_until};
 
 /// One that is asked to stop says so, at once or after a moment.
 const SERVICES: &str = r#"
@@ -246,4 +247,57 @@ fn whenever_the_daemon_is_killed_nothing_is_lost_doubled_or_forgotten() {
         it.kill().unwrap();
         it.wait().unwrap();
     }
+}
+
+/// Four clients, kept connections and others, GET and POST, until they are asked for their result.
+fn clients(deck: &Deck, port: u16) -> Child {
+    let url = format!("http://127.0.0.1:{port}/");
+    let mut command = deck.command(&["load", &url, "-c", "4", "--interval", "5ms", "--json"]);
+    command.args(["--method", "mixed", "--mixed-connections"]);
+    command.stdout(Stdio::piped()).spawn().unwrap()
+}
+
+/// The same with a gateway in front: a rolling restart that goes on under one daemon after the other.
+#[test]
+fn whenever_the_daemon_is_killed_no_request_fails() {
+    let times = number_of("OPSDECK_STORM_GATEWAY", 6);
+    let mut dice = Dice(number_of("OPSDECK_STORM_SEED", 20_261));
+    let [entry, one, two, three] = [free_port(), free_port(), free_port(), free_port()];
+    let mut deck = Deck::start(&format!(
+        r#"[service.web]
+        command = "opsdeck sample --port {{port}} --work 20ms"
+        instance = {{ web1 = {{ port = {one} }}, web2 = {{ port = {two} }}, web3 = {{ port = {three} }} }}
+        probe.readiness = {{ http.path = "/readiness", period = "100ms" }}
+        rollout = {{ settle = "50ms" }}
+        max_wait_time = "30s"
+        [gateway.shop]
+        service = "web"
+        listen = "127.0.0.1:{entry}""#
+    ));
+    let all_serve = |deck: &View, _: &[Event]| {
+        let Some(web) = deck.services.first() else { return false };
+        let up = web.gateway.as_ref().is_some_and(|it| it.up);
+        up && web.instances.iter().all(|it| it.in_rotation)
+    };
+    deck.wait("all in rotation", all_serve);
+    let mut clients = clients(&deck, entry);
+    for _ in 0..times {
+        let (name, act) = ("web".to_owned(), Act::default());
+        // One that is under way goes on.
+        let _ = deck.send(&Request::Service { name, verb: ServiceVerb::Roll, act });
+        let until = Instant::now() + Duration::from_millis(dice.roll(600));
+        while Instant::now() < until {
+            pause();
+        }
+        deck.restart_daemon(|deck| kill(deck.daemon_pid(), Signal::SIGKILL));
+    }
+    deck.wait("the rolling restart over, and all in rotation", |deck, events| {
+        let over = |it: &View| it.services[0].rollout.as_ref().is_none_or(|it| it.ended.is_some());
+        !deck.services.is_empty() && over(deck) && all_serve(deck, events)
+    });
+    kill(i32::try_from(clients.id()).unwrap(), Signal::SIGINT);
+    support::ended(&mut clients);
+    let report: Value = serde_json::from_reader(clients.stdout.take().unwrap()).unwrap();
+    assert_eq!(report["failed"], 0, "{report:#}\n{}", deck.story());
+    println!("{} requests, none failed", report["requests"]);
 }
