@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -100,7 +100,7 @@ impl Journal {
         if self.size > MAX_SIZE {
             self.rotate();
         }
-        if self.file.is_none() {
+        if self.file.is_none() || self.is_removed() {
             self.reopen();
         }
         let Some(file) = self.file.clone() else { return };
@@ -116,6 +116,12 @@ impl Journal {
             }
             Err(err) => self.fail(&err),
         }
+    }
+
+    /// Somebody has deleted the file: what is written goes nowhere.
+    fn is_removed(&self) -> bool {
+        let metadata = self.file.as_ref().and_then(|it| it.metadata().ok());
+        metadata.is_some_and(|it| it.nlink() == 0)
     }
 
     fn fail(&mut self, err: &io::Error) {
@@ -242,6 +248,19 @@ mod tests {
         assert_eq!(journal.trouble, None);
         let seen: Vec<_> = read(&journal.files(), |_| true).into_iter().map(|it| it.seq).collect();
         assert_eq!(seen, [1, 3]);
+    }
+
+    #[test]
+    fn a_journal_that_was_deleted_is_begun_anew_and_counts_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(dir.path());
+        journal.append(event("one"));
+        journal.flush();
+        std::fs::remove_file(dir.path().join("journal.jsonl")).unwrap();
+        journal.append(event("two"));
+        journal.flush();
+        let seen: Vec<_> = read(&journal.files(), |_| true).into_iter().map(|it| it.seq).collect();
+        assert_eq!((seen, journal.trouble), (vec![2], None));
     }
 
     #[test]
