@@ -287,17 +287,21 @@ pub struct LogsArgs {
 
 #[derive(Debug, Args)]
 pub struct EventsArgs {
-    /// Go on with what happens from now on
-    #[arg(short, long)]
+    /// Go on with what happens from now on, also when the daemon is replaced
+    #[arg(short, long, conflicts_with = "until")]
     pub follow: bool,
 
     /// The last so many [default: 100 without --since]
     #[arg(short = 'n', long, value_name = "N")]
     pub lines: Option<usize>,
 
-    /// Not older than this: 10m, 2h, 30s
-    #[arg(long, value_name = "AGO", value_parser = duration)]
-    pub since: Option<Duration>,
+    /// Not older than this: 10m, 2h, "2026-01-31 10:42" (local time), 2026-01-31T10:42:17Z
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub since: Option<String>,
+
+    /// Not newer than this
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub until: Option<String>,
 
     /// Only of this service or instance
     #[arg(long, value_name = "NAME")]
@@ -414,6 +418,19 @@ fn signal(text: &str) -> Result<String, String> {
 fn pattern(text: &str) -> Result<String, String> {
     // Its rendering has lines and a caret of its own.
     regex::Regex::new(text).map(|_| text.to_owned()).map_err(|err| format!("\n{err}"))
+}
+
+/// A duration as it is, a time as RFC 3339 writes it in UTC. What `events` prints is understood.
+fn moment(text: &str) -> Result<String, String> {
+    if let Ok(at) = text.parse::<jiff::Timestamp>() {
+        return Ok(at.to_string());
+    }
+    let local = text.parse::<jiff::civil::DateTime>();
+    if let Ok(at) = local.and_then(|it| it.to_zoned(jiff::tz::TimeZone::system())) {
+        return Ok(at.timestamp().to_string());
+    }
+    let why = |why| format!("{why}, or a time as 2026-01-31T10:42:17Z or \"2026-01-31 10:42\"");
+    crate::quantity::parse_duration(text).map(|_| text.to_owned()).map_err(why)
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -35,8 +35,12 @@ pub struct EventQuery {
     pub follow: bool,
     /// The last so many; `None`: all.
     pub lines: Option<usize>,
-    /// Not older than this many milliseconds.
-    pub since_ms: Option<u64>,
+    /// Not older than this: a duration, or a time of RFC 3339.
+    pub since: Option<String>,
+    /// Not newer than this.
+    pub until: Option<String>,
+    /// Only what has a higher number.
+    pub after: Option<u64>,
     pub service: Option<String>,
     pub actor: Option<String>,
 }
@@ -117,7 +121,9 @@ impl Client {
         let mut pairs = vec![];
         push(&mut pairs, "follow", query.follow.then_some(true));
         push(&mut pairs, "lines", query.lines);
-        push(&mut pairs, "since", query.since_ms);
+        push(&mut pairs, "since", query.since.as_ref());
+        push(&mut pairs, "until", query.until.as_ref());
+        push(&mut pairs, "after", query.after);
         push(&mut pairs, "service", query.service.as_ref());
         push(&mut pairs, "actor", query.actor.as_ref());
         self.stream("/v1/events", &pairs).await

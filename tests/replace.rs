@@ -10,7 +10,9 @@ use std::process::{Child, Command, Stdio};
 use nix::sys::signal::Signal;
 use opsdeck::api::State;
 use serde_json::Value;
-use support::{Deck, OPSDECK, ended, find, free_port, is_alive, kill, output_of, wait_until};
+use support::{
+    Deck, Following, OPSDECK, ended, find, free_port, is_alive, kill, output_of, wait_until,
+};
 
 const TWO: &str = r#"
     [defaults]
@@ -155,6 +157,28 @@ fn a_program_that_does_not_come_up_becomes_the_one_before() {
     deck.wait_ready(&["steady", "mortal"]);
     assert_eq!(pids(&deck), before, "{}", deck.story());
     assert_eq!(deck.instance("steady").state, State::Running);
+}
+
+#[test]
+fn who_follows_and_who_waits_goes_on_with_the_next_program() {
+    let web = "[service.web]\ncommand = \"opsdeck sample --worker\"\ninstance.web1 = {}\n\
+               instance.web2 = {}\nrollout = { settle = \"500ms\" }\n";
+    let mut deck = Deck::start(&format!("{TWO}{web}"));
+    deck.wait_ready(&["steady", "web1", "web2"]);
+    let follower = Following::start(deck.command(&["events", "-f", "-n", "1000"]));
+    follower.line_with("started, pid");
+    let roll = Following::start(deck.command(&["roll", "web"]));
+    deck.wait_event("1 of 2");
+    kill(deck.daemon_pid(), Signal::SIGUSR2);
+    deck.wait_replacement("replaced");
+    follower.line_with("has taken over");
+    let (status, lines) = roll.rest();
+    assert!(status.success(), "{lines:#?}\n{}", deck.story());
+    deck.ok(&["restart", "steady"]);
+    follower.line_with("restart");
+    for name in ["web1", "web2"] {
+        deck.wait("renewed", |it, _| find(it, name).is_some_and(|it| it.generation == 2));
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use futures_util::StreamExt;
 
+use super::wait;
 use super::{Outcome, local, out, out_more, printable, printable_json, unprinted};
 use crate::api::{Event, Problem};
 use crate::cli::EventsArgs;
@@ -12,22 +13,37 @@ use crate::exit::Exit;
 const DEFAULT_LINES: usize = 100;
 
 pub async fn run(client: &Client, args: &EventsArgs) -> Outcome {
-    let query = EventQuery {
+    let mut query = EventQuery {
         follow: args.follow,
         lines: args.lines.or(args.since.is_none().then_some(DEFAULT_LINES)),
-        since_ms: args.since.map(|it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX)),
+        since: args.since.clone(),
+        until: args.until.clone(),
+        after: None,
         service: args.service.clone(),
         actor: args.actor.clone(),
     };
-    let mut events = Box::pin(client.events(&query).await?);
-    while let Some(event) = events.next().await {
-        let event = event?;
-        let text = if args.json { json(&event)? } else { plain(&event) };
-        if !out_more(&text).map_err(|err| unprinted(&err))? {
-            break;
+    let mut events = client.events(&query).await?.boxed();
+    loop {
+        match events.next().await {
+            Some(Ok(event)) => {
+                query.after = Some(event.seq);
+                let text = if args.json { json(&event)? } else { plain(&event) };
+                if !out_more(&text).map_err(|err| unprinted(&err))? {
+                    return Ok(Exit::Done);
+                }
+            }
+            end if args.follow => {
+                // Another program may be the daemon in a moment; what happened meanwhile is asked for.
+                query.lines = args.lines.filter(|it| *it == 0 && query.after.is_none());
+                query.since.take_if(|_| query.after.is_some());
+                match wait::again(|| client.events(&query)).await {
+                    Some(next) => events = next.boxed(),
+                    None => return end.transpose().map(|_| Exit::Done),
+                }
+            }
+            end => return end.transpose().map(|_| Exit::Done),
         }
     }
-    Ok(Exit::Done)
 }
 
 /// `opsdeck why NAME`: sentences, for a service those of each instance.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
 
 use super::wait;
 use super::{Outcome, local, notice, out, printable, safe, unprinted};
@@ -31,11 +32,11 @@ pub async fn run(client: &Client, args: &RollArgs) -> Outcome {
 
 async fn steer(client: &Client, args: &RollArgs, verb: RolloutVerb) -> Outcome {
     let waits = verb == RolloutVerb::Rollback && args.wait.is_wanted();
-    let changes = if waits { Some(Box::pin(client.watch().await?)) } else { None };
+    let changes = if waits { Some(client.watch().await?.boxed()) } else { None };
     let done = client.send(&Request::Rollout { service: args.service.clone(), verb }).await?;
     say(&done.message)?;
     match changes {
-        Some(changes) => follow(changes, &args.service, done.revision).await,
+        Some(changes) => follow(client, changes, &args.service, done.revision).await,
         None => Ok(Exit::Done),
     }
 }
@@ -67,7 +68,7 @@ async fn plan(client: &Client, args: &RollArgs) -> Result<Plan, Problem> {
 
 async fn roll(client: &Client, args: &RollArgs) -> Outcome {
     // Subscribed first: nothing that happens after the order can be missed.
-    let changes = Box::pin(client.watch().await?);
+    let changes = client.watch().await?.boxed();
     let (act, name) = request(args);
     match client.send(&Request::Service { name, verb: ServiceVerb::Roll, act }).await {
         Ok(done) => {
@@ -75,7 +76,7 @@ async fn roll(client: &Client, args: &RollArgs) -> Outcome {
             if !args.wait.is_wanted() {
                 return Ok(Exit::Done);
             }
-            follow(changes, &args.service, done.revision).await
+            follow(client, changes, &args.service, done.revision).await
         }
         Err(refusal) if refusal.kind == problem::CONFIRM => {
             notice(&format!("opsdeck: {}: {}", args.service, safe(&refusal.detail)));
@@ -92,15 +93,22 @@ fn say(message: &str) -> Result<(), Problem> {
 
 /// Prints the service's events until its rollout has ended, and says how it ended.
 async fn follow(
-    mut changes: impl futures_util::Stream<Item = Result<Change, Problem>> + Unpin,
+    client: &Client,
+    mut changes: BoxStream<'static, Result<Change, Problem>>,
     service: &str,
-    begun_at: u64,
+    mut begun_at: u64,
 ) -> Outcome {
     let mut deck = Deck::default();
-    let mut begun = 0;
-    while let Some(change) = changes.next().await {
-        // However the connection broke, the daemon is gone.
-        let change = change.map_err(|_| ended_with_the_daemon(service))?;
+    let (mut begun, mut anew) = (0, false);
+    loop {
+        let Some(Ok(change)) = changes.next().await else {
+            // However the connection broke: another program goes on with the rollout, or the daemon is gone.
+            let next = wait::again(|| client.watch()).await;
+            changes = next.ok_or_else(|| ended_with_the_daemon(service))?.boxed();
+            // It counts its revisions from the beginning, and what it shows comes after the order.
+            (begun_at, anew) = (0, true);
+            continue;
+        };
         if let Change::Change { events, revision, .. } = &change {
             let of_later = events.iter().filter(|_| *revision > begun_at);
             begun += of_later.filter(|it| begins(it, service)).count();
@@ -123,7 +131,13 @@ async fn follow(
         let Some(it) = wait::find_service(&deck, service) else {
             return Err(local(format!("{service} was taken out of the configuration"), ""));
         };
-        let Some(rollout) = &it.rollout else { continue };
+        let Some(rollout) = &it.rollout else {
+            // It has ended in between, and nobody remembers how.
+            if anew {
+                return Err(ended_with_the_daemon(service));
+            }
+            continue;
+        };
         if begun > 1 {
             notice(&format!("opsdeck: {service}: {} began another one in its place", rollout.by));
             return Ok(Exit::Failed);
@@ -132,10 +146,8 @@ async fn follow(
             return Ok(exit);
         }
     }
-    Err(ended_with_the_daemon(service))
 }
 
-/// The next daemon takes the services over, but no rollout.
 fn ended_with_the_daemon(service: &str) -> Problem {
     local(
         format!("the daemon ended before the rolling restart of {service} did"),

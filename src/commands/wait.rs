@@ -12,6 +12,9 @@ use crate::client::Client;
 use crate::exit::Exit;
 use crate::process::identity::{self, Identity};
 
+/// A connection that is cut while the program changes is made anew.
+const TRIES: u32 = 5;
+const BETWEEN_TRIES: Duration = Duration::from_millis(40);
 /// Between two looks whether the daemon is gone.
 const LOOK: Duration = Duration::from_millis(5);
 /// How long a daemon may take to end after its last answer.
@@ -40,10 +43,16 @@ pub type Before = BTreeMap<String, u64>;
 
 /// Waits until every instance of `before` is there, and says what went wrong with those that are not.
 pub async fn until(client: &Client, before: &Before, goal: Until) -> Outcome {
-    let mut changes = Box::pin(client.watch().await?);
+    let mut changes = client.watch().await?.boxed();
     let mut deck = Deck::default();
-    while let Some(change) = changes.next().await {
-        apply(&mut deck, change?);
+    loop {
+        match changes.next().await {
+            Some(Ok(change)) => apply(&mut deck, change),
+            Some(Err(_)) | None => {
+                changes = again(|| client.watch()).await.ok_or_else(lost_sight)?.boxed();
+                continue;
+            }
+        }
         let standings: Vec<_> = before
             .iter()
             .map(|(name, generation)| (name, standing(find(&deck, name), *generation, goal)))
@@ -60,7 +69,18 @@ pub async fn until(client: &Client, before: &Before, goal: Until) -> Outcome {
         }
         return Ok(exit);
     }
-    Err(lost_sight())
+}
+
+/// Asks once more after a connection has ended: where the daemon becomes another program its socket stays
+/// open, and a few tries are enough. `None`: the daemon is gone.
+pub async fn again<T, F: Future<Output = Result<T, Problem>>>(ask: impl Fn() -> F) -> Option<T> {
+    for _ in 0..TRIES {
+        match ask().await {
+            Ok(answer) => return Some(answer),
+            Err(_) => tokio::time::sleep(BETWEEN_TRIES).await,
+        }
+    }
+    None
 }
 
 /// The daemon ended while somebody waited.

@@ -230,6 +230,26 @@ mod tests {
     }
 
     #[test]
+    fn a_journal_that_has_grown_is_rotated_and_read_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(dir.path());
+        for n in 0..KEEP + 2 {
+            journal.append(event(&n.to_string()));
+            journal.size = MAX_SIZE + 1;
+            journal.flush();
+        }
+        let numbers = |files: &[PathBuf]| {
+            read(files, |_| true).into_iter().map(|it| it.seq).collect::<Vec<_>>()
+        };
+        let files = journal.files();
+        assert_eq!(files.len(), usize::try_from(KEEP).unwrap() + 1);
+        assert_eq!(numbers(&files), [2, 3, 4, 5, 6], "the oldest is gone");
+        // A crash right after a rotation: the numbers are in the file before.
+        std::fs::rename(dir.path().join("journal.jsonl"), &files[3]).unwrap();
+        assert_eq!(Journal::open(dir.path()).append(event("next")).seq, 7);
+    }
+
+    #[test]
     fn an_event_after_a_full_disk_is_not_glued_to_what_was_torn() {
         let dir = tempfile::tempdir().unwrap();
         let mut journal = Journal::open(dir.path());

@@ -78,36 +78,67 @@ pub struct EventQuery {
     follow: bool,
     lines: Option<usize>,
     since: Option<Since>,
+    /// Not newer than this.
+    until: Option<Since>,
+    /// Only what has a higher number.
+    after: Option<u64>,
     service: Option<String>,
     actor: Option<String>,
 }
 
+/// The moments that a query means, asked at one moment.
+#[derive(Clone, Copy, Debug, Default)]
+struct Span {
+    oldest: Option<jiff::Timestamp>,
+    newest: Option<jiff::Timestamp>,
+}
+
+impl Span {
+    fn has(self, at: jiff::Timestamp) -> bool {
+        self.oldest.is_none_or(|it| it <= at) && self.newest.is_none_or(|it| at <= it)
+    }
+}
+
 impl EventQuery {
-    fn wants(&self, event: &Event, oldest: Option<jiff::Timestamp>) -> bool {
+    fn span(&self) -> Span {
+        let now = clock::wall();
+        let moment = |it: &Option<Since>| it.as_ref().and_then(|it| it.moment(now));
+        Span { oldest: moment(&self.since), newest: moment(&self.until) }
+    }
+
+    /// The last events are all that is asked for, so many are there that all of them are known, or all
+    /// since this number.
+    fn is_recent(&self, recent: &[Event]) -> bool {
+        let is_narrow = self.service.is_some() || self.actor.is_some();
+        let is_dated = self.since.is_some() || self.until.is_some();
+        let first = recent.first().map(|it| it.seq);
+        match self.after {
+            Some(after) => first.is_some_and(|it| it <= after + 1),
+            None => !is_narrow && !is_dated && self.lines.is_some_and(|n| n <= recent.len()),
+        }
+    }
+
+    fn wants(&self, event: &Event, span: Span) -> bool {
         let of = |name: &String| {
             event.service.as_ref() == Some(name) || event.instance.as_ref() == Some(name)
         };
         let by = |name: &String| event.actor.as_ref().is_some_and(|it| it.login == *name);
-        oldest.is_none_or(|oldest| oldest <= event.at)
+        span.has(event.at)
+            && self.after.is_none_or(|it| it < event.seq)
             && self.service.as_ref().is_none_or(of)
             && self.actor.as_ref().is_none_or(by)
     }
 }
 
-/// `GET /v1/events?follow&lines&since&service&actor`
+/// `GET /v1/events?follow&lines&since&until&after&service&actor`
 pub async fn events(
     State(api): State<Api>,
     Query(query): Query<EventQuery>,
 ) -> Result<Response, Failure> {
     let (files, recent, news) = api.ask(|reply| Question::Journal { reply }).await?;
-    let oldest = query.since.and_then(|it| it.moment(clock::wall()));
-    let few = query.lines.is_some_and(|n| n <= recent.len()) && query.service.is_none();
-    let mut past = if few && query.actor.is_none() && oldest.is_none() {
-        recent
-    } else {
-        from_disk(files).await
-    };
-    past.retain(|it| query.wants(it, oldest));
+    let span = query.span();
+    let mut past = if query.is_recent(&recent) { recent } else { from_disk(files).await };
+    past.retain(|it| query.wants(it, span));
     if let Some(lines) = query.lines {
         past.drain(..past.len().saturating_sub(lines));
     }
@@ -118,7 +149,7 @@ pub async fn events(
     let follow = stream::unfold((query, news), |(query, mut news)| async move {
         loop {
             match news.recv().await {
-                Ok(event) if query.wants(&event, None) => {
+                Ok(event) if query.wants(&event, Span::default()) => {
                     return Some((line_of(&*event), (query, news)));
                 }
                 Ok(_) | Err(RecvError::Lagged(_)) => (),
