@@ -1,0 +1,68 @@
+//! The daemon as the first process of a container: it reaps what others leave, becomes another program, and
+//! its end is the end of everything.
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
+
+mod support;
+
+use std::process::Command;
+
+use nix::sys::signal::Signal;
+use support::{Deck, find, kill, wait_until};
+
+const CONTAINER: [&str; 4] = ["unshare", "--pid", "--kill-child", "--mount-proc"];
+
+/// Whether this host lets us make one.
+fn is_allowed() -> bool {
+    let tried = Command::new(CONTAINER[0]).args(&CONTAINER[1..]).arg("true").output();
+    let is_allowed = tried.is_ok_and(|it| it.status.success());
+    if !is_allowed {
+        eprintln!("skipped: no process namespaces here");
+    }
+    is_allowed
+}
+
+/// State and pid of the children of a process, as they are seen from here.
+fn children(parent: i32) -> Vec<(i32, char)> {
+    let pids = std::fs::read_dir("/proc").unwrap().map_while(Result::ok);
+    let pids = pids.filter_map(|it| it.file_name().to_str()?.parse().ok());
+    let child = |pid: i32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let mut words = stat.rsplit(')').next()?.split_whitespace();
+        let state = words.next()?.chars().next()?;
+        (words.next()? == parent.to_string()).then_some((pid, state))
+    };
+    pids.filter_map(child).collect()
+}
+
+#[test]
+fn the_first_process_reaps_is_replaced_and_takes_everything_with_it() {
+    if !is_allowed() {
+        return;
+    }
+    let mut deck = Deck::start_in(
+        &CONTAINER,
+        "[defaults]\nstart_seconds = \"100ms\"\n\
+         [service.orphans]\ncommand = [\"sh\", \"-c\", \"(true &) ; (true &) ; exec sleep 1000\"]\n\
+         [service.worker]\ncommand = \"opsdeck sample --worker\"\n",
+        |_| (),
+    );
+    deck.wait_ready(&["orphans", "worker"]);
+    assert_eq!(deck.view.pid, 1);
+    let [(first, _)] = children(deck.daemon_pid())[..] else { panic!("{}", deck.story()) };
+    wait_until("reaped", || children(first).iter().all(|it| it.1 != 'Z'));
+    let pids = ["orphans", "worker"].map(|it| deck.pid(it));
+
+    kill(first, Signal::SIGUSR2);
+    deck.wait_replacement("replaced");
+    deck.wait_ready(&["orphans", "worker"]);
+    assert_eq!(["orphans", "worker"].map(|it| deck.pid(it)), pids);
+    assert_eq!(deck.view.pid, 1);
+    deck.ok(&["restart", "worker"]);
+    deck.wait("renewed", |it, _| find(it, "worker").is_some_and(|it| it.generation == 2));
+
+    kill(first, Signal::SIGTERM);
+    deck.wait_event("stopping all services, then the daemon");
+    deck.wait_end();
+    let log = std::fs::read_to_string(deck.path().join("daemon.log")).unwrap();
+    assert!(log.contains("ended=AtRest"), "{log}");
+}
