@@ -215,7 +215,7 @@ fn hastily_answered(gateway: &Gateway, more: &str) -> TcpStream {
 fn a_client_that_stops_in_the_middle_of_an_upload_that_was_answered_has_its_time() {
     let web1 = hasty();
     let mut gateway = Gateway::start();
-    let limits = Limits { body_timeout_ms: 300, ..Limits::default() };
+    let limits = Limits { body_timeout_ms: 2_500, ..Limits::default() };
     gateway.daemon.apply(Route { limits, instances: vec![web1.target("web1")], ..shop() });
     let client = hastily_answered(&gateway, "\r\nhalf");
     assert_eq!(to_end(client), "");

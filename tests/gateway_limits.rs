@@ -200,9 +200,9 @@ fn a_heavier_instance_has_more_in_flight() {
 #[test]
 fn clients_that_are_slow_are_told_to_go() {
     let limits = Limits {
-        header_timeout_ms: 300,
-        body_timeout_ms: 300,
-        idle_timeout_ms: 300,
+        header_timeout_ms: 1_500,
+        body_timeout_ms: 1_500,
+        idle_timeout_ms: 1_500,
         ..Limits::default()
     };
     let mut gateway = Gateway::start();

@@ -33,6 +33,8 @@ use crate::process::{pidfd, signal};
 const SOCKET: &str = "gateway.sock";
 /// Between two tries to start a gateway that does not stay up, and to bind an address that is taken.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// How long the end of one that was killed is waited for.
+const DYING: Duration = Duration::from_secs(20);
 /// What a client that was promised a kept-alive connection has to send its next request in.
 const LINGER_MS: u64 = 5_000;
 
@@ -210,7 +212,7 @@ impl Keeper {
             return io::Error::other(format!("{err}, and pid {pid} cannot be killed: {cause}"));
         }
         // The kernel may need a while for it; its sockets are closed then.
-        let _ = tokio::time::timeout(self.greeting, pidfd::ended(pidfd)).await;
+        let _ = tokio::time::timeout(DYING, pidfd::ended(pidfd)).await;
         io::Error::other(format!("{err}: pid {pid} was killed"))
     }
 
