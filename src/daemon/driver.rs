@@ -137,14 +137,18 @@ impl Daemon {
         }
     }
 
-    /// Carries out what is known at once, writes what was decided, tells who watches.
-    ///
-    /// Returns true if there is more to do before anything may be waited for.
-    fn settle(&mut self) -> bool {
+    fn take_outcomes(&mut self) {
         for _ in 0..BATCH {
             let Some(input) = self.hands.take_outcome() else { break };
             self.turn(input);
         }
+    }
+
+    /// Carries out what is known at once, writes what was decided, tells who watches.
+    ///
+    /// Returns true if there is more to do before anything may be waited for.
+    fn settle(&mut self) -> bool {
+        self.take_outcomes();
         let busy = self.hands.has_outcomes();
         self.catch_up();
         self.journal.flush();
@@ -170,7 +174,15 @@ impl Daemon {
     }
 
     fn reap(&mut self) {
+        if self.hands.reap_first() {
+            self.tell_refusals();
+            self.take_outcomes();
+        }
         self.hands.reap();
+        self.tell_refusals();
+    }
+
+    fn tell_refusals(&mut self) {
         for (name, reason) in self.hands.take_refusals() {
             // Instead of last words: a code alone explains nothing.
             self.facts.said(name.as_str(), Some(reason.clone()));

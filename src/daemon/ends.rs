@@ -25,6 +25,17 @@ const MOST_FLUSHES: usize = 4096;
 const LOOK: Duration = Duration::from_millis(20);
 
 impl Hands {
+    /// Takes the status of one child that ended, before its pid is given back: what follows from its
+    /// death does not wait for that. [`Hands::reap`] has to come next. Returns false if there is none.
+    pub fn reap_first(&mut self) -> bool {
+        let death = self.reaper.look().unwrap_or_else(|err| {
+            warn!(%err, "children could not be waited for");
+            None
+        });
+        self.on_deaths(death.as_slice());
+        death.is_some()
+    }
+
     /// Takes the statuses of all children that ended.
     pub fn reap(&mut self) {
         let mut deaths = vec![];
@@ -32,13 +43,17 @@ impl Hands {
         if let Err(err) = reaper.reap(|death| deaths.push(death)) {
             warn!(%err, "children could not be waited for");
         }
+        self.on_deaths(&deaths);
+        self.look_at_groups();
+    }
+
+    fn on_deaths(&mut self, deaths: &[Death]) {
         let leaders: Vec<_> =
             deaths.iter().filter_map(|it| self.leaders.get(&it.pid).cloned()).collect();
         self.look_at_losses(&leaders);
         for death in deaths {
-            self.on_death(&death);
+            self.on_death(death);
         }
-        self.look_at_groups();
     }
 
     fn on_death(&mut self, death: &Death) {

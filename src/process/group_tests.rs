@@ -286,3 +286,34 @@ fn a_storm_of_deaths_is_reaped_to_the_last() {
         assert_eq!(host.reaper.reap(|_| ()).unwrap(), 0);
     });
 }
+
+#[test]
+fn one_that_was_only_looked_at_is_told_once_and_keeps_its_pid_until_the_reaping() {
+    let name = "process::group::tests::\
+        one_that_was_only_looked_at_is_told_once_and_keeps_its_pid_until_the_reaping";
+    alone(name, || {
+        let mut host = Host::new(false);
+        let mut group = host.start("eval \"$REST\"", 1);
+        let leader = group.leader();
+        group.kill().unwrap();
+
+        let Host { runtime, chld, reaper, .. } = &mut host;
+        let looking = async {
+            loop {
+                match reaper.look().unwrap() {
+                    Some(death) => return death,
+                    None => drop(chld.recv().await),
+                }
+            }
+        };
+        let bound = Duration::from_secs(20);
+        let death = runtime.block_on(async { tokio::time::timeout(bound, looking).await });
+        let death = death.expect("it was killed and nobody heard of it");
+
+        assert!(was_killed(&death) && death.pid == leader.pid && !death.stranger);
+        assert!(read_stat(leader.pid).unwrap().is_gone());
+        assert!(group.has_ended(&host.reaper).unwrap(), "it is no stranger");
+        assert_eq!(host.reaper.reap(|it| panic!("{it:?} was told of")).unwrap(), 0);
+        assert!(read_stat(leader.pid).is_err(), "its pid was given back");
+    });
+}

@@ -41,7 +41,14 @@ pub struct Death {
 
 /// Everybody we started and did not see die yet. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Reaper(Arc<Mutex<BTreeMap<i32, Child>>>);
+pub struct Reaper(Arc<Mutex<Register>>);
+
+#[derive(Debug, Default)]
+struct Register {
+    children: BTreeMap<i32, Child>,
+    /// One that [`Reaper::look`] has told of and that still has its pid.
+    unburied: Option<i32>,
+}
 
 #[derive(Debug)]
 enum Child {
@@ -53,9 +60,9 @@ enum Child {
 impl Reaper {
     /// Starts a process whose death [`Reaper::reap`] will report.
     pub fn spawn(&self, launch: &Launch<'_>) -> Result<Spawned, SpawnError> {
-        let mut children = self.children_locked();
+        let mut register = self.locked();
         let spawned = spawn(launch)?;
-        children.insert(spawned.identity.pid, Child::Reported);
+        register.children.insert(spawned.identity.pid, Child::Reported);
         Ok(spawned)
     }
 
@@ -64,7 +71,7 @@ impl Reaper {
     /// A start lasts until the child executes its program, and a child in a session of its own waits
     /// for a processor like a stranger. Threads wait side by side, so a busy host costs that wait once.
     pub fn spawn_all(&self, starts: &[(&Prepared, Given<'_>)]) -> Vec<Result<Spawned, SpawnError>> {
-        let mut children = self.children_locked();
+        let mut register = self.locked();
         let spawners = if can_overlap() { SPAWNERS } else { 1 };
         let share = starts.len().div_ceil(spawners);
         let each = |part: &[(&Prepared, Given<'_>)]| {
@@ -88,7 +95,7 @@ impl Reaper {
             })
         };
         let pids = all.iter().flatten().map(|it| (it.identity.pid, Child::Reported));
-        children.extend(pids);
+        register.children.extend(pids);
         all
     }
 
@@ -98,10 +105,31 @@ impl Reaper {
         launch: &Launch<'_>,
     ) -> Result<(Spawned, oneshot::Receiver<Status>), SpawnError> {
         let (sender, receiver) = oneshot::channel();
-        let mut children = self.children_locked();
+        let mut register = self.locked();
         let spawned = spawn(launch)?;
-        children.insert(spawned.identity.pid, Child::Awaited(sender));
+        register.children.insert(spawned.identity.pid, Child::Awaited(sender));
         Ok((spawned, receiver))
+    }
+
+    /// Tells of one child whose death is reported and leaves its pid to it until [`Reaper::reap`], which has
+    /// to follow. `None`: there is none, or somebody else came first.
+    ///
+    /// The kernel takes as long to give a pid back as for a short start: whoever is to be started again
+    /// need not wait for that.
+    pub fn look(&self) -> io::Result<Option<Death>> {
+        let Some((pid, status, child)) = self.next()? else { return Ok(None) };
+        match child {
+            Some(Child::Reported) => {
+                self.locked().unburied = Some(pid);
+                Ok(Some(Death { pid, status, stranger: false }))
+            }
+            Some(Child::Awaited(waiting)) => {
+                // Nobody waits any more if the receiver was dropped.
+                let _ = waiting.send(status);
+                bury(pid).map(|()| None)
+            }
+            None => bury(pid).map(|()| None),
+        }
     }
 
     /// Reaps every child that has ended; call it on SIGCHLD. Returns how many there were.
@@ -110,6 +138,8 @@ impl Reaper {
     /// while the pid still belongs to the dead, so it cannot name anybody else yet.
     pub fn reap(&self, mut each: impl FnMut(Death)) -> io::Result<usize> {
         let mut count = 0;
+        let unburied = self.locked().unburied.take();
+        unburied.map(bury).transpose()?;
         while let Some((pid, status, child)) = self.next()? {
             match child {
                 // Nobody waits any more if the receiver was dropped.
@@ -125,17 +155,17 @@ impl Reaper {
 
     /// Counts a child among ours that was started before this process became this program.
     pub fn adopt(&self, pid: i32) {
-        self.children_locked().entry(pid).or_insert(Child::Reported);
+        self.locked().children.entry(pid).or_insert(Child::Reported);
     }
 
     /// The pids of the children that we started and that still run.
     pub fn children(&self) -> BTreeSet<i32> {
-        self.children_locked().keys().copied().collect()
+        self.locked().children.keys().copied().collect()
     }
 
     /// Whether this pid is that of a child that we started and that still runs.
     pub fn has_started(&self, pid: i32) -> bool {
-        self.children_locked().contains_key(&pid)
+        self.locked().children.contains_key(&pid)
     }
 
     /// The children that we did not start; `None` if this kernel does not list children.
@@ -143,7 +173,9 @@ impl Reaper {
     /// If a leader of ours is reaped and there are none of these, then nothing of it is left: what
     /// it left behind would have become our child (see [`super::group::become_subreaper`]).
     pub fn strangers(&self) -> io::Result<Option<BTreeSet<i32>>> {
-        let children = self.children_locked();
+        let register = self.locked();
+        let is_ours =
+            |it: &i32| register.children.contains_key(it) || register.unburied == Some(*it);
         let mut strangers = BTreeSet::new();
         // Children belong to the thread that started them.
         for thread in fs::read_dir("/proc/self/task")? {
@@ -152,19 +184,19 @@ impl Reaper {
                 list => list?,
             };
             let pids = list.split_ascii_whitespace().filter_map(|it| it.parse().ok());
-            strangers.extend(pids.filter(|it| !children.contains_key(it)));
+            strangers.extend(pids.filter(|it| !is_ours(it)));
         }
         Ok(Some(strangers))
     }
 
     /// Looks while nobody spawns: a child that could not execute is not ours to report.
     fn next(&self) -> io::Result<Option<(i32, Status, Option<Child>)>> {
-        let mut children = self.children_locked();
-        Ok(look()?.map(|(pid, status)| (pid, status, children.remove(&pid))))
+        let mut register = self.locked();
+        Ok(look()?.map(|(pid, status)| (pid, status, register.children.remove(&pid))))
     }
 
-    fn children_locked(&self) -> MutexGuard<'_, BTreeMap<i32, Child>> {
-        // A map is whole after every call on it, whatever panicked around it.
+    fn locked(&self) -> MutexGuard<'_, Register> {
+        // It is whole after every call on it, whatever panicked around it.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
