@@ -128,3 +128,97 @@ fn the_next_daemon_leaves_nginx_as_it_is() {
     deck.ok(&["undrain", "web2"]);
     nginx.wait("told that web2 is back", |it| !it.is_down("web2"));
 }
+
+#[test]
+fn what_nginx_logs_is_the_load_of_its_instances() {
+    let Some(mut nginx) = Nginx::start() else { return };
+    nginx.keys = format!(
+        ", access_log = {:?}, log_format = \"$request_method ${{upstream_addr}};$status $upstream_response_time\", \
+         stub_status = \"http://127.0.0.1:{}/stub\"",
+        nginx.path("access.log"),
+        nginx.entry
+    );
+    let mut deck = nginx.deck("--work 20ms", READINESS);
+    let load = nginx.load(&deck, "--keep-alive");
+    deck.wait("its requests counted", |deck, _| {
+        let gateway = deck.services[0].gateway.as_ref();
+        let web1 = find(deck, "web1");
+        web1.is_some_and(|it| {
+            it.requests_per_second.is_some_and(|it| it > 0.0)
+                && it.p99_ms.is_some_and(|it| it >= 20)
+                && it.traffic.as_ref().is_some_and(|it| it.success > 20)
+        }) && gateway.is_some_and(|it| it.connections >= 10 && it.requests_per_second > 0.0)
+    });
+    let before = find(&deck.view, "web1").unwrap().traffic.as_ref().unwrap().success;
+    deck.ok(&["restart", "web1"]);
+    deck.wait("more, and nothing forgotten", |deck, _| {
+        let traffic = |name| find(deck, name).and_then(|it| it.traffic.as_ref());
+        traffic("web1").is_some_and(|it| it.success > before)
+            && traffic("web2").is_some_and(|it| it.success > 0)
+    });
+    load.end();
+    std::fs::remove_file(nginx.path("access.log")).unwrap();
+    let event = deck.wait_event("is not counted");
+    assert!(event.message.contains("access.log cannot be read"), "{}", event.message);
+}
+
+#[test]
+fn an_nginx_that_hangs_takes_nothing_from_the_budget_of_a_stop() {
+    let Some(mut nginx) = Nginx::start() else { return };
+    let (flag, hangs) = (nginx.path("hang"), nginx.path("hangs"));
+    nginx.test =
+        format!("test ! -e {flag} || {{ touch {hangs}; exec sleep 1000; }}; exec \"$0\" \"$@\"");
+    // Three of them are left to the ladder.
+    nginx.max_wait_time = "5s".into();
+    let mut deck = nginx.deck("", READINESS);
+    std::fs::write(&flag, "").unwrap();
+
+    deck.ok(&["stop", "web1"]);
+
+    assert!(std::path::Path::new(&hangs).exists(), "nobody has asked nginx");
+    let event = deck.wait_event("may still send it requests");
+    assert!(event.message.starts_with("SIGTERM"), "{}", event.message);
+    deck.catch_up();
+    assert!(!deck.events.iter().any(|it| it.message.contains("SIGKILL")), "{}", deck.story());
+    deck.wait("web1 stopped", |deck, _| find(deck, "web1").unwrap().state == State::Stopped);
+}
+
+#[test]
+fn one_instance_is_rolled_beside_its_spare_and_nginx_has_somebody_at_every_moment() {
+    let Some(nginx) = Nginx::start() else { return };
+    let mut deck = Deck::start(&format!(
+        "[service.web]\ncommand = \"opsdeck sample --port {{port}} --work 100ms --cut-at-term\"\n\
+         instance.web1 = {{ port = {}, weight = 2 }}\nmax_wait_time = \"20s\"\n{READINESS}\n\
+         rollout = {{ surge = true, settle = \"100ms\", ready_timeout = \"30s\" }}\n{}",
+        support::free_port(),
+        nginx.gateway()
+    ));
+    deck.wait("web1 in rotation", |deck, _| find(deck, "web1").is_some_and(|it| it.in_rotation));
+    nginx.wait("sending", |it| it.line("web1").contains(" weight=2") && !it.is_down("web1"));
+    let load = nginx.load(&deck, "--one-shot");
+    deck.ok(&["roll", "web"]);
+    let report = load.end();
+    assert_eq!(report["failed"], 0, "{report:#}\n{}\n{}", deck.story(), nginx.errors());
+    deck.wait("web1 renewed", |deck, _| find(deck, "web1").unwrap().generation == 2);
+    nginx.wait("alone again", |it| it.line("web-surge").is_empty() && !it.is_down("web1"));
+}
+
+#[test]
+fn a_reload_that_closes_connections_waits_until_nginx_has_none_there() {
+    let Some(nginx) = Nginx::start() else { return };
+    let service = format!("{READINESS}\nprofile = \"swoole\"\nreload = {{ drain = true }}");
+    let mut deck = nginx.deck("--work 100ms --close-on-reload", &service);
+    let load = nginx.load(&deck, "--one-shot");
+    deck.ok(&["reload", "web"]);
+    deck.wait("the reload through", |deck, events| {
+        events.iter().any(|it| it.kind == "signal-finished")
+            && ["web1", "web2"].iter().all(|it| find(deck, it).is_some_and(|it| it.in_rotation))
+    });
+    let report = load.end();
+    assert_eq!(report["failed"], 0, "{report:#}\n{}\n{}", deck.story(), nginx.errors());
+    let (out, late) = ("out of rotation for SIGUSR1", "still in flight");
+    let said = |what: &str| deck.events.iter().any(|it| it.message.contains(what));
+    assert!(said(out) && !said(late), "{}", deck.story());
+    let generations = ["web1", "web2"].map(|it| deck.instance(it).generation);
+    assert_eq!(generations, [1, 1], "nobody was restarted");
+}

@@ -242,6 +242,12 @@ pub struct Nginx {
     pub directives: Vec<String>,
     /// The directory of the switches that nginx looks at with every request; `None`: it is reloaded.
     pub switches: Option<PathBuf>,
+    /// Its access log; `None`: nobody counts.
+    pub access_log: Option<PathBuf>,
+    /// nginx's `log_format` of it.
+    pub log_format: String,
+    /// The URL of its `stub_status` page.
+    pub stub_status: Option<String>,
 }
 
 impl Nginx {

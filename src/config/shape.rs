@@ -484,7 +484,14 @@ const NGINX: &[Key] = &[
         "More lines of the block: \"keepalive 32\", \"zone shop 64k\".",
     ),
     key("switches", Kind::Path, "", "A directory of files nginx looks at instead of reloading."),
-    later("stub_status", "the connections of nginx on the deck"),
+    key("access_log", Kind::Path, "", "nginx's access log of this gateway, read for its counts."),
+    key(
+        "log_format",
+        Kind::Text,
+        "\"$upstream_addr $upstream_status $upstream_response_time\"",
+        "How nginx writes it: its log_format, whatever else stands in it.",
+    ),
+    key("stub_status", Kind::Text, "", "The URL of nginx's stub_status page, for its connections."),
 ];
 
 const LIMITS: &[Key] = &[

@@ -117,6 +117,10 @@ fn nginx(out: &mut Toml, it: &Nginx) {
     values.extend(it.fail_timeout.map(|it| ("fail_timeout", duration(it))));
     values.push(("directives", list(it.directives.iter().map(|it| text(it)))));
     values.extend(it.switches.as_deref().map(|it| ("switches", path(it))));
+    if let Some(log) = &it.access_log {
+        values.extend([("access_log", path(log)), ("log_format", text(&it.log_format))]);
+    }
+    values.extend(it.stub_status.as_ref().map(|it| ("stub_status", text(it))));
     out.key("nginx", inline(values));
 }
 
@@ -367,7 +371,7 @@ mod tests {
         [gateway.old]
         service = "old"
         provider = "nginx"
-        nginx = { file = "conf.d/old.conf", upstream = "o", test = "sudo -n nginx -t", reload = ["sudo", "-n", "a b"], max_fails = 0, fail_timeout = "5s", directives = ["zone o 64k"], switches = "/run/o" }
+        nginx = { file = "conf.d/old.conf", upstream = "o", test = "sudo -n nginx -t", reload = ["sudo", "-n", "a b"], max_fails = 0, fail_timeout = "5s", directives = ["zone o 64k"], switches = "/run/o", access_log = "/l", log_format = "$status up=$upstream_addr", stub_status = "http://127.0.0.1:8080/s" }
     "#;
 
     #[test]

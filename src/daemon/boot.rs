@@ -35,7 +35,7 @@ use super::signals::{Around, Children, Signals};
 use super::state::StateFile;
 use super::systemd::Notifier;
 use super::turn::{self, Turn};
-use super::{adopt, config, host, logging, metrics, nginx};
+use super::{adopt, config, host, logging, metrics, nginx, nginx_log};
 use crate::config::settings::Settings;
 use crate::fleet::Fleet;
 
@@ -141,6 +141,9 @@ pub async fn run(plan: Plan, mut heir: Option<Heir>) -> Result<Ended, BootError>
         stop: stop.clone(),
     };
     tasks.spawn(nginx.run());
+    let log =
+        nginx_log::Reader { turns: turns.clone(), jobs: hands.front.jobs(), stop: stop.clone() };
+    tasks.spawn(log.run());
 
     let (access, seen) = watch::channel(Arc::new(Access::of(&plan.settings.deck)));
     let (metrics, readers) = watch::channel(plan.settings.deck.metrics);

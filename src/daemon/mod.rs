@@ -40,6 +40,7 @@ pub mod logs;
 pub mod metrics;
 pub mod nginx;
 mod nginx_load;
+pub mod nginx_log;
 mod nginx_news;
 mod nginx_switch;
 pub mod orders;

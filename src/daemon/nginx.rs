@@ -18,6 +18,7 @@ use super::nginx_switch;
 use super::turn::{Turn, Turns};
 use crate::config::settings::Nginx;
 use crate::fleet::Timestamp;
+use crate::gateway::control::GatewayCounts;
 use crate::gateway::nginx::plan::RETRY;
 use crate::gateway::nginx::{Next, Plan, Wanted, file, switch};
 use crate::load::sockets::Sockets;
@@ -37,10 +38,12 @@ pub struct Job {
     pub wanted: Option<Wanted>,
     /// Instances that run and are out of rotation, and their ports.
     pub out: BTreeMap<String, u16>,
+    /// Instances by their addresses: what is logged is of those.
+    pub addresses: BTreeMap<String, String>,
 }
 
 /// What the daemon hears.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum News {
     /// Who is in rotation by the file that is there: instances and addresses.
     Found { gateway: String, in_rotation: Vec<(String, String)> },
@@ -50,6 +53,10 @@ pub enum News {
     Loaded { gateway: String },
     /// It could not be brought so far. Tried again later.
     Refused { gateway: String, revision: u64, why: String },
+    /// What its access log says, and its connections of clients where it tells.
+    Counted(GatewayCounts),
+    /// Its log or its page cannot be read, or can again.
+    Blind { gateway: String, why: Option<String> },
 }
 
 /// What the task needs.

@@ -27,6 +27,14 @@ impl Daemon {
                 }
                 inputs.into_iter().for_each(|it| self.turn(it));
             }
+            News::Counted(counts) => self.hands.front.nginx_counted(counts),
+            News::Blind { gateway, why } => {
+                let message = match why {
+                    Some(why) => format!("gateway {gateway} is not counted: {why}"),
+                    None => format!("gateway {gateway} is counted again"),
+                };
+                self.note("gateway", None, message);
+            }
         }
         self.show_gateways();
     }

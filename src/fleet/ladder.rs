@@ -226,6 +226,11 @@ impl Stop {
         self.reserve = Duration::MAX;
     }
 
+    /// The first signal is to come after the drain, not beside it.
+    pub(super) fn waits_for_the_drain(&self) -> bool {
+        self.reserve < Duration::MAX
+    }
+
     /// During the drain: SIGTERM at the next [`Stop::advance`].
     pub(super) fn term_at_once(&mut self) {
         self.begin_with_term();

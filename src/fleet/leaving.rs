@@ -73,7 +73,10 @@ impl Instance {
                 turn.push(Effect::Signal { instance, process, signal });
                 let purpose = errand.map_or(String::new(), Errand::purpose);
                 let by = errand.and_then(Errand::by);
-                self.say(turn, "signal-sent", by, format!("{signal}{purpose}"));
+                let late = self.stop().is_some_and(Stop::waits_for_the_drain) && self.takeouts > 0;
+                let late =
+                    if late { "; what stands in front may still send it requests" } else { "" };
+                self.say(turn, "signal-sent", by, format!("{signal}{purpose}{late}"));
             }
             Move::KillAll => {
                 turn.push(Effect::KillAll { instance, generation });

@@ -82,6 +82,9 @@ fn a_gateway_that_does_not_answer_leaves_the_ladder_its_reserve() {
         rig.tell(stop("web1"));
         assert_eq!(rig.later(Duration::from_millis(6999)), NOTHING);
         assert_eq!(rig.later(Duration::from_millis(1)), ["SIGTERM web1"]);
+        let said =
+            "web1 signal-sent: SIGTERM; what stands in front may still send it requests (alice)";
+        assert_eq!(rig.diary().last().map(String::as_str), Some(said));
     }
 }
 

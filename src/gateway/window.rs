@@ -11,7 +11,7 @@ const SUB: u64 = 1 << SUB_BITS;
 const BUCKETS: usize = ((37 - SUB_BITS as usize) + 1) << SUB_BITS;
 
 #[derive(Debug)]
-pub(super) struct Window {
+pub(in crate::gateway) struct Window {
     /// One more than is looked at: the second that is being filled.
     seconds: Vec<Second>,
 }
@@ -25,21 +25,21 @@ struct Second {
 
 /// What the window shows.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Seen {
-    pub(super) per_second: f64,
-    pub(super) p50_us: u64,
-    pub(super) p95_us: u64,
-    pub(super) p99_us: u64,
+pub(in crate::gateway) struct Seen {
+    pub(in crate::gateway) per_second: f64,
+    pub(in crate::gateway) p50_us: u64,
+    pub(in crate::gateway) p95_us: u64,
+    pub(in crate::gateway) p99_us: u64,
 }
 
 impl Window {
-    pub(super) fn new() -> Self {
+    pub(in crate::gateway) fn new() -> Self {
         // The seconds are allocated when there is something to remember.
         Self { seconds: vec![] }
     }
 
     /// Adds a reply that took `latency` and ended `at`, both in microseconds.
-    pub(super) fn add(&mut self, at: u64, latency: u64) {
+    pub(in crate::gateway) fn add(&mut self, at: u64, latency: u64) {
         let number = at / 1_000_000 + 1;
         if self.seconds.is_empty() {
             let empty = Second { number: 0, count: 0, buckets: Box::new([0; BUCKETS]) };
@@ -57,7 +57,7 @@ impl Window {
     }
 
     /// The ten seconds up to `at`.
-    pub(super) fn look(&self, at: u64) -> Seen {
+    pub(in crate::gateway) fn look(&self, at: u64) -> Seen {
         Seen::of([self], at)
     }
 }
@@ -65,7 +65,10 @@ impl Window {
 impl Seen {
     /// What several windows show together: percentiles cannot be had from percentiles. The second that has just
     /// begun stands in for a part of the oldest.
-    pub(super) fn of<'w>(windows: impl IntoIterator<Item = &'w Window>, at: u64) -> Self {
+    pub(in crate::gateway) fn of<'w>(
+        windows: impl IntoIterator<Item = &'w Window>,
+        at: u64,
+    ) -> Self {
         let now = at / 1_000_000 + 1;
         let recent = |it: &&Second| it.number + (SECONDS as u64) > now && it.number <= now;
         let seconds: Vec<_> =

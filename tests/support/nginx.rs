@@ -25,6 +25,11 @@ pub struct Nginx {
     pub entry: u16,
     /// It looks at switches and is not reloaded.
     switches: bool,
+    /// More keys of its table in the deck's configuration.
+    pub keys: String,
+    /// What tests its configuration, for a shell that has the right command as its arguments.
+    pub test: String,
+    pub max_wait_time: String,
 }
 
 impl Nginx {
@@ -58,7 +63,9 @@ impl Nginx {
             std::net::TcpStream::connect(("127.0.0.1", entry)).is_ok()
                 && dir.path().join("nginx.pid").exists()
         });
-        Some(Self { dir, program, master, entry, switches })
+        let test = "exec \"$0\" \"$@\"".to_owned();
+        let (keys, max_wait_time) = (String::new(), "20s".to_owned());
+        Some(Self { dir, program, master, entry, switches, keys, test, max_wait_time })
     }
 
     pub fn path(&self, name: &str) -> String {
@@ -114,11 +121,13 @@ impl Nginx {
         };
         format!(
             "[gateway.shop]\nservice = \"web\"\nprovider = \"nginx\"\n\
-             nginx = {{ file = {:?}, pid_file = {:?}, test = [{:?}, \"-t\", \"-c\", {:?}], {way} }}\n",
+             nginx = {{ file = {:?}, pid_file = {:?}, test = [\"sh\", \"-c\", {:?}, {:?}, \"-t\", \"-c\", {:?}], {way}{} }}\n",
             self.path("shop.conf"),
             self.path("nginx.pid"),
+            self.test,
             self.program.display().to_string(),
             self.path("nginx.conf"),
+            self.keys,
         )
     }
 
@@ -128,7 +137,8 @@ impl Nginx {
         let mut deck = Deck::start(&format!(
             "[service.web]\ncommand = \"opsdeck sample --port {{port}} {sample}\"\n\
              instance.web1 = {{ port = {one} }}\ninstance.web2 = {{ port = {two}, backup = true }}\n\
-             rollout = {{ settle = \"100ms\" }}\nmax_wait_time = \"20s\"\n{service}\n{}",
+             rollout = {{ settle = \"100ms\" }}\nmax_wait_time = {:?}\n{service}\n{}",
+            self.max_wait_time,
             self.gateway()
         ));
         deck.wait("everything in rotation", |deck, _| {
@@ -179,8 +189,9 @@ fn write_conf(dir: &Path, entry: u16, more: &str, switches: bool) {
     let text = format!(
         "daemon off; pid {dir}/nginx.pid; error_log {dir}/error.log notice; worker_processes 2; {user}\n\
          events {{ worker_connections 512; }}\n\
-         http {{\naccess_log off;\n{temp}include {dir}/shop.conf;\n{more}\n\
+         http {{\nlog_format up '$request_method $upstream_addr;$status $upstream_response_time';\naccess_log {dir}/access.log up;\n{temp}include {dir}/shop.conf;\n{more}\n\
          server {{ listen 127.0.0.1:{entry}; {include}\n\
+         location = /stub {{ stub_status; access_log off; }}\n\
          location / {{ proxy_pass http://{upstream}; proxy_http_version 1.1; proxy_set_header Connection \"\"; }} }}\n}}\n"
     );
     std::fs::write(format!("{dir}/nginx.conf"), text).unwrap();

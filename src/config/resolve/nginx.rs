@@ -11,6 +11,9 @@ use crate::config::value::{Entry, Layers};
 const ITS_OWN: [&str; 7] =
     ["listen", "hold", "hold_max", "upgrade_wait", "connect_timeout", "answer_timeout", "limits"];
 
+/// What is read of a line of the access log if nothing says otherwise.
+pub(crate) const LOG_FORMAT: &str = "$upstream_addr $upstream_status $upstream_response_time";
+
 impl Resolver<'_> {
     /// The table, where it belongs and is whole.
     pub(super) fn nginx(
@@ -55,7 +58,38 @@ impl Resolver<'_> {
             fail_timeout: nginx.duration("fail_timeout").map(|it| it.0),
             directives,
             switches: self.switches(&nginx),
+            access_log: nginx.text("access_log").map(|it| it.0.into()),
+            log_format: self.log_format(&nginx),
+            stub_status: self.stub_status(&nginx),
         })
+    }
+
+    fn log_format(&mut self, nginx: &Layers<'_>) -> String {
+        let Some((format, span)) = nginx.text("log_format") else { return LOG_FORMAT.to_owned() };
+        let plain = format.replace(['{', '}'], "");
+        let has = |name: &str| plain.contains(name);
+        if !has("$upstream_addr") || !(has("$upstream_status") || has("$status")) {
+            let title = "`log_format` does not say which instance has answered, and how";
+            let mistake = Mistake::new(span, title, "nothing could be counted");
+            self.report(
+                mistake.help("log $upstream_addr and $status, and say it here as in nginx"),
+            );
+        }
+        if nginx.find("access_log").is_none() {
+            let title = "`log_format` is of no use without `access_log`";
+            let mistake = Mistake::new(span, title, "nothing is read");
+            self.report(mistake.help("add nginx.access_log, or remove this"));
+        }
+        format.to_owned()
+    }
+
+    fn stub_status(&mut self, nginx: &Layers<'_>) -> Option<String> {
+        let (url, span) = nginx.text("stub_status")?;
+        if !url.strip_prefix("http://").is_some_and(|it| it.contains('/')) {
+            let mistake = Mistake::new(span, "`stub_status` must be a URL", "not one of http");
+            self.report(mistake.help("write \"http://127.0.0.1:8080/stub_status\""));
+        }
+        Some(url.to_owned())
     }
 
     /// The directory, where nothing speaks against it.

@@ -136,6 +136,9 @@ fn an_nginx_in_front_has_defaults() {
         fail_timeout: None,
         directives: vec![],
         switches: None,
+        access_log: None,
+        log_format: "$upstream_addr $upstream_status $upstream_response_time".into(),
+        stub_status: None,
     };
     assert_eq!(settings.gateways[0].provider, Provider::Nginx(expected));
 }
@@ -280,4 +283,19 @@ fn a_spare_needs_a_gateway_a_port_and_a_name_of_its_own() {
     let rollouts: Vec<_> = settings.services.iter().map(|it| &it.rules.rollout).collect();
     assert_eq!(rollouts[0].spare, Some("web-surge".into()));
     assert_eq!((rollouts[0].min_ready, &rollouts[1].spare), (None, &None));
+}
+
+#[test]
+fn what_an_nginx_says_of_its_load_is_checked() {
+    let text = format!(
+        "{WEB}[gateway.shop]\nservice = \"web\"\nprovider = \"nginx\"\n[gateway.shop.nginx]\nfile = \"/x\"\nlog_format = \"$status\"\nstub_status = \"localhost\"\n"
+    );
+    let mistakes = mistakes(&text);
+    for said in ["does not say which instance", "of no use without `access_log`", "must be a URL"] {
+        assert!(mistakes.contains(said), "{mistakes}");
+    }
+    let text = text.replace("\"$status\"", "\"$status ${upstream_addr}\"\naccess_log = \"/l\"");
+    let settings = parse("config.toml", &text.replace("localhost", "http://[::1]:80/s")).unwrap();
+    let nginx = settings.gateways[0].provider.nginx().unwrap();
+    assert_eq!(nginx.access_log, Some("/l".into()));
 }

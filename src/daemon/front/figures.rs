@@ -45,15 +45,15 @@ impl Front {
     /// The numbers of an instance, if a gateway counts it.
     pub fn figures(&self, name: &Name) -> Option<Figures> {
         let place = self.places.get(name)?;
-        let of: Vec<&InstanceCounts> =
-            self.counts.values().filter_map(|it| entry(it, place, name)).collect();
+        let embedded = self.counts.values().filter_map(|it| entry(it, place, name));
+        let of: Vec<&InstanceCounts> = embedded.chain(self.nginx_count(name, place)).collect();
         let gauges = (!of.is_empty()).then(|| Gauges::sum(of));
         Some(Figures { gauges, tally: self.ledger.of(name.as_str()) })
     }
 
     pub fn totals(&self, gateway: &str) -> Totals {
         let mut sum = Totals::default();
-        let all = self.counts.values().flat_map(|it| &it.gateways);
+        let all = self.counts.values().flat_map(|it| &it.gateways).chain(self.nginx_counts());
         for it in all.filter(|it| it.name == gateway) {
             sum.connections += it.connections;
             sum.held += it.held;

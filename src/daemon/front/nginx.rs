@@ -9,6 +9,7 @@ use crate::config::settings::{Gateway, Nginx, Provider};
 use crate::daemon::nginx::{Job, Jobs};
 use crate::fleet::Name;
 use crate::fleet::input::{Haste, InFlight, Input};
+use crate::gateway::control::{Counts, GatewayCounts, InstanceCounts};
 use crate::gateway::nginx::{Server, Upstream, Wanted};
 
 /// What is known of the nginx gateways.
@@ -28,6 +29,8 @@ struct Known {
     urgent: u64,
     /// The newest revision that is in force.
     revision: u64,
+    /// What its access log said last.
+    counts: Option<GatewayCounts>,
 }
 
 impl Front {
@@ -79,9 +82,11 @@ impl Front {
             urgent: it.urgent,
             upstream,
         });
+        let addresses = behind().filter_map(|(name, it)| Some((server(name, it)?.address, name)));
+        let addresses = addresses.map(|(address, name)| (address, name.to_string())).collect();
         let out = behind().filter(|(_, it)| it.is_out());
         let out = out.filter_map(|(name, it)| Some((name.to_string(), it.listens_on()?)));
-        Job { settings: settings.clone(), wanted, out: out.collect() }
+        Job { settings: settings.clone(), wanted, out: out.collect(), addresses }
     }
 
     /// The task has read what an earlier daemon has left.
@@ -147,6 +152,26 @@ impl Front {
         let inputs = waiting
             .map(|(name, _)| Input::NotTakenOut { instance: name.clone(), why: why.to_owned() });
         (inputs.collect(), is_new)
+    }
+
+    /// Takes what an access log says.
+    pub fn nginx_counted(&mut self, counts: GatewayCounts) {
+        let name = counts.name.clone();
+        self.nginx.by_name.entry(name).or_default().counts = Some(counts);
+        let gateways = self.nginx_counts().cloned().collect();
+        // No process has this number.
+        self.ledger.heard(0, &Counts { gateways, revision: 0 });
+    }
+
+    /// Of all nginx gateways whose log is read.
+    pub(super) fn nginx_counts(&self) -> impl Iterator<Item = &GatewayCounts> {
+        self.nginx.by_name.values().filter_map(|it| it.counts.as_ref())
+    }
+
+    /// What the log of its gateway says of an instance.
+    pub(super) fn nginx_count(&self, name: &Name, place: &Place) -> Option<&InstanceCounts> {
+        let known = self.nginx.by_name.get(place.gateway.as_str())?;
+        known.counts.as_ref()?.instances.iter().find(|it| it.name == name.as_str())
     }
 
     /// Its nginx has what it was last told, or will have it without anybody's help.
@@ -244,6 +269,36 @@ mod tests {
         assert_eq!((told(&inputs), is_new), (vec!["web1 is not out: no".into()], true));
         assert!(!front.nginx_is_up("shop"));
         assert!(!front.nginx_refused("shop", revision, "no").1, "it was said");
+    }
+
+    #[test]
+    fn what_a_log_says_is_shown_and_adds_up() {
+        let mut front = front();
+        let counts = |requests, per_second| {
+            let web1 = InstanceCounts {
+                name: "web1".into(),
+                requests,
+                answered: [0, requests, 0, 0, 0],
+                per_second,
+                ..InstanceCounts::default()
+            };
+            let instances = vec![web1];
+            GatewayCounts {
+                name: "shop".into(),
+                connections: 7,
+                per_second,
+                instances,
+                ..Default::default()
+            }
+        };
+        front.nginx_counted(counts(5, 2.0));
+        front.nginx_counted(counts(8, 3.0));
+        let figures = front.figures(&"web1".into()).unwrap();
+        assert_eq!((figures.tally.requests, figures.gauges.unwrap().per_second), (8, 3.0));
+        let totals = front.totals("shop");
+        assert_eq!((totals.tally.answered[1], totals.connections), (8, 7));
+        assert!(!front.is_up(), "that is about another process");
+        assert_eq!(front.figures(&"web2".into()).unwrap().gauges, None);
     }
 
     #[test]
