@@ -245,7 +245,7 @@ fn a_child_that_stands_still_is_replaced_when_its_probe_says_so() {
     let port = free_port();
     let mut deck = Deck::start(&format!(
         "[service.web]\ncommand = \"opsdeck sample --port {{port}}\"\nmax_wait_time = \"1s\"\n\
-         instance.web1 = {{ port = {port} }}\nprobe.liveness = {{ http.path = \"/liveness\", period = \"100ms\", timeout = \"300ms\", failure_threshold = 3 }}\n"
+         instance.web1 = {{ port = {port} }}\nprobe.liveness = {{ http.path = \"/liveness\", period = \"100ms\", timeout = \"1s\", failure_threshold = 3 }}\n"
     ));
     deck.wait_ready(&["web1"]);
     let stopped = deck.pid("web1");

@@ -64,8 +64,11 @@ impl Remembered {
             Line::Running(running) => {
                 let intent = self.intents.entry(running.instance.clone()).or_default();
                 intent.instance.clone_from(&running.instance);
-                intent.generation = running.generation;
-                intent.fingerprint = running.fingerprint;
+                // Where the lines between were lost, the later generation is the one not to give again.
+                if running.generation >= intent.generation {
+                    intent.generation = running.generation;
+                    intent.fingerprint = running.fingerprint;
+                }
                 if this_boot {
                     self.running.insert(running.instance.clone(), running);
                 }
