@@ -120,11 +120,15 @@ pub fn http_reply(bytes: &[u8]) {
         static RUNTIME: tokio::runtime::Runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     }
-    RUNTIME.with(|it| it.block_on(probed(bytes)));
+    thread_local! {
+        static CHECKER: Checker =
+            Checker::new(Arc::new(|_| Box::pin(async { Err("no command".into()) }))).unwrap();
+    }
+    let checker = CHECKER.with(Clone::clone);
+    RUNTIME.with(|it| it.block_on(probed(bytes, &checker)));
 }
 
-async fn probed(bytes: &[u8]) {
-    let checker = Checker::new(Arc::new(|_| Box::pin(async { Err("no command".into()) }))).unwrap();
+async fn probed(bytes: &[u8], checker: &Checker) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let probe = Probe {
         check: Check::Http {
@@ -147,7 +151,7 @@ async fn probed(bytes: &[u8]) {
         let _ = client.write_all(bytes).await;
         let _ = client.shutdown().await;
     };
-    let (outcome, ()) = tokio::join!(probe::once(probe, &checker), answer);
+    let (outcome, ()) = tokio::join!(probe::once(probe, checker), answer);
     assert!(outcome.body.len() <= 1024);
     assert_eq!(outcome.ok, outcome.error.is_none());
     assert!(!outcome.ok || outcome.status.is_some_and(|it| (200..300).contains(&it)));
