@@ -4,10 +4,11 @@
 mod support;
 
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
 use opsdeck::api::State;
-use support::{Deck, find, is_alive, kill, wait_until};
+use support::{Deck, OPSDECK, find, is_alive, kill, output_of, wait_until};
 
 const THREE: &str = r#"
     [defaults]
@@ -421,4 +422,32 @@ fn a_lock_that_outlives_its_daemon_for_a_moment_is_waited_for() {
     waiter.unwrap().join().unwrap();
     deck.wait_ready(&["chatty"]);
     assert_eq!(deck.pid("chatty"), pid);
+}
+
+#[test]
+fn a_daemon_that_cannot_reach_all_that_runs_does_not_begin() {
+    let names: Vec<String> = (0..60).map(|n| format!("s{n}")).collect();
+    let services: String =
+        names.iter().map(|it| format!("[service.{it}]\ncommand = \"sleep 600\"\n")).collect();
+    let mut deck = Deck::start(&services);
+    let all: Vec<&str> = names.iter().map(String::as_str).collect();
+    deck.wait_ready(&all);
+    let pids: Vec<i32> = all.iter().map(|it| deck.pid(it)).collect();
+
+    deck.restart_daemon(|deck| {
+        kill(deck.daemon_pid(), Signal::SIGKILL);
+        wait_until("the daemon is dead", || !is_alive(deck.daemon_pid()));
+        // Enough to begin with, and too few for sixty more.
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -n 70 && exec \"$0\" --config \"$1\" daemon", OPSDECK]);
+        command.arg(deck.path().join("config.toml")).stdin(Stdio::null());
+        let output = output_of(&mut command);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("could not take over s"), "{said}");
+        assert!(said.contains("everything runs on"), "{said}");
+    });
+
+    deck.wait_ready(&all);
+    assert_eq!(all.iter().map(|it| deck.pid(it)).collect::<Vec<_>>(), pids, "{}", deck.story());
 }

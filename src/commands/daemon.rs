@@ -118,6 +118,11 @@ fn could_not_begin(err: &BootError) -> Problem {
         BootError::Directory { .. } | BootError::Lock { .. } => {
             Some("set `[deck] state_dir` to a directory that this user may write".into())
         }
+        BootError::Adopt { .. } => Some(
+            "nothing was touched and everything runs on: `ulimit -n` (LimitNOFILE) must have room for all \
+             that runs"
+                .into(),
+        ),
         BootError::Listen { .. } | BootError::Prepare(_) | BootError::Replace { .. } => None,
     };
     Problem { help, ..local(err.to_string(), detail) }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
+use super::boot::BootError;
 use super::clock;
 use super::driver::Daemon;
 use super::hands::{Hands, Living, identity_of};
@@ -75,6 +76,22 @@ fn remembered_input(wanted: Wanted) -> Input {
         },
         held_by: wanted.held_by.map(records::by),
     }
+}
+
+/// Whether every process of the last daemon can be reached. One that cannot would run on unseen, beside the
+/// next generation of its instance: better no daemon than that.
+pub fn reachable(remembered: &Remembered) -> Result<(), BootError> {
+    let mut all = Vec::with_capacity(remembered.running.len());
+    for it in remembered.running.values() {
+        let process = Process { pid: it.pid, start_time: it.start_time };
+        let opened = identity::open(identity_of(process)).map_err(|source| BootError::Adopt {
+            instance: it.instance.clone(),
+            pid: it.pid,
+            source,
+        })?;
+        all.extend(opened);
+    }
+    Ok(())
 }
 
 impl Hands {

@@ -89,6 +89,13 @@ pub enum BootError {
     },
     #[error("could not prepare this process")]
     Prepare(#[source] io::Error),
+    #[error("could not take over {instance} (pid {pid})")]
+    Adopt {
+        instance: String,
+        pid: i32,
+        #[source]
+        source: io::Error,
+    },
     #[error("could not become {program}")]
     Replace {
         program: PathBuf,
@@ -151,6 +158,7 @@ pub async fn run(plan: Plan, mut heir: Option<Heir>) -> Result<Ended, BootError>
     if let Some(heir) = &mut heir {
         daemon.hands.take_over_sockets(std::mem::take(&mut heir.estate.sockets));
     }
+    adopt::reachable(&remembered)?;
     adopt::begin(&mut daemon, &plan.settings, remembered);
 
     let listener = open(&plan, heir.as_ref())
