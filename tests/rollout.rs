@@ -380,7 +380,7 @@ fn what_a_halted_rollout_did_not_touch_stays_what_it_was() {
 }
 
 #[test]
-fn a_rollout_whose_daemon_dies_tells_its_client_what_to_do() {
+fn a_rollout_whose_daemon_dies_in_a_build_tells_its_client_why_it_halted() {
     let directory = tempfile::tempdir().unwrap();
     let mut deck = Deck::start(&web("", &held_build(directory.path())));
     deck.wait_ready(&["web1", "web2"]);
@@ -390,6 +390,7 @@ fn a_rollout_whose_daemon_dies_tells_its_client_what_to_do() {
     std::fs::write(directory.path().join("go"), "").unwrap();
     let output = finish(client);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
-    assert!(text(&output).contains("roll again once the daemon is back"), "{}", text(&output));
+    let why = "halted: the daemon ended while build 1 for web2 ran; web2 was not touched";
+    assert!(text(&output).contains(why), "{}", text(&output));
     deck.wait_ready(&["web1", "web2"]);
 }

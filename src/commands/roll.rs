@@ -143,6 +143,10 @@ async fn follow(
             return Ok(Exit::Failed);
         }
         if let Some(exit) = ended(rollout) {
+            // What was said meanwhile was not heard.
+            if let Some(why) = rollout.halted.as_ref().filter(|_| anew) {
+                notice(&format!("opsdeck: the rolling restart of {service} halted: {}", safe(why)));
+            }
             return Ok(exit);
         }
     }

@@ -38,6 +38,7 @@ use super::turn::{self, Turn};
 use super::{adopt, config, host, logging, metrics, nginx, nginx_log};
 use crate::config::settings::Settings;
 use crate::fleet::Fleet;
+use crate::process::stat;
 
 /// In the state directory.
 const LOCK: &str = "opsdeck.lock";
@@ -258,14 +259,22 @@ async fn lock_when_free(plan: &Plan) -> Result<Flock<File>, BootError> {
     let began = clock::now();
     loop {
         match lock(&plan.state_dir) {
-            Err(BootError::Held { .. })
-                if clock::now().since(began) < LAST_HOLDERS && !answers(&plan.socket).await =>
+            Err(BootError::Held { pid, .. })
+                if clock::now().since(began) < LAST_HOLDERS
+                    && (is_ending(&pid) || !answers(&plan.socket).await) =>
             {
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
             outcome => return outcome,
         }
     }
+}
+
+/// Whether this process has ended, and the kernel has not yet closed all that it had open.
+fn is_ending(pid: &str) -> bool {
+    // Its threads end one by one, and what they share is closed by the last of them.
+    let is_dead = |pid| stat::read_stat(pid).map_or(true, |it| matches!(it.state, b'Z' | b'X'));
+    pid.parse().is_ok_and(is_dead)
 }
 
 /// Whether a daemon is behind that socket. One that is too busy to accept is one too.
