@@ -451,3 +451,26 @@ fn a_daemon_that_cannot_reach_all_that_runs_does_not_begin() {
     deck.wait_ready(&all);
     assert_eq!(all.iter().map(|it| deck.pid(it)).collect::<Vec<_>>(), pids, "{}", deck.story());
 }
+
+#[test]
+fn a_shutdown_that_was_over_is_not_gone_on_with_by_a_later_daemon() {
+    let mut deck = Deck::start("[service.one]\ncommand = \"opsdeck sample --worker\"\n");
+    deck.wait_ready(&["one"]);
+    let (daemon, pid) = (deck.daemon_pid(), deck.pid("one"));
+    // As if it had been killed in a shutdown, when everything had ended and it had not yet said so.
+    deck.restart_daemon(|deck| {
+        kill(daemon, Signal::SIGKILL);
+        wait_until("the daemon is dead", || !is_alive(daemon));
+        kill(pid, Signal::SIGKILL);
+        wait_until("the instance is dead", || !is_alive(pid));
+        let path = deck.path().join("state/state.jsonl");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text + "{\"is\":\"closing\",\"by\":null}\n").unwrap();
+    });
+    deck.wait_ready(&["one"]);
+    let pid = deck.pid("one");
+    deck.restart_daemon(|deck| kill(deck.daemon_pid(), Signal::SIGKILL));
+    deck.wait_ready(&["one"]);
+    assert_eq!(deck.pid("one"), pid, "{}", deck.story());
+    assert!(!deck.story().contains("its shutdown"), "{}", deck.story());
+}

@@ -14,7 +14,7 @@ use super::clock;
 use super::driver::Daemon;
 use super::hands::{Hands, Living, identity_of};
 use super::records;
-use super::state::{Remembered, Running, Wanted};
+use super::state::{Line, Remembered, Running, Wanted};
 use super::strays;
 use super::values::Versions;
 use crate::config::settings::Settings;
@@ -61,8 +61,11 @@ pub fn begin(daemon: &mut Daemon, settings: &Arc<Settings>, mut remembered: Reme
     for trouble in daemon.hands.take_sockets_back(settings) {
         daemon.note("socket-kept", None, trouble);
     }
-    if let Some(by) = remembered.closing.filter(|_| anything_runs) {
-        daemon.resume_shutdown(by.map(records::by));
+    match remembered.closing {
+        Some(by) if anything_runs => daemon.resume_shutdown(by.map(records::by)),
+        // It is over; a later daemon must not go on with it.
+        Some(_) => daemon.hands.state.append(&Line::Closed),
+        None => (),
     }
     daemon.turn(Input::Begin);
 }
@@ -81,14 +84,16 @@ fn remembered_input(wanted: Wanted) -> Input {
 /// Whether every process of the last daemon can be reached. One that cannot would run on unseen, beside the
 /// next generation of its instance: better no daemon than that.
 pub fn reachable(remembered: &Remembered) -> Result<(), BootError> {
-    let mut all = Vec::with_capacity(remembered.running.len());
+    let mut all = Vec::with_capacity(3 * remembered.running.len());
     for it in remembered.running.values() {
         let process = Process { pid: it.pid, start_time: it.start_time };
-        let opened = identity::open(identity_of(process)).map_err(|source| BootError::Adopt {
-            instance: it.instance.clone(),
-            pid: it.pid,
-            source,
-        })?;
+        let failed =
+            |source| BootError::Adopt { instance: it.instance.clone(), pid: it.pid, source };
+        let opened = identity::open(identity_of(process)).map_err(failed)?;
+        // Each needs as many more: one to watch it by, and its output.
+        for _ in 0..2 {
+            all.extend(opened.as_ref().map(OwnedFd::try_clone).transpose().map_err(failed)?);
+        }
         all.extend(opened);
     }
     Ok(())
@@ -116,7 +121,8 @@ impl Hands {
             let existing = self.cgroups.as_ref()?.existing().ok()?;
             existing.into_iter().find(|(it, _)| it == name.as_str()).map(|(_, cgroup)| cgroup)
         };
-        Cgroup::of(pid).or_else(by_name)
+        // The number may be somebody else's by now, in a cgroup of another instance.
+        Cgroup::of(pid).filter(|it| it.is_of(name.as_str())).or_else(by_name)
     }
 
     /// Takes over one process, if it is still that one.
@@ -147,6 +153,8 @@ impl Hands {
             Ok(None) if known.is_some() => return Some(self.departed(name, running, group)),
             Ok(None) => {
                 // Its instance is no longer configured either.
+                let (instance, generation) = (name.to_string(), running.generation);
+                self.state.append(&Line::Gone { instance, generation });
                 match group.kill() {
                     Ok(killed) => info!(instance = %name, killed = killed.len(), "swept"),
                     Err(err) => warn!(instance = %name, %err, "could not be swept"),

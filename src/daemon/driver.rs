@@ -362,6 +362,7 @@ impl Daemon {
     ) {
         let message = if keep {
             self.ended = Some(Ended::Kept);
+            self.succession.next = None;
             "the daemon ends; the services run on"
         } else {
             "stopping all services, then the daemon"

@@ -70,7 +70,10 @@ impl Hands {
         let name = Name::from(instance);
         let Some(living) = self.living.get(&name) else { return };
         if living.generation == generation && living.sweeping.is_none() {
-            self.leaders.remove(&living.process.pid);
+            // The number may be another leader's by now.
+            if self.leaders.get(&living.process.pid) == Some(&name) {
+                self.leaders.remove(&living.process.pid);
+            }
             self.look_at_losses(std::slice::from_ref(&name));
             self.leader_ended(&name, Status::Unknown);
         }

@@ -166,7 +166,8 @@ impl Keeper {
         })
     }
 
-    /// Has nginx load `text`; where there are switches, they are set around that.
+    /// Has nginx load `text`. Where there are switches, who is to be out is taken out before, and who enters
+    /// does so once nginx knows where it listens.
     async fn load(
         &self,
         gateway: &str,
@@ -178,8 +179,10 @@ impl Keeper {
         let mut files = vec![(settings.file.clone(), text.clone())];
         if let Some(file) = settings.server_file() {
             files.extend(switch::render(&wanted.upstream).map(|it| (file, it)));
-            // Nobody who is new may get requests before it is ready.
-            self.switch(held, wanted).await?;
+            if let Err(why) = take_out(&settings, wanted).await {
+                held.plan.refused(clock::now().0);
+                return Err(why);
+            }
         }
         let looks = |dump: &str| {
             let file = settings.server_file()?.display().to_string();
@@ -192,7 +195,7 @@ impl Keeper {
                 info!(gateway, file = %settings.file.display(), "nginx has loaded");
                 held.plan.applied(now, wanted.revision, text);
                 self.tell(News::Loaded { gateway: gateway.to_owned() }).await;
-                Ok(())
+                self.switch(held, wanted).await
             }
             Err(Refused::Unchanged(why)) => {
                 held.plan.refused(now);
@@ -244,6 +247,23 @@ impl Keeper {
         }
         (is_busy && !held.plan.is_refused()).then(|| clock::now() + COUNT)
     }
+}
+
+/// Takes out who is to be out; once it returns, nginx goes by that.
+async fn take_out(settings: &Nginx, wanted: &Wanted) -> Result<(), String> {
+    let servers = &wanted.upstream.servers;
+    if servers.len() > switch::MOST {
+        return Err(format!(
+            "{} instances are too many for nginx.switches, which tell {} apart",
+            servers.len(),
+            switch::MOST
+        ));
+    }
+    let Some(directory) = &settings.switches else { return Ok(()) };
+    if nginx_switch::take_out(directory, servers)? {
+        tokio::time::sleep(nginx_switch::GRACE).await;
+    }
+    Ok(())
 }
 
 /// Counts connections, on a thread of its own: there may be many.

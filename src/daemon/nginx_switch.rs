@@ -28,43 +28,51 @@ pub(super) fn is_out(directory: &Path, instance: &str) -> bool {
 ///
 /// First come those that enter: where two change places there is no moment without anybody.
 pub(super) fn set(directory: &Path, servers: &[Server]) -> Result<bool, String> {
-    let failed =
-        |path: &Path, err: io::Error| format!("{} cannot be written: {err}", path.display());
-    let made = DirBuilder::new().recursive(true).mode(0o755).create(directory);
-    made.map_err(|err| failed(directory, err))?;
-    let mut stale = present(directory).map_err(|err| failed(directory, err))?;
-    let mut is_new = false;
-    let (enter, leave): (Vec<_>, Vec<_>) = servers.iter().partition(|it| it.in_rotation);
-    for server in enter {
-        let name = switch::switch(&server.instance);
-        if stale.remove(&name) {
-            remove(&directory.join(name))?;
-        }
+    let mut stale = present(directory)?;
+    let out = servers.iter().filter(|it| !it.in_rotation);
+    for server in out {
+        stale.remove(&switch::switch(&server.instance));
     }
-    for server in leave {
+    // Of those that enter, and of instances that are in no block.
+    stale.iter().try_for_each(|name| remove(&directory.join(name)))?;
+    take_out(directory, servers)
+}
+
+/// Takes out who is to be out, and lets nobody in; true if one is out that was in.
+pub(super) fn take_out(directory: &Path, servers: &[Server]) -> Result<bool, String> {
+    let there = present(directory)?;
+    let mut is_new = false;
+    for server in servers.iter().filter(|it| !it.in_rotation) {
         let name = switch::switch(&server.instance);
-        if !stale.remove(&name) {
+        if !there.contains(&name) {
             let path = directory.join(name);
             let mut options = OpenOptions::new();
             options.write(true).create_new(true).mode(0o644);
-            options.open(&path).map_err(|err| failed(&path, err))?;
+            options.open(&path).map_err(|err| unwritten(&path, &err))?;
             is_new = true;
         }
     }
-    // Of instances that are not in any block.
-    stale.iter().try_for_each(|name| remove(&directory.join(name)))?;
     Ok(is_new)
 }
 
-fn present(directory: &Path) -> io::Result<BTreeSet<String>> {
-    let mut all = BTreeSet::new();
-    for entry in fs::read_dir(directory)? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        if name.ends_with(".out") {
-            all.insert(name);
+fn unwritten(path: &Path, err: &io::Error) -> String {
+    format!("{} cannot be written: {err}", path.display())
+}
+
+/// The switches that are there; the directory is made where there is none.
+fn present(directory: &Path) -> Result<BTreeSet<String>, String> {
+    let list = || {
+        DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
+        let mut all = BTreeSet::new();
+        for entry in fs::read_dir(directory)? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            if name.ends_with(".out") {
+                all.insert(name);
+            }
         }
-    }
-    Ok(all)
+        io::Result::Ok(all)
+    };
+    list().map_err(|err| unwritten(directory, &err))
 }
 
 fn remove(path: &Path) -> Result<(), String> {
@@ -105,7 +113,9 @@ mod tests {
         assert!(is_out(&directory, "web1") && !is_out(&directory, "web2"));
         assert!(!set(&directory, &servers([false, true])).unwrap(), "it was out");
         fs::write(directory.join("gone.out"), "").unwrap();
-        assert!(set(&directory, &servers([true, false])).unwrap());
+        assert!(take_out(&directory, &servers([true, false])).unwrap());
+        assert_eq!(names(&directory), ["gone.out", "web1.out", "web2.out"], "nobody enters");
+        assert!(!set(&directory, &servers([true, false])).unwrap());
         assert_eq!(names(&directory), ["web2.out"]);
     }
 

@@ -349,7 +349,8 @@ pub fn readable(state_dir: &Path) -> io::Result<()> {
 /// Keeps a damaged file for whoever wants to look at it; says what was done.
 fn set_aside(path: &Path, damage: &str) -> String {
     let beside = path.with_file_name(format!("state.broken-{}", clock::wall().as_second()));
-    let kept = match std::fs::rename(path, &beside) {
+    // It stays where it is until the new one takes its place.
+    let kept = match std::fs::hard_link(path, &beside) {
         Ok(()) => format!("it is kept as {}", beside.display()),
         Err(err) => format!("it could not be set aside ({err})"),
     };

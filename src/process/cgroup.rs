@@ -200,6 +200,11 @@ impl Cgroup {
         &self.0.path
     }
 
+    /// Whether it was made for this instance.
+    pub fn is_of(&self, instance: &str) -> bool {
+        self.0.path.file_stem().is_some_and(|it| it == instance)
+    }
+
     /// A descriptor for CLONE_INTO_CGROUP. If somebody removed the directory it is made again.
     pub(super) fn open(&self) -> io::Result<Arc<OwnedFd>> {
         let mut open = self.open_locked();

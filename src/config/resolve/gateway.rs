@@ -50,7 +50,8 @@ impl Resolver<'_> {
         self.refuse_second(entry, service);
         service.rules.fronted = true;
         let max_wait_time = service.rules.max_wait_time;
-        let instances = service.instances.len();
+        let spare = usize::from(service.rules.rollout.spare.is_some());
+        let instances = service.instances.len() + spare;
         let picked =
             service.instances.iter().find(|it| service.picks(it)).map(|it| it.name.clone());
         let service = service.rules.name.clone();

@@ -116,8 +116,11 @@ impl Resolver<'_> {
     pub(super) fn refuse_many_switches(&mut self, entry: &Entry, nginx: &Nginx, instances: usize) {
         if nginx.switches.is_some() && instances > MOST_SWITCHES {
             let title = format!("{instances} instances are too many for nginx.switches");
-            let mistake =
-                Mistake::new(entry.at, title, format!("it serves at most {MOST_SWITCHES}"));
+            let mistake = Mistake::new(
+                entry.at,
+                title,
+                format!("they tell {MOST_SWITCHES} apart, the spare of `surge` among them"),
+            );
             self.report(mistake.help("remove nginx.switches: nginx is reloaded instead"));
         }
     }

@@ -154,7 +154,7 @@ fn switches_need_few_instances_a_dump_and_no_idle_connections() {
      --> config.toml:4:10
       |
     4 | [gateway.shop]
-      |          ^^^^ it serves at most 6
+      |          ^^^^ they tell 6 apart, the spare of `surge` among them
       |
       = help: remove nginx.switches: nginx is reloaded instead
 

@@ -134,7 +134,8 @@ impl Front {
         for (name, place) in std::mem::take(&mut self.places) {
             let stays = self.gateways.iter().any(|it| it.name == place.gateway && is_kept(it));
             if stays && place.running.is_some() {
-                places.insert(name, place);
+                // Once it has ended, nothing is left of it.
+                places.insert(name, Place { port: None, ..place });
             }
         }
         self.places = places;

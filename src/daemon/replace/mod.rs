@@ -93,7 +93,8 @@ impl Daemon {
         } else if self.succession.is_proving || self.succession.next.is_some() {
             Some("it is being replaced already".to_owned())
         } else {
-            None
+            // What is not written would not be known to the next program.
+            self.hands.trouble()
         };
         let program = asked.program.clone().or_else(own_path);
         match (refusal, program) {
@@ -119,6 +120,9 @@ impl Daemon {
         let release = match proof {
             Ok(_) if self.stopping() => {
                 return self.refuse_replacement(asked, "all services are being stopped".into());
+            }
+            Ok(_) if let Some(trouble) = self.hands.trouble() => {
+                return self.refuse_replacement(asked, trouble);
             }
             Ok(release) => release,
             Err(why) => {

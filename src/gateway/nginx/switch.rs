@@ -51,6 +51,8 @@ pub fn render(it: &Upstream) -> Option<String> {
          #     proxy_pass http://{name};\n\
          # What was looked up once must not be believed for longer.\n\
          open_file_cache off;\n\
+         # Who was chosen must be asked at once, not when a slow upload has ended.\n\
+         proxy_request_buffering off;\n\
          set {name} {}_;\n",
         it.gateway, it.name
     );
@@ -83,6 +85,16 @@ pub fn complaint(dump: &str, included: &str, upstream: &str) -> Option<String> {
         let line = line.trim_start();
         line.contains("proxy_pass") && !line.starts_with('#') && line.contains(&name)
     };
+    let buffers = |line: &str| {
+        let mut words = line.split_whitespace();
+        words.next() == Some("proxy_request_buffering") && words.next() == Some("on;")
+    };
+    if dump.lines().any(buffers) {
+        return Some(
+            "nginx says `proxy_request_buffering on`: what is chosen by a switch must be asked at once"
+                .into(),
+        );
+    }
     let says = format!("no proxy_pass of nginx names {name}: say `proxy_pass http://{name};`");
     (!dump.lines().any(passes)).then_some(says)
 }
@@ -112,6 +124,8 @@ mod tests {
         #     proxy_pass http://$opsdeck_my_shop;
         # What was looked up once must not be believed for longer.
         open_file_cache off;
+        # Who was chosen must be asked at once, not when a slow upload has ended.
+        proxy_request_buffering off;
         set $opsdeck_my_shop my-shop_;
         set $opsdeck_in 1;
         if (-f "/run/shop/web1.out") { set $opsdeck_in 0; }
@@ -142,5 +156,7 @@ mod tests {
         );
         let dump = format!("{dump}location / {{ proxy_pass http://$opsdeck_shop; }}\n");
         assert_eq!(complaint(&dump, file, "shop"), None);
+        let dump = format!("{dump}  proxy_request_buffering on;\n");
+        assert!(complaint(&dump, file, "shop").unwrap().contains("must be asked at once"));
     }
 }
