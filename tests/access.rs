@@ -525,6 +525,84 @@ fn root_runs_nothing_that_others_can_replace() {
 }
 
 #[test]
+fn root_starts_nothing_with_a_probe_that_others_can_replace() {
+    if !is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join("probe");
+    std::fs::copy("/bin/true", &program).unwrap();
+    let set =
+        |mode: u32| std::fs::set_permissions(&program, PermissionsExt::from_mode(mode)).unwrap();
+    set(0o777);
+    let probe = format!("probe.readiness = {{ exec.command = [{program:?}], period = \"50ms\" }}");
+    let mut deck = Deck::start(&format!("{WORKER}{probe}"));
+    let said = deck.wait_event("a cannot start: root would run what others can replace").message;
+    let hint = format!("{0} may be written by everybody; chmod go-w {0}", program.display());
+    assert!(said.contains(&hint), "{said}");
+    set(0o755);
+    deck.ok(&["start", "a"]);
+    deck.wait_ready(&["a"]);
+}
+
+#[test]
+fn root_uses_nothing_for_an_nginx_that_others_can_replace() {
+    if !is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let [open, safe] = ["open", "safe"].map(|it| directory.path().join(it));
+    for it in [&open, &safe] {
+        std::fs::create_dir(it).unwrap();
+        std::fs::copy("/bin/true", it.join("nginx")).unwrap();
+    }
+    let set = |mode: u32| std::fs::set_permissions(&open, PermissionsExt::from_mode(mode)).unwrap();
+    set(0o777);
+    let port = support::free_port();
+    let config = |wrong: &str| {
+        let at = |key: &str, name: &str| {
+            if key == wrong { open.join(name) } else { safe.join(name) }.display().to_string()
+        };
+        format!(
+            "[service.web]\ncommand = \"opsdeck sample --port {{port}}\"\ninstance.web = {{ port = {port} }}\n\
+             [gateway.shop]\nservice = \"web\"\nprovider = \"nginx\"\n\
+             nginx.pid_file = {:?}\nnginx.file = {:?}\nnginx.switches = {:?}\n\
+             nginx.reload = [{:?}]\nnginx.test = [{:?}, \"-t\"]\n",
+            safe.join("nginx.pid"),
+            at("file", "shop.conf"),
+            at("switches", "switches"),
+            at("reload", "nginx"),
+            at("test", "nginx"),
+        )
+    };
+    let mut deck = Deck::start(&config("file"));
+
+    // A new daemon asks nobody, and writes nothing.
+    let said = deck.wait_event("root would use an `nginx.file` that others can replace").message;
+    let hint = format!("{0} may be written by everybody; chmod go-w {0}", open.display());
+    assert!(said.contains(&hint), "{said}");
+    assert!(!open.join("shop.conf").exists());
+    for key in ["file", "switches", "reload", "test"] {
+        deck.write_config(&config(key));
+        let checked = deck.opsdeck(&["config", "check"]);
+        let text = String::from_utf8(checked.stderr).unwrap();
+        assert!(!checked.status.success() && text.contains("help: chmod go-w"), "{key}: {text}");
+        let title = format!("`shop` would have root use an `nginx.{key}` that others can replace");
+        assert!(text.contains(&title), "{text}");
+        let line = config(key).lines().position(|it| it.starts_with(&format!("nginx.{key} ")));
+        let wrote = std::fs::read_to_string(deck.path().join("config.toml")).unwrap();
+        let before = wrote.lines().count() - config(key).lines().count();
+        assert!(text.contains(&format!("config.toml:{}:", before + line.unwrap() + 1)), "{text}");
+        assert!(!deck.opsdeck(&["config", "apply"]).status.success(), "{key}: {}", deck.story());
+    }
+    // In a sticky directory nobody can replace what is root's.
+    set(0o1777);
+    deck.write_config(&config("file"));
+    deck.ok(&["config", "check"]);
+    support::wait_until("it is written", || open.join("shop.conf").exists());
+}
+
+#[test]
 fn root_reads_no_configuration_that_others_can_change() {
     if !is_root() {
         return;

@@ -14,7 +14,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use mistake::{Mistake, Sort, Source, Span};
-use settings::{Service, Settings};
+use settings::{Gateway, Service, Settings};
 use trust::{Trust, Verdicts};
 use value::{Data, Layers, Table};
 
@@ -174,6 +174,7 @@ impl Files {
         self.mistakes.retain(|it| it.sort != Sort::Absent || !was_torn.contains(&it.span.file));
         if self.mistakes.is_empty() && self.with_commands {
             self.mistakes = self.unsafe_commands(&resolved.services);
+            self.mistakes.extend(self.unsafe_gateways(&resolved.gateways));
         }
         if !self.mistakes.is_empty() {
             return Err(ConfigError::new(self.sources, self.mistakes, &self.secrets));
@@ -200,6 +201,24 @@ impl Files {
             };
             let title =
                 format!("`{}` would have root run what others can replace", service.rules.name);
+            found.push(Mistake::new(span, title, it.to_string()).help(it.help));
+        }
+        found
+    }
+
+    /// What root would run and write for an nginx although others can replace it.
+    fn unsafe_gateways(&self, gateways: &[Gateway]) -> Vec<Mistake> {
+        let Some(trust) = &self.trust else { return vec![] };
+        let tables = Layers::new(&self.roots).inner("gateway");
+        let mut found = vec![];
+        for gateway in gateways {
+            let distrust = gateway.provider.nginx().and_then(|it| trust.nginx(it).err());
+            let name = gateway.name.as_str();
+            let (Some((key, it)), Some(entry)) = (distrust, tables.find(name)) else { continue };
+            let own = tables.inner(name).inner("nginx");
+            let span = own.find(key).map_or(entry.at, |it| it.value.span);
+            let title =
+                format!("`{name}` would have root use an `nginx.{key}` that others can replace");
             found.push(Mistake::new(span, title, it.to_string()).help(it.help));
         }
         found

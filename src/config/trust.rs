@@ -15,7 +15,7 @@ use std::path::{Component, Path, PathBuf};
 
 use nix::unistd::{Gid, Group, Uid, User};
 
-use super::settings::Launch;
+use super::settings::{Launch, Nginx};
 
 /// As many symbolic links as the kernel follows (path_resolution(7)).
 const MOST_LINKS: u32 = 40;
@@ -144,6 +144,26 @@ impl Trust {
             Some(directory) => trust.path(directory),
             None => Ok(()),
         }
+    }
+
+    /// What root runs and writes for an nginx.
+    ///
+    /// # Errors
+    ///
+    /// The first key of it that somebody else may replace, and why.
+    pub fn nginx(&self, nginx: &Nginx) -> Result<(), (&'static str, Distrust)> {
+        let commands = [("test", Some(&nginx.test)), ("reload", nginx.reload.as_ref())];
+        let programs = commands.into_iter().filter_map(|(key, it)| Some((key, it?.first()?)));
+        // Run from `/`, with our own PATH.
+        let programs =
+            programs.filter_map(|(key, it)| Some((key, find(it, None, Some("/".as_ref()))?)));
+        let files = [
+            ("file", Some(nginx.file.clone())),
+            ("file", nginx.server_file()),
+            ("switches", nginx.switches.clone()),
+        ];
+        let files = files.into_iter().filter_map(|(key, it)| Some((key, it?)));
+        programs.chain(files).try_for_each(|(key, it)| self.path(&it).map_err(|it| (key, it)))
     }
 
     fn distrust(&self, step: &Step) -> Option<Distrust> {

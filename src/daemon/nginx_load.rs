@@ -13,6 +13,7 @@ use std::time::Duration;
 use super::clock;
 use super::launch::base_environment;
 use crate::config::settings::Nginx;
+use crate::config::trust::Trust;
 use crate::gateway::nginx::file;
 use crate::process::command::{self, Command};
 use crate::process::reaper::{Reaper, Status};
@@ -63,6 +64,7 @@ pub(super) async fn apply(
     files: &[(PathBuf, String)],
     looks: impl Fn(&str) -> Option<String>,
 ) -> Result<(), Refused> {
+    is_trusted(nginx, files).map_err(Refused::Unchanged)?;
     for (n, (path, text)) in files.iter().enumerate() {
         replace(path, text).map_err(|why| Refused::Unchanged(put_back(&files[..n], why)))?;
     }
@@ -92,6 +94,18 @@ pub(super) async fn apply(
     Ok(())
 }
 
+/// Root runs no command and writes no file that others can replace, and puts back none of theirs.
+fn is_trusted(nginx: &Nginx, files: &[(PathBuf, String)]) -> Result<(), String> {
+    let Some(trust) = Trust::of_root() else { return Ok(()) };
+    let kept = || {
+        let mut kept = files.iter().map(|(path, _)| beside(path, "before"));
+        kept.try_for_each(|it| trust.path(&it)).map_err(|it| ("file", it))
+    };
+    trust.nginx(nginx).and_then(|()| kept()).map_err(|(key, it)| {
+        format!("root would use an `nginx.{key}` that others can replace: {it}; {}", it.help)
+    })
+}
+
 /// What must succeed before a reload. With switches nginx says all it reads (`-T` for `-t`).
 async fn test(
     reaper: &Reaper,
@@ -112,6 +126,22 @@ fn beside(path: &Path, what: &str) -> PathBuf {
     path.with_file_name(format!(".{name}.{what}"))
 }
 
+/// Makes a file anew: a link that somebody has put in its place is not followed.
+fn create(path: &Path) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(err) if err.kind() != io::ErrorKind::NotFound => Err(err),
+        _ => File::create_new(path),
+    }
+}
+
+/// A copy with the rights of the original.
+fn copy(path: &Path, to: &Path) -> io::Result<()> {
+    let mut from = File::open(path)?;
+    let mut to = create(to)?;
+    io::copy(&mut from, &mut to)?;
+    to.set_permissions(from.metadata()?.permissions())
+}
+
 /// Puts the new file in the place of the old one, which is kept beside it.
 fn replace(path: &Path, text: &str) -> Result<(), String> {
     let failed = |err: io::Error| format!("{} could not be written: {err}", path.display());
@@ -125,18 +155,18 @@ fn replace(path: &Path, text: &str) -> Result<(), String> {
         Ok(old) if old == text && !beside(path, "before").exists() => return Ok(()),
         // One that is there already is what nginx has read last; the file itself may be a failed try.
         Ok(_) if !beside(path, "before").exists() => {
-            fs::copy(path, beside(path, "before")).map_err(failed)?;
+            copy(path, &beside(path, "before")).map_err(failed)?;
         }
         Ok(_) => (),
         Err(err) if err.kind() == io::ErrorKind::NotFound => {
             // That there was none is remembered as well.
-            File::create(beside(path, "before")).map_err(failed)?;
+            create(&beside(path, "before")).map_err(failed)?;
         }
         Err(err) => return Err(failed(err)),
     }
     let new = beside(path, "new");
     let write = || {
-        let mut file = File::create(&new)?;
+        let mut file = create(&new)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&new, path)
@@ -249,4 +279,31 @@ async fn are_new(pid_file: &Path, before: &[Identity]) -> bool {
         }
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_link_in_the_way_is_replaced_and_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, other) = (dir.path().join("shop.conf"), dir.path().join("other"));
+        let [old, new] = ["old", "new"].map(|it| format!("# Written by opsdeck\n# {it}\n"));
+        for (before, after) in [(None, &old), (Some(&old), &new)] {
+            fs::write(&other, "precious").unwrap();
+            symlink(&other, beside(&path, "new")).unwrap();
+            // It points nowhere: there is no `.before` to see, and a write would make what it names.
+            symlink(dir.path().join("nowhere"), beside(&path, "before")).unwrap();
+            replace(&path, after).unwrap();
+            assert_eq!(&fs::read_to_string(&path).unwrap(), after);
+            let kept = fs::read_to_string(beside(&path, "before")).unwrap();
+            assert_eq!(kept, before.cloned().unwrap_or_default());
+            assert_eq!(fs::read_to_string(&other).unwrap(), "precious");
+            assert!(!dir.path().join("nowhere").exists());
+            fs::remove_file(beside(&path, "before")).unwrap();
+        }
+    }
 }

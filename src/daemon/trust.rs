@@ -8,8 +8,10 @@ use std::collections::BTreeSet;
 
 use super::hands::Hands;
 use super::launch::{Start, Trouble};
+use crate::config::settings::Text;
 use crate::config::trust::{Trust, Verdicts};
 use crate::fleet::Name;
+use crate::probe::Check;
 
 /// What was found safe since the last decision.
 #[derive(Debug)]
@@ -38,7 +40,7 @@ impl Seen {
 }
 
 impl Hands {
-    /// Passes a start on if nobody else can replace what it runs.
+    /// Passes a start on if nobody else can replace what it and its probes run.
     pub(super) fn trusted(&mut self, name: &Name, start: Start) -> Result<Start, Trouble> {
         let seen = &mut self.trust;
         let (Some(verdicts), Some(known)) = (&mut seen.verdicts, self.known.get(name)) else {
@@ -47,7 +49,16 @@ impl Hands {
         if seen.safe.contains(name) {
             return Ok(start);
         }
-        let verdict = verdicts.launch(start.program(), &known.settings.launch);
+        let values = self.values.of(&known.service, name);
+        let probes = known.settings.probes.values().filter_map(|it| match &it.check {
+            // What has no value stays as it is, also when it is run.
+            Check::Exec { argv, .. } => argv
+                .first()
+                .map(|it| Text(it.clone()).expand(&values).unwrap_or_else(|_| it.clone())),
+            Check::Http { .. } | Check::Tcp { .. } => None,
+        });
+        let mut programs = std::iter::once(start.program().to_owned()).chain(probes);
+        let verdict = programs.try_for_each(|it| verdicts.launch(&it, &known.settings.launch));
         match verdict {
             Ok(()) => {
                 seen.safe.insert(name.clone());
