@@ -240,6 +240,24 @@ fn a_client_that_does_not_read_is_dropped_and_holds_the_instance_back() {
 }
 
 #[test]
+fn a_client_that_does_not_read_interim_responses_is_dropped() {
+    let web1 = Backend::start(|_, mut stream| {
+        request(&mut stream);
+        let hint = "x".repeat(2000);
+        let interim = format!("HTTP/1.1 103 Early Hints\r\nLink: {hint}\r\n\r\n");
+        while stream.write_all(interim.as_bytes()).is_ok() {}
+    });
+    let mut gateway = Gateway::start();
+    let limits = Limits { write_timeout_ms: 700, ..Limits::default() };
+    gateway.daemon.apply(Route { limits, instances: vec![web1.target("web1")], ..shop() });
+    let mut client = gateway.connect();
+    client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    let counts =
+        gateway.daemon.instance("web1", "it gone", |it| it.requests == 1 && it.in_flight == 0);
+    assert_eq!((counts.abandoned, counts.cut), (1, 0));
+}
+
+#[test]
 fn idle_and_slow_clients_leave_room_for_others() {
     let mut gateway = Gateway::start();
     let web1 = Backend::echo("web1");

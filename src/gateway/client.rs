@@ -21,11 +21,9 @@ impl ClientStream {
     fn poll_early(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut early = self.conn.early.borrow_mut();
         while !early.is_empty() {
-            match Pin::new(&mut self.tcp).poll_write(cx, &early) {
-                Poll::Ready(Ok(count)) => drop(early.drain(..count)),
-                Poll::Ready(Err(err)) => return Poll::Ready(Err(err)),
-                Poll::Pending => return Poll::Pending,
-            }
+            let result = Pin::new(&mut self.tcp).poll_write(cx, &early);
+            let count = ready!(self.wrote(result))?;
+            early.drain(..count);
         }
         Poll::Ready(Ok(()))
     }
