@@ -6,14 +6,17 @@ mod recorded;
 #[path = "support/gateway.rs"]
 mod support;
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Mutex;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
 
 use opsdeck::gateway::control::{Limits, Route};
 use recorded::{OK, before, limited, next};
-use support::{Backend, Gateway, PATIENCE, body, head, header, response, shop, status, to_end};
+use support::{
+    Backend, Gateway, PATIENCE, body, echo, head, header, response, shop, status, to_end,
+};
 
 #[test]
 fn a_body_that_is_too_long_is_refused_by_its_length_or_when_it_is() {
@@ -161,6 +164,60 @@ fn an_upload_that_breaks_off_is_no_whole_one_for_the_instance() {
     assert_eq!(ended.recv_timeout(PATIENCE).unwrap(), "");
     let counts = gateway.daemon.instance("web1", "it gone", |it| it.in_flight == 0);
     assert_eq!((counts.abandoned, counts.cut), (1, 0));
+}
+
+/// More than all buffers between an instance and a client that does not read.
+const MUCH: usize = 64 << 20;
+
+/// Sends an answer of so many bytes, and says when nobody takes it.
+fn answer_at_length(stream: &mut TcpStream, stuck: &Mutex<Sender<()>>) {
+    write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {MUCH}\r\n\r\n").unwrap();
+    stream.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+    let block = [b'x'; 65_536];
+    let mut left = MUCH;
+    while left > 0 {
+        match stream.write(&block[..left.min(block.len())]) {
+            Ok(count) => left -= count,
+            Err(err) if err.kind() == ErrorKind::WouldBlock => {
+                let _ = stuck.lock().unwrap().send(());
+            }
+            Err(_) => return,
+        }
+    }
+}
+
+#[test]
+fn an_upload_that_breaks_off_while_its_answer_is_stuck_is_no_whole_one_either() {
+    for (framing, piece, end) in [
+        ("Transfer-Encoding: chunked", "a\r\n0123456789\r\n", "zz\r\n"),
+        ("Content-Length: 1000", "0123456789", ""),
+    ] {
+        let (sender, ended) = channel();
+        let sender = Mutex::new(sender);
+        let (stuck, is_stuck) = channel();
+        let stuck = Mutex::new(stuck);
+        let web1 = Backend::start(move |number, mut stream| {
+            if number > 0 {
+                return echo("web1", stream);
+            }
+            head(&mut stream).unwrap();
+            answer_at_length(&mut stream, &stuck);
+            drop(sender.lock().unwrap().send(to_end(&mut stream)));
+        });
+        let mut gateway = Gateway::start();
+        gateway.route(vec![web1.target("web1")]);
+        let mut client = gateway.connect();
+        write!(client, "POST / HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n{piece}").unwrap();
+        is_stuck.recv_timeout(PATIENCE).unwrap();
+        client.write_all(end.as_bytes()).unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        // Who is answered after it was sent is answered after it was seen.
+        for _ in 0..5 {
+            assert!(gateway.get("/").contains("web1"));
+        }
+        assert_eq!(body(&to_end(client)).len(), MUCH, "{framing}");
+        assert_eq!(ended.recv_timeout(PATIENCE).unwrap(), piece, "{framing}");
+    }
 }
 
 #[test]

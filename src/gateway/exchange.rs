@@ -127,7 +127,12 @@ impl Exchange {
             // The first piece of a body leaves together with the head.
             if self.out.is_empty() && !self.is_uploaded() && !self.awaits_continue {
                 match self.fill(cx) {
-                    Poll::Ready(filled) => filled?,
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(fault)) => {
+                        // hyper tells it once. What follows would look like the end of the body.
+                        self.is_deaf = true;
+                        return Poll::Ready(Err(fault));
+                    }
                     Poll::Pending if self.written == self.head.len() => return Poll::Pending,
                     Poll::Pending => {}
                 }
@@ -239,11 +244,9 @@ impl Exchange {
         cx: &mut Context<'_>,
         block: &mut BytesMut,
     ) -> Poll<Result<reply::Piece, &'static str>> {
-        if !self.is_sent()
-            && let Poll::Ready(Err(_)) = self.poll_send(cx)
-        {
-            // The answer may be whole nevertheless; the connection is of no use after it.
-            self.is_deaf = true;
+        if !self.is_sent() {
+            // After a fault the answer may be whole nevertheless; the connection is of no use after it.
+            let _ = self.poll_send(cx);
         }
         loop {
             match self.answer.next(&mut self.link.rest).map_err(|Garbled(why)| why)? {

@@ -131,7 +131,7 @@ fn poll<E>(
     if let Some(exchange) = &mut *conn.exchange.borrow_mut()
         && !exchange.is_sent()
     {
-        // A fault shows when the response is looked at.
+        // After a fault it sends no more; the answer may be whole nevertheless.
         let _ = exchange.poll_send(cx);
     }
     Poll::Pending
