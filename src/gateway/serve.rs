@@ -54,11 +54,11 @@ async fn is_readable(conn: &Conn, tcp: &TcpStream) -> bool {
     conn.park();
     let is_readable = std::future::poll_fn(|cx| {
         conn.watch(cx);
-        if conn.is_over() {
-            return Poll::Ready(false);
+        // A request that is there already is in time. An error is for hyper to find.
+        if tcp.poll_read_ready(cx).is_ready() {
+            return Poll::Ready(true);
         }
-        // An error is for hyper to find.
-        tcp.poll_read_ready(cx).map(|_| true)
+        if conn.is_over() { Poll::Ready(false) } else { Poll::Pending }
     })
     .await;
     conn.is_parked.set(false);
@@ -144,14 +144,33 @@ mod tests {
     use crate::gateway::shared::Shared;
     use crate::gateway::table::Table;
 
-    #[tokio::test]
-    async fn what_waits_for_a_client_is_small() {
+    /// A client's connection, and the client.
+    async fn connected() -> (TcpStream, Rc<Conn>, TcpStream) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let tcp = TcpStream::connect(address).await.unwrap();
+        let client = TcpStream::connect(address).await.unwrap();
+        let (tcp, _) = listener.accept().await.unwrap();
         let table = Rc::new(Table::new(Shared::none(), Room::with(1024)));
         let gateway = table.gateway("shop");
-        let future = serve(tcp, Conn::new(table, gateway, address, address));
+        (tcp, Conn::new(table, gateway, address, address), client)
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_a_client_is_small() {
+        let (tcp, conn, _client) = connected().await;
+        let future = serve(tcp, conn);
         assert!(size_of_val(&future) <= 256, "{}", size_of_val(&future));
+    }
+
+    #[tokio::test]
+    async fn a_request_that_is_there_when_the_time_is_over_is_taken() {
+        let (tcp, conn, mut client) = connected().await;
+        // tokio takes it for readable until it was read from.
+        tcp.try_read(&mut [0]).unwrap_err();
+        conn.expire(Expired::Idle);
+        assert!(!is_readable(&conn, &tcp).await);
+        client.write_all(b"G").await.unwrap();
+        tcp.readable().await.unwrap();
+        assert!(is_readable(&conn, &tcp).await);
     }
 }
