@@ -77,6 +77,15 @@ impl Place {
         self.running.as_ref().is_some_and(|it| it.in_rotation == Some(false))
     }
 
+    /// What the fleet has to hear of a count, if it is another one.
+    pub(super) fn give(&mut self, name: &Name, n: u32) -> Option<Input> {
+        (self.given.replace(n) != Some(n)).then(|| Input::Load {
+            instance: name.clone(),
+            in_flight: Some(InFlight::Exact(n)),
+            accept_queue: None,
+        })
+    }
+
     pub(super) fn listens_on(&self) -> Option<u16> {
         self.running.as_ref()?.address.rsplit_once(':')?.1.parse().ok()
     }
@@ -251,13 +260,7 @@ impl Front {
             }
             let of = self.counts.values().filter_map(|it| entry(it, place, name));
             let n = u32::try_from(of.map(|it| it.in_flight).sum::<u64>()).unwrap_or(u32::MAX);
-            if place.given.replace(n) != Some(n) {
-                inputs.push(Input::Load {
-                    instance: name.clone(),
-                    in_flight: Some(InFlight::Exact(n)),
-                    accept_queue: None,
-                });
-            }
+            inputs.extend(place.give(name, n));
             inputs.extend(taken_out(name, &mut place.takeouts));
         }
         inputs

@@ -8,7 +8,7 @@ use super::{Front, Place, taken_out};
 use crate::config::settings::{Gateway, Nginx, Provider};
 use crate::daemon::nginx::{Job, Jobs};
 use crate::fleet::Name;
-use crate::fleet::input::{Haste, InFlight, Input};
+use crate::fleet::input::{Haste, Input};
 use crate::gateway::control::{Counts, GatewayCounts, InstanceCounts};
 use crate::gateway::nginx::{Server, Upstream, Wanted};
 
@@ -125,13 +125,7 @@ impl Front {
             if place.is_out() {
                 // Counted with the next report.
                 let Some(n) = in_flight.get(name.as_str()).copied() else { continue };
-                if place.given.replace(n) != Some(n) {
-                    inputs.push(Input::Load {
-                        instance: name.clone(),
-                        in_flight: Some(InFlight::Exact(n)),
-                        accept_queue: None,
-                    });
-                }
+                inputs.extend(place.give(name, n));
             }
             inputs.extend(taken_out(name, &mut place.takeouts));
         }
