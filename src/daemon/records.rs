@@ -4,9 +4,14 @@
 //! fleet has become meanwhile. Moments are milliseconds of `CLOCK_BOOTTIME`; they mean something on the
 //! same boot only. New fields may come; each has a default, and readers skip what they do not know.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod rollout;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+pub use rollout::Rollout;
 use serde::{Deserialize, Serialize};
 
 use super::publish::{actor, millis};
@@ -196,50 +201,6 @@ enum Errand {
     Shutdown(Actor),
     Unwanted,
     Surplus,
-}
-
-/// The last rollout of a service, under way or over.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Rollout {
-    pub service: String,
-    by: Actor,
-    began: u64,
-    rollback: bool,
-    targets: Option<BTreeSet<String>>,
-    paused: bool,
-    aborted_by: Option<Actor>,
-    renewed: Vec<String>,
-    mishaps: BTreeMap<String, u64>,
-    stage: Stage,
-    step_began: u64,
-    of: usize,
-    serving: usize,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Stage {
-    Choosing { built: Option<String> },
-    Building { instance: String, index: usize },
-    Renewing { instance: String, floor: u64, mishaps: u64 },
-    Settling { instance: String, mishaps: u64, until: u64 },
-    Dismissing { spare: String },
-    Over { at: u64, outcome: Outcome, touched: Option<String> },
-}
-
-impl Default for Stage {
-    fn default() -> Self {
-        Self::Choosing { built: None }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Outcome {
-    Done,
-    Halted(String),
-    Aborted,
 }
 
 fn is_default<T: Default + PartialEq>(it: &T) -> bool {
@@ -446,219 +407,6 @@ impl From<Errand> for memory::Errand {
             Errand::Shutdown(actor) => Self::Shutdown(by(actor)),
             Errand::Unwanted => Self::Unwanted,
             Errand::Surplus => Self::Surplus,
-        }
-    }
-}
-
-impl Rollout {
-    /// As it is to be kept.
-    pub fn of(service: String, it: &memory::Rollout) -> Self {
-        Self {
-            service,
-            by: actor(&it.by),
-            began: millis(it.began.0),
-            rollback: it.rollback,
-            targets: it.targets.as_ref().map(|it| it.iter().map(Name::to_string).collect()),
-            paused: it.paused,
-            aborted_by: it.aborted_by.as_ref().map(actor),
-            renewed: it.renewed.iter().map(Name::to_string).collect(),
-            mishaps: it.mishaps.iter().map(|(name, n)| (name.to_string(), *n)).collect(),
-            stage: Stage::of(&it.stage),
-            step_began: millis(it.step_began.0),
-            of: it.of,
-            serving: it.serving,
-        }
-    }
-
-    /// What is left of it after a reboot: nobody is where it has left them.
-    pub fn after_reboot(self) -> Self {
-        let (outcome, touched) = match self.stage {
-            Stage::Over { outcome, touched, .. } => (outcome, touched),
-            _ => (Outcome::Halted("the machine was started anew".into()), None),
-        };
-        let stage = Stage::Over { at: 0, outcome, touched };
-        Self { began: 0, step_began: 0, stage, ..self }
-    }
-}
-
-impl From<Rollout> for memory::Rollout {
-    fn from(it: Rollout) -> Self {
-        Self {
-            by: by(it.by),
-            began: moment(it.began),
-            rollback: it.rollback,
-            targets: it.targets.map(|it| it.iter().map(|it| name(it)).collect()),
-            paused: it.paused,
-            aborted_by: it.aborted_by.map(by),
-            renewed: it.renewed.iter().map(|it| name(it)).collect(),
-            mishaps: it.mishaps.iter().map(|(it, n)| (name(it), *n)).collect(),
-            stage: it.stage.into(),
-            step_began: moment(it.step_began),
-            of: it.of,
-            serving: it.serving,
-        }
-    }
-}
-
-impl Stage {
-    fn of(it: &memory::Stage) -> Self {
-        match it {
-            memory::Stage::Choosing { built, .. } => {
-                Self::Choosing { built: built.as_ref().map(Name::to_string) }
-            }
-            memory::Stage::Building { instance, index } => {
-                Self::Building { instance: instance.to_string(), index: *index }
-            }
-            memory::Stage::Renewing { instance, floor, mishaps, .. } => {
-                let instance = instance.to_string();
-                Self::Renewing { instance, floor: *floor, mishaps: *mishaps }
-            }
-            memory::Stage::Settling { instance, mishaps, until } => {
-                let instance = instance.to_string();
-                Self::Settling { instance, mishaps: *mishaps, until: millis(until.0) }
-            }
-            memory::Stage::Dismissing { spare } => Self::Dismissing { spare: spare.to_string() },
-            memory::Stage::Over { at, outcome, touched } => Self::Over {
-                at: millis(at.0),
-                outcome: match outcome {
-                    memory::Outcome::Done => Outcome::Done,
-                    memory::Outcome::Halted(why) => Outcome::Halted(why.clone()),
-                    memory::Outcome::Aborted => Outcome::Aborted,
-                },
-                touched: touched.as_ref().map(Name::to_string),
-            },
-        }
-    }
-}
-
-impl From<Stage> for memory::Stage {
-    fn from(it: Stage) -> Self {
-        match it {
-            Stage::Choosing { built } => {
-                Self::Choosing { built: built.map(|it| name(&it)), waiting: None }
-            }
-            Stage::Building { instance, index } => {
-                Self::Building { instance: name(&instance), index }
-            }
-            Stage::Renewing { instance, floor, mishaps } => {
-                Self::Renewing { instance: name(&instance), floor, mishaps, give_up: None }
-            }
-            Stage::Settling { instance, mishaps, until } => {
-                Self::Settling { instance: name(&instance), mishaps, until: moment(until) }
-            }
-            Stage::Dismissing { spare } => Self::Dismissing { spare: name(&spare) },
-            Stage::Over { at, outcome, touched } => Self::Over {
-                at: moment(at),
-                outcome: match outcome {
-                    Outcome::Done => memory::Outcome::Done,
-                    Outcome::Halted(why) => memory::Outcome::Halted(why),
-                    Outcome::Aborted => memory::Outcome::Aborted,
-                },
-                touched: touched.map(|it| name(&it)),
-            },
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn alice() -> By {
-        By { uid: 7, login: "alice".into(), pid: 4711, ssh: Some("192.0.2.1 1 2 3".into()) }
-    }
-
-    fn stop() -> memory::Stop {
-        memory::Stop {
-            errand: memory::Errand::Rollout(alice()),
-            began: moment(1000),
-            deadline: moment(11_000),
-            stage: memory::StopStage::Rung { index: 1, next: Some(moment(7000)) },
-            first_signal: Some(moment(2000)),
-            killed_by: None,
-            sent: vec![Signal::QUIT],
-            passed: vec![Signal::USR1],
-            rungs: vec![
-                Rung { signal: Signal::QUIT, wait: Some(Duration::from_secs(5)) },
-                Rung { signal: Signal::TERM, wait: None },
-            ],
-            drain_delay: Duration::ZERO,
-            reserve: Duration::from_secs(3),
-        }
-    }
-
-    fn memory_of(rest: memory::Rest, at: Option<Last>) -> Memory {
-        Memory {
-            instance: "web1".into(),
-            goal_by: Some(alice()),
-            benched: true,
-            dismissed: false,
-            crashes: 2,
-            mishaps: 3,
-            restarts: 4,
-            rest,
-            farewell: at.map(|at| Farewell { generation: 9, at }),
-        }
-    }
-
-    fn reread<T: Serialize + for<'de> Deserialize<'de>>(it: &T) -> T {
-        serde_json::from_str(&serde_json::to_string(it).unwrap()).unwrap()
-    }
-
-    #[test]
-    fn what_is_kept_of_an_instance_is_what_it_was() {
-        let ended = |ending, errand| Some(Last::Sweeping { ending, errand });
-        let all = [
-            memory_of(memory::Rest::Stopped, Some(Last::Stopping(Box::new(stop())))),
-            memory_of(memory::Rest::Backoff { retry_at: moment(5000) }, None),
-            memory_of(memory::Rest::Fatal, None),
-            memory_of(
-                memory::Rest::Stopped,
-                ended(memory::Ending::Expected, Some(memory::Errand::Surplus)),
-            ),
-            memory_of(
-                memory::Rest::Stopped,
-                ended(memory::Ending::ByItself { clean: true, ran: Duration::from_secs(1) }, None),
-            ),
-        ];
-        for memory in all {
-            assert_eq!(Memory::from(reread(&Kept::from(&memory))), memory);
-        }
-    }
-
-    #[test]
-    fn what_is_kept_of_a_rollout_is_what_it_was() {
-        let rollout = |stage| memory::Rollout {
-            by: alice(),
-            began: moment(1),
-            rollback: true,
-            targets: Some(BTreeSet::from(["web1".into()])),
-            paused: true,
-            aborted_by: Some(alice()),
-            renewed: vec!["web2".into()],
-            mishaps: BTreeMap::from([("web2".into(), 5)]),
-            stage,
-            step_began: moment(2),
-            of: 3,
-            serving: 2,
-        };
-        let outcome = memory::Outcome::Halted("web1 went wrong".into());
-        let stages = [
-            memory::Stage::Choosing { built: Some("web1".into()), waiting: None },
-            memory::Stage::Building { instance: "web1".into(), index: 1 },
-            memory::Stage::Renewing {
-                instance: "web1".into(),
-                floor: 4,
-                mishaps: 2,
-                give_up: None,
-            },
-            memory::Stage::Settling { instance: "web1".into(), mishaps: 2, until: moment(9) },
-            memory::Stage::Dismissing { spare: "web-surge".into() },
-            memory::Stage::Over { at: moment(9), outcome, touched: Some("web1".into()) },
-        ];
-        for it in stages.map(rollout) {
-            let kept = reread(&Rollout::of("web".into(), &it));
-            assert_eq!((kept.service.as_str(), memory::Rollout::from(kept.clone())), ("web", it));
         }
     }
 }

@@ -1,0 +1,98 @@
+//! What is kept comes back as it was.
+
+use std::collections::BTreeSet;
+
+use super::*;
+
+fn alice() -> By {
+    By { uid: 7, login: "alice".into(), pid: 4711, ssh: Some("192.0.2.1 1 2 3".into()) }
+}
+
+fn stop() -> memory::Stop {
+    memory::Stop {
+        errand: memory::Errand::Rollout(alice()),
+        began: moment(1000),
+        deadline: moment(11_000),
+        stage: memory::StopStage::Rung { index: 1, next: Some(moment(7000)) },
+        first_signal: Some(moment(2000)),
+        killed_by: None,
+        sent: vec![Signal::QUIT],
+        passed: vec![Signal::USR1],
+        rungs: vec![
+            Rung { signal: Signal::QUIT, wait: Some(Duration::from_secs(5)) },
+            Rung { signal: Signal::TERM, wait: None },
+        ],
+        drain_delay: Duration::ZERO,
+        reserve: Duration::from_secs(3),
+    }
+}
+
+fn memory_of(rest: memory::Rest, at: Option<Last>) -> Memory {
+    Memory {
+        instance: "web1".into(),
+        goal_by: Some(alice()),
+        benched: true,
+        dismissed: false,
+        crashes: 2,
+        mishaps: 3,
+        restarts: 4,
+        rest,
+        farewell: at.map(|at| Farewell { generation: 9, at }),
+    }
+}
+
+fn reread<T: Serialize + for<'de> Deserialize<'de>>(it: &T) -> T {
+    serde_json::from_str(&serde_json::to_string(it).unwrap()).unwrap()
+}
+
+#[test]
+fn what_is_kept_of_an_instance_is_what_it_was() {
+    let ended = |ending, errand| Some(Last::Sweeping { ending, errand });
+    let all = [
+        memory_of(memory::Rest::Stopped, Some(Last::Stopping(Box::new(stop())))),
+        memory_of(memory::Rest::Backoff { retry_at: moment(5000) }, None),
+        memory_of(memory::Rest::Fatal, None),
+        memory_of(
+            memory::Rest::Stopped,
+            ended(memory::Ending::Expected, Some(memory::Errand::Surplus)),
+        ),
+        memory_of(
+            memory::Rest::Stopped,
+            ended(memory::Ending::ByItself { clean: true, ran: Duration::from_secs(1) }, None),
+        ),
+    ];
+    for memory in all {
+        assert_eq!(Memory::from(reread(&Kept::from(&memory))), memory);
+    }
+}
+
+#[test]
+fn what_is_kept_of_a_rollout_is_what_it_was() {
+    let rollout = |stage| memory::Rollout {
+        by: alice(),
+        began: moment(1),
+        rollback: true,
+        targets: Some(BTreeSet::from(["web1".into()])),
+        paused: true,
+        aborted_by: Some(alice()),
+        renewed: vec!["web2".into()],
+        mishaps: BTreeMap::from([("web2".into(), 5)]),
+        stage,
+        step_began: moment(2),
+        of: 3,
+        serving: 2,
+    };
+    let outcome = memory::Outcome::Halted("web1 went wrong".into());
+    let stages = [
+        memory::Stage::Choosing { built: Some("web1".into()), waiting: None },
+        memory::Stage::Building { instance: "web1".into(), index: 1 },
+        memory::Stage::Renewing { instance: "web1".into(), floor: 4, mishaps: 2, give_up: None },
+        memory::Stage::Settling { instance: "web1".into(), mishaps: 2, until: moment(9) },
+        memory::Stage::Dismissing { spare: "web-surge".into() },
+        memory::Stage::Over { at: moment(9), outcome, touched: Some("web1".into()) },
+    ];
+    for it in stages.map(rollout) {
+        let kept = reread(&Rollout::of("web".into(), &it));
+        assert_eq!((kept.service.as_str(), memory::Rollout::from(kept.clone())), ("web", it));
+    }
+}
