@@ -19,8 +19,10 @@ const FASTEST: Duration = Duration::from_millis(50);
 const SLOWEST: Duration = Duration::from_secs(2);
 /// An action is begun at once or not at all.
 const ANSWER: Duration = Duration::from_secs(10);
-/// A snapshot follows the connection at once.
+/// Lines of each log when the end is followed.
 const LOG_LINES: usize = 500;
+/// What is shown from before a moment.
+const BEFORE: Duration = Duration::from_mins(2);
 
 /// Watches the daemon until the deck ends, connecting again whenever it must.
 pub async fn watch(client: Client, msgs: mpsc::Sender<Msg>) {
@@ -84,22 +86,36 @@ pub async fn send(
     }
 }
 
-/// Streams the logs of `names` into the deck; dropping the set ends it.
+/// Streams the logs of `names` into the deck, from the end or from a while ago; dropping the set ends it.
 pub fn follow(
     client: &Client,
     session: u64,
     names: &[String],
+    ago: Option<Duration>,
     msgs: &mpsc::Sender<Msg>,
 ) -> JoinSet<()> {
+    let since = ago.map(|it| u64::try_from((it + BEFORE).as_millis()).unwrap_or(u64::MAX));
+    let query = LogQuery {
+        follow: true,
+        lines: since.is_none().then_some(LOG_LINES),
+        since_ms: since,
+        ..LogQuery::default()
+    };
     let mut streams = JoinSet::new();
     for name in names {
-        streams.spawn(follow_one(client.clone(), session, name.clone(), msgs.clone()));
+        let (client, query) = (client.clone(), query.clone());
+        streams.spawn(follow_one(client, session, name.clone(), query, msgs.clone()));
     }
     streams
 }
 
-async fn follow_one(client: Client, session: u64, name: String, msgs: mpsc::Sender<Msg>) {
-    let query = LogQuery { follow: true, lines: Some(LOG_LINES), ..LogQuery::default() };
+async fn follow_one(
+    client: Client,
+    session: u64,
+    name: String,
+    query: LogQuery,
+    msgs: mpsc::Sender<Msg>,
+) {
     let problem = match client.logs(&name, &query).await {
         Ok(lines) => {
             let mut lines = std::pin::pin!(lines);
@@ -249,7 +265,7 @@ mod tests {
         let (client, socket) = client(&dir);
         let daemon = daemon(&socket);
         let (msgs, mut inbox) = mpsc::channel(16);
-        let streams = follow(&client, 7, &["web1".into()], &msgs);
+        let streams = follow(&client, 7, &["web1".into()], None, &msgs);
         assert_eq!(next(&mut inbox).await, "7 web1: hello");
         assert_eq!(next(&mut inbox).await, "7 web1 ended false");
         timeout(BOUND, streams.join_all()).await.expect("the streams end");

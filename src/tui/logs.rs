@@ -6,10 +6,12 @@
 
 use std::collections::VecDeque;
 
+use jiff::Timestamp;
 use tui_input::Input;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::ansi;
+use super::model::Screen;
 use crate::api::LogLine;
 
 const MOST_LINES: usize = 10_000;
@@ -30,6 +32,10 @@ pub struct Logs {
     /// Tells replies to this view from those to an earlier one.
     pub session: u64,
     pub names: Vec<String>,
+    /// The page that it was opened from.
+    pub from: Screen,
+    /// The moment that it was opened at and that has not been reached yet.
+    pub sought: Option<Timestamp>,
     pub lines: VecDeque<Line>,
     bytes: usize,
     /// Lines that fell out of the ring.
@@ -56,6 +62,8 @@ impl Logs {
         Self {
             session,
             names,
+            from: Screen::Table,
+            sought: None,
             lines: VecDeque::new(),
             bytes: 0,
             dropped: 0,
@@ -72,6 +80,10 @@ impl Logs {
         let text: Box<str> = ansi::clean(&line.line).into();
         self.bytes += text.len();
         self.lines.push_back(Line { by, text });
+        if self.sought.is_some_and(|sought| line.at.is_some_and(|at| at >= sought)) {
+            self.sought = None;
+            self.top = Some(self.lines.len() - 1);
+        }
         while self.lines.len() > MOST_LINES || self.bytes > MOST_BYTES {
             self.drop_first();
         }

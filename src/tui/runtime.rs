@@ -253,8 +253,10 @@ impl Deck {
                     let _ = msgs.send(Msg::History { of, result }).await;
                 });
             }
-            Command::Follow { session, names } => {
-                self.logs = link::follow(&self.client, session, &names, &self.msgs);
+            Command::Follow { session, names, at } => {
+                let ago = at.map(|at| self.clock.now().wall.duration_since(at));
+                let ago = ago.and_then(|it| Duration::try_from(it).ok());
+                self.logs = link::follow(&self.client, session, &names, ago, &self.msgs);
             }
             Command::Unfollow => self.logs.abort_all(),
             Command::Copy(text) => return self.copy(&text),

@@ -1,5 +1,7 @@
 //! The log view: opening, scrolling, searching, copying.
 
+use jiff::Timestamp;
+
 use super::{Command, guard, keys};
 use crate::api::{LogLine, Problem};
 use crate::tui::key::{Code, Key};
@@ -13,7 +15,18 @@ const MOST_NAMES: usize = 16;
 
 /// Opens the output of the marked rows, or else of the row under the cursor.
 pub(super) fn open(model: &mut Model, now: Now) -> Vec<Command> {
-    let mut names = names(model);
+    let names = names(model);
+    open_at(model, now, names, None)
+}
+
+/// Opens the output of these instances at a moment, paused there; `None` follows the end. Esc leads
+/// back to the page that is in front now.
+pub(super) fn open_at(
+    model: &mut Model,
+    now: Now,
+    mut names: Vec<String>,
+    at: Option<Timestamp>,
+) -> Vec<Command> {
     if names.is_empty() {
         model.warn(now, "nothing is selected");
         return vec![];
@@ -24,8 +37,11 @@ pub(super) fn open(model: &mut Model, now: Now) -> Vec<Command> {
     }
     model.guard.last_id += 1;
     let session = model.guard.last_id;
-    model.screen = Screen::Logs(Box::new(Logs::new(session, names.clone())));
-    vec![Command::Follow { session, names }]
+    let mut logs = Box::new(Logs::new(session, names.clone()));
+    logs.from = std::mem::replace(&mut model.screen, Screen::Table);
+    logs.sought = at;
+    model.screen = Screen::Logs(logs);
+    vec![Command::Follow { session, names, at }]
 }
 
 fn names(model: &Model) -> Vec<String> {
@@ -56,9 +72,10 @@ pub(super) fn again(model: &mut Model) -> Vec<Command> {
     let session = model.guard.last_id;
     let names = std::mem::take(&mut logs.names);
     let wrap = logs.wrap;
+    let from = std::mem::replace(&mut logs.from, Screen::Table);
     **logs = Logs::new(session, names.clone());
-    logs.wrap = wrap;
-    vec![Command::Follow { session, names }]
+    (logs.wrap, logs.from) = (wrap, from);
+    vec![Command::Follow { session, names, at: None }]
 }
 
 pub(super) fn on_line(model: &mut Model, session: u64, line: &LogLine) -> Vec<Command> {
@@ -100,7 +117,7 @@ pub(super) fn on_key(model: &mut Model, now: Now, key: Key) -> Vec<Command> {
     let page = isize::try_from(height.saturating_sub(1)).unwrap_or(1).max(1);
     match action {
         _ if leaves => {
-            model.screen = Screen::Table;
+            model.screen = std::mem::replace(&mut logs.from, Screen::Table);
             return vec![Command::Unfollow];
         }
         Some(Action::Up) => logs.scroll(-1, width, height),

@@ -12,6 +12,8 @@ mod panels;
 
 pub(in crate::tui) use panels::choices;
 
+use jiff::Timestamp;
+
 use super::key::Key;
 use super::layout::layout;
 use super::model::{Model, Now, PATIENCE};
@@ -76,6 +78,8 @@ pub enum Command {
     Follow {
         session: u64,
         names: Vec<String>,
+        /// Begin about here and not at the end.
+        at: Option<Timestamp>,
     },
     Unfollow,
     /// Put a text on the clipboard of the operator's terminal.

@@ -67,7 +67,8 @@ fn the_palette_does_what_the_key_would_do() {
 fn logs_of_a_service_and_of_marked_rows_are_interleaved() {
     let mut model = shop();
     let follow = |session, names: &[&str]| {
-        [Command::Follow { session, names: names.iter().map(ToString::to_string).collect() }]
+        let names = names.iter().map(ToString::to_string).collect();
+        [Command::Follow { session, names, at: None }]
     };
     assert_eq!(press(&mut model, 0, "l"), follow(1, &["web1", "web2"]));
     assert_eq!(press(&mut model, 0, "q"), [Command::Unfollow]);
@@ -104,6 +105,15 @@ fn logs_pause_where_one_scrolls_search_both_ways_and_copy_safe_text() {
 }
 
 #[test]
+fn esc_leads_back_to_the_page_that_the_logs_were_opened_from() {
+    let mut model = shop();
+    type_keys(&mut model, &["j", "enter", "l"]);
+    assert!(matches!(model.screen, Screen::Logs(_)));
+    assert_eq!(press(&mut model, 0, "esc"), [Command::Unfollow]);
+    assert!(matches!(&model.screen, Screen::Panel(it) if matches!(it.page, Page::Detail(_))));
+}
+
+#[test]
 fn when_the_daemon_comes_back_so_do_the_logs() {
     let mut model = shop();
     type_keys(&mut model, &["j", "l"]);
@@ -113,7 +123,7 @@ fn when_the_daemon_comes_back_so_do_the_logs() {
     send(&mut model, 0, Msg::LinkLost(away()));
     let snapshot = Change::Snapshot { deck: Box::new(deck(vec![web()])), events: vec![] };
     let commands = send(&mut model, 0, Msg::Change(Box::new(snapshot)));
-    assert_eq!(commands, [Command::Follow { session: 2, names: vec!["web1".into()] }]);
+    assert_eq!(commands, [Command::Follow { session: 2, names: vec!["web1".into()], at: None }]);
     assert_eq!(lines(&model), Vec::<&str>::new());
 }
 
