@@ -38,7 +38,7 @@ pub(super) async fn drain(
             // Idle connections have closed by now: each of these waits for its answer.
             Err(_) => ended(shared.spoken.len()),
         },
-        () = second_term(orders) => End::ToldTwice,
+        () = second_term(orders), if shared.args.shape.part.is_none() => End::ToldTwice,
     }
 }
 

@@ -9,6 +9,7 @@
 //! ```text
 //! signals ─► Order ─► server (routes, stats) ─► drain ─► End ─► exit code
 //!                  └► worker
+//! tree: leader ─► (manager ─►) workers, each of them a server as above
 //! ```
 
 mod drain;
@@ -21,6 +22,7 @@ mod signals;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod tree;
 mod worker;
 
 use std::io::{self, Write};
@@ -28,7 +30,7 @@ use std::io::{self, Write};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-pub use self::options::{Faults, Role, SampleArgs};
+pub use self::options::{Faults, Mode, Part, Role, SampleArgs, Shape, Tree};
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +66,14 @@ pub async fn run(args: SampleArgs) -> u8 {
     if let Some(role) = args.role {
         return faults::play(role).await;
     }
-    match run_to_end(&args).await {
+    if let Some(tree) = args.tree.filter(|it| tree::has_processes(*it, args.shape.mode)) {
+        return tree::run(&args, tree).await;
+    }
+    exit_code(&args, run_to_end(&args).await)
+}
+
+fn exit_code(args: &SampleArgs, end: End) -> u8 {
+    match end {
         End::Drained | End::Cut(_) => 0,
         End::Crashed => {
             if let Some(words) = &args.faults.say {
@@ -87,6 +96,11 @@ async fn run_to_end(args: &SampleArgs) -> End {
         complain(&format!("cannot catch signals: {error}"));
         return End::Refused;
     }
+    live(args, received).await
+}
+
+/// Works until an order or a fault ends it.
+async fn live(args: &SampleArgs, received: mpsc::Receiver<Order>) -> End {
     if args.faults.fork_grandchild {
         faults::fork_grandchild();
     }
@@ -114,6 +128,10 @@ async fn work(args: &SampleArgs, mut orders: mpsc::Receiver<Order>) -> End {
 }
 
 async fn listener(args: &SampleArgs) -> Result<TcpListener, String> {
+    if let Some(number) = args.shape.inherited {
+        let passed = inherited::numbered(number)?;
+        return TcpListener::from_std(passed).map_err(|err| err.to_string());
+    }
     if args.listen_fd {
         let passed = inherited::take()?;
         return TcpListener::from_std(passed).map_err(|err| err.to_string());

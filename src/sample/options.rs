@@ -40,11 +40,72 @@ pub struct SampleArgs {
     /// How often a worker begins a job
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_duration)]
     pub print_every: Duration,
+    /// Be a tree of processes as this server builds it
+    #[arg(long, conflicts_with = "worker")]
+    pub tree: Option<Tree>,
+    #[command(flatten)]
+    pub shape: Shape,
     #[command(flatten)]
     pub faults: Faults,
     /// What a re-executed sample is for; not for people
     #[arg(long, hide = true)]
     pub role: Option<Role>,
+}
+
+/// What the tree of `--tree` consists of.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Trees")]
+pub struct Shape {
+    /// How a Swoole server is built
+    #[arg(long, requires = "tree", default_value = "process")]
+    pub mode: Mode,
+    /// How many workers accept requests
+    #[arg(long, requires = "tree", value_name = "N", default_value_t = 2)]
+    pub workers: usize,
+    /// How many of Swoole's task workers there are beside them
+    #[arg(long, requires = "tree", value_name = "N", default_value_t = 0)]
+    pub task_workers: usize,
+    /// Have one of Swoole's user processes, which a reload leaves alone
+    #[arg(long, requires = "tree")]
+    pub user_process: bool,
+    /// Which process of the tree this is; not for people
+    #[arg(long, hide = true, requires = "tree")]
+    pub part: Option<Part>,
+    /// Its number among those; not for people
+    #[arg(long, hide = true, default_value_t = 0)]
+    pub number: usize,
+    /// The descriptor of the listening socket; not for people
+    #[arg(long, hide = true)]
+    pub inherited: Option<i32>,
+}
+
+/// Whose tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Tree {
+    /// Master, manager, workers; SIGUSR1 replaces the workers
+    Swoole,
+    /// Master, workers; SIGUSR2 replaces them all, SIGQUIT stops gracefully, SIGTERM at once
+    Fpm,
+}
+
+/// How a Swoole server is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Mode {
+    /// A master, below it a manager, below that the workers (SWOOLE_PROCESS)
+    Process,
+    /// A manager, below it the workers (SWOOLE_BASE)
+    Base,
+    /// One process that is everything, and that no signal reloads (SWOOLE_BASE with one worker)
+    Single,
+}
+
+/// What a process of a tree is, other than its first one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Part {
+    Manager,
+    Worker,
+    TaskWorker,
+    UserProcess,
 }
 
 /// How the sample misbehaves.

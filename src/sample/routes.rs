@@ -99,7 +99,7 @@ fn readiness(shared: &Shared) -> Answer {
 }
 
 fn stats(shared: &Shared) -> Answer {
-    let report = shared.stats.report(&shared.args.name, &shared.args.app_version);
+    let report = shared.stats.report(&shared.args);
     with_type(StatusCode::OK, "application/json", format!("{report:#}\n"))
 }
 

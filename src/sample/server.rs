@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -64,9 +65,8 @@ pub(super) async fn serve(
         reloads: watch::Sender::new(0),
         ready: AtomicBool::new(false),
     });
-    match listener.local_addr() {
-        Ok(address) => say(&format!("{} listening on {address}", args.name)),
-        Err(error) => complain(&format!("cannot tell the address of the listener: {error}")),
+    if args.shape.part.is_none() {
+        announce(&args.name, listener.local_addr());
     }
     let mut connections = JoinSet::new();
     tokio::select! {
@@ -75,6 +75,14 @@ pub(super) async fn serve(
         never = be_ready(&shared) => match never {},
     }
     drain::drain(listener, connections, &shared, orders).await
+}
+
+/// Tells where clients find it.
+pub(super) fn announce(name: &str, address: io::Result<SocketAddr>) {
+    match address {
+        Ok(address) => say(&format!("{name} listening on {address}")),
+        Err(error) => complain(&format!("cannot tell the address of the listener: {error}")),
+    }
 }
 
 async fn accept_all(listener: &TcpListener, shared: &Arc<Shared>, connections: &mut JoinSet<()>) {
@@ -104,6 +112,9 @@ async fn obey_until_term(shared: &Shared, orders: &mut mpsc::Receiver<Order>) {
         match orders.recv().await {
             Some(Order::Term) if shared.args.faults.ignore_term => say("SIGTERM ignored"),
             Some(Order::Term) | None => return,
+            Some(Order::Reload) if shared.args.tree.is_some() => {
+                complain("a server of a single process cannot be reloaded");
+            }
             Some(Order::Reload) => {
                 let generation = shared.stats.reload();
                 shared.reloads.send_replace(generation);

@@ -24,7 +24,23 @@ pub(super) fn listen(orders: mpsc::Sender<Order>, hangup: bool) -> io::Result<()
     Ok(())
 }
 
-async fn forward(mut signal: Signal, order: Order, orders: mpsc::Sender<Order>) {
+/// The signals of a tree's process: each of these kinds comes out as what stands beside it. What stands
+/// beside nothing is caught and does nothing.
+pub(super) fn catch<T: Copy + Send + 'static>(
+    kinds: &[(SignalKind, Option<T>)],
+) -> io::Result<mpsc::Receiver<T>> {
+    let (orders, received) = mpsc::channel(16);
+    for (kind, order) in kinds {
+        // Once caught it stays so, also when nobody listens.
+        let caught = signal(*kind)?;
+        if let Some(order) = order {
+            tokio::spawn(forward(caught, *order, orders.clone()));
+        }
+    }
+    Ok(received)
+}
+
+async fn forward<T: Copy>(mut signal: Signal, order: T, orders: mpsc::Sender<T>) {
     while signal.recv().await.is_some() {
         if orders.send(order).await.is_err() {
             return;

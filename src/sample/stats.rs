@@ -5,6 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
+use super::SampleArgs;
+
 #[derive(Debug)]
 pub(super) struct Stats {
     start_time: u64,
@@ -56,14 +58,15 @@ impl Stats {
         self.in_flight.load(Relaxed)
     }
 
-    /// What `/stats` answers. `concurrency` counts the asking request too, as
+    /// What `/stats` answers. Each worker of a tree counts for itself. `concurrency` counts the asking request too, as
     /// Swoole's does.
-    pub(super) fn report(&self, name: &str, version: &str) -> Value {
+    pub(super) fn report(&self, args: &SampleArgs) -> Value {
+        let workers = if args.tree.is_some() { args.shape.workers } else { 1 };
         let (accepted, closed) = (self.accepted.load(Relaxed), self.closed.load(Relaxed));
         let in_flight = self.in_flight();
         json!({
-            "name": name,
-            "version": version,
+            "name": args.name,
+            "version": args.app_version,
             "pid": std::process::id(),
             "generation": self.reloads.load(Relaxed) + 1,
             "start_time": self.start_time,
@@ -71,10 +74,10 @@ impl Stats {
             "abort_count": 0,
             "accept_count": accepted,
             "close_count": closed,
-            "worker_num": 1,
-            "task_worker_num": 0,
-            "user_worker_num": 0,
-            "idle_worker_num": 1,
+            "worker_num": workers,
+            "task_worker_num": args.shape.task_workers,
+            "user_worker_num": usize::from(args.shape.user_process),
+            "idle_worker_num": workers,
             "dispatch_count": self.requests.load(Relaxed),
             "request_count": self.requests.load(Relaxed),
             "response_count": self.responses.load(Relaxed),

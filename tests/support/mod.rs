@@ -388,6 +388,12 @@ impl Following {
         }
     }
 
+    /// Waits for its end.
+    #[track_caller]
+    pub fn end(&mut self) -> ExitStatus {
+        ended(&mut self.child)
+    }
+
     /// Everything up to its end.
     #[track_caller]
     pub fn rest(mut self) -> (ExitStatus, Vec<String>) {
