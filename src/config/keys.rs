@@ -54,6 +54,7 @@ pub const ACTIONS: &[(&str, &[&str], Scope)] = &[
     ("events", &["e"], Services),
     ("config", &["c"], Services),
     ("mark", &["space"], Services),
+    ("mark-all", &["*"], Services),
     ("sort", &["o"], Services),
     ("up", &["k", "up"], Everywhere),
     ("down", &["j", "down"], Everywhere),

@@ -18,7 +18,9 @@ use jiff::tz::TimeZone;
 use crate::client::Client;
 
 pub mod ansi;
+pub mod filter;
 pub mod flow;
+pub mod fuzzy;
 pub mod key;
 pub mod keymap;
 pub mod layout;

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use tui_input::Input;
 
+use super::filter::Query;
 use super::key::Key;
 use super::keymap::Keymap;
 use super::rows::{RowId, Rows, Sort};
@@ -82,10 +83,12 @@ pub enum Link {
     },
 }
 
-/// The text that rows must contain.
+/// What rows must be like to be shown.
 #[derive(Debug, Default)]
 pub struct Filter {
     pub input: Input,
+    /// The text as it was understood when the rows were made last.
+    pub query: Query,
     /// Keys go into the text.
     pub editing: bool,
 }

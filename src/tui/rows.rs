@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use unicode_width::UnicodeWidthStr;
 
-use super::theme::word;
+use super::filter::Query;
 use crate::api::{Deck, Instance, Service, State};
 
 /// A row by name.
@@ -46,17 +46,23 @@ pub enum Sort {
     Name,
     /// What needs attention first.
     State,
+    /// Requests per second.
+    Load,
+    InFlight,
     Cpu,
     Memory,
     Restarts,
 }
 
 impl Sort {
-    pub fn next(self) -> Self {
+    /// The next order; one by figures that nobody has is left out.
+    pub fn next(self, present: Present) -> Self {
         match self {
             Self::File => Self::Name,
             Self::Name => Self::State,
-            Self::State => Self::Cpu,
+            Self::State if present.rate => Self::Load,
+            Self::State | Self::Load if present.in_flight => Self::InFlight,
+            Self::State | Self::Load | Self::InFlight => Self::Cpu,
             Self::Cpu => Self::Memory,
             Self::Memory => Self::Restarts,
             Self::Restarts => Self::File,
@@ -68,6 +74,8 @@ impl Sort {
             Self::File => "the configuration file",
             Self::Name => "name",
             Self::State => "state",
+            Self::Load => "load",
+            Self::InFlight => "requests in flight",
             Self::Cpu => "CPU",
             Self::Memory => "memory",
             Self::Restarts => "restarts",
@@ -141,13 +149,12 @@ impl Row {
 
 impl Rows {
     /// Makes the index anew and puts the cursor back on what it named.
-    pub fn rebuild(&mut self, deck: &Deck, folded: &BTreeSet<String>, sort: Sort, filter: &str) {
-        let needle = filter.trim().to_lowercase();
+    pub fn rebuild(&mut self, deck: &Deck, folded: &BTreeSet<String>, sort: Sort, query: &Query) {
         self.list.clear();
         self.name_width = 0;
         self.present = Present::default();
         for index in order(deck.services.len(), |n| service_rank(&deck.services[n], sort)) {
-            self.add(index, &deck.services[index], folded, sort, &needle);
+            self.add(index, &deck.services[index], folded, sort, query);
         }
         self.follow(deck);
     }
@@ -158,12 +165,12 @@ impl Rows {
         of: &Service,
         folded: &BTreeSet<String>,
         sort: Sort,
-        needle: &str,
+        query: &Query,
     ) {
         self.present.add(of);
         self.name_width = self.name_width.max(of.name.width());
         if is_single(of) {
-            let shown = matches(needle, &of.name, of.instances[0].state);
+            let shown = query.instance(of, &of.instances[0]);
             self.list.extend(shown.then_some(Row {
                 service: at,
                 instance: Some(0),
@@ -171,14 +178,14 @@ impl Rows {
             }));
             return;
         }
-        let named = needle.is_empty() || of.name.to_lowercase().contains(needle);
+        let named = query.is_named(of);
         let mut below: Vec<usize> = order(of.instances.len(), |n| rank(&of.instances[n], sort));
         self.name_width = below
             .iter()
             .map(|n| of.instances[*n].name.width() + 1)
             .fold(self.name_width, usize::max);
-        below.retain(|n| named || matches(needle, &of.instances[*n].name, of.instances[*n].state));
-        if below.is_empty() && !matches(needle, &of.name, of.state) {
+        below.retain(|n| named || query.instance(of, &of.instances[*n]));
+        if below.is_empty() && !named && !query.service(of) {
             return;
         }
         self.list.push(Row { service: at, instance: None, kind: Kind::Service });
@@ -260,12 +267,6 @@ fn is(row: Row, deck: &Deck, id: &RowId) -> bool {
         && row.instance(deck).map(|it| it.name.as_str()) == id.instance.as_deref()
 }
 
-fn matches(needle: &str, name: &str, state: State) -> bool {
-    needle.is_empty()
-        || name.to_lowercase().contains(needle)
-        || word(state).to_lowercase().contains(needle)
-}
-
 /// What rows are sorted by; among equals the order of the file holds.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
@@ -285,6 +286,8 @@ fn rank(it: &Instance, sort: Sort) -> Rank {
         Sort::File => Rank::Same,
         Sort::Name => Rank::Name(it.name.clone()),
         Sort::State => Rank::Most(Reverse(urgency(it.state))),
+        Sort::Load => Rank::Most(Reverse(millis(it.requests_per_second))),
+        Sort::InFlight => Rank::Most(Reverse(it.in_flight.unwrap_or(0).into())),
         Sort::Cpu => Rank::Most(Reverse(millis(it.cpu_percent))),
         Sort::Memory => Rank::Most(Reverse(it.memory_bytes.unwrap_or(0))),
         Sort::Restarts => Rank::Most(Reverse(it.restarts)),
@@ -297,6 +300,11 @@ fn service_rank(it: &Service, sort: Sort) -> Rank {
         Sort::File => Rank::Same,
         Sort::Name => Rank::Name(it.name.clone()),
         Sort::State => Rank::Most(Reverse(urgency(it.state))),
+        Sort::Load => match &it.gateway {
+            Some(gateway) => Rank::Most(Reverse(millis(Some(gateway.requests_per_second)))),
+            None => sum(|it| millis(it.requests_per_second)),
+        },
+        Sort::InFlight => sum(|it| it.in_flight.unwrap_or(0).into()),
         Sort::Cpu => sum(|it| millis(it.cpu_percent)),
         Sort::Memory => sum(|it| it.memory_bytes.unwrap_or(0)),
         Sort::Restarts => sum(|it| it.restarts),
@@ -306,10 +314,10 @@ fn service_rank(it: &Service, sort: Sort) -> Rank {
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "a percentage, in thousandths"
+    reason = "a rate or a percentage, in thousandths"
 )]
-fn millis(percent: Option<f64>) -> u64 {
-    (percent.unwrap_or(0.0) * 1000.0) as u64
+fn millis(figure: Option<f64>) -> u64 {
+    (figure.unwrap_or(0.0) * 1000.0) as u64
 }
 
 fn urgency(state: State) -> u64 {

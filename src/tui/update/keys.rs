@@ -6,6 +6,7 @@ use tui_input::{Input, InputRequest};
 
 use super::{Command, guard, logs, panels};
 use crate::tui::ansi;
+use crate::tui::filter::Query;
 use crate::tui::key::{Code, Key};
 use crate::tui::keymap::{Action, Scope, entry};
 use crate::tui::layout::{is_too_small, layout};
@@ -178,8 +179,9 @@ pub(super) fn run(
         Action::Fold => fold(model),
         Action::Unfold => unfold(model),
         Action::Mark => mark(model, now),
+        Action::MarkAll => mark_all(model, now),
         Action::Sort => {
-            model.sort = model.sort.next();
+            model.sort = model.sort.next(model.rows.present);
             rebuild(model);
             model.say(now, format!("sorted by {}", model.sort.word()));
         }
@@ -231,7 +233,24 @@ fn mark(model: &mut Model, now: Now) {
     step(model, now, Action::Down);
 }
 
+/// Marks everything that is shown, or nothing of it where all of it is marked already.
+fn mark_all(model: &mut Model, now: Now) {
+    if let Some(mistake) = model.filter.query.mistake() {
+        let why = format!("nothing was marked: the filter is not understood: {mistake}");
+        return model.warn(now, why);
+    }
+    // A service with its instances below it would be acted on twice.
+    let rows = model.rows.list.iter().filter(|it| it.kind != Kind::Service);
+    let shown: Vec<RowId> = rows.filter_map(|it| it.id(&model.deck)).collect();
+    if shown.iter().all(|it| model.marked.contains(it)) {
+        shown.iter().for_each(|it| _ = model.marked.remove(it));
+    } else {
+        model.marked.extend(shown);
+    }
+}
+
 /// Makes the index of rows anew.
 pub(super) fn rebuild(model: &mut Model) {
-    model.rows.rebuild(&model.deck, &model.folded, model.sort, model.filter.input.value());
+    model.filter.query = Query::parse(model.filter.input.value());
+    model.rows.rebuild(&model.deck, &model.folded, model.sort, &model.filter.query);
 }

@@ -3,11 +3,15 @@
 use super::{Command, guard, keys};
 use crate::api::{Act, ConfigVerb, Done, Problem, Request};
 use crate::tui::ansi;
+use crate::tui::fuzzy::{find, fit};
 use crate::tui::key::{Code, Key};
 use crate::tui::keymap::{Action, Entry, Scope, TABLE};
 use crate::tui::model::{Armed, Batch, Model, Now, Page, Palette, Panel, Picker, Screen};
 use crate::tui::signals::SIGNALS;
 use crate::tui::view::panel::last_top;
+
+/// Choices of a page of the palette.
+const PAGE: usize = 10;
 
 /// Opens the page of `action`.
 pub(super) fn open(model: &mut Model, now: Now, action: Action) {
@@ -203,29 +207,55 @@ fn digit(picker: &mut Picker, digit: char) -> Vec<Command> {
     vec![]
 }
 
-/// The actions of the main screen whose name, help or label has the palette's text.
-pub(in crate::tui) fn choices(palette: &Palette) -> Vec<&'static Entry> {
-    let needle = palette.input.value().trim().to_lowercase();
-    let has = |it: &&Entry| {
-        let text = format!("{} {} {}", it.name, it.label, it.help).to_lowercase();
-        text.contains(&needle)
+/// An action of the palette, with the characters of its name and its help that were typed.
+#[derive(Debug)]
+pub(in crate::tui) struct Choice {
+    pub(in crate::tui) entry: &'static Entry,
+    pub(in crate::tui) name: Vec<usize>,
+    pub(in crate::tui) help: Vec<usize>,
+}
+
+/// The actions that the palette's text may mean, the likeliest first. A deck that may not act offers
+/// none that acts.
+pub(in crate::tui) fn choices(model: &Model, palette: &Palette) -> Vec<Choice> {
+    let text = palette.input.value().trim().to_lowercase();
+    let letters: String = text.split_whitespace().collect();
+    let looks_only = model.forbidden().is_some();
+    let here = TABLE.iter().filter(|it| it.scope != Scope::Logs && !(looks_only && it.acts));
+    let mut all: Vec<_> = here.filter_map(|it| choice(it, &letters, &text)).collect();
+    // Among equals the order of the footer.
+    all.sort_by_key(|it| std::cmp::Reverse(it.0));
+    all.into_iter().map(|it| it.1).collect()
+}
+
+/// Who types a name means it, more than a word of some explanation.
+fn choice(entry: &'static Entry, letters: &str, text: &str) -> Option<(i32, Choice)> {
+    let name = fit(letters, entry.name);
+    let help = find(text, entry.help).unwrap_or_default();
+    // A word of the explanation is meant more than letters that happen to be in a name.
+    let explained = if !help.is_empty() || find(text, entry.label).is_some() { 12 } else { 0 };
+    let score = match &name {
+        Some(fit) => fit.score.max(explained),
+        None if explained > 0 => explained,
+        None => return None,
     };
-    let mut all: Vec<_> = TABLE.iter().filter(|it| it.scope != Scope::Logs).filter(has).collect();
-    // Who types a name means it, more than a word of some explanation.
-    all.sort_by_key(|it| !it.name.starts_with(&needle));
-    all
+    let name = name.map(|it| it.hits).unwrap_or_default();
+    Some((score, Choice { entry, name, help }))
 }
 
 pub(super) fn on_palette(model: &mut Model, now: Now, key: Key, together: bool) -> Vec<Command> {
-    let Screen::Palette(palette) = &mut model.screen else { return vec![] };
-    let choices = choices(palette);
+    let Screen::Palette(palette) = &model.screen else { return vec![] };
+    let choices = choices(model, palette);
     let last = choices.len().saturating_sub(1);
+    let Screen::Palette(palette) = &mut model.screen else { return vec![] };
     match key.code {
         Code::Esc => model.screen = Screen::Table,
         Code::Up => palette.cursor = palette.cursor.saturating_sub(1),
         Code::Down => palette.cursor = (palette.cursor + 1).min(last),
+        Code::PageUp => palette.cursor = palette.cursor.saturating_sub(PAGE),
+        Code::PageDown => palette.cursor = (palette.cursor + PAGE).min(last),
         Code::Enter => {
-            let chosen = choices.get(palette.cursor).map(|it| it.action);
+            let chosen = choices.get(palette.cursor).map(|it| it.entry.action);
             model.screen = Screen::Table;
             if let Some(action) = chosen {
                 return keys::run(model, now, action, key, together);

@@ -50,10 +50,21 @@ pub(super) fn draw(model: &Model, now: Now, buf: &mut Buffer) {
     }
     match &model.screen {
         Screen::Table if model.filter.editing => {
-            input(model, buf, lines.y, "/", &model.filter.input, "⏎ keep  Esc clear");
+            let help = match model.filter.query.mistake() {
+                Some(mistake) => (mistake, model.theme.bad()),
+                None => ("⏎ keep  Esc clear", model.theme.faint()),
+            };
+            input(model, buf, lines.y, "/", &model.filter.input, help);
         }
         Screen::Logs(logs) if logs.search.editing => {
-            input(model, buf, lines.y, "search ", &logs.search.input, "⏎ find  Esc end");
+            input(
+                model,
+                buf,
+                lines.y,
+                "search ",
+                &logs.search.input,
+                ("⏎ find  Esc end", model.theme.faint()),
+            );
         }
         _ => keys(model, lines.y, buf),
     }
@@ -66,9 +77,11 @@ fn input(
     y: u16,
     label: &str,
     input: &tui_input::Input,
-    help: &str,
+    (help, style): (&str, Style),
 ) {
-    let room = usize::from(buf.area.width).saturating_sub(label.width() + help.width() + 6);
+    // On a narrow screen both are cut.
+    let help_width = help.width().min(usize::from(buf.area.width) / 2);
+    let room = usize::from(buf.area.width).saturating_sub(label.width() + help_width + 6);
     let skip = input.visual_scroll(room);
     let text: String = input.value().chars().skip(skip).collect();
     let x = put(buf, 1, y, 20, label, model.theme.strong());
@@ -76,7 +89,7 @@ fn input(
     let at = x + u16::try_from(input.visual_cursor().saturating_sub(skip)).unwrap_or(0);
     let cursor = Rect { x: at, y, width: 1, height: 1 }.intersection(buf.area);
     buf.set_style(cursor, Style::new().add_modifier(Modifier::REVERSED));
-    put(buf, end.max(at) + 2, y, buf.area.width, help, model.theme.faint());
+    put(buf, end.max(at) + 2, y, buf.area.width, help, style);
 }
 
 /// What the keys do here, as many as fit; how to get help and out always.
@@ -116,12 +129,26 @@ fn keys(model: &Model, y: u16, buf: &mut Buffer) {
 fn prefix(model: &Model) -> Vec<String> {
     let mut all = vec![];
     if !model.filter.text().is_empty() {
-        all.push(format!("/{} (Esc clears)", model.filter.text()));
+        match model.filter.query.mistake() {
+            Some(mistake) => all.push(format!("/ {mistake} (Esc clears)")),
+            None => all.push(format!("/{} (Esc clears)", model.filter.text())),
+        }
     }
     if !model.marked.is_empty() {
-        all.push(format!("{} marked", model.marked.len()));
+        let hidden = hidden_marks(model);
+        let hidden = if hidden > 0 { format!(", {hidden} not shown") } else { String::new() };
+        all.push(format!("{} marked{hidden}", model.marked.len()));
     }
     all
+}
+
+/// Marked rows that are filtered or folded away; keys act on them all the same.
+fn hidden_marks(model: &Model) -> usize {
+    if model.filter.text().is_empty() && model.folded.is_empty() {
+        return 0;
+    }
+    let rows = model.rows.list.iter().filter_map(|it| it.id(&model.deck));
+    model.marked.len().saturating_sub(rows.filter(|it| model.marked.contains(it)).count())
 }
 
 /// Keys that mean something else here than on the table.

@@ -3,7 +3,8 @@
 use ratatui::text::{Line, Span};
 
 use super::format::wrap;
-use crate::tui::keymap::{Entry, Scope, TABLE};
+use crate::tui::filter::WORDS;
+use crate::tui::keymap::{Action, Entry, Scope, TABLE};
 use crate::tui::model::Model;
 
 pub(super) fn lines(model: &Model) -> Vec<Line<'static>> {
@@ -23,11 +24,30 @@ pub(super) fn lines(model: &Model) -> Vec<Line<'static>> {
     section(model, &mut lines, "Actions", &acting);
     section(model, &mut lines, "Looking", &looking);
     section(model, &mut lines, "In the logs", &logs);
+    words(model, &mut lines);
     lines.push(Line::default());
     let end = "Esc leads back to the table. Leaving stops nothing: `opsdeck shutdown` does.";
     let end = wrap(end, width.saturating_sub(2));
     lines.extend(end.iter().map(|it| Line::raw(format!(" {it}"))));
     lines
+}
+
+/// What a filter understands.
+fn words(model: &Model, lines: &mut Vec<Line<'static>>) {
+    let key = model.keymap.key(Action::Filter).map(|it| it.to_string()).unwrap_or_default();
+    lines.push(Line::default());
+    let title = format!(" In the filter ({key}); several words: all of them");
+    lines.push(Line::styled(title, model.theme.strong()));
+    let room = usize::from(model.size.0).saturating_sub(28).max(10);
+    for (word, help) in WORDS {
+        for (n, part) in wrap(help, room).into_iter().enumerate() {
+            let word = if n == 0 { *word } else { "" };
+            lines.push(Line::from(vec![
+                Span::styled(format!("  {word:<25} "), model.theme.name()),
+                Span::raw(part),
+            ]));
+        }
+    }
 }
 
 fn section(model: &Model, lines: &mut Vec<Line<'static>>, title: &'static str, entries: &[&Entry]) {

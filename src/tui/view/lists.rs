@@ -6,7 +6,7 @@ use ratatui::style::{Modifier, Style};
 
 use super::{put, put_right};
 use crate::tui::model::{Aim, Model, Palette, Picker};
-use crate::tui::signals::SIGNALS;
+use crate::tui::signals::{SIGNALS, meaning};
 use crate::tui::update::choices;
 
 /// The line of the list that is shown first.
@@ -18,11 +18,17 @@ pub(super) fn picker(model: &Model, picker: &Picker, buf: &mut Buffer) {
     let names: Vec<&str> = picker.aims.iter().map(Aim::name).collect();
     let title = format!("signal to {}   ⏎ sends, Esc does not, digits choose", names.join(", "));
     let height = heading(model, &title, buf);
+    let profiles: Vec<&str> = picker
+        .aims
+        .iter()
+        .filter_map(|it| Some(model.service(&it.service)?.profile.as_str()))
+        .collect();
     let skip = first(picker.cursor, usize::from(height));
     for (y, (n, signal)) in (3..3 + height).zip(SIGNALS.iter().enumerate().skip(skip)) {
+        let meaning = meaning(signal, &profiles);
         put_right(buf, 1, y, 4, &signal.number.to_string(), model.theme.faint());
         put(buf, 7, y, 10, signal.name, model.theme.name());
-        put(buf, 18, y, buf.area.width.saturating_sub(18), signal.meaning, model.theme.plain());
+        put(buf, 18, y, buf.area.width.saturating_sub(18), &meaning, model.theme.plain());
         select(model, buf, y, n == picker.cursor);
     }
 }
@@ -38,17 +44,34 @@ pub(super) fn palette(model: &Model, palette: &Palette, buf: &mut Buffer) {
         height: 1,
     };
     buf.set_style(at.intersection(buf.area), Style::new().add_modifier(Modifier::REVERSED));
-    let all = choices(palette);
+    let all = choices(model, palette);
     let skip = first(palette.cursor, usize::from(height));
-    for (y, (n, entry)) in (3..3 + height).zip(all.iter().enumerate().skip(skip)) {
-        let key = model.keymap.key(entry.action).map(|it| it.to_string()).unwrap_or_default();
+    for (y, (n, it)) in (3..3 + height).zip(all.iter().enumerate().skip(skip)) {
+        let key = model.keymap.key(it.entry.action).map(|it| it.to_string()).unwrap_or_default();
         put_right(buf, 1, y, 6, &key, model.theme.name());
-        put(buf, 9, y, 11, entry.name, model.theme.strong());
-        put(buf, 21, y, buf.area.width.saturating_sub(21), entry.help, model.theme.plain());
+        put(buf, 9, y, 11, it.entry.name, model.theme.strong());
+        hits(buf, 9, y, 11, &it.name);
+        put(buf, 21, y, buf.area.width.saturating_sub(21), it.entry.help, model.theme.plain());
+        hits(buf, 21, y, buf.area.width.saturating_sub(22), &it.help);
         select(model, buf, y, n == palette.cursor);
     }
     if all.is_empty() {
-        put(buf, 2, 3, buf.area.width - 2, "no action has this text", model.theme.faint());
+        put(
+            buf,
+            2,
+            3,
+            buf.area.width - 2,
+            "no action has these letters; Esc leads back",
+            model.theme.faint(),
+        );
+    }
+}
+
+/// Underlines the characters that were typed; names and explanations have no wide ones.
+fn hits(buf: &mut Buffer, x: u16, y: u16, width: u16, at: &[usize]) {
+    for n in at.iter().filter_map(|it| u16::try_from(*it).ok()).filter(|it| *it < width) {
+        let cell = Rect { x: x + n, y, width: 1, height: 1 }.intersection(buf.area);
+        buf.set_style(cell, Style::new().add_modifier(Modifier::UNDERLINED));
     }
 }
 

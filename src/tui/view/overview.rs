@@ -11,6 +11,7 @@ use super::columns::{Column, Columns, GUTTER, Placed, columns};
 use super::format::{age, bytes, clock, millis, percent, span, wrap};
 use super::{countdown, put, put_right};
 use crate::api::{Gateway, Goal, Instance, Service, State};
+use crate::tui::filter::entry;
 use crate::tui::layout::Lines;
 use crate::tui::model::{Link, Model, Now};
 use crate::tui::rows::{Kind, Row, Sort};
@@ -51,26 +52,41 @@ pub(super) fn draw(model: &Model, now: Now, lines: Lines, buf: &mut Buffer) {
 
 fn titles(model: &Model, columns: &Columns, buf: &mut Buffer) {
     let style = model.theme.faint();
-    let title = |column: &str, sort| {
-        if model.sort == sort {
-            format!("{column}{}", model.theme.signs.sorted)
-        } else {
-            column.to_owned()
-        }
+    let sign = model.theme.signs.sorted;
+    let by = sorted(model.sort);
+    let is_placed = by.is_some_and(|by| columns.placed.iter().any(|it| it.column == by));
+    let name = match model.sort {
+        Sort::File => "NAME".to_owned(),
+        Sort::Name => format!("NAME{sign}"),
+        // Its column is not on this screen.
+        sort if !is_placed => format!("by {}{sign}", sort.word()),
+        _ => "NAME".to_owned(),
     };
-    put(buf, GUTTER, 1, columns.name, &title("NAME", Sort::Name), style);
+    put(buf, GUTTER, 1, columns.name, &name, style);
     for Placed { column, x, width } in &columns.placed {
-        match column {
-            Column::State => {
-                put(buf, *x, 1, *width, &title("STATE", Sort::State), style);
-            }
-            Column::Cpu => put_right(buf, *x, 1, *width, &title("CPU", Sort::Cpu), style),
-            Column::Memory => put_right(buf, *x, 1, *width, &title("MEM", Sort::Memory), style),
-            Column::Restarts => {
-                put_right(buf, *x - 1, 1, *width + 1, &title("RST", Sort::Restarts), style);
-            }
-            other => put_right(buf, *x, 1, *width, other.title(), style),
+        let is_sorted = by == Some(*column);
+        // The sign may cost a title that fills its column a letter.
+        let room = usize::from(*width) - usize::from(is_sorted);
+        let title: String = column.title().chars().take(room).collect();
+        let text = format!("{title}{}", if is_sorted { sign } else { "" });
+        if *column == Column::State {
+            put(buf, *x, 1, *width, &text, style);
+        } else {
+            put_right(buf, *x, 1, *width, &text, style);
         }
+    }
+}
+
+/// The column that rows are sorted by.
+fn sorted(sort: Sort) -> Option<Column> {
+    match sort {
+        Sort::File | Sort::Name => None,
+        Sort::State => Some(Column::State),
+        Sort::Load => Some(Column::Rate),
+        Sort::InFlight => Some(Column::InFlight),
+        Sort::Cpu => Some(Column::Cpu),
+        Sort::Memory => Some(Column::Memory),
+        Sort::Restarts => Some(Column::Restarts),
     }
 }
 
@@ -79,9 +95,7 @@ fn empty(model: &Model, lines: Lines, buf: &mut Buffer) {
     let filter = model.filter.text();
     let text = match &model.link {
         Link::Connecting { problem } => problem.clone().unwrap_or_default(),
-        _ if !filter.is_empty() => {
-            format!("no name or state contains {filter:?}; Esc clears the filter")
-        }
+        _ if !filter.is_empty() => format!("no row is {filter:?}; Esc clears the filter"),
         _ => {
             let path = model.deck.config.path.as_deref().unwrap_or("the configuration");
             format!("no services are configured: add a [service.NAME] with a command to {path}")
@@ -104,7 +118,7 @@ struct Painter<'a> {
 impl Painter<'_> {
     fn service(&self, row: Row, it: &Service, buf: &mut Buffer) {
         let signs = self.model.theme.signs;
-        let folded = self.model.folded.contains(&it.name) && self.model.filter.text().is_empty();
+        let folded = self.model.folded.contains(&it.name) && self.model.filter.query.is_named(it);
         let sign = if folded { signs.folded } else { signs.unfolded };
         put(buf, 0, self.y, 1, sign, self.model.theme.plain());
         self.mark(row, buf);
@@ -339,11 +353,6 @@ impl Painter<'_> {
     fn age(&self, since: jiff::Timestamp) -> String {
         age(self.now.wall.duration_since(since).as_secs())
     }
-}
-
-/// The port clients come in at.
-fn entry(it: &Service) -> Option<u16> {
-    it.gateway.as_ref()?.listen.as_ref()?.rsplit_once(':')?.1.parse().ok()
 }
 
 /// Why clients wait or are turned away, whatever the instances do.

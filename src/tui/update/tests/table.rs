@@ -126,7 +126,7 @@ fn sorting_puts_what_needs_attention_first_and_keeps_families_together() {
     type_keys(&mut model, &["o", "G"]);
     change(&mut model, 0, draining(web()));
     assert_eq!(rows(&model), ["cron", "web", "web1", "web2"], "by state");
-    type_keys(&mut model, &["o", "o", "o"]);
+    type_keys(&mut model, &["o", "o", "o", "o"]);
     assert_eq!(rows(&model), ["cron", "web", "web2", "web1"], "by restarts");
     type_keys(&mut model, &["o"]);
     assert_eq!(rows(&model), ["web", "web1", "web2", "cron"], "as in the file");

@@ -435,3 +435,64 @@ fn with_ascii_there_is_nothing_else() {
      a abort  p pause  r roll  t TERM  u USR1  h HUP  s start  ? help  q detach
     "#);
 }
+
+#[test]
+fn a_filter_that_is_not_understood_says_so_beside_its_text_and_in_the_footer() {
+    let mut model = shop();
+    type_keys(&mut model, &["/", "c", "p", "u", ">", "x"]);
+    let last = |model: &mut Model, width| {
+        screen(model, width, 24, 0).lines().last().unwrap_or_default().to_owned()
+    };
+    assert_eq!(last(&mut model, 80), " /cpu>x  cpu>x: \"x\" is no number");
+    assert_eq!(last(&mut model, 40), " /cpu>x  cpu>x: \"x\" is no number");
+    type_keys(&mut model, &["enter", "*"]);
+    assert!(model.marked.is_empty(), "nobody knows what is meant by all");
+    assert!(last(&mut model, 80).starts_with(" nothing was marked"));
+    type_keys(&mut model, &["j"]);
+    assert!(last(&mut model, 80).starts_with(" / cpu>x: \"x\" is no number (Esc clears)"));
+}
+
+#[test]
+fn the_titles_say_what_rows_are_sorted_by_even_where_its_column_does_not_fit() {
+    let mut model = shop();
+    let mut titles = |keys: &[&str]| {
+        type_keys(&mut model, keys);
+        screen(&mut model, 80, 24, 0).lines().nth(1).unwrap_or_default().to_owned()
+    };
+    assert_eq!(
+        titles(&["o"]),
+        "  NAME↓          STATE          PID   UP LIVE READY FLIGHT   CPU   MEM"
+    );
+    assert_eq!(
+        titles(&["o"]),
+        "  NAME           STATE↓         PID   UP LIVE READY FLIGHT   CPU   MEM"
+    );
+    assert_eq!(
+        titles(&["o"]),
+        "  NAME           STATE          PID   UP LIVE READY FLIGH↓   CPU   MEM"
+    );
+    assert_eq!(
+        titles(&["o"]),
+        "  NAME           STATE          PID   UP LIVE READY FLIGHT  CPU↓   MEM"
+    );
+    assert_eq!(
+        titles(&["o", "o"]),
+        "  by restarts↓   STATE          PID   UP LIVE READY FLIGHT   CPU   MEM"
+    );
+}
+
+#[test]
+fn all_that_is_shown_is_marked_and_marks_that_are_not_shown_are_counted() {
+    let mut model = shop();
+    type_keys(&mut model, &["/", "w", "e", "b", "enter", "*"]);
+    let footer = |model: &mut Model| screen(model, 80, 24, 0).lines().last().unwrap().to_owned();
+    assert!(footer(&mut model).starts_with(" /web (Esc clears)  2 marked  "));
+    type_keys(&mut model, &["/", "1", "enter"]);
+    assert!(footer(&mut model).starts_with(" /web1 (Esc clears)  2 marked, 1 not shown  "));
+    type_keys(&mut model, &["esc", "left"]);
+    assert!(footer(&mut model).starts_with(" 2 marked, 2 not shown  "));
+    type_keys(&mut model, &["right", "*"]);
+    assert!(footer(&mut model).starts_with(" 3 marked  "), "cron as well");
+    type_keys(&mut model, &["*"]);
+    assert!(model.marked.is_empty());
+}
