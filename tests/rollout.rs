@@ -5,7 +5,7 @@ mod support;
 
 use std::cell::Cell;
 use std::path::Path;
-use std::process::{Child, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use nix::sys::signal::Signal;
 use opsdeck::api::{Event, Plan, Rollout, State};
@@ -393,4 +393,53 @@ fn a_rollout_whose_daemon_dies_in_a_build_tells_its_client_why_it_halted() {
     let why = "halted: the daemon ended while build 1 for web2 ran; web2 was not touched";
     assert!(text(&output).contains(why), "{}", text(&output));
     deck.wait_ready(&["web1", "web2"]);
+}
+
+fn pid_in(path: &Path) -> Option<i32> {
+    std::fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+#[test]
+fn a_build_and_a_probe_that_outlive_their_daemon_are_ended_by_the_next() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path().display();
+    // One that leaves something behind on purpose, and one that goes on, as does what it has begun.
+    let kept = format!("sh -c 'setsid sh -c \"echo \\$\\$ > {at}/kept; exec sleep 600\" &'");
+    let build = format!(
+        "sh -c 'setsid sh -c \"echo \\$\\$ > {at}/child; exec sleep 600\" &
+         echo $$ > {at}/build; exec sleep 600'"
+    );
+    let probe = format!("sh -c 'echo $$ > {at}/probe; exec sleep 600'");
+    let services = web("", &format!(", build = [{kept:?}, {build:?}]"))
+        + &format!("probe.liveness = {{ exec.command = {probe:?}, timeout = '600s' }}\n");
+    let mut deck = Deck::start(&services);
+    deck.wait_ready(&["web1", "web2"]);
+    deck.ok(&["roll", "--no-wait", "web"]);
+    let mut pids = [0; 4];
+    for (pid, name) in pids.iter_mut().zip(["kept", "build", "child", "probe"]) {
+        wait_until(name, || {
+            *pid = pid_in(&directory.path().join(name)).unwrap_or(0);
+            *pid > 0
+        });
+    }
+    let [kept, build, child, probe] = pids;
+    // A mark of another deck's says nothing.
+    let mut other =
+        Command::new("sleep").arg("600").env("OPSDECK_RUN", "web/1@/x").spawn().unwrap();
+
+    deck.restart_daemon(|it| kill(it.daemon_pid(), Signal::SIGKILL));
+    let event = deck.wait_event("of a command of the rolling restart of web that the last daemon");
+    assert_eq!((event.kind.as_str(), event.instance.as_deref()), ("stray", Some("web2")));
+    deck.wait_event("of an exec probe of web");
+    for (pid, name) in [(build, "build"), (child, "child"), (probe, "probe")] {
+        wait_until(&format!("the end of the {name}"), || !is_alive(pid));
+    }
+    deck.wait("the halt", |it, _| {
+        it.services[0].rollout.as_ref().is_some_and(|it| it.halted.is_some())
+    });
+    assert!(is_alive(kept), "{}", deck.story());
+    assert_eq!(other.try_wait().unwrap(), None, "{}", deck.story());
+    kill(kept, Signal::SIGKILL);
+    other.kill().unwrap();
+    other.wait().unwrap();
 }

@@ -13,6 +13,7 @@ use super::boot::BootError;
 use super::clock;
 use super::driver::Daemon;
 use super::hands::{Hands, Living, identity_of};
+use super::orphans;
 use super::records;
 use super::state::{Line, Remembered, Running, Wanted};
 use super::strays;
@@ -51,6 +52,7 @@ pub fn begin(daemon: &mut Daemon, settings: &Arc<Settings>, mut remembered: Reme
         }
     }
     strays::take_in(daemon, &remembered.intents);
+    orphans::end(daemon, &remembered.runs);
     for kept in remembered.kept.into_values() {
         daemon.turn(Input::Recalled(Box::new(kept.into())));
     }

@@ -233,6 +233,7 @@ impl Daemon {
             Turn::Input(input) => self.turn(input),
             Turn::Probed(probed) => self.on_probed(probed),
             Turn::Measured(measured) => self.on_measured(measured),
+            Turn::Command(news) => self.on_command(news),
             Turn::Logger(news) => self.on_logger(news),
             Turn::Gateway(news) => self.on_gateway(news),
             Turn::Nginx(news) => self.on_nginx(news),

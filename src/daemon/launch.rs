@@ -10,6 +10,7 @@ use nix::unistd::{Uid, User};
 use super::clock;
 use super::driver::failed;
 use super::hands::{Hands, Known, living, process_of};
+use super::orphans::RUN;
 use super::publish::millis;
 use crate::config::capability;
 use crate::config::settings::{Socket, Text};
@@ -386,8 +387,9 @@ pub(super) fn expanded(
                 }
             }
             let own = std::mem::take(environment);
-            // The mark would make the probe look like a part of the instance.
-            environment.extend(base.into_iter().filter(|(name, _)| name != MARK));
+            // The mark of the instance would make the probe look like a part of it.
+            let another = |name: String| if name == MARK { RUN.into() } else { name };
+            environment.extend(base.into_iter().map(|(name, value)| (another(name), value)));
             environment.extend(own);
             let launch = &known.settings.launch;
             *directory = directory.take().or_else(|| launch.directory.clone());

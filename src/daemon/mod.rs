@@ -44,6 +44,7 @@ pub mod nginx_log;
 mod nginx_news;
 mod nginx_switch;
 pub mod orders;
+mod orphans;
 pub mod peer;
 pub mod probes;
 pub mod publish;

@@ -54,6 +54,13 @@ pub enum Line {
     NoRollout {
         service: String,
     },
+    /// A command of a rollout is about to be run, or runs.
+    Run(Run),
+    /// It has ended; what it left in the background is none of ours.
+    Ran {
+        service: String,
+        run: u64,
+    },
     /// Everything is being stopped.
     Closing {
         by: Option<Actor>,
@@ -71,6 +78,22 @@ pub struct Intent {
     /// Of the configuration that it is started from; zero where it is not known.
     #[serde(skip_serializing_if = "is_default")]
     pub fingerprint: u64,
+}
+
+/// A command of a rollout that is about to be run, or runs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Run {
+    pub service: String,
+    /// The instance that it is run for.
+    pub instance: String,
+    /// Tells the commands of a service apart: when it was begun, `CLOCK_BOOTTIME` in milliseconds.
+    pub run: u64,
+    /// Zero as long as it is not known.
+    #[serde(skip_serializing_if = "is_default")]
+    pub pid: i32,
+    #[serde(skip_serializing_if = "is_default")]
+    pub start_time: u64,
 }
 
 /// The values of `--set` that an instance has, and had before.

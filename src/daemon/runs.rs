@@ -15,14 +15,19 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use super::clock;
+use super::driver::Daemon;
 use super::hands::Hands;
 use super::launch::{Values, base_environment, switch_to};
+use super::orphans::{self, RUN};
+use super::publish::millis;
+use super::state::{Line, Run};
 use super::turn::{Turn, Turns};
 use crate::config::settings::{RolloutCommand, Service};
 use crate::config::trust::Trust;
 use crate::fleet::Name;
 use crate::fleet::input::{Command, Input};
 use crate::probe::{Checker, ExecCheck, ExecOutcome, Rights, Runner};
+use crate::process::Identity;
 use crate::process::command::{self, CommandError, Outcome};
 use crate::process::reaper::{Reaper, Status};
 
@@ -32,6 +37,17 @@ const KEEP: usize = 1 << 20;
 const MAX_LOG: u64 = 8 << 20;
 /// Of an exec probe's output.
 const KEEP_PROBE: usize = 4096;
+
+/// What became of a command.
+#[derive(Debug)]
+pub enum News {
+    /// Its process is known.
+    Began(Run),
+    Ended {
+        run: u64,
+        input: Input,
+    },
+}
 
 /// The commands that run, by service.
 #[derive(Debug)]
@@ -51,6 +67,7 @@ struct Job {
     service: Name,
     instance: Name,
     index: usize,
+    run: u64,
     argv: Vec<String>,
     directory: Option<PathBuf>,
     environment: Vec<(String, String)>,
@@ -96,14 +113,13 @@ impl Runs {
         }
         let (reaper, turns, busy) = (self.reaper.clone(), self.turns.clone(), self.busy.clone());
         self.tasks.spawn(async move {
-            let Some(outcome) = stop.run_until_cancelled(carry_out(&reaper, &job)).await else {
-                return;
-            };
+            let work = carry_out(&reaper, &turns, &job);
+            let Some(outcome) = stop.run_until_cancelled(work).await else { return };
             drop(busy);
-            let Job { service, instance, index, .. } = job;
+            let Job { service, instance, index, run, .. } = job;
             let input = Input::Ran { service, instance, index, outcome };
             // The driver is gone only when the daemon ends.
-            let _ = turns.send(Turn::Input(input)).await;
+            let _ = turns.send(Turn::Command(News::Ended { run, input })).await;
         });
     }
 }
@@ -114,7 +130,12 @@ impl Hands {
         let (Command::Build(index) | Command::RollBack(index)) = which;
         let port = self.give_port(instance).map_err(|it| (index, it.reason));
         match port.and_then(|()| self.job(service, instance, which)) {
-            Ok(job) => self.runs.start(job),
+            Ok(job) => {
+                self.state.append(&Line::Run(job.record()));
+                // Before it begins: the next daemon finds it by that, should this one end.
+                self.state.write();
+                self.runs.start(job);
+            }
             Err((index, reason)) => self.outcomes.push_back(Input::Ran {
                 service: service.clone(),
                 instance: instance.clone(),
@@ -149,10 +170,14 @@ impl Hands {
             let value = text.expand(&values).map_err(|it| fail(no_value(&it)))?;
             environment.insert(name.clone(), value);
         }
+        let run = millis(clock::now().0);
+        let mark = orphans::mark(service.as_str(), run, &self.places.state_dir);
+        environment.insert(RUN.into(), mark);
         Ok(Job {
             service: service.clone(),
             instance: instance.clone(),
             index,
+            run,
             argv,
             directory: known.settings.launch.directory.clone(),
             environment: environment.into_iter().collect(),
@@ -161,6 +186,28 @@ impl Hands {
             timeout: command.timeout,
             log: self.runs.log(service),
         })
+    }
+}
+
+impl Daemon {
+    pub(super) fn on_command(&mut self, news: News) {
+        match news {
+            News::Began(run) => self.hands.state.append(&Line::Run(run)),
+            News::Ended { run, input } => {
+                if let Input::Ran { service, .. } = &input {
+                    self.hands.state.append(&Line::Ran { service: service.to_string(), run });
+                }
+                self.turn(input);
+            }
+        }
+    }
+}
+
+impl Job {
+    /// As it is to be kept before it has begun.
+    fn record(&self) -> Run {
+        let (service, instance) = (self.service.to_string(), self.instance.to_string());
+        Run { service, instance, run: self.run, ..Run::default() }
     }
 }
 
@@ -189,9 +236,9 @@ fn no_value(name: &str) -> String {
     format!("`{{{name}}}` has no value: opsdeck roll SERVICE --set {name}=…")
 }
 
-async fn carry_out(reaper: &Reaper, job: &Job) -> Result<(), String> {
+async fn carry_out(reaper: &Reaper, turns: &Turns, job: &Job) -> Result<(), String> {
     let switch = switch_to(job.user.as_deref(), &job.rights);
-    let ran = command::run(
+    let begun = command::begin(
         reaper,
         command::Command {
             argv: &job.argv,
@@ -202,8 +249,17 @@ async fn carry_out(reaper: &Reaper, job: &Job) -> Result<(), String> {
             keep: KEEP,
             leaves_nothing: false,
         },
-    )
-    .await;
+    );
+    let ran = match begun {
+        Ok(begun) => {
+            let Identity { pid, start_time } = begun.identity();
+            let run = Run { pid, start_time, ..job.record() };
+            // The driver is gone only when the daemon ends.
+            let _ = turns.send(Turn::Command(News::Began(run))).await;
+            begun.end().await
+        }
+        Err(err) => Err(err),
+    };
     let result = verdict(&ran, job.timeout);
     let said = ran.as_ref().map_or(&[][..], |it| &it.output);
     if let Err(err) = log(job, said, &result) {

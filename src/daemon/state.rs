@@ -13,7 +13,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::clock;
-pub use super::records::{FORMAT, Intent, Kept, Line, Rollout, Running, Took, Wanted};
+pub use super::records::{FORMAT, Intent, Kept, Line, Rollout, Run, Running, Took, Wanted};
 use crate::api::Actor;
 
 /// A file that has grown by so many bytes is rewritten without its history.
@@ -33,6 +33,8 @@ pub struct Remembered {
     pub kept: BTreeMap<String, Kept>,
     /// By service.
     pub rollouts: BTreeMap<String, Rollout>,
+    /// The commands of rollouts that were not seen to end, on this boot, by service.
+    pub runs: BTreeMap<String, Run>,
     /// Everything was being stopped, on this boot, and by whom.
     pub closing: Option<Option<Actor>>,
     /// What an operator should know about the file.
@@ -98,6 +100,16 @@ impl Remembered {
             Line::NoRollout { service } => {
                 self.rollouts.remove(&service);
             }
+            Line::Run(run) => {
+                if this_boot {
+                    self.runs.insert(run.service.clone(), run);
+                }
+            }
+            Line::Ran { service, run } => {
+                if self.runs.get(&service).is_some_and(|it| it.run == run) {
+                    self.runs.remove(&service);
+                }
+            }
             Line::Closing { by } => self.closing = this_boot.then_some(by),
             Line::Closed => self.closing = None,
         }
@@ -115,6 +127,7 @@ impl Remembered {
         lines.extend(self.took.values().cloned().map(Line::Took));
         lines.extend(self.kept.values().cloned().map(|it| Line::Kept(Box::new(it))));
         lines.extend(self.rollouts.values().cloned().map(|it| Line::Rollout(Box::new(it))));
+        lines.extend(self.runs.values().cloned().map(Line::Run));
         lines.extend(self.closing.clone().map(|by| Line::Closing { by }));
         lines
     }
@@ -235,6 +248,8 @@ impl StateFile {
             | Line::Took(_)
             | Line::Kept(_)
             | Line::NoRollout { .. }
+            | Line::Run(_)
+            | Line::Ran { .. }
             | Line::Closed => false,
         };
         if serde_json::to_writer(&mut self.pending, line).is_ok() {
@@ -442,6 +457,30 @@ mod tests {
         std::fs::remove_dir(&beside).unwrap();
         let (_, remembered) = StateFile::open(dir.path(), "boot-b");
         assert_eq!(remembered.running["web1"].pid, 11);
+    }
+
+    #[test]
+    fn a_command_is_known_until_it_has_ended_and_not_on_another_boot() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = |run, pid| Run { service: "web".into(), run, pid, ..Run::default() };
+        let ran = |run| Line::Ran { service: "web".into(), run };
+        let (mut file, _) = StateFile::open(dir.path(), "boot-a");
+        file.append(&Line::Run(run(1, 0)));
+        file.append(&Line::Run(run(1, 10)));
+        file.append(&Line::Run(run(2, 0)));
+        // It was cancelled, and its end comes late.
+        file.append(&ran(1));
+        file.flush();
+        assert_eq!(StateFile::open(dir.path(), "boot-b").1.runs, BTreeMap::new());
+
+        let (mut file, _) = StateFile::open(dir.path(), "boot-a");
+        file.append(&Line::Run(run(2, 11)));
+        file.flush();
+        let (mut file, remembered) = StateFile::open(dir.path(), "boot-a");
+        assert_eq!(remembered.runs["web"], run(2, 11));
+        file.append(&ran(2));
+        file.flush();
+        assert_eq!(StateFile::open(dir.path(), "boot-a").1.runs, BTreeMap::new());
     }
 
     #[test]

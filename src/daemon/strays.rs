@@ -14,7 +14,7 @@ use super::launch::MARK;
 use super::state::{Intent, Running};
 use crate::fleet::Name;
 use crate::fleet::input::{Input, Record};
-use crate::process::group::{Group, Marks};
+use crate::process::group::{Group, Marks, Member};
 use crate::process::stat::TICKS_PER_SECOND;
 use crate::process::strays::{Left, Signs};
 use crate::process::{Identity, identity};
@@ -80,7 +80,8 @@ impl Hands {
             let message = format!("found running, {leader}, although no record names it");
             return (message, self.adopt(&running));
         }
-        let message = format!("found running, {}, and none of it leads: it is killed", words(left));
+        let message =
+            format!("found running, {}, and none of it leads: it is killed", words(&left.members));
         let group = self.group_of(name, left);
         (message, Some(self.departed(name.clone(), &running, group)))
     }
@@ -96,7 +97,10 @@ impl Hands {
                 info!(instance = %name, killed, "swept");
             }
         }
-        format!("found running, {}, and {name} is not configured: it is stopped", words(left))
+        format!(
+            "found running, {}, and {name} is not configured: it is stopped",
+            words(&left.members)
+        )
     }
 
     fn group_of(&self, name: &Name, left: &Left) -> Group {
@@ -109,11 +113,11 @@ impl Hands {
 }
 
 /// `php (pid 4711), php (pid 4712)`.
-fn words(left: &Left) -> String {
+pub(super) fn words(members: &[Member]) -> String {
     const SHOWN: usize = 5;
-    let mut names: Vec<_> = left.members.iter().take(SHOWN).map(ToString::to_string).collect();
-    if left.members.len() > SHOWN {
-        names.push(format!("{} more", left.members.len() - SHOWN));
+    let mut names: Vec<_> = members.iter().take(SHOWN).map(ToString::to_string).collect();
+    if members.len() > SHOWN {
+        names.push(format!("{} more", members.len() - SHOWN));
     }
     names.join(", ")
 }

@@ -25,6 +25,8 @@ pub enum Turn {
     Probed(super::probes::Probed),
     /// CPU and memory were measured.
     Measured(Vec<(String, super::facts::Usage)>),
+    /// A command of a rollout has begun, or ended.
+    Command(super::runs::News),
     /// What the logger said.
     Logger(super::logging::News),
     /// What a gateway process said, or that it is there or gone.

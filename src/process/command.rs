@@ -13,10 +13,11 @@ use std::time::Duration;
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::oneshot;
 
+use super::Identity;
 use super::exec_as::{Refusal, Switch, Verdict};
 use super::group::{Group, Marks};
 use super::reaper::{Reaper, Status};
-use super::spawn::{Launch, Output, SpawnError};
+use super::spawn::{Launch, Output, SpawnError, Spawned};
 
 /// A command that is to run to its end.
 #[derive(Clone, Copy, Debug)]
@@ -59,9 +60,23 @@ pub enum CommandError {
 
 /// Runs a command until it has ended, or its time is over.
 ///
-/// What it leaves running in the background may go on, unless it is to leave nothing, or its time is
-/// over: then its whole session is killed. If this future is dropped the session is killed too.
+/// As [`begin`] and [`Begun::end`]. If this future is dropped the session is killed.
 pub async fn run(reaper: &Reaper, command: Command<'_>) -> Result<Outcome, CommandError> {
+    begin(reaper, command)?.end().await
+}
+
+/// A command that runs. Dropped, it is killed with its whole session.
+pub struct Begun<'a> {
+    reaper: &'a Reaper,
+    command: Command<'a>,
+    spawned: Spawned,
+    death: oneshot::Receiver<Status>,
+    reader: Receiver,
+    session: Session,
+}
+
+/// Starts a command.
+pub fn begin<'a>(reaper: &'a Reaper, command: Command<'a>) -> Result<Begun<'a>, CommandError> {
     let unreadable = |source| CommandError::Output {
         program: command.argv.first().cloned().unwrap_or_default(),
         source,
@@ -77,30 +92,45 @@ pub async fn run(reaper: &Reaper, command: Command<'_>) -> Result<Outcome, Comma
         switch: command.switch,
         cgroup: None,
     };
-    let (mut spawned, mut death) = reaper.spawn_awaited(&launch)?;
+    let (spawned, death) = reaper.spawn_awaited(&launch)?;
     let marks = Marks::of_output(writer.as_fd()).map_err(unreadable)?;
     drop(writer);
+    let session = Session { group: Group::new(spawned.identity, None, marks), is_over: false };
+    Ok(Begun { reaper, command, spawned, death, reader, session })
+}
 
-    let mut session = Session { group: Group::new(spawned.identity, None, marks), is_over: false };
-    let mut tail = Tail::new(command.keep);
-    let work = until_death(&reader, &mut tail, &mut death);
-    let (status, timed_out) = match tokio::time::timeout(command.timeout, work).await {
-        Ok(status) => {
-            if command.leaves_nothing {
-                session.kill_rest(reaper);
-            }
-            (status?, false)
-        }
-        Err(_) => {
-            session.kill();
-            (until_death(&reader, &mut tail, &mut death).await?, true)
-        }
-    };
-    session.is_over = true;
-    if let Some(Verdict::Refused(source)) = spawned.refusal.as_mut().map(Refusal::verdict) {
-        return Err(source.into());
+impl Begun<'_> {
+    /// The process that leads its session.
+    pub fn identity(&self) -> Identity {
+        self.spawned.identity
     }
-    Ok(Outcome { status, output: tail.bytes.into(), dropped: tail.dropped, timed_out })
+
+    /// Waits until it has ended, or its time is over, which begins now.
+    ///
+    /// What it leaves running in the background may go on, unless it is to leave nothing, or its time is
+    /// over: then its whole session is killed.
+    pub async fn end(self) -> Result<Outcome, CommandError> {
+        let Self { reaper, command, mut spawned, mut death, reader, mut session } = self;
+        let mut tail = Tail::new(command.keep);
+        let work = until_death(&reader, &mut tail, &mut death);
+        let (status, timed_out) = match tokio::time::timeout(command.timeout, work).await {
+            Ok(status) => {
+                if command.leaves_nothing {
+                    session.kill_rest(reaper);
+                }
+                (status?, false)
+            }
+            Err(_) => {
+                session.kill();
+                (until_death(&reader, &mut tail, &mut death).await?, true)
+            }
+        };
+        session.is_over = true;
+        if let Some(Verdict::Refused(source)) = spawned.refusal.as_mut().map(Refusal::verdict) {
+            return Err(source.into());
+        }
+        Ok(Outcome { status, output: tail.bytes.into(), dropped: tail.dropped, timed_out })
+    }
 }
 
 /// Reads until the command itself is dead, and then what the pipe still holds.

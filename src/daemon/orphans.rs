@@ -1,0 +1,128 @@
+//! Ends the commands that the last daemon was running when it died: those of rollouts, and exec probes.
+//!
+//! Nobody waits for their outcome any more, and a rollout that is begun again would run the same command
+//! beside them. A variable in their environment says which command of which deck each is, and the record
+//! of the last one of a rollout says whether it had ended: what such a command left in the background on
+//! purpose is none of ours. A probe leaves nothing.
+
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tracing::warn;
+
+use super::driver::Daemon;
+use super::hands::Hands;
+use super::state::Run;
+use super::strays::words;
+use crate::fleet::input::Record;
+use crate::fleet::{Name, Signal};
+use crate::process::group::{Group, Marks, Member};
+use crate::process::strays::{Left, Signs};
+use crate::process::table::Table;
+use crate::process::{Identity, identity, pidfd, signal};
+
+/// Names the command in the environment of everything it starts: `SERVICE/NUMBER@STATE_DIR`, of an exec
+/// probe `INSTANCE@STATE_DIR`.
+pub(super) const RUN: &str = "OPSDECK_RUN";
+/// From SIGTERM to SIGKILL.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What marks this command of a rollout.
+pub(super) fn mark(service: &str, run: u64, state_dir: &Path) -> String {
+    format!("{service}/{run}@{}", state_dir.display())
+}
+
+/// Looks for them; `runs` are those of rollouts that were not seen to end.
+pub(super) fn end(daemon: &mut Daemon, runs: &BTreeMap<String, Run>) {
+    let deck = format!("@{}", daemon.hands.places.state_dir.display());
+    if std::env::var(RUN).is_ok_and(|it| it.ends_with(&deck)) {
+        // One of them has started this daemon: whatever is marked may be its own.
+        return;
+    }
+    let mut found = Signs::new(RUN, &deck).find(|_| false).unwrap_or_else(|err| {
+        warn!(%err, "no command of the last daemon was looked for");
+        BTreeMap::new()
+    });
+    for run in runs.values() {
+        let marked = found.remove(&format!("{}/{}", run.service, run.run));
+        if let Some(members) = daemon.hands.end_run(run, marked.as_ref()) {
+            let of = format!("a command of the rolling restart of {}", run.service);
+            tell(daemon, Some(&run.service), &run.instance, &of, &members, "stopped");
+        }
+    }
+    // One that no record names was left in the background.
+    for (instance, left) in found.iter().filter(|(name, _)| !name.contains('/')) {
+        daemon.hands.kill_probe(instance, left);
+        let of = format!("an exec probe of {instance}");
+        tell(daemon, None, instance, &of, &left.members, "killed");
+    }
+}
+
+fn tell(
+    daemon: &mut Daemon,
+    service: Option<&str>,
+    instance: &str,
+    of: &str,
+    members: &[Member],
+    fate: &str,
+) {
+    let name = Name::from(instance);
+    let known = daemon.hands.known.get(&name).map(|it| it.service.clone());
+    daemon.record(Record {
+        kind: "stray",
+        service: service.map(Name::from).or(known),
+        instance: Some(name),
+        by: None,
+        message: format!(
+            "found running, {}, of {of} that the last daemon ran: it is {fate}",
+            words(members)
+        ),
+        with_evidence: false,
+    });
+}
+
+impl Hands {
+    /// Ends a command of a rollout: SIGTERM, then SIGKILL to what is left. Returns who lived.
+    fn end_run(&self, run: &Run, marked: Option<&Left>) -> Option<Vec<Member>> {
+        let recorded = Identity { pid: run.pid, start_time: run.start_time };
+        let leader = if run.pid > 0 { recorded } else { marked?.oldest() };
+        let mark = mark(&run.service, run.run, &self.places.state_dir);
+        let group = Group::new(leader, None, Marks::new(None, Some((RUN, &mark))));
+        let table = Table::sweep().inspect_err(|err| warn!(%err, "could not look for a command"));
+        let members = group.members(&table.ok()?).ok()?;
+        if members.is_empty() {
+            return None;
+        }
+        self.tasks.spawn(terminate(group, members.clone()));
+        Some(members)
+    }
+
+    fn kill_probe(&self, instance: &str, left: &Left) {
+        let mark = self.mark(&Name::from(instance));
+        let mut group = Group::new(left.oldest(), None, Marks::new(None, Some((RUN, &mark))));
+        if let Err(err) = group.kill() {
+            warn!(instance, %err, "an exec probe of the last daemon could not be killed");
+        }
+    }
+}
+
+async fn terminate(mut group: Group, members: Vec<Member>) {
+    let mut ends = vec![];
+    for member in members {
+        // One that has ended meanwhile needs no signal.
+        if let Ok(Some(pidfd)) = identity::open(member.identity) {
+            if let Err(err) = signal::send(pidfd.as_fd(), Signal::TERM.0) {
+                warn!(%member, %err, "could not be told to end");
+            }
+            ends.push(pidfd::ended(pidfd));
+        }
+    }
+    // Either all have ended or their time is over: what is left goes.
+    let _ = tokio::time::timeout(PATIENCE, join_all(ends)).await;
+    if let Err(err) = group.kill() {
+        warn!(%err, "what a command of the last daemon left could not be killed");
+    }
+}
