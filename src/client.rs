@@ -11,7 +11,7 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{Stream, StreamExt};
 use serde::de::DeserializeOwned;
 
-use crate::api::{Change, Deck, Done, Event, History, LogLine, Problem, Request, problem};
+use crate::api::{Change, Deck, Detail, Done, Event, History, LogLine, Problem, Request, problem};
 
 /// The longest line a stream may have: a snapshot of thousands of instances fits.
 const LONGEST_LINE: usize = 64 << 20;
@@ -133,6 +133,11 @@ impl Client {
     pub async fn history(&self, name: &str, is_service: bool) -> Result<History, Problem> {
         let kind = if is_service { "services" } else { "instances" };
         self.get_json(&format!("/v1/{kind}/{name}/history")).await
+    }
+
+    /// `GET /v1/instances/{name}/detail`.
+    pub async fn detail(&self, instance: &str) -> Result<Detail, Problem> {
+        self.get_json(&format!("/v1/instances/{instance}/detail")).await
     }
 
     /// Any other GET that answers with one JSON value.

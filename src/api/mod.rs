@@ -11,10 +11,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 
 mod brief;
+mod detail;
 mod line;
 mod request;
 
 pub use brief::BriefService;
+pub use detail::*;
 pub use request::*;
 
 /// `GET /v1/deck`, `opsdeck status --json`: everything that is managed, at one revision.
@@ -201,8 +203,9 @@ pub struct Traffic {
     pub p99_ms: f64,
 }
 
-/// `GET /v1/services/{name}/history` and the same of an instance: what the gateway in front of it counted in the
-/// last ten minutes, oldest first. The last point is now.
+/// `GET /v1/services/{name}/history` and the same of an instance: what the gateway in front of it counted and
+/// what its processes used in the last ten minutes, oldest first. The last point is now; a list may be shorter
+/// than another, or empty.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct History {
@@ -211,6 +214,9 @@ pub struct History {
     /// The most that were in flight within the step.
     pub in_flight: Vec<u16>,
     pub requests_per_second: Vec<f64>,
+    /// Of one core, of an instance's processes together; `null` while nothing ran.
+    pub cpu_percent: Vec<Option<f64>>,
+    pub memory_bytes: Vec<Option<u64>>,
 }
 
 /// A rolling restart as it stands, or as it halted.

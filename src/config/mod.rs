@@ -35,6 +35,7 @@ mod profiles;
 mod read;
 mod resolve;
 pub mod schema;
+pub mod secret;
 pub mod settings;
 mod shape;
 pub mod show;

@@ -15,11 +15,10 @@ use super::command_line::join_command;
 use super::keys::ACTIONS;
 use super::mistake::is_secret_name;
 use super::resolve::PROBES;
+use super::secret::HIDDEN;
 use super::settings::{
     Confirm, Deck, Embedded, Gateway, Nginx, Provider, RolloutCommand, Service, Settings, Text,
 };
-
-const HIDDEN: &str = "********";
 
 /// Prints the settings as TOML.
 pub fn show(settings: &Settings) -> String {

@@ -31,12 +31,10 @@ impl Daemon {
                 let _ = reply.send((line, changes));
             }
             Question::Why { instance, reply } => {
-                let why = self.fleet.why(&instance).map(|mut why| {
-                    let words = self.facts.last_words(&instance);
-                    why.extend(words.map(|it| format!("its last words were \"{it}\"")));
-                    why
-                });
-                let _ = reply.send(why);
+                let _ = reply.send(self.why(&instance));
+            }
+            Question::Detail { instance, reply } => {
+                let _ = reply.send(self.subject(&instance));
             }
             Question::History { name, is_service, reply } => {
                 let _ = reply.send(self.history.look(&name, is_service, clock::now()));

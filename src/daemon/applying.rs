@@ -187,7 +187,8 @@ impl Daemon {
         let front = &self.hands.front;
         let counted = |name: &str| front.counts(&Name::from(name));
         self.facts.retain_gateways(fronted, counted);
-        self.history.retain(fronted, counted);
+        let known = |name: &str| self.fleet.instance_sheet(name).is_some();
+        self.history.retain(fronted, counted, known);
         self.show_gateways();
         self.facts.retain(|name| self.fleet.instance_sheet(name).is_some());
     }

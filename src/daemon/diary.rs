@@ -44,6 +44,7 @@ impl Daemon {
             "{}",
             event.message
         );
+        self.facts.noted(&event);
         // Nobody follows: nothing to do.
         let _ = self.events.send(Arc::new(event.clone()));
         self.publisher.event(event);

@@ -68,10 +68,12 @@ impl Daemon {
         publisher: Publisher,
         config: Config,
     ) -> Self {
+        let mut facts = Facts::default();
+        journal.recent(usize::MAX).iter().for_each(|it| facts.noted(it));
         Self {
             fleet,
             hands,
-            facts: Facts::default(),
+            facts,
             history: History::default(),
             journal,
             publisher,
@@ -267,7 +269,9 @@ impl Daemon {
     }
 
     fn on_measured(&mut self, measured: Vec<(String, facts::Usage)>) {
+        let now = clock::now();
         for (instance, usage) in measured {
+            self.history.used(&instance, now, usage);
             if self.facts.measured(&instance, usage)
                 && let Some(sheet) = self.fleet.instance_sheet(&instance)
             {

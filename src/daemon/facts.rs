@@ -1,13 +1,20 @@
 //! What was measured and what probes answered: facts for the screen that decide nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::clock;
 use super::front::Figures;
 use super::publish::millis;
-use crate::api::{Gateway, ProbeResult};
+use crate::api::{Event, Gateway, ProbeResult};
 use crate::fleet::input::Probe;
 use crate::probe::Outcome;
+
+/// Results of a probe that are kept for the detail screen.
+const RESULTS: usize = 12;
+/// Exits of an instance that are kept.
+const EXITS: usize = 8;
+/// Of an error in an older result.
+const SHORT: usize = 160;
 
 /// CPU and memory of a whole process tree.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,6 +28,8 @@ pub struct Usage {
 pub struct Facts {
     usage: BTreeMap<String, Usage>,
     probes: BTreeMap<String, Results>,
+    /// Exits and failed starts by instance, oldest first.
+    exits: BTreeMap<String, VecDeque<Event>>,
     /// The last line an instance wrote before it ended by itself.
     last_words: BTreeMap<String, String>,
     /// What a gateway counted, by instance.
@@ -33,6 +42,28 @@ pub struct Facts {
 struct Results {
     generation: u64,
     by_kind: BTreeMap<&'static str, ProbeResult>,
+    /// Before those, oldest first.
+    before: BTreeMap<&'static str, VecDeque<ProbeResult>>,
+}
+
+impl Results {
+    /// A result is followed by another one. Its body stays only if it is the last that failed.
+    fn put_back(&mut self, kind: &'static str, mut old: ProbeResult) {
+        let before = self.before.entry(kind).or_default();
+        if old.ok {
+            old.body = String::new();
+        } else {
+            before.iter_mut().for_each(|it| it.body = String::new());
+        }
+        if let Some(error) = &mut old.error
+            && let Some((at, _)) = error.char_indices().nth(SHORT)
+        {
+            error.truncate(at);
+        }
+        before.push_back(old);
+        let excess = before.len().saturating_sub(RESULTS - 1);
+        before.drain(..excess);
+    }
 }
 
 impl Facts {
@@ -62,7 +93,7 @@ impl Facts {
     pub fn probed(&mut self, instance: &str, generation: u64, probe: Probe, outcome: &Outcome) {
         let results = self.probes.entry(instance.to_owned()).or_default();
         if results.generation != generation {
-            *results = Results { generation, by_kind: BTreeMap::new() };
+            *results = Results { generation, ..Results::default() };
         }
         let before = results.by_kind.get(kind(probe));
         let in_a_row = match before {
@@ -79,7 +110,34 @@ impl Facts {
             error: outcome.error.clone(),
             in_a_row,
         };
-        results.by_kind.insert(kind(probe), result);
+        if let Some(old) = results.by_kind.insert(kind(probe), result) {
+            results.put_back(kind(probe), old);
+        }
+    }
+
+    /// What a probe of an instance said in its last generation, oldest first.
+    pub fn past_of(&self, instance: &str, probe: Probe) -> Vec<ProbeResult> {
+        let Some(results) = self.probes.get(instance) else { return vec![] };
+        let before = results.before.get(kind(probe)).into_iter().flatten();
+        before.chain(results.by_kind.get(kind(probe))).cloned().collect()
+    }
+
+    /// Keeps an event if it tells how an instance ended, or why it did not begin.
+    pub fn noted(&mut self, event: &Event) {
+        let Some(instance) = &event.instance else { return };
+        if !matches!(event.kind.as_str(), "exited" | "spawn-failed" | "fatal") {
+            return;
+        }
+        let exits = self.exits.entry(instance.clone()).or_default();
+        // The evidence is in the journal.
+        exits.push_back(Event { evidence: None, ..event.clone() });
+        let excess = exits.len().saturating_sub(EXITS);
+        exits.drain(..excess);
+    }
+
+    /// How an instance ended lately, oldest first.
+    pub fn exits(&self, instance: &str) -> Vec<Event> {
+        self.exits.get(instance).into_iter().flatten().cloned().collect()
     }
 
     /// Keeps what an instance said last; an empty line is nothing.
@@ -131,6 +189,7 @@ impl Facts {
     pub fn retain(&mut self, known: impl Fn(&str) -> bool) {
         self.usage.retain(|name, _| known(name));
         self.probes.retain(|name, _| known(name));
+        self.exits.retain(|name, _| known(name));
         self.last_words.retain(|name, _| known(name));
         self.figures.retain(|name, _| known(name));
     }
@@ -150,5 +209,40 @@ pub fn kind(probe: Probe) -> &'static str {
         Probe::Startup => "startup",
         Probe::Liveness => "liveness",
         Probe::Readiness => "readiness",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn outcome(ok: bool, body: &str) -> Outcome {
+        Outcome {
+            ok,
+            latency: Duration::from_millis(1),
+            status: Some(if ok { 200 } else { 500 }),
+            body: body.as_bytes().to_vec(),
+            error: (!ok).then(|| "é".repeat(1000)),
+        }
+    }
+
+    #[test]
+    fn results_are_kept_with_the_bodies_of_the_newest_and_of_the_last_that_failed() {
+        let mut facts = Facts::default();
+        for (n, ok) in [false, false, true, true].into_iter().enumerate() {
+            facts.probed("web1", 1, Probe::Readiness, &outcome(ok, &format!("body {n}")));
+        }
+        let past = facts.past_of("web1", Probe::Readiness);
+        let bodies: Vec<_> = past.iter().map(|it| (it.in_a_row, it.body.as_str())).collect();
+        assert_eq!(bodies, [(1, ""), (2, "body 1"), (1, ""), (2, "body 3")]);
+        assert_eq!(past[1].error.as_ref().unwrap().chars().count(), SHORT);
+        for _ in 0..100 {
+            facts.probed("web1", 1, Probe::Readiness, &outcome(true, "x"));
+        }
+        assert_eq!(facts.past_of("web1", Probe::Readiness).len(), RESULTS);
+        facts.probed("web1", 2, Probe::Liveness, &outcome(true, "x"));
+        assert_eq!(facts.past_of("web1", Probe::Readiness), [], "that was another process");
     }
 }

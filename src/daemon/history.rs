@@ -1,11 +1,13 @@
-//! The last ten minutes of what gateways counted, for the charts of the detail screen.
+//! The last ten minutes of what gateways counted and what processes used, for the charts of the detail screen.
 //!
-//! Only what has a gateway in front of it has a history: 1.8 KB each at most. No timer writes it: what was
-//! not told since is filled in when the next number comes or somebody looks, so a fleet at rest costs nothing.
+//! What has a gateway in front of it takes 1.8 KB at most. What is used is kept as changes: a process at rest
+//! takes a few bytes. No timer writes it: what was not told since is filled in when the next number comes or
+//! somebody looks.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use super::facts::Usage;
 use super::publish::millis;
 use crate::api;
 use crate::fleet::Timestamp;
@@ -19,6 +21,29 @@ const POINTS: usize = 300;
 pub struct History {
     services: BTreeMap<String, Series>,
     instances: BTreeMap<String, Series>,
+    used: BTreeMap<String, Used>,
+}
+
+/// Memory is kept in steps of so many bytes: what is less is noise.
+const GRAIN: u64 = 64 << 10;
+/// Longer than between two measurements, in points: what is older says nothing about now.
+const KNOWN_FOR: u64 = 30;
+
+/// What a process tree used.
+#[derive(Debug, Default)]
+struct Used {
+    /// The number of a point, and what was used from there on; oldest first.
+    changes: VecDeque<(u64, Sample)>,
+    /// The number of the last measurement.
+    last: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Sample {
+    /// Tenths of a percent of one core.
+    cpu: u32,
+    /// In steps of [`GRAIN`].
+    memory: u32,
 }
 
 /// What was told at one moment.
@@ -48,21 +73,51 @@ impl History {
         note(&mut self.instances, name, at, told);
     }
 
+    /// Keeps what the processes of an instance used.
+    pub fn used(&mut self, name: &str, at: Timestamp, usage: Usage) {
+        let at = number(at);
+        match self.used.get_mut(name) {
+            Some(used) => used.note(at, sample(usage)),
+            None => {
+                let used = Used { changes: [(at, sample(usage))].into(), last: at };
+                self.used.insert(name.to_owned(), used);
+            }
+        }
+    }
+
     /// What is kept of a service, or of an instance.
     pub fn look(&mut self, name: &str, is_service: bool, at: Timestamp) -> Option<api::History> {
         let all = if is_service { &mut self.services } else { &mut self.instances };
-        let series = all.get_mut(name)?;
-        series.advance(number(at));
-        Some(api::History {
-            step_ms: millis(STEP),
-            in_flight: series.in_flight.iter().copied().collect(),
-            requests_per_second: series.per_second.iter().map(|it| f64::from(*it) / 10.0).collect(),
-        })
+        let used = self.used.get_mut(name).filter(|_| !is_service);
+        let series = all.get_mut(name);
+        if series.is_none() && used.is_none() {
+            return None;
+        }
+        let mut history = api::History { step_ms: millis(STEP), ..api::History::default() };
+        if let Some(series) = series {
+            series.advance(number(at));
+            history.in_flight = series.in_flight.iter().copied().collect();
+            history.requests_per_second =
+                series.per_second.iter().map(|it| f64::from(*it) / 10.0).collect();
+        }
+        if let Some(used) = used {
+            let points = used.points(number(at));
+            history.cpu_percent = points.iter().map(|it| it.map(Sample::percent)).collect();
+            history.memory_bytes = points.iter().map(|it| it.map(Sample::bytes)).collect();
+        }
+        Some(history)
     }
 
-    pub fn retain(&mut self, service: impl Fn(&str) -> bool, instance: impl Fn(&str) -> bool) {
+    /// Forgets what has no gateway any more, and instances that are gone.
+    pub fn retain(
+        &mut self,
+        service: impl Fn(&str) -> bool,
+        counted: impl Fn(&str) -> bool,
+        known: impl Fn(&str) -> bool,
+    ) {
         self.services.retain(|name, _| service(name));
-        self.instances.retain(|name, _| instance(name));
+        self.instances.retain(|name, _| counted(name));
+        self.used.retain(|name, _| known(name));
     }
 }
 
@@ -84,6 +139,55 @@ fn note(all: &mut BTreeMap<String, Series>, name: &str, at: Timestamp, told: Tol
 
 fn number(at: Timestamp) -> u64 {
     millis(at.0) / millis(STEP)
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+fn sample(usage: Usage) -> Sample {
+    Sample {
+        cpu: (usage.cpu_percent * 10.0).round() as u32,
+        memory: u32::try_from(usage.memory_bytes / GRAIN).unwrap_or(u32::MAX),
+    }
+}
+
+impl Sample {
+    fn percent(self) -> f64 {
+        f64::from(self.cpu) / 10.0
+    }
+
+    fn bytes(self) -> u64 {
+        u64::from(self.memory) * GRAIN
+    }
+}
+
+impl Used {
+    fn note(&mut self, number: u64, sample: Sample) {
+        // Nobody has looked in between: that it stayed the same would be a guess.
+        if number > self.last + KNOWN_FOR {
+            self.changes.clear();
+        }
+        self.last = number;
+        match self.changes.back_mut() {
+            Some((_, last)) if *last == sample => {}
+            Some((at, last)) if *at == number => *last = sample,
+            _ => self.changes.push_back((number, sample)),
+        }
+        let oldest = number.saturating_sub(POINTS as u64);
+        // The last change before the window says what its first point is.
+        while self.changes.get(1).is_some_and(|it| it.0 <= oldest) {
+            self.changes.pop_front();
+        }
+    }
+
+    /// Up to now, newest last; `None` where it was not measured any more.
+    fn points(&self, now: u64) -> Vec<Option<Sample>> {
+        let Some((first, _)) = self.changes.front() else { return vec![] };
+        let first = (*first).max((now + 1).saturating_sub(POINTS as u64));
+        let known = |at: u64| {
+            let change = self.changes.iter().rev().find(|it| it.0 <= at);
+            change.map(|it| it.1).filter(|_| at <= self.last + KNOWN_FOR)
+        };
+        (first..=now).map(known).collect()
+    }
 }
 
 impl Series {
@@ -149,7 +253,34 @@ mod tests {
         // A day without a word is no reason to count every second of it.
         let it = history.look("web1", false, at(86_400)).unwrap();
         assert_eq!(it.in_flight, [1999; 300]);
-        history.retain(|_| true, |_| false);
+        history.retain(|_| true, |_| false, |_| true);
         assert_eq!(history.look("web1", false, at(86_400)), None);
+    }
+    #[test]
+    fn what_is_used_is_kept_as_changes_and_shown_as_points() {
+        let usage = |cpu_percent, memory_bytes| Usage { cpu_percent, memory_bytes };
+        let mut history = History::default();
+        for (second, cpu) in [(100, 0.0), (102, 12.34), (104, 12.34), (108, 0.0)] {
+            history.used("a", at(second), usage(cpu, 90 << 20));
+        }
+        let it = history.look("a", false, at(110)).unwrap();
+        let cpu = [0.0, 12.3, 12.3, 12.3, 0.0, 0.0].map(Some);
+        assert_eq!((it.cpu_percent, it.in_flight), (cpu.to_vec(), vec![]));
+        assert_eq!(it.memory_bytes, [Some(90 << 20); 6]);
+        // It ended, and nobody measures it.
+        let it = history.look("a", false, at(200)).unwrap();
+        assert_eq!((it.cpu_percent.len(), it.cpu_percent.last()), (51, Some(&None)));
+        // A daemon that was stopped for a while does not make up what happened.
+        history.used("a", at(200), usage(1.0, 0));
+        assert_eq!(history.look("a", false, at(200)).unwrap().cpu_percent, [Some(1.0)]);
+
+        for second in 0..4000 {
+            history.used("b", at(second), usage(f64::from(second as u32), 0));
+        }
+        let it = history.look("b", false, at(4000)).unwrap();
+        assert_eq!((it.cpu_percent.len(), history.used["b"].changes.len()), (300, 301));
+        (4000..9000).for_each(|second| history.used("b", at(second), usage(1.0, 0)));
+        assert_eq!(history.used["b"].changes.len(), 1, "a process at rest takes no room");
+        assert_eq!(history.look("b", false, at(9000)).unwrap().cpu_percent, [Some(1.0); 300]);
     }
 }

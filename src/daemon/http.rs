@@ -46,6 +46,7 @@ pub async fn serve(door: Door, api: Api, stop: CancellationToken) -> std::io::Re
         .route("/v1/events", get(streams::events))
         .route("/v1/instances/{name}/logs", get(streams::logs))
         .route("/v1/instances/{name}/why", get(why))
+        .route("/v1/instances/{name}/detail", get(super::detail::detail))
         .route("/v1/services/{name}/history", get(service_history))
         .route("/v1/instances/{name}/history", get(instance_history))
         .route("/v1/services/{name}/{verb}", post(orders::service))
@@ -150,7 +151,7 @@ async fn history(api: Api, name: String, is_service: bool) -> Result<Json<Histor
         let problem = not_found(&asked).0;
         Failure(Problem {
             title: format!("there is no history of `{asked}`"),
-            detail: "only what stands behind a gateway has one".into(),
+            detail: "nothing was counted or measured of it yet".into(),
             ..problem
         })
     })

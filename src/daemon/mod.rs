@@ -18,6 +18,7 @@ pub mod boot;
 pub mod briefs;
 pub mod clock;
 pub mod config;
+pub mod detail;
 mod diary;
 pub mod driver;
 pub mod ends;

@@ -1,7 +1,8 @@
 //! Measures: CPU and memory of every instance's tree, connections of every port.
 //!
-//! Only while somebody looks, or while a stop wants to know what is in flight. The work is done on a
-//! blocking thread, one measurement at a time, and comes back as turns. What a stop has cut off is
+//! Often while somebody looks, or while a stop wants to know what is in flight; else now and then, CPU and
+//! memory alone, so that who looks then sees the minutes before. The work is done on a blocking thread, one
+//! measurement at a time, and comes back as turns. What a stop has cut off is
 //! asked for once more in the moment of the exit.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +13,7 @@ use std::time::Duration;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
+use super::clock;
 use super::facts::Usage;
 use super::hands::{Hands, Known, identity_of};
 use super::turn::{Turn, Turns};
@@ -27,6 +29,12 @@ use crate::process::usage;
 const WATCHED: Duration = Duration::from_secs(2);
 /// While an instance with a port is being stopped.
 const DRAINING: Duration = Duration::from_millis(100);
+/// While nobody looks.
+const UNWATCHED: Duration = Duration::from_secs(10);
+/// The same on a host where it takes long.
+const UNWATCHED_AT_MOST: Duration = Duration::from_secs(45);
+/// Measuring for nobody takes at most one part in so many of a core.
+const SHARE: u32 = 1000;
 /// A measurement this young needs no other one before an order.
 const FRESH: Duration = Duration::from_millis(500);
 
@@ -56,6 +64,8 @@ pub struct Sampler {
     losses: Option<Arc<Mutex<Losses>>>,
     last: Option<Timestamp>,
     last_usage: Option<Timestamp>,
+    /// How long the last measurement of CPU and memory took.
+    took: Arc<Mutex<Duration>>,
 }
 
 impl Sampler {
@@ -70,6 +80,7 @@ impl Sampler {
             losses: None,
             last: None,
             last_usage: None,
+            took: Arc::default(),
         }
     }
 
@@ -101,20 +112,34 @@ impl Sampler {
         lost.inspect_err(|err| debug!(%err, "the sockets cannot be read")).unwrap_or_default()
     }
 
-    fn interval(&self) -> Option<Duration> {
-        if !self.draining.is_empty() { Some(DRAINING) } else { self.watched.then_some(WATCHED) }
+    /// Between two measurements of CPU and memory.
+    fn usage_interval(&self) -> Duration {
+        match self.watched {
+            true => WATCHED,
+            false => (*lock(&self.took) * SHARE).clamp(UNWATCHED, UNWATCHED_AT_MOST),
+        }
     }
 
-    fn due(&self) -> Option<Timestamp> {
-        let interval = self.interval()?;
-        Some(self.last.map_or_else(Timestamp::default, |last| last + interval))
+    fn is_usage_due(&self, now: Timestamp) -> bool {
+        self.last_usage.is_none_or(|last| last + self.usage_interval() <= now)
+    }
+
+    /// Whether connections are of any use now.
+    fn wants_loads(&self) -> bool {
+        self.watched || !self.draining.is_empty()
+    }
+
+    fn due(&self) -> Timestamp {
+        let draining = !self.draining.is_empty();
+        let interval = if draining { DRAINING } else { self.usage_interval() };
+        self.last.map_or_else(Timestamp::default, |last| last + interval)
     }
 
     /// Measures on a blocking thread, unless the last measurement is still under way.
     fn start(&mut self, now: Timestamp, roots: Vec<Root>, ports: Ports) {
         use std::sync::atomic::Ordering;
         self.last = Some(now);
-        let usage_due = self.watched && self.last_usage.is_none_or(|last| last + WATCHED <= now);
+        let usage_due = self.is_usage_due(now);
         if self.busy.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -122,7 +147,7 @@ impl Sampler {
             self.last_usage = Some(now);
         }
         let (turns, meter, busy) = (self.turns.clone(), self.meter.clone(), self.busy.clone());
-        let losses = self.losses.clone();
+        let (losses, took) = (self.losses.clone(), self.took.clone());
         self.tasks.spawn(async move {
             let work = move || {
                 if let Some(losses) = losses
@@ -132,7 +157,12 @@ impl Sampler {
                 }
                 let mut meter = lock(&meter);
                 let loads = meter.loads(&ports);
-                let usages = if usage_due { meter.usages(&roots) } else { vec![] };
+                if !usage_due {
+                    return (loads, vec![]);
+                }
+                let began = clock::now();
+                let usages = meter.usages(&roots);
+                *lock(&took) = clock::now().since(began);
                 (loads, usages)
             };
             let measured = tokio::task::spawn_blocking(work).await;
@@ -149,7 +179,8 @@ impl Sampler {
 
 impl Hands {
     pub fn next_sample(&self) -> Option<Timestamp> {
-        self.sampler.due()
+        // A daemon without services has nothing to measure.
+        (!self.living.is_empty()).then(|| self.sampler.due())
     }
 
     /// Tells whether somebody looks, and forgets stops that are over.
@@ -205,8 +236,8 @@ impl Hands {
             .living
             .iter()
             .map(|(name, it)| (name.clone(), identity_of(it.process), Some(it.group.clone())));
-        let roots = if self.sampler.watched { roots.collect() } else { vec![] };
-        let ports = self.ports();
+        let roots = if self.sampler.is_usage_due(now) { roots.collect() } else { vec![] };
+        let ports = if self.sampler.wants_loads() { self.ports() } else { Ports::new() };
         self.sampler.start(now, roots, ports);
     }
 

@@ -91,6 +91,11 @@ pub enum Question {
         instance: String,
         reply: Reply<Option<Vec<String>>>,
     },
+    /// What there is to look at closely.
+    Detail {
+        instance: String,
+        reply: Reply<Option<Box<super::detail::Subject>>>,
+    },
     /// What was counted of a service or an instance.
     History {
         name: String,

@@ -4,6 +4,7 @@
 //! is cheap while the port is free: it is bound for a moment. Only if that fails are the kernel's
 //! listeners read, and then the open files of every process.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::io::{self, BufRead, BufReader};
@@ -92,6 +93,18 @@ pub(super) fn listeners(port: u16) -> io::Result<Vec<u64>> {
         false
     })?;
     Ok(inodes)
+}
+
+/// Where these sockets listen, by their inodes.
+pub(super) fn addresses_of(inodes: &BTreeSet<u64>) -> io::Result<Vec<SocketAddr>> {
+    let mut found = vec![];
+    each_listener(|it| {
+        if inodes.contains(&it.inode) {
+            found.push(it.address);
+        }
+        false
+    })?;
+    Ok(found)
 }
 
 fn listener(port: u16) -> io::Result<Option<Listener>> {

@@ -26,10 +26,14 @@ pub fn disposition(pid: i32, signal: i32) -> io::Result<Disposition> {
     })
 }
 
-/// The signals that the process catches, by number: for the detail of an instance.
-pub fn caught(pid: i32) -> io::Result<Vec<i32>> {
+/// What the process does with every signal, by number: for the detail of an instance.
+///
+/// # Errors
+///
+/// ENOENT or ESRCH if it is gone.
+pub fn dispositions(pid: i32) -> io::Result<Vec<(i32, Disposition)>> {
     let status = status(pid)?;
-    Ok((1..=64).filter(|it| parse(&status, *it) == Some(Disposition::Caught)).collect())
+    Ok((1..=64).filter_map(|it| Some((it, parse(&status, it)?))).collect())
 }
 
 /// All of it in one read: a file without a size is read in eight small ones otherwise, between a key and

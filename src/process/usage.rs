@@ -128,7 +128,8 @@ fn ticks_per_second() -> f64 {
     system_number(libc::_SC_CLK_TCK) as f64
 }
 
-fn page_bytes() -> u64 {
+/// Bytes of a page of memory, in which [`Stat`] counts.
+pub fn page_bytes() -> u64 {
     system_number(libc::_SC_PAGESIZE)
 }
 

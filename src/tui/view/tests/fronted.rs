@@ -175,6 +175,7 @@ fn history() -> History {
         step_ms: 2000,
         in_flight: (0..300).map(|n| if n < 100 { 0 } else { n / 10 }).collect(),
         requests_per_second: (0..300).map(rate).collect(),
+        ..History::default()
     }
 }
 

@@ -1,0 +1,125 @@
+//! `GET /v1/instances/{name}/detail`: one instance looked at closely.
+//!
+//! Read when somebody asks, never part of the snapshot. What the kernel does not show to the daemon's user is
+//! absent, and [`Detail::missing`] says why.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Event, ProbeResult};
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Detail {
+    pub instance: String,
+    pub service: String,
+    /// The daemon's clock when it looked.
+    pub now: Option<Timestamp>,
+    /// Sentences: what `GET /v1/instances/{name}/why` answers.
+    pub why: Vec<String>,
+    /// By `startup`, `liveness`, `readiness`: those that are configured.
+    pub probes: BTreeMap<String, ProbePast>,
+    /// The tree, each process after its parent.
+    pub processes: Vec<ProcessDetail>,
+    /// How many processes there are beside those.
+    pub more_processes: u32,
+    /// What its leader does with signals, by number.
+    pub signals: Vec<SignalDetail>,
+    /// The last exits and starts that failed, oldest first.
+    pub exits: Vec<Event>,
+    /// Of the leader, sorted by name; `null` for viewers. Secrets are masked before they leave the daemon.
+    pub environment: Option<Vec<Variable>>,
+    /// Of the leader: getrlimit(2).
+    pub limits: Vec<Limit>,
+    pub files: Option<Files>,
+    /// As it is configured.
+    pub command: String,
+    /// What could not be read, and why.
+    pub missing: Vec<String>,
+}
+
+/// A probe and what it said lately.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProbePast {
+    /// `GET /readiness on port 9502 every 2s, timeout 1s, fails after 3`.
+    pub check: String,
+    /// Of the last generation, oldest first. Only the newest and the last that failed have their bodies.
+    pub results: Vec<ProbeResult>,
+}
+
+/// A process of the tree.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProcessDetail {
+    pub pid: i32,
+    /// With the pid, the identity.
+    pub start_time: u64,
+    /// How far below the leader; 0 also for what was left behind by a dead parent.
+    pub depth: u32,
+    /// What it is by its profile, where that is known: `master`, `worker`.
+    pub role: Option<String>,
+    /// `R`, `S`, `D`, `Z`, …: proc_pid_stat(5).
+    pub state: String,
+    /// Its short name.
+    pub name: String,
+    /// Its arguments as it shows them, control characters included; without what looks secret.
+    pub title: String,
+    pub started: Option<Timestamp>,
+    /// Time on a processor since it started.
+    pub cpu_ms: u64,
+    pub memory_bytes: u64,
+    pub threads: u32,
+    /// Open descriptors.
+    pub descriptors: Option<u32>,
+}
+
+/// What a process does with a signal, and what that means there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SignalDetail {
+    /// `SIGUSR1`.
+    pub signal: String,
+    pub number: i32,
+    /// `caught`, `ignored`, `default`.
+    pub does: String,
+    /// What its profile says that it means: `reload all workers`.
+    pub means: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Variable {
+    pub name: String,
+    pub value: String,
+    /// Something of the value was secret and is not in it.
+    pub masked: bool,
+}
+
+/// A line of `/proc/PID/limits`; `unlimited` is a value.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Limit {
+    /// `Max open files`.
+    pub name: String,
+    pub soft: String,
+    pub hard: String,
+    /// `bytes`, `files`, …; may be empty.
+    pub unit: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Files {
+    /// Open descriptors of the leader by kind: `file`, `socket`, `pipe`, `event`, `device`, `other`.
+    pub open: BTreeMap<String, u32>,
+    /// Where the tree listens: `0.0.0.0:9502`.
+    pub listening: Vec<String>,
+    pub cwd: Option<String>,
+    /// Ends with ` (deleted)` where the file was replaced since it was started.
+    pub exe: Option<String>,
+    /// Where its output is.
+    pub log: String,
+}

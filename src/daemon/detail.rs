@@ -1,0 +1,281 @@
+//! One instance looked at closely, when somebody asks.
+//!
+//! The driver says what it knows ([`Daemon::subject`]); what `/proc` knows is read on a blocking thread, by
+//! few at a time, so that who asks often slows nobody but himself. Secrets are masked here: they never leave
+//! the daemon.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+use axum::Json;
+use axum::extract::{ConnectInfo, State};
+use tokio::sync::Semaphore;
+
+use super::clock;
+use super::driver::Daemon;
+use super::http::{Api, Failure, Path, ending, not_found};
+use super::peer::Peer;
+use super::turn::Question;
+use crate::api::{self, Detail, ProbePast, Role};
+use crate::config::secret::{veiled, veiled_arguments};
+use crate::fleet::input::Probe as Kind;
+use crate::fleet::rules::{Meaning, Thresholds};
+use crate::fleet::{Signal, Timestamp};
+use crate::probe::{Check, Probe};
+use crate::process::group::Group;
+use crate::process::preflight::{self, Disposition};
+use crate::process::stat::{Stat, TICKS_PER_SECOND, read_stat};
+use crate::process::table::Table;
+use crate::process::usage::page_bytes;
+use crate::process::{Identity, closeup};
+use crate::quantity::format_duration;
+
+/// Processes that are told one by one.
+const PROCESSES: usize = 64;
+/// Of those, whose sockets are looked at: each of the others has them from one of these.
+const LISTENERS: usize = 8;
+/// Who reads `/proc` for somebody at a time.
+static READERS: Semaphore = Semaphore::const_new(2);
+
+/// Signals that an operator asks about, whether or not a profile knows them.
+const ASKED_ABOUT: [Signal; 7] = [
+    Signal::HUP,
+    Signal::INT,
+    Signal::QUIT,
+    Signal::USR1,
+    Signal::USR2,
+    Signal::TERM,
+    Signal::WINCH,
+];
+
+/// What is to be looked at, and what is known of it without looking.
+#[derive(Debug)]
+pub struct Subject {
+    known: Detail,
+    /// What runs, if anything does.
+    running: Option<(Identity, Group)>,
+    meanings: &'static [Meaning],
+    log: String,
+}
+
+/// `GET /v1/instances/{name}/detail`
+pub async fn detail(
+    State(api): State<Api>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(instance): Path<String>,
+) -> Result<Json<Detail>, Failure> {
+    let asked = instance.clone();
+    let subject = api.ask(|reply| Question::Detail { instance, reply }).await?;
+    let subject = subject.ok_or_else(|| not_found(&asked))?;
+    let role = peer.role().unwrap_or_default();
+    let _turn = READERS.acquire().await.map_err(|_| ending())?;
+    let look = tokio::task::spawn_blocking(move || subject.look(role));
+    Ok(Json(look.await.map_err(|_| ending())?))
+}
+
+impl Daemon {
+    /// Why an instance is in its state, with what it said last.
+    pub(super) fn why(&self, instance: &str) -> Option<Vec<String>> {
+        let mut why = self.fleet.why(instance)?;
+        let words = self.facts.last_words(instance);
+        why.extend(words.map(|it| format!("its last words were \"{it}\"")));
+        Some(why)
+    }
+
+    /// What the detail of an instance begins with.
+    pub(super) fn subject(&self, instance: &str) -> Option<Box<Subject>> {
+        let sheet = self.fleet.instance_sheet(instance)?;
+        let known = self.hands.known.get(instance);
+        let service = self.hands.service(&sheet.service);
+        let written = service.map(|it| &it.written);
+        let command: Vec<String> =
+            written.into_iter().flat_map(|it| &it.command).map(|it| it.0.clone()).collect();
+        let probes = service.into_iter().flat_map(|it| {
+            let rules = &it.rules;
+            let thresholds = [
+                (Kind::Startup, rules.startup),
+                (Kind::Liveness, rules.liveness),
+                (Kind::Readiness, rules.readiness),
+            ];
+            thresholds.into_iter().filter_map(|(kind, thresholds)| Some((kind, thresholds?)))
+        });
+        let past = |(kind, thresholds): (Kind, Thresholds)| {
+            let probe = known?.settings.probes.get(&kind)?;
+            let results = self.facts.past_of(instance, kind);
+            let past = ProbePast { check: in_words(probe, thresholds), results };
+            Some((super::facts::kind(kind).to_owned(), past))
+        };
+        Some(Box::new(Subject {
+            known: Detail {
+                instance: sheet.name.to_string(),
+                service: sheet.service.to_string(),
+                why: self.why(instance).unwrap_or_default(),
+                probes: probes.filter_map(past).collect(),
+                exits: self.facts.exits(instance),
+                command: veiled_arguments(&command).join(" "),
+                ..Detail::default()
+            },
+            running: self
+                .hands
+                .living
+                .get(instance)
+                .map(|it| (super::hands::identity_of(it.process), it.group.clone())),
+            meanings: service.map_or(&[], |it| it.rules.profile.signals),
+            log: known.map_or_else(String::new, |it| {
+                self.hands.source(&sheet.name, it.log).log.display().to_string()
+            }),
+        }))
+    }
+}
+
+/// `GET /readiness on port 9502 every 2s, timeout 1s, fails after 3`
+fn in_words(probe: &Probe, thresholds: Thresholds) -> String {
+    let what = match &probe.check {
+        Check::Http { port, path, .. } => format!("GET {path} on port {port}"),
+        Check::Tcp { port, .. } => format!("a connection to port {port}"),
+        Check::Exec { argv, .. } => format!("`{}`", veiled_arguments(argv).join(" ")),
+    };
+    let (period, timeout) = (format_duration(probe.period), format_duration(probe.timeout));
+    format!("{what} every {period}, timeout {timeout}, fails after {}", thresholds.failure)
+}
+
+impl Subject {
+    /// Reads what the kernel knows. Blocking.
+    fn look(self, role: Role) -> Detail {
+        let Self { known: mut detail, running, meanings, log } = self;
+        detail.now = Some(clock::wall());
+        let mut files = api::Files { log, ..api::Files::default() };
+        if let Some((leader, group)) = running {
+            let mut look = Look { leader, missing: vec![] };
+            (detail.processes, detail.more_processes) = look.processes(&group);
+            let pids: Vec<i32> = detail.processes.iter().map(|it| it.pid).collect();
+            detail.signals = look.signals(meanings);
+            detail.limits = look.limits();
+            look.files(&pids, &mut files);
+            match role {
+                Role::Operator => detail.environment = look.environment(),
+                Role::Viewer => look.missing.push("the environment is for operators".into()),
+            }
+            // The number may be another process's by now; what was read then is not told.
+            if !read_stat(leader.pid).is_ok_and(|it| it.identity == leader) {
+                (detail.environment, detail.signals) = (None, vec![]);
+                look.missing.push("it ended while it was looked at".into());
+            }
+            detail.missing = look.missing;
+        }
+        detail.files = Some(files);
+        detail
+    }
+}
+
+/// A look at a process that runs; what could not be seen is noted.
+struct Look {
+    leader: Identity,
+    missing: Vec<String>,
+}
+
+impl Look {
+    fn seen<T: Default>(&mut self, what: &str, read: io::Result<T>) -> T {
+        read.unwrap_or_else(|err| {
+            self.missing.push(format!("{what} cannot be read: {err}"));
+            T::default()
+        })
+    }
+
+    fn processes(&mut self, group: &Group) -> (Vec<api::ProcessDetail>, u32) {
+        let tree = Table::sweep().and_then(|it| closeup::tree(group, &it, PROCESSES));
+        let (tree, more) = self.seen("its processes", tree);
+        let all = tree.iter().map(|(depth, stat)| process(*depth, stat)).collect();
+        (all, u32::try_from(more).unwrap_or(u32::MAX))
+    }
+
+    fn signals(&mut self, meanings: &[Meaning]) -> Vec<api::SignalDetail> {
+        let all = self.seen("its signals", preflight::dispositions(self.leader.pid));
+        let does: BTreeMap<i32, Disposition> = all.into_iter().collect();
+        let wanted: BTreeSet<Signal> = does
+            .iter()
+            .filter(|it| *it.1 == Disposition::Caught)
+            .map(|it| Signal(*it.0))
+            .chain(meanings.iter().map(|it| it.signal))
+            .chain(ASKED_ABOUT)
+            .collect();
+        let one = |signal: Signal| {
+            let does = match does.get(&signal.0)? {
+                Disposition::Caught => "caught",
+                Disposition::Ignored => "ignored",
+                Disposition::Default => "default",
+            };
+            let means = meanings.iter().find(|it| it.signal == signal);
+            Some(api::SignalDetail {
+                signal: signal.to_string(),
+                number: signal.0,
+                does: does.into(),
+                means: means.map(|it| it.does.into()),
+            })
+        };
+        wanted.into_iter().filter_map(one).collect()
+    }
+
+    fn limits(&mut self) -> Vec<api::Limit> {
+        let all = self.seen("its limits", closeup::limits(self.leader.pid));
+        let limit = |it: closeup::Limit| api::Limit {
+            name: it.name,
+            soft: it.soft,
+            hard: it.hard,
+            unit: it.unit,
+        };
+        all.into_iter().map(limit).collect()
+    }
+
+    fn environment(&mut self) -> Option<Vec<api::Variable>> {
+        let (all, is_cut) = match closeup::environment(self.leader.pid) {
+            Ok(read) => read,
+            Err(err) => {
+                self.missing.push(format!("its environment cannot be read: {err}"));
+                return None;
+            }
+        };
+        if is_cut {
+            self.missing.push("only the first 64 KiB of its environment are shown".into());
+        }
+        let variable = |(name, value): (String, String)| {
+            let shown = veiled(&name, &value).into_owned();
+            api::Variable { masked: shown != value, name, value: shown }
+        };
+        Some(all.into_iter().map(variable).collect())
+    }
+
+    fn files(&mut self, pids: &[i32], files: &mut api::Files) {
+        let pid = self.leader.pid;
+        let open = self.seen("its descriptors", closeup::open_files(pid));
+        files.open = open.kinds.iter().map(|(kind, n)| ((*kind).to_owned(), *n)).collect();
+        let mut sockets = open.sockets;
+        for other in pids.iter().filter(|it| **it != pid).take(LISTENERS) {
+            // It may have ended, or be another user's.
+            sockets.extend(closeup::open_files(*other).unwrap_or_default().sockets);
+        }
+        files.listening = self.seen("listening sockets", closeup::listening(&sockets));
+        files.cwd = closeup::directory(pid).ok().map(|it| it.display().to_string());
+        files.exe = closeup::program(pid).ok().map(|it| it.display().to_string());
+    }
+}
+
+fn process(depth: u32, stat: &Stat) -> api::ProcessDetail {
+    let Identity { pid, start_time } = stat.identity;
+    let ticks = |it: u64| it.saturating_mul(1000) / TICKS_PER_SECOND;
+    let started = Timestamp(std::time::Duration::from_millis(ticks(start_time)));
+    api::ProcessDetail {
+        pid,
+        start_time,
+        depth,
+        role: None,
+        state: char::from(stat.state).to_string(),
+        name: stat.name.to_string(),
+        title: veiled_arguments(&closeup::arguments(pid).unwrap_or_default()).join(" "),
+        started: Some(clock::wall_of(started)),
+        cpu_ms: ticks(stat.cpu_ticks),
+        memory_bytes: stat.resident_pages.saturating_mul(page_bytes()),
+        threads: u32::try_from(stat.threads).unwrap_or(0),
+        descriptors: closeup::descriptors(pid).ok(),
+    }
+}
