@@ -192,7 +192,7 @@ impl Drop for Session {
 /// The last bytes of a stream.
 struct Tail {
     bytes: VecDeque<u8>,
-    keep: usize,
+    most: usize,
     dropped: u64,
     buffer: Box<[u8]>,
 }
@@ -201,26 +201,35 @@ struct Tail {
 const PIPE_BYTES: usize = 64 * 1024;
 
 impl Tail {
-    fn new(keep: usize) -> Self {
+    fn new(most: usize) -> Self {
         let buffer = vec![0; PIPE_BYTES].into_boxed_slice();
-        Self { bytes: VecDeque::new(), keep, dropped: 0, buffer }
+        Self { bytes: VecDeque::new(), most, dropped: 0, buffer }
     }
 
     fn read_from(&mut self, pipe: &Receiver) -> io::Result<usize> {
         let length = pipe.try_read(&mut self.buffer)?;
-        self.bytes.extend(&self.buffer[..length]);
-        let surplus = self.bytes.len().saturating_sub(self.keep);
-        self.bytes.drain(..surplus);
-        self.dropped += surplus as u64;
+        self.keep(length);
         Ok(length)
     }
 
+    /// Keeps so much of the buffer.
+    fn keep(&mut self, length: usize) {
+        self.bytes.extend(&self.buffer[..length]);
+        let surplus = self.bytes.len().saturating_sub(self.most);
+        self.bytes.drain(..surplus);
+        self.dropped += surplus as u64;
+    }
+
     /// Reads what is there, at most about one pipe full.
+    ///
+    /// From the kernel itself: of a death that was found while another child was waited for, the runtime may
+    /// know before it knows that there is something to read.
     fn take_from(&mut self, pipe: &Receiver) {
         let mut total = 0;
         while total < PIPE_BYTES
-            && let Ok(length @ 1..) = self.read_from(pipe)
+            && let Ok(length @ 1..) = rustix::io::read(pipe, &mut self.buffer[..])
         {
+            self.keep(length);
             total += length;
         }
     }

@@ -173,3 +173,13 @@ fn a_command_that_nobody_waits_for_any_more_is_killed() {
         });
     });
 }
+
+#[tokio::test]
+async fn last_words_are_taken_before_the_runtime_hears_of_them() {
+    let (reader, mut writer) = io::pipe().unwrap();
+    let reader = Receiver::from_owned_fd(reader.into()).unwrap();
+    io::Write::write_all(&mut writer, b"last words").unwrap();
+    let mut tail = Tail::new(5);
+    tail.take_from(&reader);
+    assert_eq!((Vec::from(tail.bytes), tail.dropped), (b"words".to_vec(), 5));
+}
