@@ -81,6 +81,8 @@ pub enum Command {
     Logs(LogsArgs),
     /// The journal: what happened and who did it
     Events(EventsArgs),
+    /// A post-mortem of a service's last rollout, as Markdown
+    Report(ReportArgs),
     /// Why a service or an instance is in the state it is in
     Why(WhyArgs),
     /// Check, show, compare and apply the configuration
@@ -312,6 +314,20 @@ pub struct EventsArgs {
     pub actor: Option<String>,
 
     /// One JSON record a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// The service
+    pub service: String,
+
+    /// About the rollout that runs, or the last one (the default: there is no other report)
+    #[arg(long)]
+    pub last_rollout: bool,
+
+    /// Print the record that the report is made of
     #[arg(long)]
     pub json: bool,
 }

@@ -11,7 +11,9 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{Stream, StreamExt};
 use serde::de::DeserializeOwned;
 
-use crate::api::{Change, Deck, Detail, Done, Event, History, LogLine, Problem, Request, problem};
+use crate::api::{
+    Change, Deck, Detail, Done, Event, History, LogLine, Problem, Request, RolloutRecord, problem,
+};
 
 /// The longest line a stream may have: a snapshot of thousands of instances fits.
 const LONGEST_LINE: usize = 64 << 20;
@@ -138,6 +140,11 @@ impl Client {
     /// `GET /v1/instances/{name}/detail`.
     pub async fn detail(&self, instance: &str) -> Result<Detail, Problem> {
         self.get_json(&format!("/v1/instances/{instance}/detail")).await
+    }
+
+    /// `GET /v1/services/{name}/rollout`: the one that runs, or the last one.
+    pub async fn rollout(&self, service: &str) -> Result<RolloutRecord, Problem> {
+        self.get_json(&format!("/v1/services/{service}/rollout")).await
     }
 
     /// Any other GET that answers with one JSON value.

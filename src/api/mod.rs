@@ -14,10 +14,12 @@ mod brief;
 mod detail;
 mod line;
 mod request;
+mod rollout;
 
 pub use brief::BriefService;
 pub use detail::*;
 pub use request::*;
+pub use rollout::*;
 
 /// `GET /v1/deck`, `opsdeck status --json`: everything that is managed, at one revision.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -357,6 +359,12 @@ pub struct Event {
     /// The evidence, where there is some: probe bodies, last lines, exit status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence: Option<Vec<String>>,
+    /// On `exited`: requests that were in flight then, where there were some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<u32>,
+    /// On what is told of a rollout: where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Box<RolloutMark>>,
 }
 
 /// Who did something.

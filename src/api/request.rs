@@ -112,7 +112,7 @@ pub struct Plan {
     pub downtime: Option<String>,
     /// Why it cannot begin now, where it cannot.
     pub blocked: Option<String>,
-    /// From earlier rollouts, where there were some.
+    /// The sum of the steps, where all are known.
     pub expected_ms: Option<u64>,
 }
 
@@ -128,6 +128,9 @@ pub struct PlanStep {
     pub build: Vec<String>,
     pub max_wait_time_ms: u64,
     pub ready_timeout_ms: u64,
+    /// What its probes say now: `readiness passes: 200`.
+    pub verdicts: Vec<String>,
+    /// The median of earlier rollouts, where there were some.
     pub expected_ms: Option<u64>,
 }
 

@@ -98,6 +98,7 @@ async fn asks(client: &Client, command: Command) -> Outcome {
         Command::Roll(args) => roll::run(client, &args).await,
         Command::Logs(args) => logs::run(client, &args).await,
         Command::Events(args) => events::run(client, &args).await,
+        Command::Report(args) => report::run(client, &args).await,
         Command::Why(args) => events::why(client, &args.name).await,
         Command::Shutdown(args) => act::shutdown(client, args.keep).await,
         Command::Demo(_)

@@ -14,6 +14,7 @@ pub mod logs;
 pub mod manual;
 pub mod place;
 pub mod replace;
+pub mod report;
 pub mod roll;
 pub mod status;
 pub mod wait;

@@ -200,12 +200,15 @@ fn plan_text(plan: &Plan) -> String {
             ),
             _ => writeln!(text, "       drain and stop within {wait}, ready within {ready}"),
         };
+        for verdict in &step.verdicts {
+            let _ = writeln!(text, "       {}", printable(verdict));
+        }
         if let Some(expected) = step.expected_ms {
-            let _ = writeln!(text, "       took {} the last time", seconds(expected));
+            let _ = writeln!(text, "       expected: {}", seconds(expected));
         }
     }
     if let Some(expected) = plan.expected_ms {
-        let _ = writeln!(text, "expected: {}", seconds(expected));
+        let _ = writeln!(text, "expected in all: {}", seconds(expected));
     }
     for (word, what) in [("downtime", &plan.downtime), ("blocked", &plan.blocked)] {
         if let Some(what) = what {

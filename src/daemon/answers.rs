@@ -2,14 +2,24 @@
 
 use super::clock;
 use super::driver::Daemon;
-use super::publish;
 use super::turn::Question;
+use super::{facts, publish};
 use crate::api;
 
 /// Events in a snapshot: more than the tallest screen shows.
 const FEED: usize = 200;
 
 impl Daemon {
+    /// What the probes of an instance say now, one sentence each.
+    fn verdicts(&self, instance: &str) -> Vec<String> {
+        let Some(sheet) = self.fleet.instance_sheet(instance) else { return vec![] };
+        if sheet.process.is_none() {
+            return vec![];
+        }
+        let results = self.facts.probes(instance, sheet.generation).into_iter();
+        results.map(|(probe, it)| facts::verdict(&probe, &it)).collect()
+    }
+
     pub(super) fn answer(&mut self, question: Question) {
         self.catch_up();
         // A client that has gone needs no answer.
@@ -42,7 +52,19 @@ impl Daemon {
             Question::Plan { service, set, reply } => {
                 let plan = self.fleet.plan(&service);
                 let values = self.hands.values_with(&service, set);
-                let _ = reply.send(plan.map(|it| self.config.plan(&service, &it, &values)));
+                let plan = plan.map(|it| {
+                    let mut plan = self.config.plan(&service, &it, &values);
+                    self.rollouts.expect(&mut plan);
+                    for step in &mut plan.steps {
+                        step.verdicts = self.verdicts(&step.instance);
+                    }
+                    plan
+                });
+                let _ = reply.send(plan);
+            }
+            Question::Rollout { service, reply } => {
+                let known = self.fleet.service_sheet(&service).is_some();
+                let _ = reply.send(known.then(|| self.rollout_record(&service)));
             }
             Question::Logs { name, reply } => {
                 let _ = reply.send(self.hands.log_files(&name));

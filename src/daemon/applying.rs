@@ -84,7 +84,8 @@ impl Config {
                 .map_or_else(Vec::new, |known| known.build_for(it.instance.as_str(), values)),
             max_wait_time_ms: known.map_or(0, |it| millis(it.rules.max_wait_time)),
             ready_timeout_ms: known.map_or(0, |it| millis(it.rules.rollout.ready_timeout)),
-            expected_ms: it.expected.map(millis),
+            verdicts: vec![],
+            expected_ms: None,
         };
         api::Plan {
             service: service.to_owned(),
@@ -92,7 +93,7 @@ impl Config {
             steps: plan.steps.iter().map(step).collect(),
             downtime: plan.downtime.clone(),
             blocked: plan.blocked.clone(),
-            expected_ms: plan.expected.map(millis),
+            expected_ms: None,
         }
     }
 }

@@ -31,6 +31,7 @@ use super::listeners::Listeners;
 use super::peer::{Access, Door};
 use super::publish::{Frame, Publisher};
 use super::replace::{self, Estate, Heir};
+use super::rollouts::Rollouts;
 use super::signals::{Around, Children, Signals};
 use super::state::StateFile;
 use super::systemd::Notifier;
@@ -126,7 +127,8 @@ pub async fn run(plan: Plan, mut heir: Option<Heir>) -> Result<Ended, BootError>
         logging::start(plan.program.clone(), plan.runtime_dir.clone(), turns.clone(), stop.clone());
     tasks.spawn(keeper);
     let boot_id = host::boot_id();
-    let journal = Journal::open(&plan.state_dir);
+    let mut rollouts = Rollouts::default();
+    let journal = Journal::open_and_tell(&plan.state_dir, |event| rollouts.note(event));
     let (state, remembered) = StateFile::open(&plan.state_dir, &boot_id);
     let hands = Hands::new(Places::of(&plan), state, link, turns.clone(), tasks.clone())
         .map_err(BootError::Prepare)?;
@@ -156,6 +158,7 @@ pub async fn run(plan: Plan, mut heir: Option<Heir>) -> Result<Ended, BootError>
     let (access, seen) = watch::channel(Arc::new(Access::of(&plan.settings.deck)));
     let (metrics, readers) = watch::channel(plan.settings.deck.metrics);
     let mut daemon = assemble(&plan, hands, journal, access, metrics);
+    daemon.rollouts = rollouts;
     if let Some(heir) = &mut heir {
         daemon.hands.take_over_sockets(std::mem::take(&mut heir.estate.sockets));
     }

@@ -6,9 +6,9 @@ use tracing::info;
 
 use super::clock;
 use super::driver::Daemon;
-use super::publish;
+use super::{publish, rollouts};
 use crate::api;
-use crate::fleet::input::Record;
+use crate::fleet::input::{Extra, Record};
 use crate::fleet::{By, Name};
 
 impl Daemon {
@@ -27,6 +27,7 @@ impl Daemon {
     fn write_down(&mut self, at: jiff::Timestamp, record: Record) {
         let evidence =
             record.with_evidence.then(|| self.hands.evidence(&record, &self.fleet, &self.facts));
+        let (lost, rollout) = (rollouts::lost(&record), self.mark_of(&record));
         let event = self.journal.append(api::Event {
             seq: 0,
             at,
@@ -36,7 +37,10 @@ impl Daemon {
             actor: record.by.as_ref().map(publish::actor),
             message: record.message,
             evidence,
+            lost,
+            rollout,
         });
+        self.rollouts.note(&event);
         info!(
             instance = event.instance,
             service = event.service,
@@ -59,6 +63,7 @@ impl Daemon {
             by,
             message,
             with_evidence: false,
+            extra: Extra::Nothing,
         });
     }
 }

@@ -19,11 +19,14 @@ use super::journal::Journal;
 use super::logging::News;
 use super::publish::{self, Publisher};
 use super::replace::Succession;
+use super::rollouts::Rollouts;
 use super::signals::Children;
 use super::state::Line;
 use super::turn::{Reply, Turn};
 use crate::api::{self, Done, Problem};
-use crate::fleet::input::{Effect, Input, Order, Record, Refusal, RefusalKind, SpawnFailure, Verb};
+use crate::fleet::input::{
+    Effect, Extra, Input, Order, Record, Refusal, RefusalKind, SpawnFailure, Verb,
+};
 use crate::fleet::{By, Fleet, Name, Process, Timestamp};
 
 /// Turns that are taken before clients and children get a word in.
@@ -48,6 +51,7 @@ pub struct Daemon {
     pub(super) facts: Facts,
     pub(super) history: History,
     pub(super) journal: Journal,
+    pub(super) rollouts: Rollouts,
     pub(super) publisher: Publisher,
     pub(super) config: Config,
     pub(super) events: broadcast::Sender<Arc<api::Event>>,
@@ -76,6 +80,7 @@ impl Daemon {
             facts,
             history: History::default(),
             journal,
+            rollouts: Rollouts::default(),
             publisher,
             config,
             events: broadcast::Sender::new(EVENTS),
@@ -196,6 +201,7 @@ impl Daemon {
                 by: None,
                 message: reason,
                 with_evidence: false,
+                extra: Extra::Nothing,
             });
         }
     }

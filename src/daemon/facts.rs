@@ -195,6 +195,17 @@ impl Facts {
     }
 }
 
+/// What a probe says now, as a sentence: `readiness passes: 200 in 3 ms, 12 in a row`.
+pub fn verdict(probe: &str, it: &ProbeResult) -> String {
+    let says = match (it.ok, &it.error, it.status) {
+        (true, _, Some(status)) => format!("passes: {status}"),
+        (true, _, None) => "passes".to_owned(),
+        (false, Some(error), _) => format!("fails: {error}"),
+        (false, None, _) => "fails".to_owned(),
+    };
+    format!("{probe} {says} in {:.0} ms, {} in a row", it.latency_ms, it.in_a_row)
+}
+
 /// One line of what a probe said: for events and for `why`.
 pub fn detail(outcome: &Outcome) -> String {
     match (&outcome.error, outcome.status) {

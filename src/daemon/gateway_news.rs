@@ -9,7 +9,7 @@ use super::publish;
 use crate::api;
 use crate::config::settings::{Gateway, Provider};
 use crate::fleet::Name;
-use crate::fleet::input::{Input, Record};
+use crate::fleet::input::{Extra, Input, Record};
 use crate::gateway::control::{Counts, FromGateway, Routes};
 use crate::gateway::shared::InFlight;
 
@@ -100,6 +100,7 @@ impl Daemon {
             by: None,
             message,
             with_evidence: false,
+            extra: Extra::Nothing,
         });
     }
 

@@ -24,7 +24,7 @@ use super::orders;
 use super::peer::{Door, Peer};
 use super::streams;
 use super::turn::{Question, Turn, Turns};
-use crate::api::{Act, Done, History, Problem, Role, problem};
+use crate::api::{Act, Done, History, Problem, Role, RolloutRecord, problem};
 use crate::fleet::input::{Refusal, RefusalKind};
 
 /// The longest body of a request, in bytes.
@@ -49,6 +49,7 @@ pub async fn serve(door: Door, api: Api, stop: CancellationToken) -> std::io::Re
         .route("/v1/instances/{name}/detail", get(super::detail::detail))
         .route("/v1/services/{name}/history", get(service_history))
         .route("/v1/instances/{name}/history", get(instance_history))
+        .route("/v1/services/{name}/rollout", get(rollout))
         .route("/v1/services/{name}/{verb}", post(orders::service))
         .route("/v1/instances/{name}/{verb}", post(orders::instance))
         .route("/v1/rollouts/{name}/{verb}", post(orders::rollout))
@@ -152,6 +153,24 @@ async fn history(api: Api, name: String, is_service: bool) -> Result<Json<Histor
         Failure(Problem {
             title: format!("there is no history of `{asked}`"),
             detail: "nothing was counted or measured of it yet".into(),
+            ..problem
+        })
+    })
+}
+
+async fn rollout(
+    State(api): State<Api>,
+    Path(service): Path<String>,
+) -> Result<Json<RolloutRecord>, Failure> {
+    let asked = service.clone();
+    let known = api.ask(|reply| Question::Rollout { service, reply }).await?;
+    let record = known.ok_or_else(|| not_found(&asked))?;
+    record.map(Json).ok_or_else(|| {
+        let problem = not_found(&asked).0;
+        Failure(Problem {
+            title: format!("there was no rolling restart of {asked}"),
+            detail: "the journal of this deck knows of none".into(),
+            help: Some(format!("`opsdeck roll {asked}` begins one")),
             ..problem
         })
     })

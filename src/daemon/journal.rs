@@ -40,8 +40,13 @@ impl Journal {
     /// Opens `journal.jsonl` in the state directory, private from the moment it exists, and reads how
     /// far its numbers go.
     pub fn open(state_dir: &Path) -> Self {
+        Self::open_and_tell(state_dir, |_| ())
+    }
+
+    /// The same, and tells `each` event of the present file and of the one before it.
+    pub fn open_and_tell(state_dir: &Path, each: impl FnMut(&Event)) -> Self {
         let path = state_dir.join("journal.jsonl");
-        let recent = last_events(&path, RECENT);
+        let recent = last_events(&path, RECENT, each);
         let next_seq = recent.back().map_or(1, |it| it.seq + 1);
         let mut journal = Self {
             path,
@@ -181,14 +186,18 @@ pub fn read(files: &[PathBuf], mut keep: impl FnMut(&Event) -> bool) -> Vec<Even
     events
 }
 
-fn last_events(path: &Path, n: usize) -> VecDeque<Event> {
+fn last_events(path: &Path, n: usize, mut each: impl FnMut(&Event)) -> VecDeque<Event> {
     let mut events = VecDeque::new();
-    for event in read(&[path.with_extension("jsonl.1"), path.to_owned()], |_| true) {
+    let keep = |event: &Event| {
+        each(event);
         if events.len() == n {
             events.pop_front();
         }
-        events.push_back(event);
-    }
+        events.push_back(event.clone());
+        false
+    };
+    // Nothing is collected twice: two whole files of it would be.
+    read(&[path.with_extension("jsonl.1"), path.to_owned()], keep);
     events
 }
 
@@ -206,6 +215,8 @@ mod tests {
             actor: None,
             message: message.into(),
             evidence: None,
+            lost: None,
+            rollout: None,
         }
     }
 

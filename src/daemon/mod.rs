@@ -51,6 +51,7 @@ pub mod probes;
 pub mod publish;
 pub mod records;
 pub mod replace;
+pub mod rollouts;
 pub mod runs;
 pub mod sampling;
 mod seats;

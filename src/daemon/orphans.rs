@@ -17,7 +17,7 @@ use super::driver::Daemon;
 use super::hands::Hands;
 use super::state::Run;
 use super::strays::words;
-use crate::fleet::input::Record;
+use crate::fleet::input::{Extra, Record};
 use crate::fleet::{Name, Signal};
 use crate::process::group::{Group, Marks, Member};
 use crate::process::strays::{Left, Signs};
@@ -81,6 +81,7 @@ fn tell(
             words(members)
         ),
         with_evidence: false,
+        extra: Extra::Nothing,
     });
 }
 

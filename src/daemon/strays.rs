@@ -13,7 +13,7 @@ use super::hands::Hands;
 use super::launch::MARK;
 use super::state::{Intent, Running};
 use crate::fleet::Name;
-use crate::fleet::input::{Input, Record};
+use crate::fleet::input::{Extra, Input, Record};
 use crate::process::group::{Group, Marks, Member};
 use crate::process::stat::TICKS_PER_SECOND;
 use crate::process::strays::{Left, Signs};
@@ -37,6 +37,7 @@ pub(super) fn take_in(daemon: &mut Daemon, intents: &BTreeMap<String, Intent>) {
             by: None,
             message,
             with_evidence: false,
+            extra: Extra::Nothing,
         });
         if let Some(input) = input {
             daemon.turn(input);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use crate::api::{Deck, Difference, Done, Event, History, Plan, Problem, Role};
+use crate::api::{Deck, Difference, Done, Event, History, Plan, Problem, Role, RolloutRecord};
 use crate::config::settings::Settings;
 use crate::fleet::input::{Input, Order, Refusal};
 use crate::fleet::{By, Name, Process};
@@ -107,6 +107,11 @@ pub enum Question {
         /// Values of `--set`.
         set: BTreeMap<String, String>,
         reply: Reply<Result<Plan, Refusal>>,
+    },
+    /// The rollout of a service that runs or ran last; the outer `None`: there is no such service.
+    Rollout {
+        service: String,
+        reply: Reply<Option<Option<RolloutRecord>>>,
     },
     /// The log files behind a name: an instance's own, or those of all instances of a service.
     Logs {

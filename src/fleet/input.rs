@@ -387,6 +387,32 @@ pub struct Record {
     pub message: String,
     /// The hands add probe bodies, last log lines and the exit status.
     pub with_evidence: bool,
+    pub extra: Extra,
+}
+
+/// What a record has beside its sentence, for those who count.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Extra {
+    #[default]
+    Nothing,
+    /// What was in flight when a process ended.
+    Lost(InFlight),
+    /// A rollout has come to this.
+    Rollout(Mark),
+}
+
+/// Where a rollout is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mark {
+    Began {
+        /// In the order in which they are to be renewed, as it stands.
+        plan: Vec<Name>,
+        /// The one that lives only while the others are renewed.
+        spare: Option<Name>,
+        rollback: bool,
+    },
+    /// `build`, `draining`, `starting`, `settle`, `renewed`.
+    Step { instance: Name, step: &'static str },
 }
 
 /// A stop in progress, for showing.

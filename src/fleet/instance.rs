@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use super::exits::Signalled;
 use super::health::Health;
-use super::input::{Effect, Goal, Haste, InFlight, Probe, Record};
+use super::input::{Effect, Extra, Goal, Haste, InFlight, Probe, Record};
 use super::ladder::{Errand, PATIENCE_WITH_KILL, Stop, Traffic};
 use super::memory::{Memory, digest};
 use super::roster::Named;
@@ -451,6 +451,26 @@ impl Instance {
             by: by.cloned(),
             message: message.into(),
             with_evidence: false,
+            extra: Extra::Nothing,
+        }));
+    }
+
+    /// The same about its end, with what was in flight then.
+    pub(super) fn say_exited(
+        &self,
+        turn: &mut Turn,
+        by: Option<&By>,
+        message: String,
+        lost: Option<InFlight>,
+    ) {
+        turn.push(Effect::Record(Record {
+            kind: "exited",
+            service: Some(self.rules.name.clone()),
+            instance: Some(self.own.name.clone()),
+            by: by.cloned(),
+            message,
+            with_evidence: false,
+            extra: lost.map_or(Extra::Nothing, Extra::Lost),
         }));
     }
 

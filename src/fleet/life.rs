@@ -180,7 +180,7 @@ impl Instance {
         self.note_exit(turn.now, exit, cause, lost);
         self.stop_probes(turn, probing);
         self.sweep(turn, ending, None);
-        self.say(turn, "exited", by, message);
+        self.say_exited(turn, by, message, lost);
     }
 
     fn on_exit_in_stop(&mut self, turn: &mut Turn, exit: Exit, body: &Body, stop: Stop) {
@@ -203,7 +203,7 @@ impl Instance {
         } else {
             self.sweep(turn, ending, Some(stop.errand));
         }
-        self.say(turn, "exited", by.as_ref(), message);
+        self.say_exited(turn, by.as_ref(), message, lost);
     }
 
     /// What was in flight at the last measurement.

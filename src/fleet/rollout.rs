@@ -128,12 +128,7 @@ pub(super) fn steps(members: &[Member]) -> Vec<PlanStep> {
         (true, true, false) => "primary",
     };
     due.into_iter()
-        .map(|it| PlanStep {
-            instance: it.name.clone(),
-            because: because(it),
-            ready: it.ready,
-            expected: None,
-        })
+        .map(|it| PlanStep { instance: it.name.clone(), because: because(it), ready: it.ready })
         .collect()
 }
 

@@ -5,7 +5,7 @@
 //! `min_ready` is left where it is.
 
 use super::fleet::Fleet;
-use super::input::{Effect, Record};
+use super::input::{Effect, Extra, Record};
 use super::rollout_state::{Outcome, Rollout, Stage};
 use super::turn::{Turn, span};
 use super::words::Name;
@@ -66,12 +66,13 @@ impl Fleet {
             by: Some(rollout.by.clone()),
             message: format!("{} halted, {done}: {why}", rollout.title(service)),
             with_evidence: true,
+            extra: Extra::Nothing,
         }));
     }
 
     /// Ends it without a failure, wherever it is.
     pub(super) fn end(
-        &mut self,
+        &self,
         service: &Name,
         rollout: &mut Rollout,
         outcome: Outcome,
@@ -86,9 +87,6 @@ impl Fleet {
         let (kind, message) = match outcome {
             Outcome::Done => {
                 let took = turn.now.since(rollout.began);
-                if let Some(it) = self.services.get_mut(service) {
-                    it.history.whole = Some(took);
-                }
                 ("rollout-finished", format!("{title} finished after {}, {done}", span(took)))
             }
             Outcome::Aborted | Outcome::Halted(_) => {

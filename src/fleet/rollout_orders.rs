@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::fleet::Fleet;
 use super::guard::ask;
-use super::input::{Effect, Refusal, RefusalKind};
+use super::input::{Effect, Extra, Mark, Refusal, RefusalKind};
 use super::instance::Instance;
 use super::ladder::Stop;
 use super::orders::{Answer, Asker, refused};
@@ -24,7 +24,7 @@ impl Fleet {
     /// Only if there is no such service: a plan that cannot begin says so in [`Plan::blocked`].
     pub fn plan(&self, service: &str) -> Result<Plan, Refusal> {
         let name = Name::from(service);
-        let home = self.find_service(&name, &format!("{name} cannot be planned"))?;
+        self.find_service(&name, &format!("{name} cannot be planned"))?;
         let members = self.cast(&name, None);
         let min_ready = self.least(&name, &members, None);
         let (downtime, stuck) = outlook_in_words(&members, min_ready);
@@ -32,16 +32,11 @@ impl Fleet {
             Err(refusal) => Some(refusal.why),
             Ok(()) => stuck,
         };
-        let mut steps = rollout::steps(&members);
-        for step in &mut steps {
-            step.expected = home.history.each.get(&step.instance).copied();
-        }
         Ok(Plan {
             min_ready: u32::try_from(min_ready).unwrap_or(u32::MAX),
-            steps,
+            steps: rollout::steps(&members),
             downtime,
             blocked,
-            expected: home.history.whole,
         })
     }
 
@@ -76,7 +71,11 @@ impl Fleet {
         let serving = self.members(service, None).iter().filter(|it| it.serving).count();
         rollout.serving = serving;
         let title = rollout.title(service);
-        turn.say(service, "rollout-started", Some(&rollout.by), title.clone());
+        let steps = rollout::steps(&self.cast(service, Some(&rollout)));
+        let plan = steps.into_iter().map(|it| it.instance).collect();
+        let spare = self.spare_of(service).cloned();
+        let began = Extra::Rollout(Mark::Began { plan, spare, rollback: rollout.rollback });
+        turn.tell(service, ("rollout-started", Some(&rollout.by), title.clone()), began);
         if let Some(it) = self.services.get_mut(service) {
             it.rollout = Some(rollout);
         }

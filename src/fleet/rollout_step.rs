@@ -1,5 +1,7 @@
 //! One instance of a rolling restart: build, take, wait until it is back, let it settle.
 
+use std::time::Duration;
+
 use super::fleet::Fleet;
 use super::input::{Command, Effect};
 use super::instance::Instance;
@@ -7,7 +9,7 @@ use super::ladder::{Errand, Manner, PATIENCE_WITH_KILL, Stop};
 use super::rollout_state::{Outcome, Rollout, Stage};
 use super::roster::Named;
 use super::time::Timestamp;
-use super::turn::{Turn, span};
+use super::turn::{Turn, elapsed, span};
 use super::words::Name;
 
 impl Fleet {
@@ -35,7 +37,9 @@ impl Fleet {
             }
             false => format!("renews {name}, {nth} of {}", rollout.of),
         };
-        turn.say(service, "rollout-step", Some(&rollout.by), message);
+        let runs = self.instances.get(&name).is_some_and(Instance::is_occupied);
+        let step = if runs { "draining" } else { "starting" };
+        turn.say_step(service, &rollout.by, (&name, step), message);
         let (by, back) = (rollout.by.clone(), rollout.rollback);
         let taken = self.touch(&name, turn, |it, turn| {
             let (floor, mishaps) = (it.generation, it.mishaps);
@@ -74,7 +78,7 @@ impl Fleet {
         };
         let of = self.commands(service, rollout);
         let message = format!("{word} {} of {of} for {instance}", index + 1);
-        turn.say(service, "rollout-step", Some(&rollout.by), message);
+        turn.say_step(service, &rollout.by, (&instance, "build"), message);
         turn.push(Effect::Run { service: service.clone(), instance: instance.clone(), command });
         rollout.stage = Stage::Building { instance, index };
     }
@@ -166,6 +170,11 @@ impl Fleet {
             && body.health.is_proven(&instance.rules)
         {
             let until = turn.now + instance.rules.rollout.settle;
+            let settle = instance.rules.rollout.settle;
+            if settle > Duration::ZERO {
+                let message = format!("{name} is back, it settles for {}", span(settle));
+                turn.say_step(service, &rollout.by, (name, "settle"), message);
+            }
             self.touch(name, turn, |it, _| it.benched = false);
             rollout.stage = Stage::Settling { instance: name.clone(), mishaps, until };
             return true;
@@ -274,10 +283,12 @@ impl Fleet {
             rollout.renewed.push(name.clone());
         }
         rollout.mishaps.insert(name.clone(), mishaps);
-        let took = turn.now.since(rollout.step_began);
-        if let Some(it) = self.services.get_mut(service) {
-            it.history.each.insert(name.clone(), took);
-        }
+        let took = elapsed(turn.now.since(rollout.step_began));
+        let message = match spare {
+            true => format!("{name} stands by after {took}"),
+            false => format!("{name} is renewed after {took}"),
+        };
+        turn.say_step(service, &rollout.by, (name, "renewed"), message);
         rollout.go_on();
         true
     }

@@ -3,9 +3,8 @@
 //! The counts are kept up to date with every change of a member, so that asking whether a service is
 //! ready never walks over its instances.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::instance::Vitals;
 use super::rollout_state::Rollout;
@@ -36,7 +35,6 @@ pub(super) struct Service {
     /// Of the last spare: the next one goes on from there.
     pub(super) spare_generation: u64,
     pub(super) wave: Option<Wave>,
-    pub(super) history: History,
     /// It is among those that changed.
     pub(super) changed: bool,
     /// What stands for it in the set of deadlines.
@@ -48,13 +46,6 @@ pub(super) struct Counts {
     pub(super) wanted: usize,
     pub(super) ready: usize,
     pub(super) occupied: usize,
-}
-
-/// How long things took in earlier rollouts.
-#[derive(Clone, Debug, Default)]
-pub(super) struct History {
-    pub(super) whole: Option<Duration>,
-    pub(super) each: BTreeMap<Name, Duration>,
 }
 
 impl Named for Service {
@@ -78,7 +69,6 @@ impl Service {
             spare: None,
             spare_generation: 0,
             wave: None,
-            history: History::default(),
             changed: false,
             deadline: None,
         }

@@ -1,7 +1,6 @@
 //! The fleet as it is, for showing. Plain data; `daemon/publish.rs` turns it into `api` types.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use super::input::{Countdown, Exit, Goal, InFlight};
 use super::time::Timestamp;
@@ -105,8 +104,6 @@ pub struct Plan {
     pub steps: Vec<PlanStep>,
     pub downtime: Option<String>,
     pub blocked: Option<String>,
-    /// From the last finished rollout.
-    pub expected: Option<Duration>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,8 +112,6 @@ pub struct PlanStep {
     /// `not ready`, `backup`, `primary`.
     pub because: &'static str,
     pub ready: bool,
-    /// How long this instance took in the last rollout.
-    pub expected: Option<Duration>,
 }
 
 /// Values of `--set`, by service.

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::input::{Effect, Record};
+use super::input::{Effect, Extra, Mark, Record};
 use super::time::Timestamp;
 use super::words::{By, Name};
 
@@ -33,6 +33,27 @@ impl Turn {
         by: Option<&By>,
         message: String,
     ) {
+        self.tell(service, (kind, by, message), Extra::Nothing);
+    }
+
+    /// The same about a rollout that comes from one step to another.
+    pub(super) fn say_step(
+        &mut self,
+        service: &Name,
+        by: &By,
+        (instance, step): (&Name, &'static str),
+        message: String,
+    ) {
+        let mark = Mark::Step { instance: instance.clone(), step };
+        self.tell(service, ("rollout-step", Some(by), message), Extra::Rollout(mark));
+    }
+
+    pub(super) fn tell(
+        &mut self,
+        service: &Name,
+        (kind, by, message): (&'static str, Option<&By>, String),
+        extra: Extra,
+    ) {
         self.push(Effect::Record(Record {
             kind,
             service: Some(service.clone()),
@@ -40,6 +61,7 @@ impl Turn {
             by: by.cloned(),
             message,
             with_evidence: false,
+            extra,
         }));
     }
 }

@@ -151,6 +151,8 @@ pub(super) fn event(at: &str, who: Option<&str>, instance: Option<&str>, message
         actor: who.map(|it| Actor { login: it.into(), ..Actor::default() }),
         message: message.into(),
         evidence: None,
+        lost: None,
+        rollout: None,
     }
 }
 
