@@ -3,16 +3,19 @@
 //! Every failure is a [`Problem`]: the daemon's own, or one of kind `unreachable` made here, so that
 //! callers show all of them the same way.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::stream::{self, BoxStream};
 use futures_util::{Stream, StreamExt};
+use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 
 use crate::api::{
-    Change, Deck, Detail, Done, Event, History, LogLine, Problem, Request, RolloutRecord, problem,
+    Change, Deck, Detail, Done, Event, History, LogLine, LogPage, LogPlace, Problem, Request,
+    RolloutRecord, problem,
 };
 
 /// The longest line a stream may have: a snapshot of thousands of instances fits.
@@ -58,6 +61,28 @@ pub struct LogQuery {
     pub since_ms: Option<u64>,
     /// Only lines that match this regular expression.
     pub grep: Option<String>,
+    /// From these places on, each by the name of its instance.
+    pub after: BTreeMap<String, LogPlace>,
+    /// Lines tell their places.
+    pub places: bool,
+    /// Of a flood only the newest lines.
+    pub latest: bool,
+}
+
+/// Which page of the logs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PageQuery {
+    /// What comes after the place, not what is before it.
+    pub forward: bool,
+    /// `None`: the end, or with `forward` the start.
+    pub at: Option<Timestamp>,
+    /// Places instead of that moment, each by the name of its instance.
+    pub places: BTreeMap<String, LogPlace>,
+    /// At most so many lines.
+    pub lines: usize,
+    /// Only lines that match this regular expression, and the next one too.
+    pub grep: Option<String>,
+    pub find: Option<String>,
 }
 
 impl Client {
@@ -112,7 +137,26 @@ impl Client {
         push(&mut pairs, "lines", query.lines);
         push(&mut pairs, "since", query.since_ms);
         push(&mut pairs, "grep", query.grep.as_ref());
+        push(&mut pairs, "after", places(&query.after));
+        push(&mut pairs, "places", query.places.then_some(true));
+        push(&mut pairs, "latest", query.latest.then_some(true));
         self.stream(&format!("/v1/instances/{name}/logs"), &pairs).await
+    }
+
+    /// `GET /v1/instances/{name}/logs/page`, of several instances at once.
+    pub async fn log_page(
+        &self,
+        names: &[String],
+        query: &PageQuery,
+    ) -> Result<impl Stream<Item = Result<LogPage, Problem>> + Send + use<>, Problem> {
+        let mut pairs = vec![];
+        push(&mut pairs, "forward", query.forward.then_some(true));
+        push(&mut pairs, if query.forward { "after" } else { "before" }, query.at);
+        push(&mut pairs, "places", places(&query.places));
+        push(&mut pairs, "lines", Some(query.lines));
+        push(&mut pairs, "grep", query.grep.as_ref());
+        push(&mut pairs, "find", query.find.as_ref());
+        self.stream(&format!("/v1/instances/{}/logs/page", names.join(",")), &pairs).await
     }
 
     /// `GET /v1/events`.
@@ -252,6 +296,12 @@ impl Lines {
 
 fn push(pairs: &mut Vec<(&'static str, String)>, name: &'static str, value: Option<impl ToString>) {
     pairs.extend(value.map(|it| (name, it.to_string())));
+}
+
+/// `web1@PLACE,web2@PLACE`; nothing if there are none.
+fn places(places: &BTreeMap<String, LogPlace>) -> Option<String> {
+    let all: Vec<_> = places.iter().map(|(name, place)| format!("{name}@{place}")).collect();
+    (!all.is_empty()).then(|| all.join(","))
 }
 
 /// The host is not used: the connection is the socket.

@@ -3,8 +3,11 @@
 
 mod support;
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use serde_json::Value;
 use support::{Deck, Following, wait_until};
 
 const TALKERS: &str = r#"
@@ -48,6 +51,46 @@ fn what_is_older_than_asked_for_is_left_out() {
     deck.wait_line("a", "new");
     assert_eq!(deck.ok(&["logs", "--since", "8s", "a"]), "new\n");
     assert_eq!(deck.ok(&["logs", "--since", "1m", "a"]), "old\nnew\n");
+}
+
+/// What the API answers, one JSON value a line.
+fn get(deck: &Deck, path: &str) -> Vec<Value> {
+    let mut stream = UnixStream::connect(deck.socket()).unwrap();
+    let head = format!("GET {path} HTTP/1.1\r\nhost: opsdeck\r\nconnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let lines = answer.lines().filter(|it| it.starts_with('{'));
+    lines.map(|it| serde_json::from_str(it).unwrap_or_else(|_| panic!("{answer}"))).collect()
+}
+
+#[test]
+fn a_log_is_read_page_by_page_while_it_rotates_and_then_followed_without_a_gap() {
+    let deck = Deck::start(&counter("{ max_size = \"16KiB\", keep = 500 }"));
+    deck.wait_line("counter", "line 5000");
+    let path = "/v1/instances/counter/logs/page?lines=700";
+    let mut lines: Vec<Value> = vec![];
+    let mut place = String::new();
+    loop {
+        let mut page = get(&deck, &format!("{path}{place}"));
+        let end = page.pop().unwrap();
+        assert_eq!(end["type"], "end", "{end}");
+        page.append(&mut lines);
+        lines = page;
+        if end["last"] == true {
+            break;
+        }
+        place = format!("&places=counter@{}", end["begins"]["counter"].as_str().unwrap());
+    }
+    let text = |it: &Value| it["line"].as_str().unwrap().to_owned();
+    let expected: Vec<String> = (1..=lines.len()).map(|n| format!("line {n}")).collect();
+    assert_eq!(lines.iter().map(text).collect::<Vec<_>>(), expected);
+
+    let after = lines.last().unwrap()["ends"].as_str().unwrap();
+    let path = format!("/v1/instances/counter/logs?after=counter@{after}&places=true");
+    let next = get(&deck, &path).into_iter().next().unwrap();
+    assert_eq!(text(&next), format!("line {}", lines.len() + 1));
+    assert_eq!(next["begins"], *after);
 }
 
 /// Writes `line N` for ever, some thousands a second.

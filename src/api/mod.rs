@@ -13,11 +13,13 @@ use serde::{Deserialize, Deserializer, Serialize};
 mod brief;
 mod detail;
 mod line;
+mod logs;
 mod request;
 mod rollout;
 
 pub use brief::BriefService;
 pub use detail::*;
+pub use logs::{LogLine, LogPage, LogPlace};
 pub use request::*;
 pub use rollout::*;
 
@@ -400,19 +402,6 @@ pub enum Change {
     },
     /// Of a later release.
     Unknown,
-}
-
-/// `GET /v1/instances/{name}/logs`, NDJSON.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LogLine {
-    pub instance: String,
-    /// When the logger took it, to the grain of the time index.
-    pub at: Option<Timestamp>,
-    /// Without its newline; bytes that are not UTF-8 became U+FFFD; control characters are still in.
-    pub line: String,
-    /// The line goes on in the next record (lines are cut at 64 KiB).
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub partial: bool,
 }
 
 /// `application/problem+json` (RFC 9457): what, why, and what to do.

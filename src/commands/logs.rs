@@ -23,6 +23,7 @@ pub async fn run(client: &Client, args: &LogsArgs) -> Outcome {
         lines,
         since_ms: args.since.map(|it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX)),
         grep: args.grep.clone(),
+        ..LogQuery::default()
     };
     let mut sources: Vec<Lines> = vec![];
     let deck = client.brief().await?;

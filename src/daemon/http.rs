@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::log_pages;
 use super::metrics;
 use super::orders;
 use super::peer::{Door, Peer};
@@ -45,6 +46,7 @@ pub async fn serve(door: Door, api: Api, stop: CancellationToken) -> std::io::Re
         .route("/v1/watch", get(streams::watch))
         .route("/v1/events", get(streams::events))
         .route("/v1/instances/{name}/logs", get(streams::logs))
+        .route("/v1/instances/{name}/logs/page", get(log_pages::page))
         .route("/v1/instances/{name}/why", get(why))
         .route("/v1/instances/{name}/detail", get(super::detail::detail))
         .route("/v1/services/{name}/history", get(service_history))

@@ -5,14 +5,20 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::debug;
 
 use super::logging::Link;
-use crate::api::LogLine;
-use crate::logger::{self, Follower, Line, LogQuery};
+use crate::api::{LogLine, LogPlace};
+use crate::logger::{self, Follower, Line, LogQuery, Mark};
+
+/// Of a log that floods, whoever wants the latest is sent so many lines at a time.
+const BURST: usize = 1000;
+/// What is not sent more often than this then.
+const BREATH: Duration = Duration::from_millis(100);
 
 /// A log and whose it is.
 #[derive(Clone, Debug)]
@@ -26,21 +32,28 @@ pub struct File {
 #[derive(Debug)]
 pub struct Wanted {
     pub files: Vec<File>,
+    /// For each file: begin at this byte.
+    pub after: Vec<Option<Mark>>,
     pub lines: Option<usize>,
     /// Unix milliseconds.
     pub oldest: Option<u64>,
     pub grep: Option<regex::bytes::Regex>,
     pub follow: bool,
+    /// Lines tell their places.
+    pub places: bool,
+    /// Of a flood the newest lines are wanted, not all of them.
+    pub latest: bool,
 }
 
 type Queue = mpsc::Sender<LogLine>;
 
 /// Reads until the end, or with `follow` until the client goes.
 pub async fn read(wanted: Wanted, queue: Queue) {
-    let Wanted { files, lines, oldest, grep, follow } = wanted;
-    let query = LogQuery { lines, since_ms: oldest, grep };
-    let (past, into) = (files.clone(), queue.clone());
-    let read = tokio::task::spawn_blocking(move || send_past(&past, &query, follow, &into));
+    let files = wanted.files.clone();
+    let latest = wanted.latest && wanted.grep.is_none();
+    let places = wanted.places;
+    let into = queue.clone();
+    let read = tokio::task::spawn_blocking(move || send_past(wanted, &into));
     let followers = match read.await {
         Ok(Ok(followers)) => followers,
         Ok(Err(err)) => return debug!(%err, "a log could not be read"),
@@ -48,7 +61,8 @@ pub async fn read(wanted: Wanted, queue: Queue) {
     };
     let mut tasks = JoinSet::new();
     for (file, follower) in files.into_iter().zip(followers) {
-        tasks.spawn(send_news(file, follower, queue.clone()));
+        let news = News { file, follower, places, latest };
+        tasks.spawn(news.send(queue.clone()));
     }
     tokio::select! {
         () = queue.closed() => tasks.abort_all(),
@@ -57,68 +71,110 @@ pub async fn read(wanted: Wanted, queue: Queue) {
 }
 
 /// Sends what is there, oldest first, and returns who goes on where it ended.
-fn send_past(
-    files: &[File],
-    query: &LogQuery,
-    follow: bool,
-    queue: &Queue,
-) -> io::Result<Vec<Follower>> {
+fn send_past(wanted: Wanted, queue: &Queue) -> io::Result<Vec<Follower>> {
+    let Wanted { files, after, lines, oldest, grep, follow, places, .. } = wanted;
     let mut logs = vec![];
     let mut followers = vec![];
-    for file in files {
+    for (n, file) in files.iter().enumerate() {
+        let after = after.get(n).copied().flatten();
+        let query = LogQuery { lines, since_ms: oldest, grep: grep.clone(), after };
         if follow {
-            let (lines, follower) = logger::read_then_follow(&file.path, query.clone())?;
+            let (lines, follower) = logger::read_then_follow(&file.path, query)?;
             logs.push(lines);
             followers.push(follower);
         } else {
-            logs.push(logger::read(&file.path, query.clone())?);
+            logs.push(logger::read(&file.path, query)?);
         }
     }
     for line in logger::merge(logs) {
         let (n, line) = line?;
-        if queue.blocking_send(wire(&files[n].instance, line)).is_err() {
+        if queue.blocking_send(wire(&files[n].instance, line, places)).is_err() {
             break;
         }
     }
     Ok(followers)
 }
 
-async fn send_news(file: File, mut follower: Follower, queue: Queue) {
-    let mut waiting = file.link.waiting(&file.instance);
-    loop {
-        waiting.ask().await;
-        // A flood is a lot to read: not on the thread that supervises.
-        let polled = tokio::task::spawn_blocking(move || {
-            let lines = follower.poll();
-            (follower, lines)
-        });
-        let Ok((returned, lines)) = polled.await else { return };
-        follower = returned;
-        let lines = match lines {
-            Ok(lines) => lines,
-            Err(err) => return debug!(instance = file.instance, %err, "could not be followed"),
-        };
-        let is_idle = lines.is_empty() && !follower.is_behind();
-        for line in lines {
-            if queue.send(wire(&file.instance, line)).await.is_err() {
-                return;
+/// One log that is followed.
+struct News {
+    file: File,
+    follower: Follower,
+    places: bool,
+    latest: bool,
+}
+
+impl News {
+    async fn send(mut self, queue: Queue) {
+        let mut waiting = self.file.link.waiting(&self.file.instance);
+        loop {
+            waiting.ask().await;
+            // A flood is a lot to read: not on the thread that supervises.
+            let polled = tokio::task::spawn_blocking(move || {
+                let lines = self.poll();
+                (self, lines)
+            });
+            let Ok((returned, lines)) = polled.await else { return };
+            self = returned;
+            let lines = match lines {
+                Ok(lines) => lines,
+                Err(err) => {
+                    return debug!(instance = self.file.instance, %err, "could not be followed");
+                }
+            };
+            let is_flood = self.latest && lines.len() >= BURST;
+            let is_idle = lines.is_empty() && !self.follower.is_behind();
+            for line in lines {
+                let line = wire(&self.file.instance, line, self.places);
+                if queue.send(line).await.is_err() {
+                    return;
+                }
+            }
+            if is_idle {
+                waiting.grown().await;
+            } else if is_flood {
+                tokio::time::sleep(BREATH).await;
             }
         }
-        if is_idle {
-            waiting.grown().await;
+    }
+
+    /// What is new; of more than anybody can read, the end. Whoever compares the places sees the gap.
+    fn poll(&mut self) -> io::Result<Vec<Line>> {
+        let mut lines = self.follower.poll()?;
+        if self.latest && self.follower.is_behind() {
+            let query = LogQuery { lines: Some(BURST), ..LogQuery::default() };
+            let (past, follower) = logger::read_then_follow(&self.file.path, query)?;
+            self.follower = follower;
+            return past.collect();
         }
+        if self.latest {
+            lines.drain(..lines.len().saturating_sub(BURST));
+        }
+        Ok(lines)
     }
 }
 
-fn wire(instance: &str, line: Line) -> LogLine {
-    let at =
-        line.at_ms.and_then(|ms| jiff::Timestamp::from_millisecond(i64::try_from(ms).ok()?).ok());
+pub fn wire(instance: &str, line: Line, places: bool) -> LogLine {
+    let (begins, ends) = line.place.filter(|_| places).unzip();
     LogLine {
         instance: instance.to_owned(),
-        at,
+        at: line.at_ms.and_then(moment),
         line: String::from_utf8_lossy(&line.bytes).into_owned(),
         partial: line.partial,
+        begins: begins.map(place),
+        ends: ends.map(place),
     }
+}
+
+fn moment(ms: u64) -> Option<jiff::Timestamp> {
+    jiff::Timestamp::from_millisecond(i64::try_from(ms).ok()?).ok()
+}
+
+pub fn place(mark: Mark) -> LogPlace {
+    LogPlace { file: mark.file, offset: mark.offset }
+}
+
+pub fn mark(place: LogPlace) -> Mark {
+    Mark { file: place.file, offset: place.offset }
 }
 
 /// The end of a log, as evidence. Blocking, but short: it reads backwards.

@@ -36,6 +36,7 @@ pub mod journal;
 pub mod launch;
 pub mod ledger;
 pub mod listeners;
+pub mod log_pages;
 pub mod logging;
 pub mod logs;
 pub mod metrics;

@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 
 use super::clock;
 use super::http::{Api, Failure, Path, Query, not_found};
+use super::log_pages;
 use super::logs;
 use super::peer::Peer;
 use super::since::Since;
@@ -25,7 +26,7 @@ use super::turn::Question;
 use crate::api::{Event, Problem, Role, problem};
 
 /// Lines between a task and a client that reads slowly.
-const QUEUE: usize = 64;
+pub(super) const QUEUE: usize = 64;
 
 /// `GET /v1/watch`: a snapshot, then changes; a client that lags gets a new snapshot, never a gap.
 pub async fn watch(
@@ -173,37 +174,67 @@ pub struct LogQuery {
     lines: Option<usize>,
     since: Option<Since>,
     grep: Option<String>,
+    /// `web1@PLACE,…`: from there on.
+    after: Option<String>,
+    places: bool,
+    latest: bool,
 }
 
-/// `GET /v1/instances/{name}/logs?follow&lines&since&grep`; a service's name reads all its instances.
+/// `GET /v1/instances/{name}/logs?follow&lines&since&grep&after&places&latest`; a service's name reads
+/// all its instances, several names with commas between them are interleaved.
 pub async fn logs(
     State(api): State<Api>,
     Path(name): Path<String>,
     Query(query): Query<LogQuery>,
 ) -> Result<Response, Failure> {
-    let asked = name.clone();
-    let files = api.ask(|reply| Question::Logs { name, reply }).await?;
-    if files.is_empty() {
-        return Err(not_found(&asked));
+    let files = log_files(&api, &name).await?;
+    let grep = query.grep.as_deref().map(regex::bytes::Regex::new).transpose();
+    let grep = grep.map_err(|err| no_pattern(&err))?;
+    let places = log_pages::places(query.after.as_deref())?;
+    let after = files.iter().map(|it| places.get(&it.instance).copied()).collect();
+    let oldest = query.since.and_then(|it| it.moment(clock::wall()));
+    let oldest = oldest.and_then(|it| u64::try_from(it.as_millisecond()).ok());
+    let (LogQuery { lines, follow, places, latest, .. }, (sender, queue)) =
+        (query, mpsc::channel(QUEUE));
+    let wanted = logs::Wanted { files, after, lines, oldest, grep, follow, places, latest };
+    // Ends with its client: the queue closes when the response is dropped.
+    tokio::spawn(logs::read(wanted, sender));
+    Ok(queued(queue))
+}
+
+/// The logs of instances and services, each once.
+pub(super) async fn log_files(api: &Api, names: &str) -> Result<Vec<logs::File>, Failure> {
+    let mut all: Vec<logs::File> = vec![];
+    for name in names.split(',') {
+        let name = name.to_owned();
+        let asked = name.clone();
+        let files = api.ask(|reply| Question::Logs { name, reply }).await?;
+        if files.is_empty() {
+            return Err(not_found(&asked));
+        }
+        all.extend(files);
     }
-    let pattern = query.grep.as_deref().map(regex::bytes::Regex::new).transpose();
-    let grep = pattern.map_err(|err| Problem {
+    let mut seen = std::collections::BTreeSet::new();
+    all.retain(|it| seen.insert(it.instance.clone()));
+    Ok(all)
+}
+
+pub(super) fn no_pattern(err: &regex::Error) -> Problem {
+    Problem {
         kind: problem::REFUSED.into(),
         status: 422,
         title: "the pattern is no regular expression".into(),
         detail: err.to_string(),
         help: None,
-    })?;
-    let oldest = query.since.and_then(|it| it.moment(clock::wall()));
-    let oldest = oldest.and_then(|it| u64::try_from(it.as_millisecond()).ok());
-    let (lines, queue) = mpsc::channel(QUEUE);
-    let wanted = logs::Wanted { files, lines: query.lines, oldest, grep, follow: query.follow };
-    // Ends with its client: the queue closes when the response is dropped.
-    tokio::spawn(logs::read(wanted, lines));
-    Ok(ndjson(stream::unfold(queue, |mut queue| async move {
+    }
+}
+
+/// What comes out of a queue, a line each.
+pub(super) fn queued<T: Serialize + Send + 'static>(queue: mpsc::Receiver<T>) -> Response {
+    ndjson(stream::unfold(queue, |mut queue| async move {
         let line = queue.recv().await?;
         Some((line_of(&line), queue))
-    })))
+    }))
 }
 
 fn line_of(value: &impl Serialize) -> Bytes {

@@ -13,8 +13,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::index::Cursor;
+use super::page::Mark;
 use super::read::{Line, LogQuery, Splitter};
-use super::segments::{BLOCK, FileId, Place, open_all};
+use super::segments::{BLOCK, FileId, Place, Segment, open_all};
 use super::sink::is_same;
 
 /// Bytes that one poll reads.
@@ -29,8 +30,8 @@ pub struct Follower {
     query: LogQuery,
     tracked: Option<Tracked>,
     splitter: Splitter,
-    /// When the bytes came that are held from an earlier file.
-    carried: Option<Option<u64>>,
+    /// When the bytes came that are held from an earlier file, and where they begin.
+    carried: Option<(Option<u64>, Option<Mark>)>,
     behind: bool,
     fell_behind: bool,
 }
@@ -39,6 +40,7 @@ pub struct Follower {
 struct Tracked {
     file: File,
     id: FileId,
+    mark: u64,
     offset: u64,
     times: Option<Cursor>,
 }
@@ -46,7 +48,8 @@ struct Tracked {
 impl Tracked {
     fn new(place: Place) -> io::Result<Self> {
         let times = place.index.map(|it| Cursor::new(it, place.offset)).transpose()?;
-        Ok(Self { file: place.file, id: place.id, offset: place.offset, times })
+        let Place { file, id, mark, offset, .. } = place;
+        Ok(Self { file, id, mark, offset, times })
     }
 
     fn at_ms(&mut self, offset: u64) -> io::Result<Option<u64>> {
@@ -102,34 +105,42 @@ impl Follower {
     /// Gives out the line that is held back, as a partial one: a prompt, the last words of the dead. What follows in the
     /// same line comes as a line of its own.
     pub fn flush(&mut self) -> io::Result<Option<Line>> {
-        let at_ms = self.held_at_ms()?;
+        let (at_ms, begins) = self.held()?;
         let rest = self.splitter.rest().filter(|it| self.query.lets_through(&it.bytes));
-        Ok(rest.map(|it| Line { at_ms, bytes: it.bytes, partial: true }))
+        let place = begins.zip(self.mark(0));
+        Ok(rest.map(|it| Line { at_ms, bytes: it.bytes, partial: true, place }))
     }
 
     fn split(&mut self, lines: &mut Vec<Line>) -> io::Result<()> {
         while lines.len() < POLL_LINES {
             let first = self.splitter.held();
             let Some(piece) = self.splitter.next() else { break };
-            let at_ms = self.at_ms(first)?;
+            let (at_ms, begins) = self.place(first)?;
             if self.query.lets_through(&piece.bytes) {
-                lines.push(Line { at_ms, bytes: piece.bytes, partial: piece.partial });
+                let place = begins.zip(self.mark(self.splitter.held()));
+                lines.push(Line { at_ms, bytes: piece.bytes, partial: piece.partial, place });
             }
         }
         Ok(())
     }
 
-    fn held_at_ms(&mut self) -> io::Result<Option<u64>> {
-        self.at_ms(self.splitter.held())
+    fn held(&mut self) -> io::Result<(Option<u64>, Option<Mark>)> {
+        self.place(self.splitter.held())
     }
 
-    /// When the byte came that is `back` bytes before the place we have read to.
-    fn at_ms(&mut self, back: usize) -> io::Result<Option<u64>> {
-        if let Some(at_ms) = self.carried.take() {
-            return Ok(at_ms);
+    /// The byte that is `back` bytes before the place we have read to: when it came, and which it is.
+    fn place(&mut self, back: usize) -> io::Result<(Option<u64>, Option<Mark>)> {
+        if let Some(carried) = self.carried.take() {
+            return Ok(carried);
         }
-        let Some(tracked) = &mut self.tracked else { return Ok(None) };
-        tracked.at_ms(tracked.offset.saturating_sub(back as u64))
+        let mark = self.mark(back);
+        let Some(tracked) = &mut self.tracked else { return Ok((None, None)) };
+        Ok((tracked.at_ms(tracked.offset.saturating_sub(back as u64))?, mark))
+    }
+
+    fn mark(&self, back: usize) -> Option<Mark> {
+        let tracked = self.tracked.as_ref()?;
+        Some(Mark { file: tracked.mark, offset: tracked.offset.saturating_sub(back as u64) })
     }
 
     /// Reads up to `len` bytes; nothing when there is nothing.
@@ -170,9 +181,10 @@ impl Follower {
         };
         let Some(next) = next else { return Ok(false) };
         if self.splitter.held() > 0 {
-            self.carried = Some(self.held_at_ms()?);
+            self.carried = Some(self.held()?);
         }
-        let place = Place { file: next.file, id: next.id, offset: 0, index: next.index };
+        let Segment { file, id, mark, index, .. } = next;
+        let place = Place { file, id, mark, offset: 0, index };
         self.tracked = Some(Tracked::new(place)?);
         Ok(true)
     }
@@ -305,8 +317,8 @@ mod tests {
         let mut follower = from_end(log.path());
         append(log.path(), "password: ");
         assert_eq!(poll(&mut follower), "");
-        let line = Line { at_ms: None, bytes: b"password: ".into(), partial: true };
-        assert_eq!(follower.flush().unwrap(), Some(line));
+        let line = follower.flush().unwrap().unwrap();
+        assert_eq!((&*line.bytes, line.partial), (&b"password: "[..], true));
         assert_eq!(follower.flush().unwrap(), None);
         append(log.path(), "secret\n");
         assert_eq!(poll(&mut follower), "secret");

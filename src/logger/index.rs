@@ -144,6 +144,12 @@ impl Index {
         Ok(None)
     }
 
+    /// When the byte at `offset` came.
+    pub(super) fn at_ms(&self, offset: u64) -> io::Result<Option<u64>> {
+        let record = self.covering(offset)?.checked_sub(1).map(|n| self.record(n)).transpose()?;
+        Ok(record.map(|it| it.at_ms))
+    }
+
     /// The number of records whose offset is at most `offset`.
     fn covering(&self, offset: u64) -> io::Result<u64> {
         let (mut low, mut high) = (0, self.count);

@@ -68,7 +68,7 @@ mod tests {
 
     fn line(at_ms: impl Into<Option<u64>>, text: &str) -> io::Result<Line> {
         let (text, partial) = text.strip_suffix('…').map_or((text, false), |it| (it, true));
-        Ok(Line { at_ms: at_ms.into(), bytes: text.into(), partial })
+        Ok(Line { at_ms: at_ms.into(), bytes: text.into(), partial, place: None })
     }
 
     fn merged(logs: Vec<Vec<io::Result<Line>>>) -> String {

@@ -13,7 +13,7 @@
 //! between any two instructions and neither loses nor doubles a byte. The FIFO is never closed by anybody's death as
 //! long as one of the three holds it. Nothing is parsed on the way; a line is a matter of the reading half.
 //!
-//! The reading half ([`read()`], [`Follower`], [`merge()`]) is plain synchronous code over paths. It needs no logger to
+//! The reading half ([`read()`], [`page()`], [`Follower`], [`merge()`]) is plain synchronous code over paths. It needs no logger to
 //! be alive and takes no lock.
 
 mod clock;
@@ -22,6 +22,8 @@ mod follow;
 mod index;
 mod merge;
 mod mover;
+mod page;
+mod pattern;
 mod protocol;
 mod read;
 mod rotate;
@@ -39,6 +41,8 @@ mod tests;
 pub use fifo::{make_fifo, open_fifo};
 pub use follow::Follower;
 pub use merge::{Merge, merge};
+pub use page::{Edge, Found, Look, Mark, Page, page};
+pub use pattern::Pattern;
 pub use protocol::{
     FromLogger, LOCK_NAME, MESSAGE_LIMIT, SOCKET_NAME, STATE_NAME, Source, ToLogger,
 };

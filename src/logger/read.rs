@@ -10,6 +10,8 @@ use std::path::Path;
 use regex::bytes::Regex;
 
 use super::follow::Follower;
+use super::page::Mark;
+use super::pattern;
 use super::segments::{BLOCK, Segments, Times};
 use super::tail;
 
@@ -25,11 +27,13 @@ pub struct LogQuery {
     pub since_ms: Option<u64>,
     /// Lines that match; each piece of a line that is too long is looked at by itself.
     pub grep: Option<Regex>,
+    /// What begins at this byte or after it.
+    pub after: Option<Mark>,
 }
 
 impl LogQuery {
     pub(super) fn lets_through(&self, line: &[u8]) -> bool {
-        self.grep.as_ref().is_none_or(|it| it.is_match(line))
+        self.grep.as_ref().is_none_or(|it| pattern::matches(it, line))
     }
 }
 
@@ -42,6 +46,8 @@ pub struct Line {
     pub bytes: Vec<u8>,
     /// No newline came here: the line goes on in the next one, or it is the last and not finished yet.
     pub partial: bool,
+    /// Where it begins and where the next one does.
+    pub place: Option<(Mark, Mark)>,
 }
 
 /// Reads the log and the files rotated from it, oldest first. A log that does not exist is empty.
@@ -75,6 +81,7 @@ impl Lines {
             Some(since_ms) => tail::next_line(&segments, segments.since(since_ms)?, end)?,
             None => 0,
         };
+        let from = query.after.map_or(from, |it| from.max(segments.position(it).min(end)));
         let from = match (query.lines, &query.grep) {
             (None, _) => from,
             (Some(n), None) => tail::last_lines(&segments, from, end, n)?,
@@ -88,7 +95,9 @@ impl Lines {
         while let Some((position, piece)) = self.walker.next(&self.segments)? {
             if self.query.lets_through(&piece.bytes) {
                 let at_ms = self.times.at_ms(position)?;
-                return Ok(Some(Line { at_ms, bytes: piece.bytes, partial: piece.partial }));
+                let ends = position + piece.bytes.len() as u64 + u64::from(!piece.partial);
+                let place = self.segments.mark(position).zip(self.segments.mark(ends));
+                return Ok(Some(Line { at_ms, bytes: piece.bytes, partial: piece.partial, place }));
             }
         }
         Ok(None)
@@ -255,7 +264,7 @@ mod tests {
         let line = read(log.path(), LogQuery::default()).unwrap().next().unwrap().unwrap();
         assert_eq!(
             line,
-            Line { at_ms: None, bytes: b"\xff\xfe\0\x1b[31m\r".into(), partial: false }
+            Line { bytes: b"\xff\xfe\0\x1b[31m\r".into(), place: line.place, ..Line::default() }
         );
     }
 

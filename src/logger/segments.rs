@@ -4,7 +4,7 @@
 //! file may be met twice, which is noticed, but none can be missed. A file that has been opened stays readable however
 //! it is renamed. Lengths are those of the moment of opening, so that reading ends.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
@@ -12,6 +12,7 @@ use std::time::SystemTime;
 
 use super::clock::unix_ms;
 use super::index::{Begin, Cursor, Index};
+use super::page::Mark;
 use super::rotate::{KEEP_LIMIT, numbered, numbered_index};
 use super::sink::is_same;
 
@@ -25,6 +26,8 @@ pub(super) type FileId = (u64, u64);
 pub(super) struct Segment {
     pub(super) file: File,
     pub(super) id: FileId,
+    /// Tells the file from every other one, also from a later one with its inode.
+    pub(super) mark: u64,
     pub(super) len: u64,
     changed_ms: u64,
     /// Taken out by whoever walks it.
@@ -107,6 +110,29 @@ impl Segments {
         Ok(0)
     }
 
+    /// The position of a byte that was marked. In a file that is gone, or was emptied since, that is its start: a file
+    /// that is gone was the oldest.
+    pub(super) fn position(&self, mark: Mark) -> u64 {
+        let segment = self.list.iter().find(|(_, it)| it.mark == mark.file);
+        segment.map_or(0, |(start, it)| {
+            start + Some(mark.offset).filter(|offset| *offset <= it.len).unwrap_or(0)
+        })
+    }
+
+    /// What [`Self::position`] will find again; `None` where there is no file.
+    pub(super) fn mark(&self, position: u64) -> Option<Mark> {
+        let n = self.holding(position).or(self.list.len().checked_sub(1))?;
+        let (start, segment) = &self.list[n];
+        Some(Mark { file: segment.mark, offset: position - start })
+    }
+
+    /// When the byte at `position` came.
+    pub(super) fn at_ms(&self, position: u64) -> io::Result<Option<u64>> {
+        let found = self.holding(position).map(|n| &self.list[n]);
+        let found = found.and_then(|(start, it)| Some((position - start, it.index.as_ref()?)));
+        found.map_or(Ok(None), |(offset, index)| index.at_ms(offset))
+    }
+
     /// The file and the offset of a position; at the very end, the end of the newest file.
     pub(super) fn place(&self, position: u64) -> io::Result<Option<Place>> {
         let Some(n) = self.holding(position).or(self.list.len().checked_sub(1)) else {
@@ -115,7 +141,8 @@ impl Segments {
         let (start, segment) = &self.list[n];
         let index = segment.index.as_ref().map(Index::try_clone).transpose()?;
         let offset = position - start;
-        Ok(Some(Place { file: segment.file.try_clone()?, id: segment.id, offset, index }))
+        let (id, mark) = (segment.id, segment.mark);
+        Ok(Some(Place { file: segment.file.try_clone()?, id, mark, offset, index }))
     }
 }
 
@@ -124,6 +151,7 @@ impl Segments {
 pub(super) struct Place {
     pub(super) file: File,
     pub(super) id: FileId,
+    pub(super) mark: u64,
     pub(super) offset: u64,
     pub(super) index: Option<Index>,
 }
@@ -151,11 +179,27 @@ fn open_numbered(log: &Path, n: u32) -> io::Result<Option<Segment>> {
     let path = numbered(log, n);
     let Some(file) = open_existing(&path)? else { return Ok(None) };
     let found = file.metadata()?;
-    let index = open_existing(&numbered_index(log, n))?;
+    let mut index = open_existing(&numbered_index(log, n))?;
+    // In the middle of a rotation it went ahead of its file, and the next one's file is away already.
+    if index.is_none() && !numbered(log, n + 1).try_exists()? {
+        index = open_existing(&numbered_index(log, n + 1))?;
+    }
     // Indexes move just before their files: if the file is still here, this index is its own.
     let index = if is_same(&found, &path)? { index.map(Index::of).transpose()? } else { None };
     let changed_ms = found.modified().map_or(unix_ms(SystemTime::UNIX_EPOCH), unix_ms);
-    Ok(Some(Segment { id: (found.dev(), found.ino()), len: found.len(), changed_ms, index, file }))
+    let id = (found.dev(), found.ino());
+    Ok(Some(Segment { id, mark: mark_of(&found), len: found.len(), changed_ms, index, file }))
+}
+
+/// From the inode and the time of birth, where the file system knows that: inodes are used again, often at once.
+pub(super) fn mark_of(found: &Metadata) -> u64 {
+    let born = found.created().ok().and_then(|it| it.duration_since(SystemTime::UNIX_EPOCH).ok());
+    let born = born.map_or(0, |it| it.as_nanos() as u64);
+    // FNV-1a: it must be the same in the next daemon, which may be of another release.
+    let bytes = [found.dev(), found.ino(), born].map(u64::to_le_bytes);
+    bytes.iter().flatten().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 fn open_existing(path: &Path) -> io::Result<Option<File>> {

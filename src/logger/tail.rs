@@ -117,7 +117,9 @@ mod tests {
     fn last(log: &[&str], lines: usize, grep: Option<&str>) -> String {
         let grep = grep.map(|it| Regex::new(it).unwrap());
         let log = log_of(log);
-        text(read(log.path(), LogQuery { lines: Some(lines), since_ms: None, grep }).unwrap())
+        text(
+            read(log.path(), LogQuery { lines: Some(lines), grep, ..LogQuery::default() }).unwrap(),
+        )
     }
 
     #[test]
@@ -164,9 +166,9 @@ mod tests {
             let grep = (by == 1).then(|| Regex::new("a").unwrap());
             let files: Vec<&str> = files.iter().map(String::as_str).collect();
             let log = log_of(&files);
-            let all = LogQuery { lines: None, since_ms: None, grep: grep.clone() };
+            let all = LogQuery { grep: grep.clone(), ..LogQuery::default() };
             let all: Vec<_> = read(log.path(), all).unwrap().map(Result::unwrap).collect();
-            let some = LogQuery { lines: Some(n), since_ms: None, grep };
+            let some = LogQuery { lines: Some(n), grep, ..LogQuery::default() };
             let some: Vec<_> = read(log.path(), some).unwrap().map(Result::unwrap).collect();
             prop_assert_eq!(&all[all.len().saturating_sub(n)..], some);
         }

@@ -177,12 +177,7 @@ mod tests {
     }
 
     fn push(logs: &mut Logs, text: &str) {
-        logs.push(&LogLine {
-            instance: "web1".into(),
-            at: None,
-            line: text.into(),
-            partial: false,
-        });
+        logs.push(&LogLine { instance: "web1".into(), line: text.into(), ..LogLine::default() });
     }
 
     #[test]

@@ -184,6 +184,6 @@ fn lines_know_when_they_came_and_since_finds_them_across_files() {
     }
     let nothing: Vec<(Option<u64>, u64)> = since(9_000_000);
     assert_eq!(nothing, []);
-    let few = LogQuery { since_ms: Some(1_010_000), lines: Some(2), grep: None };
+    let few = LogQuery { since_ms: Some(1_010_000), lines: Some(2), ..LogQuery::default() };
     assert_eq!(read(&world.source.log, few).unwrap().count(), 2);
 }

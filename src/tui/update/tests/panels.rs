@@ -6,7 +6,7 @@ use crate::tui::model::{Model, Page, Panel, Screen};
 use crate::tui::update::{Command, Msg};
 
 fn log(model: &mut Model, session: u64, instance: &str, line: &str) {
-    let line = LogLine { instance: instance.into(), at: None, line: line.into(), partial: false };
+    let line = LogLine { instance: instance.into(), line: line.into(), ..LogLine::default() };
     send(model, 0, Msg::Log { session, line });
 }
 

@@ -307,8 +307,7 @@ fn logs_with_hostile_text_leave_the_screen_whole() {
         ("web2", ""),
     ];
     for (instance, line) in hostile {
-        let line =
-            LogLine { instance: instance.into(), at: None, line: line.into(), partial: false };
+        let line = LogLine { instance: instance.into(), line: line.into(), ..LogLine::default() };
         send(&mut model, 0, Msg::Log { session: 1, line });
     }
     assert_snapshot!(screen(&mut model, 60, 12, 0), @r#"

@@ -124,7 +124,7 @@ fn apply(model: &mut Model, ms: u64, step: Step, asked: &mut Asked) {
             Msg::Reply { id: asked.id, result: Err(problem(problem::CONFIRM, "sure?", "it hurts")) }
         }
         Step::Log(line) => {
-            let line = LogLine { instance: "web1".into(), at: None, line, partial: false };
+            let line = LogLine { instance: "web1".into(), line, ..LogLine::default() };
             Msg::Log { session: asked.session, line }
         }
         Step::Event(text) => {
