@@ -9,7 +9,7 @@
 //!             ├─► tui ──► client ──► api ◄── daemon ──► fleet      decides, does nothing
 //!             │                                │
 //!             │                                ├──► process, probe, logger, load, gateway    do, decide nothing
-//!             │                                └──► config ──► fleet, probe         what they are told
+//!             │                                └──► config ──► fleet, probe, roles  what they are told
 //!             ├─► gateway             a proxy that is told where to send, and tells what it counted
 //!             └─► sample, loadgen     a server and its clients, for the demo and the tests
 //! ```
@@ -25,7 +25,7 @@
 //! - Only `api` types are serialised, beside the records of the daemon's state file, what it leaves to the
 //!   program that replaces it, and the messages between daemon and logger, and daemon and gateway. `daemon::publish` is the only translator.
 //! - `tui` imports neither `daemon` nor `fleet`: it can be pointed at a daemon one release older.
-//! - `process`, `probe`, `logger`, `gateway` and `load` know no fleet and are tested alone.
+//! - `process`, `probe`, `logger`, `gateway`, `load` and `roles` know no fleet and are tested alone.
 //! - Only `daemon::clock` reads the time for decisions; they are made on `CLOCK_BOOTTIME`.
 //! - A signal goes through a pidfd to an identity (pid, start time), never to a bare number.
 //! - There is one reaper. Nothing else waits for a child.
@@ -51,5 +51,6 @@ pub mod logger;
 pub mod probe;
 pub mod process;
 pub mod quantity;
+pub mod roles;
 pub mod sample;
 pub mod tui;

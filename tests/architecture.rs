@@ -16,10 +16,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "process", "sample", "tui",
         ],
     ),
-    ("config", &["fleet", "probe", "quantity"]),
+    ("config", &["fleet", "probe", "quantity", "roles"]),
     (
         "daemon",
-        &["api", "config", "fleet", "gateway", "load", "logger", "probe", "process", "quantity"],
+        &[
+            "api", "config", "fleet", "gateway", "load", "logger", "probe", "process", "quantity",
+            "roles",
+        ],
     ),
     ("exit", &[]),
     ("fleet", &[]),
@@ -30,6 +33,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("probe", &[]),
     ("process", &[]),
     ("quantity", &[]),
+    ("roles", &[]),
     ("sample", &["quantity"]),
     ("tui", &["api", "client"]),
 ];

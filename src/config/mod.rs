@@ -14,6 +14,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use mistake::{Mistake, Sort, Source, Span};
+use profiles::Profiles;
 use settings::{Gateway, Service, Settings};
 use trust::{Trust, Verdicts};
 use value::{Data, Layers, Table};
@@ -46,6 +47,7 @@ pub mod warnings;
 
 pub use diff::{Diff, diff, without_stops};
 pub use mistake::ConfigError;
+pub use profiles::KnownProfile;
 pub use show::show;
 pub use warnings::{Warning, warnings};
 
@@ -78,6 +80,7 @@ fn read_all(path: &Path, with_commands: bool) -> Result<Settings, ConfigError> {
             ),
         }
     }
+    profiles::files_beside(&path).iter().for_each(|it| files.add_profile(it));
     let paths = files.sources.iter().map(|it| it.path.clone()).collect();
     files.resolve(Some(path), paths)
 }
@@ -110,6 +113,7 @@ pub fn parse(path: &str, text: &str) -> Result<Settings, ConfigError> {
 struct Files {
     sources: Vec<Source>,
     roots: Vec<Table>,
+    profiles: Profiles,
     mistakes: Vec<Mistake>,
     secrets: Vec<Span>,
     seen: BTreeSet<PathBuf>,
@@ -125,21 +129,35 @@ impl Files {
         if !self.seen.insert(real) {
             return;
         }
+        self.distrust(path);
+        let text = self.text_of(path);
+        self.add(path, text);
+    }
+
+    fn add_profile(&mut self, path: &Path) {
+        self.distrust(path);
+        let text = self.text_of(path);
+        self.mistakes.extend(self.profiles.add(self.sources.len(), path, &text));
+        self.sources.push(Source { path: path.to_owned(), text });
+    }
+
+    /// Nothing where it cannot be read, which is a mistake.
+    fn text_of(&mut self, path: &Path) -> String {
+        text_of(path).unwrap_or_else(|why| {
+            let title = format!("{} cannot be read: {}", path.display(), why.label);
+            let mistake = Mistake::of_file(self.sources.len(), title);
+            self.mistakes.push(Mistake { help: why.help, ..mistake });
+            String::new()
+        })
+    }
+
+    /// Says where root would follow what others can change.
+    fn distrust(&mut self, path: &Path) {
         let distrust = self.trust.as_ref().and_then(|it| it.path(path).err());
         if let Some(it) = distrust {
             let title = format!("root would follow a file that others can change: {it}");
             let mistake = Mistake::of_file(self.sources.len(), title);
             self.mistakes.push(mistake.help(it.help));
-        }
-        match text_of(path) {
-            Ok(text) => self.add(path, text),
-            Err(why) => {
-                let file = self.sources.len();
-                self.add(path, String::new());
-                let title = format!("{} cannot be read: {}", path.display(), why.label);
-                let mistake = Mistake::of_file(file, title);
-                self.mistakes.push(Mistake { help: why.help, ..mistake });
-            }
         }
     }
 
@@ -170,7 +188,8 @@ impl Files {
             .filter(|it| it.sort == Sort::Syntax)
             .map(|it| it.span.file)
             .collect();
-        let resolved = resolve::resolve(&self.sources, &self.roots, &mut self.mistakes);
+        let resolved =
+            resolve::resolve(&self.sources, &self.roots, &self.profiles, &mut self.mistakes);
         // What is missing may be what the syntax mistake swallowed.
         self.mistakes.retain(|it| it.sort != Sort::Absent || !was_torn.contains(&it.span.file));
         if self.mistakes.is_empty() && self.with_commands {

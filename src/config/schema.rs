@@ -51,8 +51,14 @@ fn kind(kind: &Kind) -> Value {
             r"^(?=.)([0-9]+(\.[0-9]+)?d)?([0-9]+(\.[0-9]+)?h)?([0-9]+(\.[0-9]+)?m)?([0-9]+(\.[0-9]+)?s)?([0-9]+ms)?$",
         ),
         Kind::Size { .. } => pattern(r"^[0-9]+ *([kKmMgGtT]i?)?[bB]$"),
-        Kind::Signal => pattern(r"^([sS][iI][gG])?[a-zA-Z][a-zA-Z0-9]*(\+[0-9]+)?$|^[0-9]+$"),
+        Kind::Signal | Kind::AnySignal => {
+            pattern(r"^([sS][iI][gG])?[a-zA-Z][a-zA-Z0-9]*(\+[0-9]+)?$|^[0-9]+$")
+        }
         Kind::Choice(words) => json!({ "enum": choices(words) }),
+        Kind::Profile => json!({ "anyOf": [
+            { "enum": super::profiles::built_in_names().collect::<Vec<_>>() },
+            { "type": "string", "minLength": 1 },
+        ] }),
         Kind::Command => json!({ "anyOf": [
             { "type": "string", "minLength": 1 },
             { "type": "array", "items": { "type": "string" }, "minItems": 1 },

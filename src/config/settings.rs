@@ -6,8 +6,10 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::profiles::KnownProfile;
 use crate::fleet::input::Probe as ProbeKind;
 use crate::fleet::rules::ServiceRules;
 use crate::fleet::words::Name;
@@ -85,6 +87,8 @@ pub enum Confirm {
 pub struct Service {
     /// What the fleet needs to know.
     pub rules: ServiceRules,
+    /// What its profile says beyond that.
+    pub profile: Arc<KnownProfile>,
     pub instances: Vec<Instance>,
     /// The user its commands run as; `None`: the daemon's.
     pub user: Option<String>,

@@ -35,7 +35,11 @@ pub(crate) enum Kind {
         min: u64,
     },
     Choice(&'static [Choice]),
+    /// The name of a profile.
+    Profile,
+    /// One that may stand in a stop.
     Signal,
+    AnySignal,
     /// Text that is split like a shell would, or an array of words.
     Command,
     Port,
@@ -117,7 +121,7 @@ pub(crate) const ROOT: &[Key] = &[
     later("registry", "registration with a service registry"),
     later("tars", "registration with Tars"),
     later("supervisord", "services of a running supervisord"),
-    later("profile", "profiles of your own"),
+    later("profile", "profiles beside services; they go into profiles/NAME.toml"),
     later("theme", "themes of your own"),
 ];
 
@@ -163,7 +167,7 @@ const DECK: &[Key] = &[
     later("ascii", "a deck without characters beyond ASCII"),
     later("title", "the title of the terminal window"),
     later("notify", "notifications of the terminal"),
-    later("profiles", "profiles of your own"),
+    later("profiles", "profiles elsewhere; they go into profiles/NAME.toml"),
     later("hooks", "commands that are run when something fails"),
 ];
 
@@ -183,7 +187,12 @@ const SERVICE: &[Key] = &[
         "\"local\"",
         "Who runs the processes.",
     ),
-    key("profile", Kind::Choice(PROFILES), "\"generic\"", "What signals mean to it."),
+    key(
+        "profile",
+        Kind::Profile,
+        "\"generic\"",
+        "What signals mean to it: a built-in profile, or one of profiles/NAME.toml.",
+    ),
     key(
         "command",
         Kind::Command,
@@ -305,14 +314,40 @@ const SOCKET: &[Key] = &[
     ),
 ];
 
-const PROFILES: &[Choice] = &[
-    Word("generic"),
-    Word("swoole"),
-    Word("nginx"),
-    Word("php-fpm"),
-    Word("gunicorn"),
-    Word("puma"),
-    Later("auto", "a guess from the process tree"),
+/// A profile file.
+pub(crate) const PROFILE: &[Key] = &[
+    key("about", Kind::Text, "", "What it is for."),
+    key("reload", Kind::AnySignal, "", "The signal that reloads; without one nothing does."),
+    key("stop", Kind::Signal, "\"SIGTERM\"", "The signal that lets requests finish."),
+    key("term_cuts", Kind::Boolean, "false", "SIGTERM cuts requests: it waits for the drain."),
+    key("load", Kind::Text, "", "Where its load can be read, in words."),
+    key("limit", Kind::Table(LIMIT), "", "The server's own limit for finishing."),
+    key("signals", Kind::List(&Kind::Table(MEANING)), "[]", "What each signal does."),
+    key(
+        "roles",
+        Kind::List(&Kind::Table(ROLE)),
+        "[]",
+        "Who is who in its tree; the first that fits.",
+    ),
+];
+
+const LIMIT: &[Key] = &[
+    key("name", Kind::Text, "", "What the server calls it."),
+    duration("default", "\"3s\"", "What it is where nobody has set it."),
+];
+
+const MEANING: &[Key] = &[
+    key("signal", Kind::AnySignal, "", "SIGUSR1, USR1 or 10."),
+    key("does", Kind::Text, "", "What it does there, in a few words."),
+    key("harmless", Kind::Boolean, "false", "It takes no instance away: a reload, a log reopened."),
+];
+
+const ROLE: &[Key] = &[
+    key("role", Kind::Text, "", "master, manager, worker."),
+    key("title", Kind::Pattern, "", "A regular expression for argv[0]."),
+    count("level", 1, "", "1 is the first process, 2 its children, 3 theirs."),
+    count("of", 1, "", "How many levels such a tree has, 1 to 3."),
+    key("renewed", Kind::Boolean, "false", "A reload puts another process in its place."),
 ];
 
 const RUNG: &[Key] = &[

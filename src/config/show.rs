@@ -148,7 +148,7 @@ fn service(out: &mut Toml, service: &Service) {
     let (rules, written) = (&service.rules, &service.written);
     out.table(&format!("service.{}", name(rules.name.as_str())));
     out.key("engine", text("local"));
-    out.key("profile", text(rules.profile.name));
+    out.key("profile", text(rules.profile.name.as_str()));
     out.key("command", command(written.command.iter()));
     out.key_or("directory", written.directory.as_deref().map(text), "the daemon's own");
     let variables =

@@ -10,7 +10,6 @@ use crate::fleet::words::Signal;
 use crate::probe::{Check, Probe};
 
 use super::placeholder::names;
-use super::profiles::built_in;
 use super::settings::{Deck, Service, Settings};
 
 /// Something that will work and may surprise.
@@ -172,7 +171,7 @@ fn only_backups(service: &Service) -> Found {
 /// A first signal that cuts requests where the server has one that does not.
 fn cutting_signal(service: &Service) -> Found {
     let profile = &service.rules.profile;
-    let graceful = built_in(profile.name)?.stop;
+    let graceful = service.profile.stop;
     let first = service.rules.stop.first()?.signal;
     if !profile.term_cuts || first != Signal::TERM || graceful == Signal::TERM {
         return None;

@@ -210,7 +210,7 @@ pub fn service(sheet: &ServiceSheet, facts: &Facts) -> api::Service {
     api::Service {
         name: sheet.name.to_string(),
         engine: "local".into(),
-        profile: sheet.profile.into(),
+        profile: sheet.profile.to_string(),
         goal: goal(sheet.goal),
         state: worst(&instances),
         ready: number(sheet.ready),

@@ -240,7 +240,7 @@ fn rules_of_a_stray(name: &Name) -> ServiceRules {
             min_ready: None,
             spare: None,
         },
-        profile: Profile { name: "generic", reload: None, signals: &[], term_cuts: false },
+        profile: Profile::plain("generic").into(),
         fronted: false,
         reload_drain: false,
     }

@@ -36,7 +36,7 @@ impl Fleet {
         ServiceSheet {
             name: service.name().clone(),
             goal: if up { Goal::Up } else { Goal::Down },
-            profile: service.rules.profile.name,
+            profile: service.rules.profile.name.clone(),
             ready: service.counts.ready,
             wanted: service.counts.wanted,
             stale: members.iter().any(|it| it.is_stale()),

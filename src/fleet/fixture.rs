@@ -4,6 +4,7 @@
 //! `kind: message (by)`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Fleet;
@@ -22,15 +23,14 @@ use super::words::{By, Name, Process, Signal};
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 pub(super) const ONCE: Thresholds = Thresholds { success: 1, failure: 1 };
 
-pub(super) const GENERIC: Profile =
-    Profile { name: "generic", reload: None, signals: &[], term_cuts: false };
-
-pub(super) const SWOOLE: Profile = Profile {
-    name: "swoole",
-    reload: Some(Signal::USR1),
-    signals: &[Meaning { signal: Signal::USR1, does: "reload all workers", harmless: true }],
-    term_cuts: false,
-};
+pub(super) fn swoole_profile() -> Profile {
+    let does = "reload all workers".into();
+    Profile {
+        reload: Some(Signal::USR1),
+        signals: vec![Meaning { signal: Signal::USR1, does, harmless: true }],
+        ..Profile::plain("swoole")
+    }
+}
 
 /// A service as the smallest configuration has it.
 pub(super) fn rules(name: &str, instances: &[&str]) -> ServiceRules {
@@ -59,7 +59,7 @@ pub(super) fn rules(name: &str, instances: &[&str]) -> ServiceRules {
             min_ready: None,
             spare: None,
         },
-        profile: GENERIC,
+        profile: Arc::new(Profile::plain("generic")),
         fronted: false,
         reload_drain: false,
     }

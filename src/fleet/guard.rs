@@ -65,7 +65,7 @@ pub(super) fn uncaught(signal: Signal, name: &Name) -> String {
     format!("{signal} is not caught: it will kill {name}")
 }
 
-pub(super) fn meaning(instance: &Instance, signal: Signal) -> Option<&'static Meaning> {
+pub(super) fn meaning(instance: &Instance, signal: Signal) -> Option<&Meaning> {
     instance.rules.profile.signals.iter().find(|it| it.signal == signal)
 }
 

@@ -336,7 +336,7 @@ fn what_an_operator_ended_by_a_signal_is_no_crash() {
 
 #[test]
 fn a_reload_does_not_excuse_an_exit() {
-    let service = ServiceRules { profile: SWOOLE, ..rules("web", &["web1"]) };
+    let service = ServiceRules { profile: swoole_profile().into(), ..rules("web", &["web1"]) };
     let mut rig = Rig::ready(vec![service]);
     rig.tell(signal("web1", Signal::USR1));
     rig.exited("web1", code(0));

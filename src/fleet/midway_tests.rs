@@ -106,7 +106,7 @@ fn a_rollback_keeps_out_what_has_got_its_signal() {
 fn a_reload_does_not_excuse_an_exit_that_nobody_could_read_and_another_signal_does() {
     let cause = |sent| {
         let mut service = web(&["web1"]);
-        service.profile = SWOOLE;
+        service.profile = swoole_profile().into();
         let mut rig = Rig::ready(vec![service]);
         rig.tell(signal("web1", sent));
         rig.exited("web1", Exit { status: Status::Unknown, out_of_memory: OutOfMemory::No });

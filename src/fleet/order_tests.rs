@@ -41,7 +41,7 @@ fn wave(signal: Option<Signal>, dispositions: &[(&str, Disposition)]) -> Verb {
 }
 
 fn swoole(instances: &[&str]) -> ServiceRules {
-    ServiceRules { profile: SWOOLE, ..web(instances) }
+    ServiceRules { profile: swoole_profile().into(), ..web(instances) }
 }
 
 #[test]
@@ -121,9 +121,8 @@ fn what_the_profile_calls_a_reload_goes_at_once() {
     assert_eq!(effects, ["SIGUSR1 web1"]);
     assert!(rig.question(signal("web1", Signal::HUP)).is_some(), "its effect is unknown");
 
-    const HARMFUL: &[Meaning] =
-        &[Meaning { signal: Signal::USR2, does: "upgrade", harmless: false }];
-    let profile = Profile { signals: HARMFUL, ..GENERIC };
+    let harmful = Meaning { signal: Signal::USR2, does: "upgrade".into(), harmless: false };
+    let profile = Profile { signals: vec![harmful], ..Profile::plain("generic") }.into();
     let mut rig = Rig::ready(vec![ServiceRules { profile, ..web(&["web1"]) }]);
     assert!(rig.question(signal("web1", Signal::USR2)).is_some());
 }
@@ -378,7 +377,8 @@ fn a_signal_goes_no_further_than_one_that_is_not_ready_after_it() {
 
 #[test]
 fn without_a_probe_a_signal_waits_for_start_seconds() {
-    let service = ServiceRules { profile: SWOOLE, ..rules("web", &["web1", "web2"]) };
+    let service =
+        ServiceRules { profile: swoole_profile().into(), ..rules("web", &["web1", "web2"]) };
     let mut rig = Rig::ready(vec![service]);
     assert_eq!(rig.tell(wave(None, &[])), ["SIGUSR1 web1"]);
     assert_eq!(rig.later(std::time::Duration::from_millis(999)), NOTHING);
@@ -389,7 +389,8 @@ fn without_a_probe_a_signal_waits_for_start_seconds() {
 
 #[test]
 fn a_signal_waits_for_one_that_crashed_by_it() {
-    let service = ServiceRules { profile: SWOOLE, ..rules("web", &["web1", "web2"]) };
+    let service =
+        ServiceRules { profile: swoole_profile().into(), ..rules("web", &["web1", "web2"]) };
     let mut rig = Rig::ready(vec![service]);
     rig.tell(wave(None, &[]));
     rig.gone("web1", killed_by(Signal(11)));
@@ -499,7 +500,7 @@ fn a_stop_that_ends_in_a_start_says_so() {
 
 /// Two instances of `web` behind a gateway that are drained for a reload.
 fn drained() -> ServiceRules {
-    ServiceRules { profile: SWOOLE, reload_drain: true, ..web(&["web1", "web2"]) }
+    ServiceRules { profile: swoole_profile().into(), reload_drain: true, ..web(&["web1", "web2"]) }
 }
 
 #[test]

@@ -398,12 +398,12 @@ impl Fleet {
             return self.reload_drained(name, what, signal, asker);
         }
         let meaning = meaning(instance, signal);
-        let does = meaning.map(|it| it.does);
+        let does = meaning.map(|it| it.does.clone());
         let harmless = meaning.is_some_and(|it| it.harmless);
         self.touch(name, turn, |it, turn| {
             let at = turn.now;
             it.remember_signal(Signalled { signal, by: asker.by.clone(), at, harmless });
-            it.pass_on(turn, signal, &asker.by, does);
+            it.pass_on(turn, signal, &asker.by, does.as_deref());
         });
         let effect = match (does, shot.disposition) {
             (_, Disposition::Ignored) => ", which ignores it".into(),

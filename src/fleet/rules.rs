@@ -1,5 +1,6 @@
 //! What the configuration says to the fleet. Commands, paths and targets are not its business.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::words::{Name, Signal};
@@ -31,7 +32,7 @@ pub struct ServiceRules {
     pub readiness: Option<Thresholds>,
     pub rollout: RolloutRules,
     /// What a profile says of signals: what each one does there.
-    pub profile: Profile,
+    pub profile: Arc<Profile>,
     /// A gateway stands in front: a drain means something.
     pub fronted: bool,
     /// The profile's reload signal is sent to an instance that is out of rotation and has drained.
@@ -98,21 +99,28 @@ pub struct RolloutRules {
 /// What signals mean to a kind of server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
-    /// `generic`, `swoole`, `nginx`, `php-fpm`, `gunicorn`, `puma`.
-    pub name: &'static str,
+    /// `generic`, `swoole`, `nginx`, `php-fpm`, `gunicorn`, `puma`, or one of the user's.
+    pub name: Name,
     /// The signal of `opsdeck reload`.
     pub reload: Option<Signal>,
-    pub signals: &'static [Meaning],
+    pub signals: Vec<Meaning>,
     /// SIGTERM cuts requests: it waits for the drain.
     pub term_cuts: bool,
 }
 
 /// What one signal does there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Meaning {
     pub signal: Signal,
     /// `reload all workers`.
-    pub does: &'static str,
+    pub does: String,
     /// A reload or a log reopening: goes at once, also on the last ready instance.
     pub harmless: bool,
+}
+
+impl Profile {
+    /// One of which nothing is known.
+    pub fn plain(name: &str) -> Self {
+        Self { name: name.into(), reload: None, signals: vec![], term_cuts: false }
+    }
 }

@@ -26,7 +26,7 @@ pub struct ServiceSheet {
     pub name: Name,
     /// Up if any instance is wanted up.
     pub goal: Goal,
-    pub profile: &'static str,
+    pub profile: Name,
     /// Instances that are ready, of those wanted.
     pub ready: usize,
     pub wanted: usize,

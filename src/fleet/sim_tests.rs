@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
-use super::fixture::{self, SECOND, SWOOLE, by};
+use super::fixture::{self, SECOND, by, swoole_profile};
 use super::input::{Disposition, Order, Verb};
 use super::rollout_state::Rollout;
 use super::rules::{Restart, Rung, ServiceRules, Thresholds};
@@ -88,7 +88,7 @@ fn any_service(index: usize) -> impl Strategy<Value = ServiceRules> {
                 1 => Restart::OnFailure,
                 _ => Restart::Always,
             };
-            rules.profile = SWOOLE;
+            rules.profile = swoole_profile().into();
             rules.reload_drain = patience.3 % 2 == 0;
             if depends && index > 0 {
                 rules.depends_on = vec![Name::from(format!("s{}", index - 1).as_str())];

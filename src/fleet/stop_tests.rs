@@ -496,7 +496,7 @@ fn term_goes_at_once_and_the_instance_comes_back() {
 
 #[test]
 fn where_term_cuts_it_waits_for_the_drain_and_a_second_one_sends_it() {
-    let profile = Profile { term_cuts: true, ..SWOOLE };
+    let profile = Profile { term_cuts: true, ..swoole_profile() }.into();
     let cutting = ServiceRules { profile, ..web(&["web1"]) };
     let mut rig = Rig::ready(vec![cutting]);
     rig.load("web1", Some(InFlight::Exact(9)));

@@ -24,7 +24,7 @@ pub(super) struct Wave {
     /// Each one is taken out of rotation first, and put back when it is ready again.
     pub(super) drains: bool,
     /// What it does there, if the profile says so.
-    does: Option<&'static str>,
+    does: Option<String>,
     harmless: bool,
     /// It was ordered although the last ready instance would go.
     pub(super) forced: bool,
@@ -69,7 +69,7 @@ impl Wave {
             by,
             signal,
             drains: to.iter().any(|it| it.drains_for(signal)),
-            does: meaning.map(|it| it.does),
+            does: meaning.map(|it| it.does.clone()),
             harmless: meaning.is_some_and(|it| it.harmless),
             forced,
             queue: to.iter().filter_map(|it| Some((it.name().clone(), it.process()?))).collect(),
@@ -278,7 +278,7 @@ impl Fleet {
     }
 
     fn hand_on(&mut self, wave: &mut Wave, name: Name, process: Process, turn: &mut Turn) {
-        let (signal, by, does) = (wave.signal, wave.by.clone(), wave.does);
+        let (signal, by, does) = (wave.signal, wave.by.clone(), wave.does.as_deref());
         let signalled = Signalled { signal, by: by.clone(), at: turn.now, harmless: wave.harmless };
         let sent = self.touch(&name, turn, |it, turn| {
             if it.up()?.process != process {

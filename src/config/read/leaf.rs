@@ -184,6 +184,7 @@ impl Reader<'_> {
                 )),
             }),
             Kind::Listen => address::read_listen(&text).map(Data::Listen),
+            Kind::AnySignal => parse_signal(&text).map(Data::Signal),
             _ => read_signal(&text).map(Data::Signal),
         };
         self.or_report(read, span, format!("`{name}` must be {wants}"))
@@ -271,9 +272,13 @@ fn at_least(duration: Duration, min: u64) -> Result<Duration, Wrong> {
     Err(Wrong::new("too short", format!("make it at least {}", quantity::format_duration(min))))
 }
 
+fn parse_signal(text: &str) -> Result<Signal, Wrong> {
+    Signal::parse(text).ok_or_else(|| Wrong::new("not a signal of Linux", SIGNAL_HELP))
+}
+
+/// One of a stop.
 fn read_signal(text: &str) -> Result<Signal, Wrong> {
-    let signal =
-        Signal::parse(text).ok_or_else(|| Wrong::new("not a signal of Linux", SIGNAL_HELP))?;
+    let signal = parse_signal(text)?;
     if [Signal::STOP, Signal(20), Signal(21), Signal(22)].contains(&signal) {
         return Err(Wrong::new(
             "this signal freezes a process",

@@ -11,13 +11,13 @@ use toml::de::{DeTable, DeValue};
 use super::mistake::{Mistake, Span, is_secret_name};
 use super::shape::{Key, Kind, Naming, ROOT};
 use super::value::{Data, Entry, Table, Value};
-use words::{bad_name, known_names, nearest, not_in_this_version, unknown_key};
+use words::{bad_name, known_names, nearest, unknown_key};
 
 mod leaf;
 mod syntax;
 mod words;
 
-pub(crate) use words::suggestion;
+pub(crate) use words::{not_in_this_version, suggestion};
 
 /// What came of one file.
 #[derive(Debug, Default)]
@@ -30,9 +30,14 @@ pub(crate) struct Read {
 
 /// Reads one text. `directory` is where its relative paths begin.
 pub(crate) fn read(file: usize, directory: &Path, text: &str) -> Read {
+    read_as(ROOT, file, directory, text)
+}
+
+/// As [`read`], of a file that has these keys.
+pub(crate) fn read_as(keys: &[Key], file: usize, directory: &Path, text: &str) -> Read {
     let (document, errors) = DeTable::parse_recoverable(text);
     let mut reader = Reader { file, directory, out: Read::default() };
-    let root = reader.table(ROOT, document.get_ref());
+    let root = reader.table(keys, document.get_ref());
     let mut out = reader.out;
     out.root = root;
     let mut syntax: Vec<Mistake> =
@@ -105,10 +110,12 @@ impl Reader<'_> {
             Kind::Port => self.port(name, item),
             Kind::Retries => self.retries(name, item),
             Kind::Status | Kind::Loose => self.loose(kind, name, item),
-            Kind::Duration { .. } | Kind::Size { .. } | Kind::Signal | Kind::Listen => {
-                self.scalar(kind, name, item)
-            }
-            Kind::Text | Kind::Path | Kind::Choice(_) | Kind::Pattern => {
+            Kind::Duration { .. }
+            | Kind::Size { .. }
+            | Kind::Signal
+            | Kind::AnySignal
+            | Kind::Listen => self.scalar(kind, name, item),
+            Kind::Text | Kind::Path | Kind::Choice(_) | Kind::Profile | Kind::Pattern => {
                 self.words(kind, name, item)
             }
             Kind::Later(what) => {

@@ -31,7 +31,7 @@ pub(crate) fn suggestion(text: &str, known: &[&str], otherwise: &str) -> String 
     }
 }
 
-pub(super) fn not_in_this_version(name: &str, at: Span, what: &str) -> Mistake {
+pub(crate) fn not_in_this_version(name: &str, at: Span, what: &str) -> Mistake {
     Mistake::new(
         at,
         format!("`{name}` is not in this version of opsdeck"),

@@ -5,6 +5,7 @@
 
 use super::mistake::{Mistake, Source, Span};
 use super::placeholder::{self, Piece};
+use super::profiles::Profiles;
 use super::settings::{Deck, Gateway, Service};
 use super::value::{Data, Layers, Table};
 use super::{keys, placeholder::names};
@@ -31,8 +32,13 @@ pub(crate) struct Resolved {
 }
 
 /// Turns the tables of all files, the main one first, into settings. Mistakes are added to `mistakes`.
-pub(crate) fn resolve(files: &[Source], roots: &[Table], mistakes: &mut Vec<Mistake>) -> Resolved {
-    let mut resolver = Resolver { files, mistakes };
+pub(crate) fn resolve(
+    files: &[Source],
+    roots: &[Table],
+    profiles: &Profiles,
+    mistakes: &mut Vec<Mistake>,
+) -> Resolved {
+    let mut resolver = Resolver { files, profiles, mistakes };
     let empty = Table::default();
     let main = roots.first().unwrap_or(&empty);
     for entry in roots.iter().skip(1).flat_map(|it| &it.entries) {
@@ -72,12 +78,14 @@ pub(crate) fn resolve(files: &[Source], roots: &[Table], mistakes: &mut Vec<Mist
 
 /// `[deck]` of a main file, and nothing else of it.
 pub(crate) fn deck(file: &Source, root: &Table, mistakes: &mut Vec<Mistake>) -> Deck {
-    let mut resolver = Resolver { files: std::slice::from_ref(file), mistakes };
+    let (files, profiles) = (std::slice::from_ref(file), &Profiles::default());
+    let mut resolver = Resolver { files, profiles, mistakes };
     resolver.deck(&Layers::new([root]).inner("deck"))
 }
 
 struct Resolver<'a> {
     files: &'a [Source],
+    profiles: &'a Profiles,
     mistakes: &'a mut Vec<Mistake>,
 }
 

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::socket::share;
 use super::{Names, Others, Resolver};
 use crate::config::mistake::{Mistake, Span};
-use crate::config::profiles::{BuiltIn, built_in};
+use crate::config::profiles::{KnownProfile, generic};
 use crate::config::settings::{Instance, Launch, Log, Service, Socket, Text, Written};
 use crate::config::value::{Data, Entry, Layers, Table};
 use crate::config::{capability, fingerprint};
@@ -35,7 +36,7 @@ impl Resolver<'_> {
         let socket = self.socket(entry, table);
         let mut members = members(entry, own);
         share(socket.as_ref(), &mut members);
-        let profile = built_in(table.text("profile").map_or("generic", |it| it.0))?;
+        let profile = self.profile(table);
         let written = self.written(entry, table);
         let (probes, thresholds) = self.probes(table, &members);
         let written = Written { probes, ..written };
@@ -57,9 +58,9 @@ impl Resolver<'_> {
                 .duration("start_seconds")
                 .map_or(Duration::from_secs(1), |it| it.0),
             max_wait_time,
-            reserve: self.reserve(table, profile, max_wait_time),
+            reserve: self.reserve(table, &profile, max_wait_time),
             drain_delay: self.within(table, "drain_delay", max_wait_time).unwrap_or_default(),
-            stop: self.ladder(table, profile, max_wait_time),
+            stop: self.ladder(table, &profile, max_wait_time),
             depends_on: table.texts("depends_on").into_iter().map(|it| Name::from(it.0)).collect(),
             instances: members
                 .iter()
@@ -76,7 +77,14 @@ impl Resolver<'_> {
         };
         let user = table.text("user").map(|it| it.0.to_owned());
         let log = log(table);
-        Some(Service { rules, instances, user, build, rollback, log, written })
+        Some(Service { rules, profile, instances, user, build, rollback, log, written })
+    }
+
+    fn profile(&mut self, table: &Layers<'_>) -> Arc<KnownProfile> {
+        let Some((name, span)) = table.text("profile") else { return generic() };
+        let (profile, mistake) = self.profiles.named(name, span);
+        self.mistakes.extend(mistake);
+        profile
     }
 
     /// What instances are made from, without the probes.
@@ -207,7 +215,7 @@ impl Resolver<'_> {
     fn reserve(
         &mut self,
         table: &Layers<'_>,
-        profile: &BuiltIn,
+        profile: &KnownProfile,
         max_wait_time: Duration,
     ) -> Duration {
         let half =
@@ -218,7 +226,7 @@ impl Resolver<'_> {
     fn ladder(
         &mut self,
         table: &Layers<'_>,
-        profile: &BuiltIn,
+        profile: &KnownProfile,
         max_wait_time: Duration,
     ) -> Vec<Rung> {
         let default = vec![Rung { signal: profile.stop, wait: None }];

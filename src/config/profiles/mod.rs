@@ -1,0 +1,204 @@
+//! Profiles: what signals mean to a kind of server, and how its tree is built.
+//!
+//! A profile is a TOML file. Those of `assets/profiles/` are part of the program; users put more of
+//! them, or better ones of the same name, into `profiles/` beside their configuration. *Harmless* is a
+//! signal that takes no instance away: a reload that replaces workers, or a log that is reopened.
+
+mod file;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use super::mistake::{Mistake, Span};
+use super::read::{not_in_this_version, suggestion};
+use crate::fleet::rules::Profile;
+use crate::fleet::words::Signal;
+use crate::roles;
+
+/// A profile with what the fleet needs not know of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KnownProfile {
+    /// What it is for, in a few words.
+    pub about: String,
+    pub profile: Arc<Profile>,
+    /// The default of `stop`: the signal that lets requests finish.
+    pub stop: Signal,
+    /// What the server calls its own limit for finishing.
+    pub limit_name: Option<String>,
+    /// The default of that, and of `reserve`.
+    pub limit: Duration,
+    /// Where its load can be read, in words.
+    pub load: Option<String>,
+    pub roles: roles::Rules,
+}
+
+const BUILT_IN: &[(&str, &str)] = &[
+    ("generic", include_str!("../../../assets/profiles/generic.toml")),
+    ("gunicorn", include_str!("../../../assets/profiles/gunicorn.toml")),
+    ("nginx", include_str!("../../../assets/profiles/nginx.toml")),
+    ("php-fpm", include_str!("../../../assets/profiles/php-fpm.toml")),
+    ("puma", include_str!("../../../assets/profiles/puma.toml")),
+    ("swoole", include_str!("../../../assets/profiles/swoole.toml")),
+];
+
+/// The names of the profiles that are part of the program.
+pub(crate) fn built_in_names() -> impl Iterator<Item = &'static str> {
+    BUILT_IN.iter().map(|it| it.0)
+}
+
+/// Those of the program, each read when it is first asked for.
+fn built_in(name: &str) -> Option<Arc<KnownProfile>> {
+    static READ: [OnceLock<Option<Arc<KnownProfile>>>; BUILT_IN.len()] =
+        [const { OnceLock::new() }; BUILT_IN.len()];
+    let at = BUILT_IN.iter().position(|it| it.0 == name)?;
+    // A test reads all of them.
+    READ[at].get_or_init(|| file::read(0, name, BUILT_IN[at].1).0.map(Arc::new)).clone()
+}
+
+/// The profiles that a configuration may name.
+#[derive(Debug, Default)]
+pub(crate) struct Profiles {
+    /// The user's own, by name.
+    own: BTreeMap<String, Arc<KnownProfile>>,
+    /// Files with mistakes: the name is known, and nothing else.
+    broken: Vec<String>,
+}
+
+impl Profiles {
+    /// Takes a file of the user's, which is number `file`, and returns its mistakes.
+    pub(crate) fn add(&mut self, file: usize, path: &Path, text: &str) -> Vec<Mistake> {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let (read, mistakes) = file::read(file, &name, text);
+        match read {
+            Some(it) => drop(self.own.insert(name, Arc::new(it))),
+            None => self.broken.push(name),
+        }
+        mistakes
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<Arc<KnownProfile>> {
+        self.own.get(name).cloned().or_else(|| built_in(name))
+    }
+
+    /// The profile of this name, else the generic one and what is wrong with the name.
+    pub(crate) fn named(&self, name: &str, at: Span) -> (Arc<KnownProfile>, Option<Mistake>) {
+        if let Some(it) = self.find(name) {
+            return (it, None);
+        }
+        if name == "auto" {
+            let what = "a guess from the process tree";
+            return (generic(), Some(not_in_this_version("profile = \"auto\"", at, what)));
+        }
+        let mistake = || {
+            let mut known: Vec<&str> = built_in_names().collect();
+            known.extend(self.own.keys().map(String::as_str));
+            let title = format!("`profile` cannot be \"{name}\"");
+            let help = suggestion(
+                name,
+                &known,
+                "your own go into profiles/NAME.toml beside this file; there are",
+            );
+            Mistake::new(at, title, "no profile has this name").help(help)
+        };
+        // What is wrong with a broken file has been said.
+        let is_broken = self.broken.iter().any(|it| it == name);
+        (generic(), (!is_broken).then(mistake))
+    }
+}
+
+/// The profile of whatever nothing is known about.
+pub(crate) fn generic() -> Arc<KnownProfile> {
+    built_in("generic").unwrap_or_else(|| Arc::new(file::nothing("generic")))
+}
+
+/// The user's profiles beside a configuration file, in the order of their names.
+pub(crate) fn files_beside(config: &Path) -> Vec<PathBuf> {
+    let directory = config.parent().unwrap_or(Path::new("/"));
+    super::include::matches(directory, "profiles/*.toml").unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::settings::Settings;
+    use crate::config::{ConfigError, Files};
+
+    #[test]
+    fn the_built_in_profiles_have_no_mistakes() {
+        for (name, text) in BUILT_IN {
+            let (read, mistakes) = file::read(0, name, text);
+            assert!(read.is_some() && mistakes.is_empty(), "{name}: {mistakes:?}");
+        }
+    }
+
+    /// Loads a configuration with these files in `profiles/`.
+    fn loaded(config: &str, profiles: &[(&str, &str)]) -> Result<Settings, ConfigError> {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("profiles")).unwrap();
+        for (name, text) in profiles {
+            std::fs::write(directory.path().join("profiles").join(name), text).unwrap();
+        }
+        let path = directory.path().join("config.toml");
+        std::fs::write(&path, config).unwrap();
+        let mut files = Files::default();
+        files.add_file(&path);
+        files_beside(&path).iter().for_each(|it| files.add_profile(it));
+        files.resolve(Some(path), vec![])
+    }
+
+    const WEB: &str = "[service.web]\ncommand = \"web\"\nprofile = \"own\"\n";
+
+    #[test]
+    fn a_profile_of_ones_own_lies_beside_the_configuration() {
+        let own =
+            "reload = \"HUP\"\nstop = \"QUIT\"\nlimit = { name = \"grace\", default = \"7s\" }\n";
+        let settings = loaded(WEB, &[("own.toml", own), ("README", "no profile")]).unwrap();
+        let rules = &settings.services[0].rules;
+        assert_eq!(rules.profile.name.as_str(), "own");
+        assert_eq!((rules.profile.reload, rules.stop[0].signal), (Some(Signal::HUP), Signal::QUIT));
+        assert_eq!(rules.reserve.as_secs(), 5, "the limit, but no more than half of max_wait_time");
+    }
+
+    #[test]
+    fn the_mistakes_of_a_profile_are_told_with_those_of_the_configuration() {
+        let config = format!("{WEB}[service.queue]\ncommand = \"x\"\nprofile = \"swole\"\n");
+        let err =
+            loaded(&config, &[("own.toml", "about = \"x\"\nrelaod = \"HUP\"\n")]).unwrap_err();
+        let lines = err.first_lines();
+        let lines: Vec<_> = lines.iter().filter_map(|it| Some(it.rsplit_once('/')?.1)).collect();
+        insta::assert_snapshot!(lines.join("\n"), @r#"
+        config.toml:6: `profile` cannot be "swole"
+        own.toml:2: unknown key `relaod`
+        "#);
+        assert!(err.render(false).contains("did you mean `swoole`?"));
+    }
+
+    #[test]
+    fn one_of_the_users_stands_for_the_built_in_one_of_its_name() {
+        let config = WEB.replace("own", "nginx");
+        let settings = loaded(&config, &[("nginx.toml", "stop = \"INT\"")]).unwrap();
+        assert_eq!(settings.services[0].rules.stop[0].signal, Signal::INT);
+    }
+
+    #[test]
+    fn a_reload_is_harmless_and_a_stop_is_not() {
+        for name in built_in_names() {
+            let it = built_in(name).unwrap();
+            let signals = &it.profile.signals;
+            let is_harmless = |signal| signals.iter().any(|it| it.signal == signal && it.harmless);
+            assert!(it.profile.reload.is_none_or(is_harmless), "{name}");
+            assert!(!is_harmless(it.stop) && !is_harmless(Signal::TERM), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_reloads_has_processes_that_are_renewed() {
+        for name in built_in_names() {
+            let it = built_in(name).unwrap();
+            let has_renewed = it.roles.0.iter().any(|it| it.renewed);
+            assert_eq!(it.profile.reload.is_some(), has_renewed, "{name}");
+        }
+    }
+}
