@@ -32,8 +32,8 @@ pub struct Rule {
     pub title: Option<Pattern>,
     /// 1 is the leader, 2 its children, 3 theirs.
     pub level: Option<u32>,
-    /// How many levels the tree has: 3 where the leader's only child has children, else 2 where the
-    /// leader has children.
+    /// How many levels the tree has: 3 where the leader's only child has children, or has died
+    /// and left some, else 2 where the leader has children.
     pub of: Option<u32>,
     /// A reload puts another process in its place.
     pub renewed: bool,
@@ -88,12 +88,15 @@ impl Family {
             .collect();
         let below = |pid: i32| kin.values().filter(move |it| it.parent == pid);
         let only = below(leader).next().filter(|_| below(leader).count() == 1);
+        let is_there = |pid: i32| processes.iter().any(|it| it.pid == pid);
+        // Whoever was between the leader and them has died.
+        let orphans = || kin.values().any(|it| it.pid != leader && !is_there(it.parent));
         let of = match only {
             Some(it) if below(it.pid).next().is_some() => 3,
             _ if below(leader).next().is_some() => 2,
+            _ if orphans() => 3,
             _ => 1,
         };
-        let is_there = |pid: i32| processes.iter().any(|it| it.pid == pid);
         let level = |it: &Process| {
             let mut at = it;
             // A tree has no circles, but a snapshot of a changing one may.
@@ -190,8 +193,8 @@ mod tests {
     }
 
     #[test]
-    fn whose_manager_died_has_no_place_in_the_tree() {
-        assert_eq!(roles("1<0:php 3<99:php 4<99:php"), "1 single process");
+    fn whose_manager_died_has_no_place_in_the_tree_and_the_master_is_one_still() {
+        assert_eq!(roles("1<0:php 3<99:php 4<99:php"), "1 master");
     }
 
     #[test]

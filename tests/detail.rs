@@ -82,6 +82,25 @@ fn a_tree_and_what_its_leader_has_are_told_without_secrets() {
 }
 
 #[test]
+fn who_is_who_in_a_tree_goes_by_the_profile() {
+    let mut deck = Deck::start(&format!(
+        "[service.shop]\ncommand = \"opsdeck sample --tree swoole --port {}\"\nprofile = \"swoole\"\n",
+        free_port()
+    ));
+    deck.wait_ready(&["shop"]);
+    let roles = |it: &Detail| -> Vec<String> {
+        it.processes.iter().map(|it| it.role.clone().unwrap_or_default()).collect()
+    };
+    let wanted = ["master", "manager", "worker", "worker"];
+    let it = wait_detail(&deck, "shop", |it| roles(it) == wanted);
+    let manager = it.processes[1].pid;
+    kill(manager, Signal::SIGKILL);
+    wait_detail(&deck, "shop", |it| it.processes.iter().all(|it| it.pid != manager));
+    let lost = detail(&deck, "shop");
+    assert_eq!(roles(&lost), ["master", "", ""], "{lost:#?}");
+}
+
+#[test]
 fn probes_listeners_and_ends_are_told_with_their_past() {
     let port = free_port();
     let mut deck = Deck::start(&format!(

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{ConnectInfo, State};
@@ -17,6 +18,7 @@ use super::http::{Api, Failure, Path, ending, not_found};
 use super::peer::Peer;
 use super::turn::Question;
 use crate::api::{self, Detail, ProbePast, Role};
+use crate::config::KnownProfile;
 use crate::config::secret::{veiled, veiled_arguments};
 use crate::fleet::input::Probe as Kind;
 use crate::fleet::rules::{Meaning, Thresholds};
@@ -29,6 +31,7 @@ use crate::process::table::Table;
 use crate::process::usage::page_bytes;
 use crate::process::{Identity, closeup};
 use crate::quantity::format_duration;
+use crate::roles;
 
 /// Processes that are told one by one.
 const PROCESSES: usize = 64;
@@ -54,7 +57,7 @@ pub struct Subject {
     known: Detail,
     /// What runs, if anything does.
     running: Option<(Identity, Group)>,
-    meanings: &'static [Meaning],
+    profile: Option<Arc<KnownProfile>>,
     log: String,
 }
 
@@ -120,7 +123,7 @@ impl Daemon {
                 .living
                 .get(instance)
                 .map(|it| (super::hands::identity_of(it.process), it.group.clone())),
-            meanings: service.map_or(&[], |it| it.rules.profile.signals),
+            profile: service.map(|it| it.profile.clone()),
             log: known.map_or_else(String::new, |it| {
                 self.hands.source(&sheet.name, it.log).log.display().to_string()
             }),
@@ -142,12 +145,16 @@ fn in_words(probe: &Probe, thresholds: Thresholds) -> String {
 impl Subject {
     /// Reads what the kernel knows. Blocking.
     fn look(self, role: Role) -> Detail {
-        let Self { known: mut detail, running, meanings, log } = self;
+        let Self { known: mut detail, running, profile, log } = self;
         detail.now = Some(clock::wall());
         let mut files = api::Files { log, ..api::Files::default() };
         if let Some((leader, group)) = running {
             let mut look = Look { leader, missing: vec![] };
-            (detail.processes, detail.more_processes) = look.processes(&group);
+            let (meanings, rules) = match &profile {
+                Some(it) => (&it.profile.signals[..], &it.roles),
+                None => (&[][..], &roles::Rules::default()),
+            };
+            (detail.processes, detail.more_processes) = look.processes(&group, rules);
             let pids: Vec<i32> = detail.processes.iter().map(|it| it.pid).collect();
             detail.signals = look.signals(meanings);
             detail.limits = look.limits();
@@ -182,11 +189,21 @@ impl Look {
         })
     }
 
-    fn processes(&mut self, group: &Group) -> (Vec<api::ProcessDetail>, u32) {
+    fn processes(&mut self, group: &Group, rules: &roles::Rules) -> (Vec<api::ProcessDetail>, u32) {
         let tree = Table::sweep().and_then(|it| closeup::tree(group, &it, PROCESSES));
         let (tree, more) = self.seen("its processes", tree);
-        let all = tree.iter().map(|(depth, stat)| process(*depth, stat)).collect();
-        (all, u32::try_from(more).unwrap_or(u32::MAX))
+        let arguments: Vec<_> = tree
+            .iter()
+            .map(|(_, it)| closeup::arguments(it.identity.pid).unwrap_or_default())
+            .collect();
+        let seen: Vec<_> =
+            tree.iter().zip(&arguments).map(|((_, stat), it)| observed(stat, it)).collect();
+        let roles = roles::assign(rules, self.leader.pid, &seen);
+        let all = tree.iter().zip(&arguments).map(|((depth, stat), arguments)| {
+            let role = roles.get(&stat.identity.pid).map(|it| it.role.clone());
+            process(*depth, stat, arguments, role)
+        });
+        (all.collect(), u32::try_from(more).unwrap_or(u32::MAX))
     }
 
     fn signals(&mut self, meanings: &[Meaning]) -> Vec<api::SignalDetail> {
@@ -210,7 +227,7 @@ impl Look {
                 signal: signal.to_string(),
                 number: signal.0,
                 does: does.into(),
-                means: means.map(|it| it.does.into()),
+                means: means.map(|it| it.does.clone()),
             })
         };
         wanted.into_iter().filter_map(one).collect()
@@ -260,7 +277,22 @@ impl Look {
     }
 }
 
-fn process(depth: u32, stat: &Stat) -> api::ProcessDetail {
+/// What its role in its tree goes by.
+pub(super) fn observed(stat: &Stat, arguments: &[String]) -> roles::Process {
+    roles::Process {
+        pid: stat.identity.pid,
+        parent: stat.parent,
+        name: stat.name.to_string(),
+        title: arguments.first().cloned().unwrap_or_default(),
+    }
+}
+
+fn process(
+    depth: u32,
+    stat: &Stat,
+    arguments: &[String],
+    role: Option<String>,
+) -> api::ProcessDetail {
     let Identity { pid, start_time } = stat.identity;
     let ticks = |it: u64| it.saturating_mul(1000) / TICKS_PER_SECOND;
     let started = Timestamp(std::time::Duration::from_millis(ticks(start_time)));
@@ -268,10 +300,10 @@ fn process(depth: u32, stat: &Stat) -> api::ProcessDetail {
         pid,
         start_time,
         depth,
-        role: None,
+        role,
         state: char::from(stat.state).to_string(),
         name: stat.name.to_string(),
-        title: veiled_arguments(&closeup::arguments(pid).unwrap_or_default()).join(" "),
+        title: veiled_arguments(arguments).join(" "),
         started: Some(clock::wall_of(started)),
         cpu_ms: ticks(stat.cpu_ticks),
         memory_bytes: stat.resident_pages.saturating_mul(page_bytes()),

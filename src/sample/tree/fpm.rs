@@ -122,6 +122,7 @@ fn execute_again(socket: RawFd) -> Result<Infallible, String> {
     let line = line.map_err(|err| err.to_string())?;
     // A signal would kill it before it is caught again.
     SigSet::all().thread_block().map_err(|err| err.to_string())?;
-    nix::unistd::execv(c"/proc/self/exe", &line)
+    let program = CString::new(herd::program().into_os_string().into_vec());
+    nix::unistd::execv(&program.map_err(|err| err.to_string())?, &line)
         .map_err(|err| format!("cannot execute itself: {err}"))
 }

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::RawFd;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::process::{Child, Command};
 use std::time::Duration;
@@ -49,7 +50,7 @@ impl Herd {
     }
 
     pub(super) fn start(&mut self, part: Part, number: usize) {
-        let mut command = Command::new("/proc/self/exe");
+        let mut command = Command::new(program());
         let value = title(part).replace(' ', "-");
         command.arg0(self.name).args(&self.line);
         command.args(["--part", &value, "--number", &number.to_string()]);
@@ -144,6 +145,11 @@ impl Member {
             complain(&format!("cannot send {signal} to {pid}: {error}"));
         }
     }
+}
+
+/// This program by its own name: the kernel calls a process by the last step of the path.
+pub(super) fn program() -> PathBuf {
+    std::env::current_exe().ok().filter(|it| it.exists()).unwrap_or("/proc/self/exe".into())
 }
 
 /// This process's own arguments, without what says which part of the tree it is.
