@@ -58,7 +58,7 @@ impl Reader {
     fn signals(&mut self, root: &Layers<'_>) -> Vec<Meaning> {
         let mut found: Vec<Meaning> = vec![];
         for (value, table) in tables(root, "signals") {
-            let given = self.needed(&table, "signal", value).and_then(|it| signal(it));
+            let given = self.needed(&table, "signal", value).and_then(signal);
             let does = table.text("does");
             if does.is_none() {
                 self.needed(&table, "does", value);
