@@ -6,132 +6,19 @@
 //! every pid anyway. Goals and rollouts are synced. A torn line is normal where a crash or a full disk
 //! explains it; anything else that cannot be read is set aside as `state.broken-TIME`, and said.
 
-use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::clock;
-pub use super::records::{FORMAT, Intent, Kept, Line, Rollout, Run, Running, Took, Wanted};
-use crate::api::Actor;
+pub use super::records::{FORMAT, Intent, Line, Rollout, Run, Running, Took, Wanted};
+pub use super::remembered::Remembered;
 
 /// A file that has grown by so many bytes is rewritten without its history.
 const GROWTH: u64 = 4 << 20;
-
-/// Everything the file says, folded.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Remembered {
-    /// The processes of this boot that were not seen to end, by instance.
-    pub running: BTreeMap<String, Running>,
-    /// The last start of each instance.
-    pub intents: BTreeMap<String, Intent>,
-    pub wanted: BTreeMap<String, Wanted>,
-    pub set: BTreeMap<String, BTreeMap<String, String>>,
-    pub took: BTreeMap<String, Took>,
-    /// What was under way, by instance.
-    pub kept: BTreeMap<String, Kept>,
-    /// By service.
-    pub rollouts: BTreeMap<String, Rollout>,
-    /// The commands of rollouts that were not seen to end, on this boot, by service.
-    pub runs: BTreeMap<String, Run>,
-    /// Everything was being stopped, on this boot, and by whom.
-    pub closing: Option<Option<Actor>>,
-    /// What an operator should know about the file.
-    pub notes: Vec<String>,
-}
-
-impl Remembered {
-    /// Folds the lines of a file. Pids of another boot mean nothing.
-    pub fn from_lines(text: &str, boot_id: &str) -> Self {
-        let mut it = Self::default();
-        let mut this_boot = false;
-        for line in text.lines().filter_map(|line| serde_json::from_str(line).ok()) {
-            if let Line::Boot { boot_id: theirs, .. } = &line {
-                this_boot = theirs == boot_id;
-            } else {
-                it.take(line, this_boot);
-            }
-        }
-        it.kept.retain(|_, kept| !kept.says_nothing());
-        it
-    }
-
-    fn take(&mut self, line: Line, this_boot: bool) {
-        match line {
-            Line::Boot { .. } => {}
-            Line::Intent(intent) => {
-                self.intents.insert(intent.instance.clone(), intent);
-            }
-            Line::Running(running) => {
-                let intent = self.intents.entry(running.instance.clone()).or_default();
-                intent.instance.clone_from(&running.instance);
-                // Where the lines between were lost, the later generation is the one not to give again.
-                if running.generation >= intent.generation {
-                    intent.generation = running.generation;
-                    intent.fingerprint = running.fingerprint;
-                }
-                if this_boot {
-                    self.running.insert(running.instance.clone(), running);
-                }
-            }
-            Line::Gone { instance, generation } => {
-                if self.running.get(&instance).is_some_and(|it| it.generation == generation) {
-                    self.running.remove(&instance);
-                }
-            }
-            Line::Wanted(wanted) => {
-                self.wanted.insert(wanted.instance.clone(), wanted);
-            }
-            Line::Set { service, values } => {
-                self.set.insert(service, values);
-            }
-            Line::Took(took) => {
-                self.took.insert(took.instance.clone(), took);
-            }
-            Line::Kept(kept) => {
-                let kept = if this_boot { *kept } else { kept.after_reboot() };
-                self.kept.insert(kept.instance.clone(), kept);
-            }
-            Line::Rollout(rollout) => {
-                let rollout = if this_boot { *rollout } else { rollout.after_reboot() };
-                self.rollouts.insert(rollout.service.clone(), rollout);
-            }
-            Line::NoRollout { service } => {
-                self.rollouts.remove(&service);
-            }
-            Line::Run(run) => {
-                if this_boot {
-                    self.runs.insert(run.service.clone(), run);
-                }
-            }
-            Line::Ran { service, run } => {
-                if self.runs.get(&service).is_some_and(|it| it.run == run) {
-                    self.runs.remove(&service);
-                }
-            }
-            Line::Closing { by } => self.closing = this_boot.then_some(by),
-            Line::Closed => self.closing = None,
-        }
-    }
-
-    fn to_lines(&self, boot_id: &str) -> Vec<Line> {
-        let mut lines = vec![Line::Boot { version: FORMAT, boot_id: boot_id.to_owned() }];
-        lines.extend(self.intents.values().cloned().map(Line::Intent));
-        lines.extend(self.running.values().cloned().map(Line::Running));
-        lines.extend(self.wanted.values().cloned().map(Line::Wanted));
-        lines.extend(self.set.iter().map(|(service, values)| Line::Set {
-            service: service.clone(),
-            values: values.clone(),
-        }));
-        lines.extend(self.took.values().cloned().map(Line::Took));
-        lines.extend(self.kept.values().cloned().map(|it| Line::Kept(Box::new(it))));
-        lines.extend(self.rollouts.values().cloned().map(|it| Line::Rollout(Box::new(it))));
-        lines.extend(self.runs.values().cloned().map(Line::Run));
-        lines.extend(self.closing.clone().map(|by| Line::Closing { by }));
-        lines
-    }
-}
+/// Lines that cannot be written are folded when they have so many bytes.
+const WAITING: usize = 1 << 20;
 
 /// What is wrong with a file that no crash and no full disk explains, if anything is.
 fn damage(text: &str) -> Option<String> {
@@ -174,6 +61,10 @@ pub struct StateFile {
     boot_id: String,
     file: Option<File>,
     pending: Vec<u8>,
+    /// What is pending is all that there is to say, not what follows the file.
+    is_whole: bool,
+    /// So many bytes may wait until they are folded.
+    most_waiting: usize,
     sync: bool,
     /// Bytes since it was rewritten.
     grown: u64,
@@ -198,8 +89,17 @@ impl StateFile {
         remembered.notes.extend(note_of_format(&text));
         remembered.notes.extend(damage.map(|it| set_aside(&path, &it)));
         let boot_id = boot_id.to_owned();
-        let (pending, trouble) = (vec![], None);
-        let mut it = Self { path, boot_id, file: None, pending, sync: true, grown: 0, trouble };
+        let mut it = Self {
+            path,
+            boot_id,
+            file: None,
+            pending: vec![],
+            is_whole: false,
+            most_waiting: WAITING,
+            sync: true,
+            grown: 0,
+            trouble: None,
+        };
         it.put_first(&remembered);
         it.file = match it.rewrite() {
             Ok(file) => Some(file),
@@ -232,6 +132,8 @@ impl StateFile {
         file.sync_data()?;
         std::fs::rename(&beside, &self.path)?;
         self.pending.clear();
+        self.is_whole = false;
+        self.most_waiting = WAITING;
         self.sync = false;
         self.grown = 0;
         Ok(file)
@@ -264,9 +166,14 @@ impl StateFile {
             return;
         }
         if self.file.is_none() {
-            match self.reopen() {
+            let is_whole = self.is_whole;
+            match if is_whole { self.rewrite() } else { self.reopen() } {
                 Ok(file) => self.file = Some(file),
                 Err(err) => return self.fail(&err),
+            }
+            if is_whole {
+                self.trouble = None;
+                return;
             }
         }
         let Some(file) = &mut self.file else { return };
@@ -346,10 +253,31 @@ impl StateFile {
             "{} cannot be written ({err}): after a crash of this daemon the next one may not know its processes",
             self.path.display()
         ));
-        // What could not be written is tried again, as far as it stays small.
-        if self.pending.len() > 1 << 20 {
-            self.pending.clear();
+        // What could not be written is tried again, and must not grow without end.
+        if self.pending.len() > self.most_waiting {
+            self.fold();
+            self.most_waiting = WAITING.max(2 * self.pending.len());
         }
+    }
+
+    /// Makes what is to be written the whole of what there is to say, without its history.
+    fn fold(&mut self) {
+        let mut text = Vec::new();
+        if !self.is_whole {
+            // Without what is there its history cannot be told from what still counts.
+            let Ok(before) = std::fs::read(&self.path) else { return };
+            text = before;
+            text.push(b'\n');
+        }
+        let boot = Line::Boot { version: FORMAT, boot_id: self.boot_id.clone() };
+        if serde_json::to_writer(&mut text, &boot).is_err() {
+            return;
+        }
+        text.push(b'\n');
+        text.append(&mut self.pending);
+        let text = String::from_utf8_lossy(&text);
+        self.put_first(&Remembered::from_lines(&text, &self.boot_id));
+        (self.is_whole, self.file) = (true, None);
     }
 }
 
@@ -377,208 +305,5 @@ fn set_aside(path: &Path, damage: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::api::Goal;
-
-    fn running(pid: i32, generation: u64) -> Line {
-        Line::Running(Running {
-            instance: "web1".into(),
-            port: None,
-            generation,
-            pid,
-            start_time: 7,
-            started_ms: 1000,
-            fingerprint: 1,
-        })
-    }
-
-    #[test]
-    fn the_next_daemon_knows_what_runs_and_what_was_wanted() {
-        let dir = tempfile::tempdir().unwrap();
-        let (mut file, _) = StateFile::open(dir.path(), "boot-a");
-        file.append(&running(10, 1));
-        file.append(&Line::Gone { instance: "web1".into(), generation: 1 });
-        file.append(&Line::Intent(Intent {
-            instance: "web1".into(),
-            generation: 2,
-            fingerprint: 0,
-        }));
-        file.append(&running(11, 2));
-        file.append(&Line::Wanted(Wanted {
-            instance: "queue".into(),
-            goal: Goal::Down,
-            held_by: None,
-        }));
-        file.flush();
-
-        let (_, remembered) = StateFile::open(dir.path(), "boot-a");
-        assert_eq!(remembered.running["web1"].pid, 11);
-        assert_eq!(remembered.wanted["queue"].goal, Goal::Down);
-
-        let (_, after_reboot) = StateFile::open(dir.path(), "boot-b");
-        assert_eq!(after_reboot.running, BTreeMap::new());
-        assert_eq!(after_reboot.intents["web1"].generation, 2);
-        assert_eq!(after_reboot.wanted["queue"].goal, Goal::Down);
-    }
-
-    #[test]
-    fn what_could_not_be_written_is_there_once_there_is_room_again() {
-        let dir = tempfile::tempdir().unwrap();
-        let (mut file, _) = StateFile::open(dir.path(), "boot-a");
-        file.file = Some(OpenOptions::new().write(true).open("/dev/full").unwrap());
-        file.append(&running(10, 1));
-        file.flush();
-        assert!(file.trouble.as_deref().unwrap().contains("No space left"));
-        let path = dir.path().join("state.jsonl");
-        let mut torn = OpenOptions::new().append(true).open(&path).unwrap();
-        torn.write_all(b"{\"is\":\"running\",\"inst").unwrap();
-
-        file.flush();
-        assert_eq!(file.trouble, None);
-        let (_, remembered) = StateFile::open(dir.path(), "boot-a");
-        assert_eq!(remembered.running["web1"].pid, 10);
-    }
-
-    #[test]
-    fn a_file_that_could_not_be_rewritten_at_first_is_of_this_boot_later() {
-        let dir = tempfile::tempdir().unwrap();
-        let (mut file, _) = StateFile::open(dir.path(), "boot-a");
-        file.append(&running(10, 1));
-        file.flush();
-        // The rewriting fails where the new file would be.
-        let beside = dir.path().join("state.jsonl.new");
-        std::fs::create_dir(&beside).unwrap();
-        let (mut file, _) = StateFile::open(dir.path(), "boot-b");
-        assert!(file.trouble.is_some());
-        file.append(&running(11, 2));
-        file.flush();
-
-        std::fs::remove_dir(&beside).unwrap();
-        let (_, remembered) = StateFile::open(dir.path(), "boot-b");
-        assert_eq!(remembered.running["web1"].pid, 11);
-    }
-
-    #[test]
-    fn a_command_is_known_until_it_has_ended_and_not_on_another_boot() {
-        let dir = tempfile::tempdir().unwrap();
-        let run = |run, pid| Run { service: "web".into(), run, pid, ..Run::default() };
-        let ran = |run| Line::Ran { service: "web".into(), run };
-        let (mut file, _) = StateFile::open(dir.path(), "boot-a");
-        file.append(&Line::Run(run(1, 0)));
-        file.append(&Line::Run(run(1, 10)));
-        file.append(&Line::Run(run(2, 0)));
-        // It was cancelled, and its end comes late.
-        file.append(&ran(1));
-        file.flush();
-        assert_eq!(StateFile::open(dir.path(), "boot-b").1.runs, BTreeMap::new());
-
-        let (mut file, _) = StateFile::open(dir.path(), "boot-a");
-        file.append(&Line::Run(run(2, 11)));
-        file.flush();
-        let (mut file, remembered) = StateFile::open(dir.path(), "boot-a");
-        assert_eq!(remembered.runs["web"], run(2, 11));
-        file.append(&ran(2));
-        file.flush();
-        assert_eq!(StateFile::open(dir.path(), "boot-a").1.runs, BTreeMap::new());
-    }
-
-    #[test]
-    fn a_file_of_the_first_format_is_read() {
-        let dir = tempfile::tempdir().unwrap();
-        let text = r#"{"is":"boot","version":1,"boot_id":"a"}
-{"is":"intent","instance":"web1","generation":4}
-{"is":"running","instance":"web1","generation":4,"pid":10,"start_time":7,"started_ms":1,"fingerprint":1}
-{"is":"wanted","instance":"web2","goal":"down","held_by":{"uid":7,"login":"bob","pid":1}}
-{"is":"set","service":"web","values":{"version":"43"}}
-{"is":"took","instance":"web1","now":{"version":"43"},"before":{"version":"42"}}
-{"is":"gone","instance":"web3","gener"#;
-        std::fs::write(dir.path().join("state.jsonl"), text).unwrap();
-        let (_, it) = StateFile::open(dir.path(), "a");
-        assert_eq!((it.running["web1"].pid, it.intents["web1"].generation), (10, 4));
-        assert_eq!(it.wanted["web2"].held_by.as_ref().unwrap().login, "bob");
-        assert_eq!((it.set["web"]["version"].as_str(), it.took.len()), ("43", 1));
-        assert_eq!(it.notes, Vec::<String>::new());
-    }
-
-    fn notes_of(text: &[u8]) -> (usize, Vec<String>) {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("state.jsonl"), text).unwrap();
-        let (_, it) = StateFile::open(dir.path(), "a");
-        let names = std::fs::read_dir(dir.path()).unwrap().map(|it| it.unwrap().file_name());
-        let aside = names.filter(|it| it.to_string_lossy().starts_with("state.broken-")).count();
-        (aside, it.notes)
-    }
-
-    #[test]
-    fn a_damaged_file_is_set_aside_and_said() {
-        let header = b"{\"is\":\"boot\",\"version\":2,\"boot_id\":\"a\"}\n";
-        let with = |rest: &[u8]| [header, rest].concat();
-        for damaged in [
-            vec![],
-            vec![0; 4096],
-            b"\xff\xfe garbage\n".to_vec(),
-            with(b"garbage\n{\"is\":\"gone\",\"instance\":\"a\",\"generation\":1}\n"),
-        ] {
-            let (aside, notes) = notes_of(&damaged);
-            assert_eq!((aside, notes.len()), (1, 1), "{notes:?}");
-            assert!(notes[0].contains("it is kept as"), "{notes:?}");
-        }
-        for sound in [
-            header.to_vec(),
-            with(b"{\"is\":\"of the future\",\"n\":1}\n"),
-            with(b"{\"is\":\"running\",\"inst"),
-            with(&with(b"")),
-            with(&[b"{\"is\":\"runn\n".as_slice(), header].concat()),
-        ] {
-            assert_eq!(notes_of(&sound), (0, vec![]));
-        }
-        let (aside, notes) = notes_of(b"{\"is\":\"boot\",\"version\":9,\"boot_id\":\"a\"}\n");
-        assert_eq!((aside, notes.len()), (0, 1));
-        assert!(notes[0].contains("a newer opsdeck (format 9"), "{notes:?}");
-    }
-
-    #[test]
-    fn a_file_that_was_deleted_is_written_anew() {
-        let dir = tempfile::tempdir().unwrap();
-        let state = dir.path().join("state");
-        std::fs::create_dir(&state).unwrap();
-        let (mut file, _) = StateFile::open(&state, "a");
-        file.append(&running(10, 1));
-        file.flush();
-        std::fs::remove_file(state.join("state.jsonl")).unwrap();
-        file.flush();
-        assert_eq!(file.trouble, None);
-        assert_eq!(StateFile::open(&state, "a").1.running["web1"].pid, 10);
-
-        let (mut file, _) = StateFile::open(&state, "a");
-        std::fs::remove_dir_all(&state).unwrap();
-        file.append(&running(11, 2));
-        file.flush();
-        assert!(file.trouble.as_deref().unwrap().contains("was removed"), "{:?}", file.trouble);
-        std::fs::create_dir(&state).unwrap();
-        file.flush();
-        assert_eq!(file.trouble, None);
-        assert_eq!(StateFile::open(&state, "a").1.running["web1"].pid, 11);
-    }
-
-    #[test]
-    fn a_file_that_grows_loses_its_history_and_nothing_else() {
-        let dir = tempfile::tempdir().unwrap();
-        let (mut file, _) = StateFile::open(dir.path(), "a");
-        for n in 1..=100 {
-            file.append(&running(n, u64::try_from(n).unwrap()));
-        }
-        file.grown = GROWTH;
-        file.flush();
-        let text = std::fs::read_to_string(dir.path().join("state.jsonl")).unwrap();
-        assert_eq!(text.lines().count(), 3, "{text}");
-        assert_eq!(StateFile::open(dir.path(), "a").1.running["web1"].pid, 100);
-    }
-
-    #[test]
-    fn torn_and_foreign_lines_are_skipped() {
-        let text = "{\"is\":\"boot\",\"version\":1,\"boot_id\":\"a\"}\n{\"is\":\"new\"}\n\u{0}garbage\n{\"is\":\"intent\",\"inst";
-        assert_eq!(Remembered::from_lines(text, "a"), Remembered::default());
-    }
-}
+#[path = "state_tests.rs"]
+mod tests;

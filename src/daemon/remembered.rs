@@ -1,0 +1,121 @@
+//! What the lines of a state file come to: the later one of each kind counts.
+
+use std::collections::BTreeMap;
+
+use super::records::{FORMAT, Intent, Kept, Line, Rollout, Run, Running, Took, Wanted};
+use crate::api::Actor;
+
+/// Everything the file says, folded.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Remembered {
+    /// The processes of this boot that were not seen to end, by instance.
+    pub running: BTreeMap<String, Running>,
+    /// The last start of each instance.
+    pub intents: BTreeMap<String, Intent>,
+    pub wanted: BTreeMap<String, Wanted>,
+    pub set: BTreeMap<String, BTreeMap<String, String>>,
+    pub took: BTreeMap<String, Took>,
+    /// What was under way, by instance.
+    pub kept: BTreeMap<String, Kept>,
+    /// By service.
+    pub rollouts: BTreeMap<String, Rollout>,
+    /// The commands of rollouts that were not seen to end, on this boot, by service.
+    pub runs: BTreeMap<String, Run>,
+    /// Everything was being stopped, on this boot, and by whom.
+    pub closing: Option<Option<Actor>>,
+    /// What an operator should know about the file.
+    pub notes: Vec<String>,
+}
+
+impl Remembered {
+    /// Folds the lines of a file. Pids of another boot mean nothing.
+    pub fn from_lines(text: &str, boot_id: &str) -> Self {
+        let mut it = Self::default();
+        let mut this_boot = false;
+        for line in text.lines().filter_map(|line| serde_json::from_str(line).ok()) {
+            if let Line::Boot { boot_id: theirs, .. } = &line {
+                this_boot = theirs == boot_id;
+            } else {
+                it.take(line, this_boot);
+            }
+        }
+        it.kept.retain(|_, kept| !kept.says_nothing());
+        it
+    }
+
+    fn take(&mut self, line: Line, this_boot: bool) {
+        match line {
+            Line::Boot { .. } => {}
+            Line::Intent(intent) => {
+                self.intents.insert(intent.instance.clone(), intent);
+            }
+            Line::Running(running) => {
+                let intent = self.intents.entry(running.instance.clone()).or_default();
+                intent.instance.clone_from(&running.instance);
+                // Where the lines between were lost, the later generation is the one not to give again.
+                if running.generation >= intent.generation {
+                    intent.generation = running.generation;
+                    intent.fingerprint = running.fingerprint;
+                }
+                if this_boot {
+                    self.running.insert(running.instance.clone(), running);
+                }
+            }
+            Line::Gone { instance, generation } => {
+                if self.running.get(&instance).is_some_and(|it| it.generation == generation) {
+                    self.running.remove(&instance);
+                }
+            }
+            Line::Wanted(wanted) => {
+                self.wanted.insert(wanted.instance.clone(), wanted);
+            }
+            Line::Set { service, values } => {
+                self.set.insert(service, values);
+            }
+            Line::Took(took) => {
+                self.took.insert(took.instance.clone(), took);
+            }
+            Line::Kept(kept) => {
+                let kept = if this_boot { *kept } else { kept.after_reboot() };
+                self.kept.insert(kept.instance.clone(), kept);
+            }
+            Line::Rollout(rollout) => {
+                let rollout = if this_boot { *rollout } else { rollout.after_reboot() };
+                self.rollouts.insert(rollout.service.clone(), rollout);
+            }
+            Line::NoRollout { service } => {
+                self.rollouts.remove(&service);
+            }
+            Line::Run(run) => {
+                if this_boot {
+                    self.runs.insert(run.service.clone(), run);
+                }
+            }
+            Line::Ran { service, run } => {
+                if self.runs.get(&service).is_some_and(|it| it.run == run) {
+                    self.runs.remove(&service);
+                }
+            }
+            Line::Closing { by } => self.closing = this_boot.then_some(by),
+            Line::Closed => self.closing = None,
+        }
+    }
+
+    /// The shortest file that says the same.
+    pub(super) fn to_lines(&self, boot_id: &str) -> Vec<Line> {
+        let mut lines = vec![Line::Boot { version: FORMAT, boot_id: boot_id.to_owned() }];
+        lines.extend(self.intents.values().cloned().map(Line::Intent));
+        lines.extend(self.running.values().cloned().map(Line::Running));
+        lines.extend(self.wanted.values().cloned().map(Line::Wanted));
+        lines.extend(self.set.iter().map(|(service, values)| Line::Set {
+            service: service.clone(),
+            values: values.clone(),
+        }));
+        lines.extend(self.took.values().cloned().map(Line::Took));
+        lines.extend(self.kept.values().cloned().map(|it| Line::Kept(Box::new(it))));
+        lines.extend(self.rollouts.values().cloned().map(|it| Line::Rollout(Box::new(it))));
+        lines.extend(self.runs.values().cloned().map(Line::Run));
+        lines.extend(self.closing.clone().map(|by| Line::Closing { by }));
+        lines
+    }
+}
