@@ -160,6 +160,19 @@ fn a_program_that_does_not_come_up_becomes_the_one_before() {
 }
 
 #[test]
+fn a_sigterm_between_two_programs_ends_the_next_one() {
+    let mut deck = Deck::start(TWO);
+    deck.wait_ready(&["steady", "mortal"]);
+    let [_, steady, mortal] = pids(&deck);
+    kill(deck.daemon_pid(), Signal::SIGUSR2);
+    // It takes no turn any more, and is not the next program yet.
+    deck.wait_hangup();
+    deck.restart_daemon(|deck| kill(deck.daemon_pid(), Signal::SIGTERM));
+    deck.wait_ready(&["steady", "mortal"]);
+    assert_eq!([deck.pid("steady"), deck.pid("mortal")], [steady, mortal], "{}", deck.story());
+}
+
+#[test]
 fn who_follows_and_who_waits_goes_on_with_the_next_program() {
     let web = "[service.web]\ncommand = \"opsdeck sample --worker\"\ninstance.web1 = {}\n\
                instance.web2 = {}\nrollout = { settle = \"500ms\" }\n";

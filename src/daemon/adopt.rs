@@ -3,6 +3,7 @@
 //! Only by identity: pid, start time and boot id must be those that were written down. What is alive is
 //! adopted, what died meanwhile is swept, what the fleet no longer knows is stopped by it.
 
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +31,15 @@ use crate::process::{identity, oom, pidfd, signal};
 const RETIREMENT: Duration = Duration::from_secs(10);
 
 /// Tells the fleet everything that is known, then lets it begin.
-pub fn begin(daemon: &mut Daemon, settings: &Arc<Settings>, mut remembered: Remembered) {
+///
+/// # Errors
+///
+/// Something that runs could not be taken over: nothing was started, and nothing may be.
+pub fn begin(
+    daemon: &mut Daemon,
+    settings: &Arc<Settings>,
+    mut remembered: Remembered,
+) -> Result<(), BootError> {
     daemon.hands.configure(settings);
     daemon.hands.values = Versions::remembered(&mut remembered);
     daemon.turn(Input::Configured(settings.services.iter().map(|it| it.rules.clone()).collect()));
@@ -46,12 +55,12 @@ pub fn begin(daemon: &mut Daemon, settings: &Arc<Settings>, mut remembered: Reme
     }
     let mut anything_runs = false;
     for running in remembered.running.into_values() {
-        if let Some(input) = daemon.hands.adopt(&running) {
+        if let Some(input) = daemon.hands.adopt(&running)? {
             anything_runs |= matches!(input, Input::Adopted { .. });
             daemon.turn(input);
         }
     }
-    strays::take_in(daemon, &remembered.intents);
+    strays::take_in(daemon, &remembered.intents)?;
     orphans::end(daemon, &remembered.runs);
     for kept in remembered.kept.into_values() {
         daemon.turn(Input::Recalled(Box::new(kept.into())));
@@ -70,6 +79,7 @@ pub fn begin(daemon: &mut Daemon, settings: &Arc<Settings>, mut remembered: Reme
         None => (),
     }
     daemon.turn(Input::Begin);
+    Ok(())
 }
 
 fn remembered_input(wanted: Wanted) -> Input {
@@ -89,8 +99,7 @@ pub fn reachable(remembered: &Remembered) -> Result<(), BootError> {
     let mut all = Vec::with_capacity(3 * remembered.running.len());
     for it in remembered.running.values() {
         let process = Process { pid: it.pid, start_time: it.start_time };
-        let failed =
-            |source| BootError::Adopt { instance: it.instance.clone(), pid: it.pid, source };
+        let failed = |source| unreachable(it, source);
         let opened = identity::open(identity_of(process)).map_err(failed)?;
         // Each needs as many more: one to watch it by, and its output.
         for _ in 0..2 {
@@ -128,102 +137,122 @@ impl Hands {
     }
 
     /// Takes over one process, if it is still that one.
-    pub(super) fn adopt(&mut self, running: &Running) -> Option<Input> {
+    ///
+    /// # Errors
+    ///
+    /// It may be alive and cannot be reached: nothing may be started beside it.
+    pub(super) fn adopt(&mut self, running: &Running) -> Result<Option<Input>, BootError> {
         let name = Name::from(running.instance.as_str());
         let process = Process { pid: running.pid, start_time: running.start_time };
-        let cgroup = self.cgroup_left(&name, running.pid);
         self.take_port(&name, running.port);
-        let known = self.known.get(&name);
-        let fifo = known.map(|it| self.source(&name, it.log).fifo);
-        let mark = self.mark(&name);
-        let marks = Marks::new(fifo.as_deref(), Some((super::launch::MARK, &mark)));
-        let mut group = Group::new(identity_of(process), cgroup, marks);
-        let (opened, is_child) = match identity::open_child(identity_of(process)) {
-            // Started by this process while it was another program: its end comes through the reaper.
-            Ok(Some(pidfd)) => {
-                self.reaper.adopt(running.pid);
-                (Ok(Some(pidfd)), true)
-            }
-            _ => (identity::open(identity_of(process)), false),
-        };
-        let pidfd = match opened {
-            Ok(Some(pidfd)) if known.is_some() => pidfd,
-            Ok(Some(pidfd)) => {
-                self.let_go(&name, pidfd, group);
-                return None;
-            }
-            Ok(None) if known.is_some() => return Some(self.departed(name, running, group)),
-            Ok(None) => {
-                // Its instance is no longer configured either.
-                let (instance, generation) = (name.to_string(), running.generation);
-                self.state.append(&Line::Gone { instance, generation });
-                match group.kill() {
-                    Ok(killed) => info!(instance = %name, killed = killed.len(), "swept"),
-                    Err(err) => warn!(instance = %name, %err, "could not be swept"),
+        let group = self.group_left(&name, process);
+        let failed = |source| unreachable(running, source);
+        let (pidfd, is_child) = self.reach(process).map_err(failed)?;
+        match (pidfd, self.known.contains_key(&name)) {
+            (Some(pidfd), true) => {
+                let living = self.take_over(&name, running, pidfd, group);
+                if !is_child {
+                    self.watch_adopted(&name, &living).map_err(failed)?;
                 }
-                return None;
+                Ok(Some(self.adopted(name, running, living)))
             }
-            Err(err) => {
-                warn!(instance = %name, pid = process.pid, %err, "could not be adopted");
-                return None;
+            (None, true) => Ok(Some(self.departed(name, running, group))),
+            (Some(pidfd), false) => {
+                self.let_go(&name, pidfd, group);
+                Ok(None)
             }
-        };
-        if let Err(trouble) = self.open_output(&name) {
+            (None, false) => {
+                self.forget(&name, running.generation, group);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Everything that a leader of the last daemon has, or had, around it.
+    fn group_left(&self, name: &Name, leader: Process) -> Group {
+        let fifo = self.known.get(name).map(|it| self.source(name, it.log).fifo);
+        let mark = self.mark(name);
+        let marks = Marks::new(fifo.as_deref(), Some((super::launch::MARK, &mark)));
+        Group::new(identity_of(leader), self.cgroup_left(name, leader.pid), marks)
+    }
+
+    /// Opens a process, if it is alive; and whether it is a child of this one, started by it while it was
+    /// another program: then its end comes through the reaper.
+    fn reach(&self, process: Process) -> io::Result<(Option<OwnedFd>, bool)> {
+        let identity = identity_of(process);
+        if let Ok(Some(pidfd)) = identity::open_child(identity) {
+            self.reaper.adopt(process.pid);
+            return Ok((Some(pidfd), true));
+        }
+        Ok((identity::open(identity)?, false))
+    }
+
+    /// Its output, and what the kernel had counted against it before now.
+    fn take_over(
+        &mut self,
+        name: &Name,
+        running: &Running,
+        pidfd: OwnedFd,
+        group: Group,
+    ) -> Living {
+        if let Err(trouble) = self.open_output(name) {
             warn!(instance = %name, reason = trouble.reason, "its output could not be opened");
         }
         let ours = self.oom.get_or_init(|| oom::Shared::of("self")).as_ref();
-        let shared = oom::Shared::of(&process.pid.to_string()).map(|it| it.or_same(ours));
+        let shared = oom::Shared::of(&running.pid.to_string()).map(|it| it.or_same(ours));
         let shared = oom::Counts::shared(shared.as_ref());
         let oom = oom::Counts::before(group.cgroup(), Some(&shared));
-        let generation = running.generation;
-        let living = Living {
-            generation,
-            process,
-            pidfd: Some(pidfd),
-            group,
-            oom,
-            refusal: None,
-            killing: false,
-            sweeping: None,
-        };
+        Living { pidfd: Some(pidfd), oom, ..left(running, group) }
+    }
+
+    fn adopted(&mut self, name: Name, running: &Running, living: Living) -> Input {
+        let (process, generation) = (living.process, living.generation);
         let port = self.known.get(&name).and_then(|it| it.settings.port);
         self.front.lives(&name, generation, port, true);
-        if !is_child {
-            self.watch_adopted(&name, &living);
-        }
         self.keep(&name, living, running.started_ms, running.fingerprint);
         info!(instance = %name, pid = process.pid, "adopted");
-        let started = Timestamp(Duration::from_millis(running.started_ms));
-        Some(Input::Adopted {
-            instance: name,
-            process,
-            generation,
-            started: started.min(clock::now()),
-            fingerprint: running.fingerprint,
-        })
+        let started = started(running);
+        let fingerprint = running.fingerprint;
+        Input::Adopted { instance: name, process, generation, started, fingerprint }
+    }
+
+    /// It has ended, and its instance is not configured any more either.
+    fn forget(&mut self, name: &Name, generation: u64, mut group: Group) {
+        self.state.append(&Line::Gone { instance: name.to_string(), generation });
+        match group.kill() {
+            Ok(killed) => info!(instance = %name, killed = killed.len(), "swept"),
+            Err(err) => warn!(instance = %name, %err, "could not be swept"),
+        }
     }
 
     /// It ended while no daemon was there: nothing of it may live when the next generation starts.
     pub(super) fn departed(&mut self, name: Name, running: &Running, group: Group) -> Input {
-        let generation = running.generation;
-        let living = Living {
-            generation,
-            process: Process { pid: running.pid, start_time: running.start_time },
-            pidfd: None,
-            group,
-            oom: oom::Counts::default(),
-            refusal: None,
-            killing: false,
-            sweeping: None,
-        };
-        self.living.insert(name.clone(), living);
+        self.living.insert(name.clone(), left(running, group));
         info!(instance = %name, pid = running.pid, "ended while no daemon was there");
-        let started = Timestamp(Duration::from_millis(running.started_ms));
-        Input::Departed {
-            instance: name,
-            generation,
-            started: started.min(clock::now()),
-            fingerprint: running.fingerprint,
-        }
+        let (generation, fingerprint) = (running.generation, running.fingerprint);
+        Input::Departed { instance: name, generation, started: started(running), fingerprint }
     }
+}
+
+/// What is known of a process of the last daemon before it was looked at.
+fn left(running: &Running, group: Group) -> Living {
+    Living {
+        generation: running.generation,
+        process: Process { pid: running.pid, start_time: running.start_time },
+        pidfd: None,
+        group,
+        oom: oom::Counts::default(),
+        refusal: None,
+        killing: false,
+        sweeping: None,
+    }
+}
+
+/// The clock of another boot may have been further.
+fn started(running: &Running) -> Timestamp {
+    Timestamp(Duration::from_millis(running.started_ms)).min(clock::now())
+}
+
+fn unreachable(it: &Running, source: io::Error) -> BootError {
+    BootError::Adopt { instance: it.instance.clone(), pid: it.pid, source }
 }

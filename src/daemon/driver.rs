@@ -7,8 +7,9 @@
 
 use std::sync::Arc;
 
+use nix::sys::signal::Signal;
 use tokio::sync::{broadcast, mpsc};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::applying::Config;
 use super::clock;
@@ -28,6 +29,7 @@ use crate::fleet::input::{
     Effect, Extra, Input, Order, Record, Refusal, RefusalKind, SpawnFailure, Verb,
 };
 use crate::fleet::{By, Fleet, Name, Process, Timestamp};
+use crate::process::inherited;
 
 /// Turns that are taken before clients and children get a word in.
 const BATCH: usize = 64;
@@ -101,7 +103,7 @@ impl Daemon {
                 self.publisher.publish_now(clock::now(), &self.fleet, &self.facts);
                 match ended {
                     Ended::AtRest => self.hands.retire(),
-                    Ended::Replaced => self.hands.probes.stop_all(),
+                    Ended::Replaced => self.leave_turns(&mut turns),
                     Ended::Kept => (),
                 }
                 return ended;
@@ -121,6 +123,19 @@ impl Daemon {
                 }
                 () = std::future::ready(()), if busy => (),
                 () = clock::sleep_until(self.next_deadline()) => self.on_deadline(),
+            }
+        }
+    }
+
+    /// The next program begins with what it finds: a signal to end that came last is for it.
+    fn leave_turns(&mut self, turns: &mut mpsc::Receiver<Turn>) {
+        self.hands.probes.stop_all();
+        if let Err(err) = inherited::hold_signals_back() {
+            warn!(%err, "a signal may get lost while this becomes the next program");
+        }
+        while let Ok(turn) = turns.try_recv() {
+            if matches!(turn, Turn::Shutdown { by: None, reply: None, .. }) {
+                inherited::hold_back(Signal::SIGTERM);
             }
         }
     }

@@ -3,6 +3,7 @@
 //! A generation is over when nothing of its group lives. Until then the fleet hears nothing of it, so
 //! it cannot start the next one.
 
+use std::io;
 use std::time::Duration;
 
 use tracing::warn;
@@ -224,12 +225,13 @@ impl Hands {
     }
 
     /// Watches a process that is not our child.
-    pub(super) fn watch_adopted(&self, name: &Name, living: &Living) {
-        let Some(pidfd) = &living.pidfd else { return };
-        let pidfd = match pidfd.try_clone() {
-            Ok(pidfd) => pidfd,
-            Err(err) => return warn!(instance = %name, %err, "its end will not be noticed"),
-        };
+    ///
+    /// # Errors
+    ///
+    /// There is no descriptor left for that: nobody would notice its end.
+    pub(super) fn watch_adopted(&self, name: &Name, living: &Living) -> io::Result<()> {
+        let Some(pidfd) = &living.pidfd else { return Ok(()) };
+        let pidfd = pidfd.try_clone()?;
         let (instance, generation) = (name.to_string(), living.generation);
         let turns = self.turns.clone();
         tokio::spawn(async move {
@@ -237,6 +239,7 @@ impl Hands {
                 let _ = turns.send(Turn::AdoptedExit { instance, generation }).await;
             }
         });
+        Ok(())
     }
 }
 

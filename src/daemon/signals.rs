@@ -8,6 +8,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use nix::sys::signal::{self as mask, SigSet};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use tokio::io::Interest;
@@ -90,12 +91,13 @@ impl Signals {
         Ok(it)
     }
 
-    /// Turns signals into turns until `stop`.
+    /// Turns signals into turns until `stop`. What came too late for that is left to the next program, if
+    /// there is one.
     pub async fn listen(mut self, around: Around, turns: Turns, stop: CancellationToken) {
         let Around { path, reaper, systemd } = around;
         loop {
             let name = tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => return self.leave(),
                 _ = self.usr2.recv() => {
                     let asked = Asked { by: None, program: None, reply: None };
                     let _ = turns.send(Turn::Replace(asked)).await;
@@ -108,7 +110,11 @@ impl Signals {
             };
             match (name, &path) {
                 (None, _) => {
-                    let keep = std::process::id() != 1 && !systemd::host_goes_down(&reaper).await;
+                    let asked = stop.run_until_cancelled(keeps(&reaper)).await;
+                    let Some(keep) = asked else {
+                        inherited::hold_back(mask::Signal::SIGTERM);
+                        return self.leave();
+                    };
                     // The driver is gone only when the daemon ends.
                     let _ = turns.send(Turn::Shutdown { by: None, keep, reply: None }).await;
                 }
@@ -123,4 +129,24 @@ impl Signals {
             }
         }
     }
+
+    fn leave(mut self) {
+        let all = [
+            (&mut self.term, mask::Signal::SIGTERM),
+            (&mut self.int, mask::Signal::SIGINT),
+            (&mut self.hup, mask::Signal::SIGHUP),
+            (&mut self.usr1, mask::Signal::SIGUSR1),
+            (&mut self.usr2, mask::Signal::SIGUSR2),
+        ];
+        for (came, signal) in all {
+            if came.recv().now_or_never().is_some() {
+                inherited::hold_back(signal);
+            }
+        }
+    }
+}
+
+/// Whether services run on after a signal to end.
+async fn keeps(reaper: &Reaper) -> bool {
+    std::process::id() != 1 && !systemd::host_goes_down(reaper).await
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use tracing::{info, warn};
 
+use super::boot::BootError;
 use super::driver::Daemon;
 use super::hands::Hands;
 use super::launch::MARK;
@@ -20,12 +21,19 @@ use crate::process::strays::{Left, Signs};
 use crate::process::{Identity, identity};
 
 /// Looks for them, after what is recorded was adopted.
-pub(super) fn take_in(daemon: &mut Daemon, intents: &BTreeMap<String, Intent>) {
+///
+/// # Errors
+///
+/// One that is alive could not be taken over.
+pub(super) fn take_in(
+    daemon: &mut Daemon,
+    intents: &BTreeMap<String, Intent>,
+) -> Result<(), BootError> {
     for (instance, left) in daemon.hands.strays() {
         let name = Name::from(instance.as_str());
         let intent = intents.get(&instance).cloned().unwrap_or_default();
         let (message, input) = if daemon.hands.known.contains_key(&name) {
-            daemon.hands.take_in(&name, &left, &intent)
+            daemon.hands.take_in(&name, &left, &intent)?
         } else {
             (daemon.hands.send_away(&name, &left), None)
         };
@@ -43,6 +51,7 @@ pub(super) fn take_in(daemon: &mut Daemon, intents: &BTreeMap<String, Intent>) {
             daemon.turn(input);
         }
     }
+    Ok(())
 }
 
 impl Hands {
@@ -66,7 +75,12 @@ impl Hands {
     }
 
     /// Adopts the leader, or has everything killed.
-    fn take_in(&mut self, name: &Name, left: &Left, intent: &Intent) -> (String, Option<Input>) {
+    fn take_in(
+        &mut self,
+        name: &Name,
+        left: &Left,
+        intent: &Intent,
+    ) -> Result<(String, Option<Input>), BootError> {
         let first = left.leader.map_or(left.oldest(), |it| it.identity);
         let running = Running {
             instance: name.to_string(),
@@ -79,12 +93,12 @@ impl Hands {
         };
         if let Some(leader) = left.leader {
             let message = format!("found running, {leader}, although no record names it");
-            return (message, self.adopt(&running));
+            return Ok((message, self.adopt(&running)?));
         }
         let message =
             format!("found running, {}, and none of it leads: it is killed", words(&left.members));
         let group = self.group_of(name, left);
-        (message, Some(self.departed(name.clone(), &running, group)))
+        Ok((message, Some(self.departed(name.clone(), &running, group))))
     }
 
     /// Stops what belongs to nothing that is configured.

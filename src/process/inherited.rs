@@ -1,13 +1,16 @@
 //! Descriptors that stay open while this process becomes another program, and are found again by number.
 
-#![expect(unsafe_code, reason = "a descriptor is inherited by number")]
+#![expect(
+    unsafe_code,
+    reason = "a descriptor is inherited by number; signal dispositions belong to the whole process"
+)]
 
 use std::convert::Infallible;
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction};
 use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
 
 /// What ends a process that has no handler for it yet (signal(7)).
@@ -38,6 +41,38 @@ pub fn take(number: i32) -> io::Result<OwnedFd> {
 pub fn leave_open(descriptor: &impl AsFd) -> io::Result<i32> {
     fcntl_setfd(descriptor, FdFlags::empty())?;
     Ok(descriptor.as_fd().as_raw_fd())
+}
+
+/// From now on signals wait for the program that is next, whichever thread gets them: a signal that is
+/// blocked and pending stays so beyond execve(2).
+///
+/// Called by the first thread of the process, which is to call [`execute`].
+pub fn hold_signals_back() -> io::Result<()> {
+    let held_back: SigSet = HELD_BACK.into_iter().collect();
+    held_back.thread_block()?;
+    // The other threads do not block them.
+    let handler = SigHandler::Handler(pass_on);
+    let action = SigAction::new(handler, SaFlags::SA_RESTART, SigSet::all());
+    for signal in HELD_BACK {
+        // SAFETY: the handler makes nothing but one system call.
+        unsafe { sigaction(signal, &action) }?;
+    }
+    Ok(())
+}
+
+/// Gives a signal to the first thread, whose number is the process's (gettid(2)).
+extern "C" fn pass_on(signal: libc::c_int) {
+    // SAFETY: both are system calls without pointers, allowed in a handler (signal-safety(7)).
+    unsafe {
+        let pid = libc::getpid();
+        libc::syscall(libc::SYS_tgkill, pid, pid, signal);
+    }
+}
+
+/// A signal that had come before they were held back, and was not acted on: it waits like the others.
+pub fn hold_back(signal: Signal) {
+    // It fails for what is no signal.
+    let _ = raise(signal);
 }
 
 /// Becomes another program: same pid, same children (execve(2)). Returns only if that failed.
