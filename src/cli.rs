@@ -104,6 +104,9 @@ pub enum Command {
     /// Take services' output into rotating files (the daemon starts it)
     #[command(hide = true)]
     Logger(LoggerArgs),
+    /// Hold the pipes of the services open (the daemon starts it)
+    #[command(hide = true)]
+    Holder(LoggerArgs),
     /// Carry requests to the services' instances (the daemon starts it and tells it where to)
     #[command(hide = true)]
     Gateway(GatewayArgs),

@@ -1,7 +1,8 @@
 //! opsdeck: an operations console and process supervisor for one host.
 //!
 //! One binary, four processes: the **deck** (the screen, holds no truth), the **daemon** (supervises,
-//! probes, decides), the **logger** (keeps the services' output), the **gateway** (the data plane).
+//! probes, decides), the **logger** (keeps the services' output), the **gateway** (the data plane). A fifth,
+//! the holder, only has the services' pipes open, for the moment in which daemon and logger are both dead.
 //!
 //! ```text
 //!  main ─► commands ─► cli

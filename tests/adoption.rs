@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
 use opsdeck::api::State;
+use support::processes::{logger, pids};
 use support::{Deck, OPSDECK, find, is_alive, kill, output_of, wait_until};
 
 const THREE: &str = r#"
@@ -31,23 +32,6 @@ fn instances_of(deck: &Path) -> Vec<i32> {
             .any(|it| it.starts_with("OPSDECK_INSTANCE=") && it.ends_with(&mark))
     };
     pids().into_iter().filter(carries_mark).filter(|it| is_alive(*it)).collect()
-}
-
-fn pids() -> Vec<i32> {
-    let entries = std::fs::read_dir("/proc").unwrap().map_while(Result::ok);
-    entries.filter_map(|it| it.file_name().to_str()?.parse().ok()).collect()
-}
-
-/// The logger of this deck, and its directory: the socket that it and the daemon talk through.
-fn logger(deck: &Deck) -> Option<(i32, PathBuf)> {
-    pids().into_iter().find_map(|pid| {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let parent = status.rsplit(')').next()?.split_whitespace().nth(1)?.to_owned();
-        let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
-        let mut words = line.split('\0').skip(1);
-        let ours = parent == deck.daemon_pid().to_string() && words.next() == Some("logger");
-        ours.then(|| Some((pid, words.next()?.into())))?.filter(|_| is_alive(pid))
-    })
 }
 
 /// The numbers N of lines `job N done`, as they are in the file.

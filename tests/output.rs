@@ -7,8 +7,11 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use nix::sys::signal::Signal;
+use opsdeck::api::State;
 use serde_json::Value;
-use support::{Deck, Following, wait_until};
+use support::processes::{holder, logger};
+use support::{Deck, Following, is_alive, kill, wait_until};
 
 const TALKERS: &str = r#"
     [service.a]
@@ -142,6 +145,49 @@ fn a_log_is_followed_through_rotations_and_stays_within_its_bounds() {
     let kept: Vec<_> = kept.lines().map(|it| number(it.to_owned())).collect();
     assert_eq!(kept.len(), 5000);
     assert!(kept.windows(2).all(|it| it[1] == it[0] + 1));
+}
+
+#[test]
+fn last_words_outlive_the_daemon_and_the_logger() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut deck = Deck::start(&format!(
+        "[service.a]\nrestart = \"never\"\ndirectory = {:?}\ncommand = ['sh', '-c', '''i=0
+         until test -e go; do i=$((i+1)); echo line $i; sleep 0.01; done
+         for n in 1 2 3 4 5; do i=$((i+1)); echo line $i; done; echo the end''']\n",
+        directory.path()
+    ));
+    deck.wait_state("a", State::Running);
+    deck.wait_line("a", "line 3");
+    let pid = deck.pid("a");
+    let (logger, runtime_dir) = logger(&deck).unwrap();
+    let fifo = runtime_dir.join("a.fifo");
+    let mut holds = None;
+    wait_until("the pipe is held", || {
+        holds = holder(&fifo);
+        holds.is_some()
+    });
+    // One that ends is succeeded by another.
+    kill(holds.unwrap(), Signal::SIGKILL);
+    wait_until("the pipe is held again", || holder(&fifo).is_some_and(|it| Some(it) != holds));
+
+    deck.restart_daemon(|deck| {
+        for pid in [deck.daemon_pid(), logger] {
+            kill(pid, Signal::SIGKILL);
+        }
+        wait_until("both are dead", || !is_alive(deck.daemon_pid()) && !is_alive(logger));
+        std::fs::write(directory.path().join("go"), "").unwrap();
+        wait_until("the service is dead", || !is_alive(pid));
+    });
+    deck.wait_line("a", "the end");
+    let text = std::fs::read_to_string(deck.path().join("state/logs/a.log")).unwrap();
+    let count = text.lines().count();
+    let expected = (1..count).map(|it| format!("line {it}")).chain(["the end".into()]);
+    assert!(text.lines().map(str::to_owned).eq(expected), "{text}");
+
+    let holder = holder(&fifo).unwrap();
+    deck.ok(&["shutdown"]);
+    deck.wait_end();
+    wait_until("nobody holds anything", || !is_alive(holder));
 }
 
 /// Another instance is heard, in order, while one floods its log.

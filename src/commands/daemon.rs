@@ -141,6 +141,17 @@ pub fn logger(args: &LoggerArgs) -> Exit {
     }
 }
 
+/// `opsdeck holder`: until its directory is removed.
+pub fn holder(runtime_dir: &std::path::Path) -> Exit {
+    match crate::logger::hold(runtime_dir) {
+        Ok(()) => Exit::Done,
+        Err(err) => {
+            notice(&format!("opsdeck: the holder could not begin: {err}"));
+            Exit::Failed
+        }
+    }
+}
+
 /// `opsdeck gateway`: until it is told to retire and its last connection has ended.
 pub fn gateway(args: GatewayArgs) -> Exit {
     let inherited = crate::gateway::Inherited {

@@ -16,6 +16,7 @@ pub fn run(cli: Cli) -> ExitCode {
     match cli.command {
         // These stay small and start fast, or have a runtime of their own.
         Some(Command::Logger(args)) => daemon::logger(&args).into(),
+        Some(Command::Holder(args)) => daemon::holder(&args.runtime_dir).into(),
         Some(Command::ExecAs(args)) => daemon::exec_as(args.rest),
         Some(Command::Gateway(args)) => daemon::gateway(args).into(),
         Some(Command::Sample(args)) => daemon::sample(args),
@@ -63,6 +64,7 @@ async fn answer(cli: Cli) -> Outcome {
         Command::Load(args) => daemon::load(args).await,
         Command::Daemon(_)
         | Command::Logger(_)
+        | Command::Holder(_)
         | Command::ExecAs(_)
         | Command::Gateway(_)
         | Command::Sample(_)
@@ -107,6 +109,7 @@ async fn asks(client: &Client, command: Command) -> Outcome {
         | Command::Import(_)
         | Command::Load(_)
         | Command::Logger(_)
+        | Command::Holder(_)
         | Command::ExecAs(_)
         | Command::Gateway(_)
         | Command::Sample(_)

@@ -36,7 +36,7 @@ use super::signals::{Around, Children, Signals};
 use super::state::StateFile;
 use super::systemd::Notifier;
 use super::turn::{self, Turn};
-use super::{adopt, config, host, logging, metrics, nginx, nginx_log};
+use super::{adopt, config, holding, host, logging, metrics, nginx, nginx_log};
 use crate::config::settings::Settings;
 use crate::fleet::Fleet;
 use crate::process::stat;
@@ -126,6 +126,8 @@ pub async fn run(plan: Plan, mut heir: Option<Heir>) -> Result<Ended, BootError>
     let (link, keeper) =
         logging::start(plan.program.clone(), plan.runtime_dir.clone(), turns.clone(), stop.clone());
     tasks.spawn(keeper);
+    let (program, runtime_dir) = (plan.program.clone(), plan.runtime_dir.clone());
+    tasks.spawn(holding::keep(program, runtime_dir, stop.clone()));
     let boot_id = host::boot_id();
     let mut rollouts = Rollouts::default();
     let journal = Journal::open_and_tell(&plan.state_dir, |event| rollouts.note(event));
@@ -163,7 +165,7 @@ pub async fn run(plan: Plan, mut heir: Option<Heir>) -> Result<Ended, BootError>
         daemon.hands.take_over_sockets(std::mem::take(&mut heir.estate.sockets));
     }
     adopt::reachable(&remembered)?;
-    adopt::begin(&mut daemon, &plan.settings, remembered);
+    adopt::begin(&mut daemon, &plan.settings, remembered)?;
 
     let listener = open(&plan, heir.as_ref())
         .map_err(|source| BootError::Listen { path: plan.socket.clone(), source })?;

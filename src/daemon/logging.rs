@@ -304,11 +304,19 @@ fn connect(program: &Path, runtime_dir: &Path) -> io::Result<UnixStream> {
 
 /// The listener becomes the logger's standard input: it is the only descriptor it gets.
 fn spawn(program: &Path, runtime_dir: &Path, listener: OwnedFd) -> io::Result<()> {
+    let child = command(program, "logger", runtime_dir).stdin(Stdio::from(listener)).spawn()?;
+    info!(pid = child.id(), "the logger was started");
+    // Its end is seen by the connection; its status is taken by the reaper.
+    drop(child);
+    Ok(())
+}
+
+/// A process of ours that outlives this one, as what it is for this runtime directory.
+pub(super) fn command(program: &Path, role: &str, runtime_dir: &Path) -> Command {
     let mut command = Command::new(program);
     command
-        .arg("logger")
+        .arg(role)
         .arg(runtime_dir)
-        .stdin(Stdio::from(listener))
         .stdout(Stdio::null())
         .process_group(0)
         .current_dir("/")
@@ -316,9 +324,5 @@ fn spawn(program: &Path, runtime_dir: &Path, listener: OwnedFd) -> io::Result<()
     for name in super::systemd::OWN_VARIABLES {
         command.env_remove(name);
     }
-    let child = command.spawn()?;
-    info!(pid = child.id(), "the logger was started");
-    // Its end is seen by the connection; its status is taken by the reaper.
-    drop(child);
-    Ok(())
+    command
 }

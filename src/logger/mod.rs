@@ -6,12 +6,12 @@
 //! ```text
 //! child ── fd 1, 2 ──► FIFO ══ splice(2) ══► web1.log ── full ──► web1.log.1 … web1.log.N ──► gone
 //!                       ▲  held open O_RDWR    web1.log.idx: when which byte came
-//!                       └─ by child, logger and daemon
+//!                       └─ by child, logger, daemon, and a holder (`opsdeck holder`) that does nothing else
 //! ```
 //!
 //! The one idea: bytes leave the FIFO and reach the file in a single system call, so that the process may be killed
 //! between any two instructions and neither loses nor doubles a byte. The FIFO is never closed by anybody's death as
-//! long as one of the three holds it. Nothing is parsed on the way; a line is a matter of the reading half.
+//! long as one of the four holds it. Nothing is parsed on the way; a line is a matter of the reading half.
 //!
 //! The reading half ([`read()`], [`page()`], [`Follower`], [`merge()`]) is plain synchronous code over paths. It needs no logger to
 //! be alive and takes no lock.
@@ -19,6 +19,7 @@
 mod clock;
 mod fifo;
 mod follow;
+mod holder;
 mod index;
 mod merge;
 mod mover;
@@ -40,6 +41,7 @@ mod tests;
 
 pub use fifo::{make_fifo, open_fifo};
 pub use follow::Follower;
+pub use holder::{hold, holder};
 pub use merge::{Merge, merge};
 pub use page::{Edge, Found, Look, Mark, Page, page};
 pub use pattern::Pattern;

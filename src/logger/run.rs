@@ -62,7 +62,7 @@ fn lock(runtime_dir: &Path) -> io::Result<File> {
 }
 
 /// Returns how many there may be at the end.
-fn raise_descriptor_limit() -> u64 {
+pub(super) fn raise_descriptor_limit() -> u64 {
     let limit = rustix::process::getrlimit(Resource::Nofile);
     // With the old limit it works as well, for fewer instances.
     let _ =
@@ -81,7 +81,7 @@ fn signals() -> io::Result<SignalFd> {
 }
 
 #[expect(unsafe_code, reason = "signal dispositions belong to the whole process")]
-fn ignore(signal: Signal) -> io::Result<()> {
+pub(super) fn ignore(signal: Signal) -> io::Result<()> {
     // SAFETY: no handler runs; the old disposition is not called.
     unsafe { nix::sys::signal::signal(signal, SigHandler::SigIgn) }?;
     Ok(())

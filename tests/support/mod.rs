@@ -13,6 +13,7 @@
 pub mod console;
 pub mod patience;
 pub mod ports;
+pub mod processes;
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -280,17 +281,23 @@ impl Deck {
         }
     }
 
-    /// Waits until the daemon has ended.
+    /// Waits until the daemon hangs up on whoever watches.
     #[track_caller]
-    pub fn wait_end(&mut self) {
+    pub fn wait_hangup(&mut self) {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self.changes.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(change) => self.take(change),
-                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => panic!("the daemon goes on:\n{}", self.story()),
             }
         }
+    }
+
+    /// Waits until the daemon has ended.
+    #[track_caller]
+    pub fn wait_end(&mut self) {
+        self.wait_hangup();
         ended(&mut self.daemon);
     }
 
