@@ -40,6 +40,8 @@ pub mod view;
 
 #[cfg(test)]
 mod fixtures;
+#[cfg(test)]
+mod random_tests;
 
 pub use runtime::run;
 
