@@ -51,6 +51,18 @@ pub struct DeckArgs {
     /// Draw with ASCII characters only
     #[arg(long)]
     pub ascii: bool,
+
+    /// The colours: default, light, high-contrast, mono, or a theme of your own
+    #[arg(long, value_name = "NAME")]
+    pub theme: Option<String>,
+
+    /// The mouse selects and scrolls; the terminal's own selection then needs shift
+    #[arg(long)]
+    pub mouse: bool,
+
+    /// Tell how many bytes a second the screen costs
+    #[arg(long)]
+    pub show_cost: bool,
 }
 
 #[derive(Debug, Subcommand)]

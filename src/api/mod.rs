@@ -59,8 +59,22 @@ pub struct Config {
     pub pending: Vec<String>,
     /// `[deck] confirm`.
     pub confirm: Confirm,
+    /// How the deck should look.
+    pub look: Box<Look>,
     /// `[keys]`: action name to keys, only what differs from the built-in table.
     pub keys: BTreeMap<String, Vec<String>>,
+}
+
+/// `[deck] theme`, `mouse`, `ascii` and `show_cost`; what the deck itself was started with comes first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Look {
+    /// The name of a theme; empty: the default one.
+    pub theme: String,
+    pub mouse: bool,
+    pub ascii: bool,
+    /// Tell how many bytes the screen costs.
+    pub show_cost: bool,
 }
 
 /// When the deck asks before it acts.

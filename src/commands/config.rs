@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Outcome, local, notice, out, place, printable, unprinted};
+use super::{Outcome, local, notice, out, place, printable, themes, unprinted};
 use crate::api::{Act, ConfigVerb, Difference, Problem, Request};
 use crate::cli::{ConfigCommand, ImportCommand, Place};
 use crate::config::settings::Settings;
@@ -50,6 +50,7 @@ fn load(path: &Path) -> Result<Settings, Problem> {
 
 fn check(path: &Path) -> Outcome {
     let settings = config::check(path).map_err(|err| place::mistakes(&err))?;
+    themes::check(path, &settings.deck.look.theme)?;
     for warning in config::warnings(&settings) {
         let (name, message) = (&warning.name, &warning.message);
         notice(&format!("warning: {name}: {message}\n  help: {}", warning.help));

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::place::{self, Found};
-use super::{Outcome, local};
+use super::{Outcome, local, themes};
 use crate::api::Problem;
 use crate::cli::{DeckArgs, Place};
 use crate::client::Client;
@@ -18,6 +18,7 @@ use crate::exit::Exit;
 use crate::process::identity;
 use crate::process::spawn::{Launch, Output, spawn};
 use crate::tui;
+use crate::tui::theme::depth::Depth;
 
 /// How long a daemon may take until it answers: it adopts first.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -58,11 +59,22 @@ pub async fn show(
     args: &DeckArgs,
     start_notice: Option<String>,
 ) -> Result<tui::Farewell, Problem> {
+    let themes = themes::directories();
+    let theme = themes::chosen(args.theme.as_deref(), &themes)?;
+    let variable = |name| std::env::var(name).unwrap_or_default();
     let options = tui::Options {
         client,
         read_only: args.read_only,
         ascii: args.ascii,
-        no_color: std::env::var_os("NO_COLOR").is_some_and(|it| !it.is_empty()),
+        depth: Depth::of(
+            std::env::var_os("NO_COLOR").is_some_and(|it| !it.is_empty()),
+            &variable("TERM"),
+            &variable("COLORTERM"),
+        ),
+        theme,
+        themes,
+        mouse: args.mouse,
+        show_cost: args.show_cost,
         tz: jiff::tz::TimeZone::system(),
         user: user_name(nix::unistd::geteuid().as_raw()),
         start_notice,

@@ -17,6 +17,7 @@ pub mod replace;
 pub mod report;
 pub mod roll;
 pub mod status;
+pub mod themes;
 pub mod wait;
 
 pub use dispatch::run;

@@ -53,6 +53,7 @@ pub struct Deck {
     pub operators: Vec<String>,
     pub viewers: Vec<String>,
     pub confirm: Confirm,
+    pub look: Look,
     /// The user the embedded gateway runs as where the daemon is root's.
     pub gateway_user: String,
     /// Where Prometheus may read; `None`: nowhere.
@@ -69,9 +70,27 @@ impl Default for Deck {
             operators: vec![],
             viewers: vec![],
             confirm: Confirm::Guard,
+            look: Look::default(),
             gateway_user: "nobody".into(),
             metrics: None,
         }
+    }
+}
+
+/// How the deck looks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// Built in, or a file `themes/NAME.toml` beside the configuration.
+    pub theme: String,
+    pub mouse: bool,
+    pub ascii: bool,
+    /// Tell how many bytes the screen costs.
+    pub show_cost: bool,
+}
+
+impl Default for Look {
+    fn default() -> Self {
+        Self { theme: "default".into(), mouse: false, ascii: false, show_cost: false }
     }
 }
 

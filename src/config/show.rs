@@ -89,6 +89,10 @@ fn deck(out: &mut Toml, deck: &Deck) {
         Confirm::Never => "never",
     };
     out.key("confirm", text(confirm));
+    out.key("theme", text(&deck.look.theme));
+    out.key("mouse", deck.look.mouse.to_string());
+    out.key("ascii", deck.look.ascii.to_string());
+    out.key("show_cost", deck.look.show_cost.to_string());
     out.key("gateway_user", text(&deck.gateway_user));
     out.key_or("metrics", deck.metrics.map(|it| text(&it.to_string())), "nowhere");
 }

@@ -56,6 +56,12 @@ impl Config {
                 Confirm::Always => api::Confirm::Always,
                 Confirm::Never => api::Confirm::Never,
             },
+            look: Box::new(api::Look {
+                theme: self.settings.deck.look.theme.clone(),
+                mouse: self.settings.deck.look.mouse,
+                ascii: self.settings.deck.look.ascii,
+                show_cost: self.settings.deck.look.show_cost,
+            }),
             keys: self.settings.keys.clone(),
         }
     }

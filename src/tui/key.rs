@@ -40,14 +40,39 @@ pub enum Code {
     F(u8),
 }
 
+/// Something that was done with the mouse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mouse {
+    pub gesture: Gesture,
+    /// Column and line, from 0.
+    pub x: u16,
+    pub y: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gesture {
+    /// Of the left button.
+    Press,
+    WheelUp,
+    WheelDown,
+}
+
 /// What one read brought.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Typed {
     pub keys: Vec<Key>,
     /// Bracketed pastes that ended in this read.
     pub pastes: Vec<String>,
+    pub mouse: Vec<Mouse>,
     /// Answers to [`super::flow::MARK`]; nobody typed them.
     pub answers: usize,
+}
+
+impl Typed {
+    /// The operator did nothing; at most the terminal answered.
+    pub fn is_nothing(&self) -> bool {
+        self.keys.is_empty() && self.pastes.is_empty() && self.mouse.is_empty()
+    }
 }
 
 const NAMES: &[(&str, Code)] = &[
@@ -147,6 +172,7 @@ pub struct Decoder {
 enum Step {
     Key(Option<Key>, usize),
     PasteBegins(usize),
+    Mouse(Option<Mouse>, usize),
     Answer(usize),
     Incomplete,
 }
@@ -171,6 +197,10 @@ impl Decoder {
                 Step::PasteBegins(used) => {
                     self.rest.drain(..used);
                     self.paste = Some(vec![]);
+                }
+                Step::Mouse(mouse, used) => {
+                    typed.mouse.extend(mouse);
+                    self.rest.drain(..used);
                 }
                 Step::Answer(used) => {
                     self.rest.drain(..used);
@@ -241,6 +271,9 @@ fn csi(rest: &[u8]) -> Step {
     };
     let used = end + 3;
     let parameters = std::str::from_utf8(&rest[..end]).unwrap_or_default();
+    if let Some(report) = parameters.strip_prefix('<') {
+        return Step::Mouse(mouse(report, rest[end]), used);
+    }
     let mut numbers = parameters.split(';').map(|it| it.parse::<u8>().unwrap_or(0));
     let number = numbers.next().unwrap_or(0);
     // xterm: 1 + a bit set of shift, alt, control.
@@ -253,6 +286,20 @@ fn csi(rest: &[u8]) -> Step {
         last => ss3(last),
     };
     Step::Key(key.map(|it| Key { alt: modifiers & 2 != 0, ctrl: modifiers & 4 != 0, ..it }), used)
+}
+
+/// `button ; column ; line`, then `M` for a press and `m` for a release (xterm, ctlseqs: SGR 1006).
+fn mouse(report: &str, last: u8) -> Option<Mouse> {
+    let mut numbers = report.split(';').map(|it| it.parse::<u16>().ok());
+    let (button, x, y) = (numbers.next()??, numbers.next()??, numbers.next()??);
+    // Shift, alt and control are 4, 8 and 16.
+    let gesture = match button & !0b11100 {
+        0 if last == b'M' => Gesture::Press,
+        64 => Gesture::WheelUp,
+        65 => Gesture::WheelDown,
+        _ => return None,
+    };
+    Some(Mouse { gesture, x: x.checked_sub(1)?, y: y.checked_sub(1)? })
 }
 
 fn f(number: u8) -> Key {
@@ -359,6 +406,16 @@ mod tests {
     fn an_answer_of_the_terminal_is_no_key() {
         let typed = Decoder::default().feed(b"\x1b[0nt\x1b[0n");
         assert_eq!((typed.keys, typed.answers), (vec![Key::char('t')], 2));
+    }
+
+    #[test]
+    fn a_report_of_the_mouse_is_no_key_even_when_torn() {
+        let mut decoder = Decoder::default();
+        assert_eq!(decoder.feed(b"\x1b[<0;12"), Typed::default());
+        let typed = decoder.feed(b";3M\x1b[<0;12;3mt\x1b[<65;1;1M\x1b[<35;9;9M\x1b[<0;0;1M");
+        let press = Mouse { gesture: Gesture::Press, x: 11, y: 2 };
+        let wheel = Mouse { gesture: Gesture::WheelDown, x: 0, y: 0 };
+        assert_eq!((typed.keys, typed.mouse), (vec![Key::char('t')], vec![press, wheel]));
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //!
 //! There is no tick. The loop sleeps until a key, a change or [`model::Model::next_wakeup`].
 
+use std::path::PathBuf;
 use std::{fmt, io};
 
 use jiff::tz::TimeZone;
@@ -18,6 +19,7 @@ use jiff::tz::TimeZone;
 use crate::client::Client;
 
 pub mod ansi;
+pub mod cost;
 pub mod filter;
 pub mod flow;
 pub mod fuzzy;
@@ -37,6 +39,7 @@ pub mod terminal;
 pub mod theme;
 pub mod update;
 pub mod view;
+mod wardrobe;
 
 #[cfg(test)]
 mod fixtures;
@@ -53,8 +56,16 @@ pub struct Options {
     pub read_only: bool,
     /// Draw with characters that every terminal has.
     pub ascii: bool,
-    /// `NO_COLOR` is set (<https://no-color.org>).
-    pub no_color: bool,
+    /// How many colours the terminal has.
+    pub depth: theme::depth::Depth,
+    /// The theme that was asked for, whatever the configuration says.
+    pub theme: Option<theme::Roles>,
+    /// Where the operator's own themes are.
+    pub themes: Vec<PathBuf>,
+    /// The mouse selects and scrolls, and so the terminal's own selection needs a shift key.
+    pub mouse: bool,
+    /// Tell how many bytes the screen costs.
+    pub show_cost: bool,
     /// Where the operator is; times are shown in it.
     pub tz: TimeZone,
     /// Who looks, for the header.

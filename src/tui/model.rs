@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use tui_input::Input;
 
+use super::cost::Cost;
 use super::filter::Query;
 use super::key::Key;
 use super::keymap::Keymap;
@@ -66,6 +67,10 @@ pub struct Model {
     pub chart: Option<Chart>,
     pub guard: Guard,
     pub notice: Option<Notice>,
+    /// The last click, and on what.
+    pub clicked: Option<(Duration, RowId)>,
+    /// What the screen costs, where that is to be told.
+    pub cost: Option<Cost>,
 }
 
 /// The connection to the daemon.
@@ -248,6 +253,8 @@ impl Model {
             chart: None,
             guard: Guard::default(),
             notice: None,
+            clicked: None,
+            cost: None,
         }
     }
 

@@ -106,6 +106,7 @@ impl Walk {
                         step_ms: 1000,
                         in_flight: (0..points).map(|_| self.random.small()).collect(),
                         requests_per_second: (0..points).map(|_| self.random.figure()).collect(),
+                        ..History::default()
                     };
                     let msg = Msg::History { of, result: Ok(history) };
                     send(&mut self.model, self.ms, msg);

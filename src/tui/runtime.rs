@@ -9,16 +9,18 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::cost::Cost;
 use super::flow::Flow;
+use super::key::Typed;
 use super::link;
 use super::model::{Link, Model, Now};
 use super::pace::Pace;
 use super::screen::Screen;
-use super::terminal::{Keyboard, Terminal, forget_input, stop_self};
-use super::theme::Theme;
+use super::terminal::{Keyboard, MOUSE_OFF, MOUSE_ON, Terminal, forget_input, stop_self};
 use super::update::{Command, Msg, update};
+use super::wardrobe::Wardrobe;
 use super::{Farewell, Options, TuiError};
-use crate::api::{Problem, Request, problem};
+use crate::api::{Look, Problem, Request, problem};
 use crate::client::Client;
 
 /// Messages from the daemon that wait; more push back on the sockets they come from.
@@ -43,10 +45,12 @@ pub async fn run(options: Options) -> Result<Farewell, TuiError> {
     let mut watch = JoinSet::new();
     watch.spawn(link::watch(options.client.clone(), msgs.clone()));
 
-    let theme = Theme::new(options.ascii, options.no_color);
+    let wardrobe = Wardrobe::new(&options);
+    let theme = wardrobe.first();
     let user = super::ansi::clean(&options.user).into_owned();
     let mut model = Model::new(theme, options.tz, user, options.read_only);
     model.size = size;
+    model.cost = options.show_cost.then(Cost::default);
     let clock = Clock::start();
     if let Some(notice) = options.start_notice {
         model.say(clock.now(), super::ansi::clean(&notice));
@@ -67,6 +71,8 @@ pub async fn run(options: Options) -> Result<Farewell, TuiError> {
         keyboard,
         flow: Flow::default(),
         asking: None,
+        hears_mouse: false,
+        wardrobe,
     };
     let farewell = deck.live(signals, inbox).await;
     tasks.shutdown().await;
@@ -110,6 +116,9 @@ struct Deck {
     /// The question of the guard that is on its way to the screen, by its batch, and the number of
     /// the terminal's answer that tells when it is there.
     asking: Option<(u64, Option<u64>)>,
+    wardrobe: Wardrobe,
+    /// The terminal was told to report the mouse.
+    hears_mouse: bool,
 }
 
 impl Deck {
@@ -137,11 +146,11 @@ impl Deck {
                 typed = self.keyboard.next() => match typed {
                     Ok(typed) => {
                         (0..typed.answers).for_each(|_| self.flow.answered());
-                        if typed.keys.is_empty() && typed.pastes.is_empty() {
+                        if typed.is_nothing() {
                             continue;
                         }
                         urgent = true;
-                        if let Some(ending) = self.typed(typed.keys, typed.pastes).await {
+                        if let Some(ending) = self.typed(typed).await {
                             break ending;
                         }
                         dirty = true;
@@ -191,13 +200,15 @@ impl Deck {
         [drawn, late].into_iter().flatten().fold(moves, Duration::min)
     }
 
-    async fn typed(&mut self, keys: Vec<super::key::Key>, pastes: Vec<String>) -> Option<Ending> {
-        for paste in pastes {
-            if let Some(ending) = self.turn(Msg::Paste(paste)).await {
+    async fn typed(&mut self, typed: Typed) -> Option<Ending> {
+        let pastes = typed.pastes.into_iter().map(Msg::Paste);
+        let keys = (!typed.keys.is_empty()).then_some(Msg::Keys(typed.keys));
+        for msg in pastes.chain(typed.mouse.into_iter().map(Msg::Mouse)).chain(keys) {
+            if let Some(ending) = self.turn(msg).await {
                 return Some(ending);
             }
         }
-        if keys.is_empty() { None } else { self.turn(Msg::Keys(keys)).await }
+        None
     }
 
     async fn woken(&mut self, wakeup: Wakeup) -> Option<Ending> {
@@ -233,6 +244,7 @@ impl Deck {
             Command::Quit => return Some(Ending::Asked),
             Command::Suspend => return Box::pin(self.suspend()).await,
             Command::Redraw => self.screen.forget(),
+            Command::Look(look) => self.dress(&look),
             Command::Send { id, request } => {
                 if self.requests.try_send((id, request)).is_err() {
                     // Full: the daemon has not answered for long.
@@ -266,7 +278,14 @@ impl Deck {
 
     fn draw(&mut self, now: Now) -> io::Result<()> {
         let Some(terminal) = &mut self.terminal else { return Ok(()) };
+        if let Some(cost) = &mut self.model.cost {
+            cost.tell(now.mono);
+        }
         let mut bytes = self.screen.frame(&self.model, now);
+        if self.hears_mouse != self.wardrobe.mouse {
+            self.hears_mouse = self.wardrobe.mouse;
+            bytes.extend_from_slice(if self.hears_mouse { MOUSE_ON } else { MOUSE_OFF });
+        }
         let armed = self.model.guard.armed.as_ref().filter(|it| it.drawn.is_none());
         let question = armed.map(|it| it.batch.id);
         let mut answer = None;
@@ -274,6 +293,9 @@ impl Deck {
             answer = self.flow.frame(now.mono, &mut bytes, question.is_some());
             terminal.output().send(&bytes)?;
             self.pace.drew(now.mono);
+            if let Some(cost) = &mut self.model.cost {
+                cost.add(bytes.len());
+            }
         }
         if let Some(id) = question
             && self.asking.is_none_or(|(it, _)| it != id)
@@ -297,9 +319,22 @@ impl Deck {
         }
     }
 
+    /// Looks as the configuration says, where the command line does not.
+    fn dress(&mut self, look: &Look) {
+        let config = self.model.deck.config.path.as_ref().map(std::path::PathBuf::from);
+        match self.wardrobe.dress(look, config.as_deref()) {
+            Ok(theme) => self.model.theme = theme,
+            Err(why) => self.model.warn(self.clock.now(), super::ansi::clean(&why)),
+        }
+        let shows_cost = look.show_cost || self.wardrobe.show_cost;
+        self.model.cost = shows_cost.then(|| self.model.cost.unwrap_or_default());
+    }
+
     /// Gives the terminal to the shell; false if it does not take what is written to it.
     async fn give_back(&mut self) -> bool {
         let Some(mut terminal) = self.terminal.take() else { return true };
+        // Leaving takes it away.
+        self.hears_mouse = false;
         let told = terminal.leave();
         // The shell would take the answers for something that was typed.
         if self.flow.is_owed(self.clock.now().mono) {

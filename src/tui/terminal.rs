@@ -26,8 +26,11 @@ use super::output::{CANCEL, Output, Tty};
 
 /// Alternate screen, no cursor, bracketed paste.
 const ENTER: &[u8] = b"\x1b[?1049h\x1b[?25l\x1b[?2004h";
+/// Presses and the wheel, in SGR form (xterm, ctlseqs: 1000, 1006).
+pub const MOUSE_ON: &[u8] = b"\x1b[?1000h\x1b[?1006h";
+pub const MOUSE_OFF: &[u8] = b"\x1b[?1006l\x1b[?1000l";
 /// Undone in the other order; a synchronized update that broke off is ended first.
-const LEAVE: &[u8] = b"\x1b[?2026l\x1b[0m\x1b[?2004l\x1b[?25h\x1b[?1049l";
+const LEAVE: &[u8] = b"\x1b[?2026l\x1b[0m\x1b[?1006l\x1b[?1000l\x1b[?2004l\x1b[?25h\x1b[?1049l";
 
 /// What may follow an escape comes within this time, or it was the key.
 const ESCAPE: Duration = Duration::from_millis(25);

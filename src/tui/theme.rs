@@ -1,18 +1,58 @@
-//! How things look: sixteen colours, attributes, and the signs that are drawn.
+//! How things look: roles with their colours and attributes, and the signs that are drawn.
 //!
-//! A colour is never the only sign: every state is also a word, every verdict also a shape. With
+//! A colour is never the only sign: every state is also a word, every verdict also a shape. A theme
+//! ([`file`]) says what a role looks like, [`depth`] makes of it what the terminal can show. With
 //! `NO_COLOR` only attributes are left, with `--ascii` only characters that every terminal has.
 
-use ratatui::style::{Color, Modifier, Style};
+use ratatui::style::Style;
 
 use crate::api::State;
+
+pub mod depth;
+pub mod file;
+
+use depth::Depth;
 
 /// How a deck is drawn.
 #[derive(Clone, Copy, Debug)]
 pub struct Theme {
-    pub colors: bool,
+    roles: Roles,
     pub signs: &'static Signs,
 }
+
+/// What each role looks like; absent is plain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Roles([Style; ROLES.len()]);
+
+/// What something on the screen is, whatever it looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Titles, keys, services.
+    Strong,
+    /// What is there to be looked up.
+    Faint,
+    Good,
+    /// On its way, or unusual.
+    Moving,
+    Bad,
+    Name,
+    /// A question that waits for a key.
+    Question,
+    /// The row under the cursor.
+    Selected,
+}
+
+/// The roles in their order, by the names that a theme's file has for them.
+pub const ROLES: [(&str, Role); 8] = [
+    ("strong", Role::Strong),
+    ("faint", Role::Faint),
+    ("good", Role::Good),
+    ("moving", Role::Moving),
+    ("bad", Role::Bad),
+    ("name", Role::Name),
+    ("question", Role::Question),
+    ("selected", Role::Selected),
+];
 
 /// The characters that are not letters.
 #[derive(Debug)]
@@ -63,13 +103,27 @@ pub static ASCII: Signs = Signs {
     ascii: true,
 };
 
-impl Theme {
-    pub fn new(ascii: bool, no_color: bool) -> Self {
-        Self { colors: !no_color, signs: if ascii { &ASCII } else { &UNICODE } }
+impl Roles {
+    pub fn get(&self, role: Role) -> Style {
+        self.0[role as usize]
     }
 
-    fn fg(self, color: Color) -> Style {
-        if self.colors { Style::new().fg(color) } else { Style::new() }
+    pub fn set(&mut self, role: Role, style: Style) {
+        self.0[role as usize] = style;
+    }
+}
+
+impl Theme {
+    /// The built-in theme in sixteen colours, or in none.
+    pub fn new(ascii: bool, no_color: bool) -> Self {
+        let depth = if no_color { Depth::None } else { Depth::Sixteen };
+        Self::of(&file::default_roles(), depth, ascii)
+    }
+
+    /// A theme as this terminal can show it.
+    pub fn of(roles: &Roles, depth: Depth, ascii: bool) -> Self {
+        let roles = Roles(roles.0.map(|it| depth.style(it)));
+        Self { roles, signs: if ascii { &ASCII } else { &UNICODE } }
     }
 
     pub fn plain(self) -> Style {
@@ -77,36 +131,36 @@ impl Theme {
     }
 
     pub fn strong(self) -> Style {
-        Style::new().add_modifier(Modifier::BOLD)
+        self.roles.get(Role::Strong)
     }
 
     pub fn faint(self) -> Style {
-        Style::new().add_modifier(Modifier::DIM)
+        self.roles.get(Role::Faint)
     }
 
     pub fn good(self) -> Style {
-        self.fg(Color::Green)
+        self.roles.get(Role::Good)
     }
 
     pub fn moving(self) -> Style {
-        self.fg(Color::Yellow)
+        self.roles.get(Role::Moving)
     }
 
     pub fn bad(self) -> Style {
-        self.fg(Color::Red).add_modifier(Modifier::BOLD)
+        self.roles.get(Role::Bad)
     }
 
     pub fn name(self) -> Style {
-        self.fg(Color::Cyan)
+        self.roles.get(Role::Name)
     }
 
     /// A question that waits for a key.
     pub fn question(self) -> Style {
-        self.fg(Color::Yellow).add_modifier(Modifier::BOLD | Modifier::REVERSED)
+        self.roles.get(Role::Question)
     }
 
     pub fn selected(self) -> Style {
-        Style::new().add_modifier(Modifier::REVERSED)
+        self.roles.get(Role::Selected)
     }
 
     pub fn state(self, state: State) -> Style {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::Resolver;
 use crate::config::mistake::Mistake;
-use crate::config::settings::{Confirm, Deck};
+use crate::config::settings::{Confirm, Deck, Look};
 use crate::config::value::Layers;
 
 /// `sun_path` has 108 bytes with its NUL (unix(7)).
@@ -35,8 +35,28 @@ impl Resolver<'_> {
                 Some("never") => Confirm::Never,
                 _ => Confirm::Guard,
             },
+            look: self.look(table),
             metrics: table.listen("metrics").map(|it| it.0),
             gateway_user: table.text("gateway_user").map_or("nobody", |it| it.0).to_owned(),
+        }
+    }
+
+    fn look(&mut self, table: &Layers<'_>) -> Look {
+        let theme = table.text("theme").map_or("default", |(name, span)| {
+            // It becomes the name of a file.
+            if name.contains(['/', '\0']) || name.starts_with('.') {
+                let mistake = Mistake::new(span, "`theme` is the name of a theme", "not a name");
+                self.report(
+                    mistake.help("one of your own is a file themes/NAME.toml beside this one"),
+                );
+            }
+            name
+        });
+        Look {
+            theme: theme.to_owned(),
+            mouse: table.boolean("mouse").unwrap_or(false),
+            ascii: table.boolean("ascii").unwrap_or(false),
+            show_cost: table.boolean("show_cost").unwrap_or(false),
         }
     }
 

@@ -17,29 +17,29 @@ pub(super) fn on_change(model: &mut Model, now: Now, change: Change) -> Vec<Comm
             // The keys are compared with those that held so far.
             deck.config = std::mem::take(&mut model.deck.config);
             model.deck = *deck;
-            set_config(model, now, config);
+            let look = set_config(model, now, config);
             model.events.clear();
             add_events(model, events);
             model.link = Link::Up;
             forget_marks(model);
             keys::rebuild(model);
-            if came_back {
-                return logs::again(model);
-            }
+            let again = if came_back { logs::again(model) } else { vec![] };
+            return look.into_iter().chain(again).collect();
         }
         Change::Change { revision, now: at, services, removed, events, config, notices } => {
             model.deck.revision = revision;
             model.deck.now = Some(at);
             add_events(model, events);
-            if let Some(mut config) = config {
+            let look = config.and_then(|mut config| {
                 ansi::clean_config(&mut config);
-                set_config(model, now, config);
-            }
+                set_config(model, now, config)
+            });
             if let Some(notices) = notices {
                 model.deck.notices =
                     notices.iter().map(|it| ansi::clean(it).into_owned()).collect();
             }
             apply(model, now, services, &removed);
+            return look.into_iter().collect();
         }
         Change::Unknown => (),
     }
@@ -92,7 +92,8 @@ fn forget_marks(model: &mut Model) {
     });
 }
 
-fn set_config(model: &mut Model, now: Now, config: Config) {
+/// Takes a configuration over; returns what to do where it wants another look than before.
+fn set_config(model: &mut Model, now: Now, config: Config) -> Option<Command> {
     if config.keys != model.deck.config.keys {
         let (keymap, mistakes) = Keymap::new(&config.keys);
         model.keymap = keymap;
@@ -100,7 +101,9 @@ fn set_config(model: &mut Model, now: Now, config: Config) {
             model.warn(now, ansi::clean(mistake).into_owned());
         }
     }
+    let look = (config.look != model.deck.config.look).then(|| config.look.clone());
     model.deck.config = config;
+    look.map(|it| Command::Look(*it))
 }
 
 fn add_events(model: &mut Model, events: Vec<Event>) {

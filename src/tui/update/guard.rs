@@ -324,6 +324,13 @@ pub(super) fn answer(model: &mut Model, now: Now, key: Key, together: bool) -> V
     send(model, now, batch)
 }
 
+/// Takes the question back.
+pub(super) fn cancel(model: &mut Model, now: Now) {
+    if let Some(armed) = model.guard.armed.take() {
+        model.say(now, format!("{} was not sent", armed.batch.label));
+    }
+}
+
 /// Puts the first request of a batch on its way.
 pub(super) fn send(model: &mut Model, now: Now, batch: Batch) -> Vec<Command> {
     let Some(request) = batch.queue.front().cloned() else { return vec![] };

@@ -8,17 +8,18 @@ mod daemon;
 mod guard;
 mod keys;
 mod logs;
+mod mouse;
 mod panels;
 
 pub(in crate::tui) use panels::choices;
 
 use jiff::Timestamp;
 
-use super::key::Key;
+use super::key::{Key, Mouse};
 use super::layout::layout;
 use super::model::{Model, Now, PATIENCE};
 use super::rows::RowId;
-use crate::api::{Change, Done, History, LogLine, Problem, Request};
+use crate::api::{Change, Done, History, LogLine, Look, Problem, Request};
 
 /// Something happened.
 #[derive(Debug)]
@@ -27,6 +28,7 @@ pub enum Msg {
     Keys(Vec<Key>),
     /// A bracketed paste.
     Paste(String),
+    Mouse(Mouse),
     Resize(u16, u16),
     Change(Box<Change>),
     /// The connection to the daemon is gone, or could not be made; it is tried again.
@@ -63,6 +65,8 @@ pub enum Command {
     Quit,
     /// Give the terminal back to the shell until SIGCONT.
     Suspend,
+    /// `[deck]` says that it should look so.
+    Look(Look),
     /// The screen cannot be trusted: write all of it.
     Redraw,
     /// Ask the daemon; the answer comes back with the id.
@@ -92,6 +96,7 @@ pub fn update(model: &mut Model, now: Now, msg: Msg) -> Vec<Command> {
     let mut commands = match msg {
         Msg::Keys(keys) => keys::on_keys(model, now, keys),
         Msg::Paste(text) => keys::on_paste(model, now, &text),
+        Msg::Mouse(it) => mouse::on_mouse(model, now, it),
         Msg::Resize(width, height) => {
             model.size = (width, height);
             vec![]

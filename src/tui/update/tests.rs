@@ -1,5 +1,6 @@
 //! The rules of the keys, as sentences.
 
 mod guard;
+mod mouse;
 mod panels;
 mod table;

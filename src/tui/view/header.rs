@@ -4,7 +4,7 @@ use ratatui::buffer::Buffer;
 use ratatui::style::Style;
 use unicode_width::UnicodeWidthStr;
 
-use super::format::{clock, span};
+use super::format::{bytes, clock, span};
 use super::{put, put_right};
 use crate::api::Service;
 use crate::tui::model::{Link, Model, Now};
@@ -82,6 +82,10 @@ fn summary(model: &Model, now: Now) -> Vec<(String, Style)> {
     }
     if model.forbidden().is_some() {
         all.insert(0, ("read-only".into(), theme.moving()));
+    }
+    if let Some(cost) = &model.cost {
+        let text = format!("{}/s {}", bytes(cost.per_second), bytes(cost.total()));
+        all.insert(1, (text, theme.faint()));
     }
     all.extend(load(model).into_iter().map(|text| (text, theme.plain())));
     if !model.deck.at_boot {

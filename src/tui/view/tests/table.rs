@@ -496,3 +496,58 @@ fn all_that_is_shown_is_marked_and_marks_that_are_not_shown_are_counted() {
     type_keys(&mut model, &["*"]);
     assert!(model.marked.is_empty());
 }
+
+#[test]
+fn without_colours_every_state_and_verdict_is_told_apart() {
+    let states = [
+        State::Stopped,
+        State::Spawning,
+        State::Starting,
+        State::Running,
+        State::Draining,
+        State::Stopping,
+        State::Backoff,
+        State::Exited,
+        State::Fatal,
+        State::Lost,
+    ];
+    let verdicts = [None, Some(true), Some(false)];
+    let one = |(n, state): (usize, &State)| Instance {
+        state: *state,
+        live: verdicts[n % 3],
+        ready: verdicts[(n + 1) % 3],
+        ..running("web", &format!("web{n}"), 0)
+    };
+    let mut web = service("web", states.iter().enumerate().map(one).collect());
+    web.wanted = 10;
+    let mut model = model(vec![web]);
+    model.theme = crate::tui::theme::Theme::new(false, true);
+    assert_snapshot!(screen(&mut model, 60, 15, 0), @r#"
+     opsdeck shop   1 service   4/10 ready             10:42:17
+      NAME    STATE          PID   UP LIVE READY   CPU   MEM RST
+    ▾ web     LOST                    3/10  4/10 21.0%  900M   0
+       web0   STOPPED      15000   2h        ●    2.1%   90M   0
+       web1   SPAWNING     15000   2h   ●    ○    2.1%   90M   0
+       web2   STARTING     15000   2h   ○         2.1%   90M   0
+       web3   RUNNING      15000   2h        ●    2.1%   90M   0
+       web4   DRAINING     15000   2h   ●    ○    2.1%   90M   0
+       web5   STOPPING     15000   2h   ○         2.1%   90M   0
+       web6   BACKOFF      15000   2h        ●    2.1%   90M   0
+       web7   EXITED       15000   2h   ●    ○    2.1%   90M   0
+       web8   FATAL        15000   2h   ○         2.1%   90M   0
+       web9   LOST         15000   2h        ●    2.1%   90M   0
+
+     r roll  t TERM  u USR1  h HUP  s start  ? help  q detach
+    "#);
+}
+
+#[test]
+fn what_the_screen_costs_is_told_where_it_is_wanted() {
+    let mut model = shop();
+    let mut cost = crate::tui::cost::Cost::default();
+    cost.add(12_345);
+    cost.tell(std::time::Duration::from_secs(10));
+    model.cost = Some(cost);
+    let shown = screen(&mut model, 80, 24, 0);
+    assert!(shown.contains("2 services   1K/s 12K   2/3 ready"), "{shown}");
+}
