@@ -196,12 +196,7 @@ impl Random {
                 let at = usize::try_from(self.below(asked.len() as u64)).unwrap_or(0);
                 Msg::Reply { id: asked.swap_remove(at), result: self.answer() }
             }
-            90..96 => {
-                let line = self.of(TEXTS).to_owned();
-                let instance = self.of(NAMES).to_owned();
-                Msg::Log { session, line: LogLine { instance, at: None, line, partial: false } }
-            }
-            96 => Msg::LogEnded { session, name: self.of(NAMES).to_owned(), problem: None },
+            90..97 => Msg::LogEnded { session, name: self.of(NAMES).to_owned(), problem: None },
             97 => Msg::Drawn,
             _ => Msg::Wake,
         }
