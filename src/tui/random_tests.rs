@@ -3,6 +3,7 @@
 //!
 //! Seeded, so that a failure can be had again; it prints the last steps. `OPSDECK_KEYS=600` goes on
 //! for so many seconds with seeds of its own.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a test tells its seeds")]
 
 use std::collections::VecDeque;
 use std::time::Duration;
