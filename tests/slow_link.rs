@@ -25,7 +25,7 @@ fn busy() -> Deck {
     let mut services = String::from(
         r#"
 [service.flood]
-command = ["sh", "-c", "n=0; while :; do n=$((n+1)); echo $n $n $n $n $n $n $n $n; sleep 0.003; done"]
+command = ["sh", "-c", "while :; do seq -f '%.0f flood flood flood flood flood flood flood flood' 1 2000; sleep 0.05; done"]
 start_seconds = "100ms"
 "#,
     );
@@ -71,6 +71,13 @@ fn keys_on_a_slow_line(
     console.bytes_written_within(Duration::from_secs(2));
     press(&mut console, "the log", "l", "follow");
     console.bytes_written_within(Duration::from_secs(3));
+    press(&mut console, "a search over the flood", "/", "Esc end");
+    press(&mut console, "no search", "\x1b", "/ search");
+    press(&mut console, "a pause in the flood", "k", "paused");
+    press(&mut console, "the flood again", "f", "following");
+    console.bytes_written_within(Duration::from_secs(2));
+    press(&mut console, "a moment in the flood", "t", "from (10m");
+    press(&mut console, "no moment", "\x1b", "/ search");
     press(&mut console, "the table from the flood", "q", "NAME");
     console.press("q");
     assert!(console.end());

@@ -18,6 +18,9 @@ pub struct LogLine {
     /// The line goes on in the next record (lines are cut at 64 KiB).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub partial: bool,
+    /// With `latest=true`: what came before it was left out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gap: bool,
     /// Where it begins, with `places=true`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub begins: Option<LogPlace>,

@@ -72,6 +72,10 @@ pub const ACTIONS: &[(&str, &[&str], Scope)] = &[
     ("log-previous", &["N"], Logs),
     ("log-wrap", &["w"], Logs),
     ("log-copy", &["y"], Logs),
+    ("log-filter", &["&"], Logs),
+    ("log-since", &["t"], Logs),
+    ("log-times", &["T"], Logs),
+    ("log-save", &["s"], Logs),
 ];
 
 const NAMED: [&str; 16] = [

@@ -61,7 +61,7 @@ pub async fn read(wanted: Wanted, queue: Queue) {
     };
     let mut tasks = JoinSet::new();
     for (file, follower) in files.into_iter().zip(followers) {
-        let news = News { file, follower, places, latest };
+        let news = News { file, follower, places, latest, gap: false };
         tasks.spawn(news.send(queue.clone()));
     }
     tokio::select! {
@@ -101,6 +101,8 @@ struct News {
     follower: Follower,
     places: bool,
     latest: bool,
+    /// What comes next does not follow on what was sent.
+    gap: bool,
 }
 
 impl News {
@@ -123,8 +125,10 @@ impl News {
             };
             let is_flood = self.latest && lines.len() >= BURST;
             let is_idle = lines.is_empty() && !self.follower.is_behind();
+            let mut gap = std::mem::take(&mut self.gap);
             for line in lines {
-                let line = wire(&self.file.instance, line, self.places);
+                let mut line = wire(&self.file.instance, line, self.places);
+                line.gap = std::mem::take(&mut gap);
                 if queue.send(line).await.is_err() {
                     return;
                 }
@@ -137,17 +141,18 @@ impl News {
         }
     }
 
-    /// What is new; of more than anybody can read, the end. Whoever compares the places sees the gap.
+    /// What is new; of more than anybody can read, the end.
     fn poll(&mut self) -> io::Result<Vec<Line>> {
         let mut lines = self.follower.poll()?;
         if self.latest && self.follower.is_behind() {
             let query = LogQuery { lines: Some(BURST), ..LogQuery::default() };
             let (past, follower) = logger::read_then_follow(&self.file.path, query)?;
-            self.follower = follower;
+            (self.follower, self.gap) = (follower, true);
             return past.collect();
         }
-        if self.latest {
-            lines.drain(..lines.len().saturating_sub(BURST));
+        if self.latest && lines.len() > BURST {
+            lines.drain(..lines.len() - BURST);
+            self.gap = true;
         }
         Ok(lines)
     }
@@ -160,6 +165,7 @@ pub fn wire(instance: &str, line: Line, places: bool) -> LogLine {
         at: line.at_ms.and_then(moment),
         line: String::from_utf8_lossy(&line.bytes).into_owned(),
         partial: line.partial,
+        gap: false,
         begins: begins.map(place),
         ends: ends.map(place),
     }

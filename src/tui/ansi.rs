@@ -2,7 +2,8 @@
 //!
 //! Logs, probe bodies, names and messages are written by others. Whatever they contain, what leaves
 //! this module holds only characters that a terminal prints: no control sequence, no control
-//! character, nothing that turns the writing direction, nothing invisible. Invalid UTF-8 becomes
+//! character, nothing that turns the writing direction, nothing invisible; of a log's colours only what
+//! they mean. Invalid UTF-8 becomes
 //! U+FFFD, tabs become spaces, a carriage return lets the rest of the line replace its start as a
 //! terminal would show it, and a line is cut where it stops being a line.
 //!
@@ -11,9 +12,11 @@
 
 use std::borrow::Cow;
 
+use ratatui::style::Style;
 use unicode_width::UnicodeWidthChar;
 use vte::{Params, Parser, Perform};
 
+use super::sgr;
 use crate::api::{Config, Deck, Event, ProbeResult, Rollout, Service};
 
 /// What is kept of one line of anything. A terminal shows a few hundred columns.
@@ -33,9 +36,35 @@ pub fn clean(text: &str) -> Cow<'_, str> {
     Cow::Owned(clean_bytes(text.as_bytes()))
 }
 
+/// Where the colours of a text change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The byte of the text from which on it looks like this.
+    pub at: u16,
+    pub style: Style,
+}
+
+/// One line of safe text, and its colours.
+pub fn colored(text: &str) -> (String, Vec<Run>) {
+    if let Cow::Borrowed(plain) = clean(text) {
+        return (plain.to_owned(), vec![]);
+    }
+    let line = safe(text.as_bytes(), LONGEST);
+    (line.text, line.runs)
+}
+
+/// One line of safe text that is not cut, for a file.
+pub fn clean_whole(text: &str) -> String {
+    safe(text.as_bytes(), usize::MAX).text
+}
+
 /// Like [`clean`], for bytes that may not be UTF-8.
 pub fn clean_bytes(bytes: &[u8]) -> String {
-    let mut line = SafeLine::default();
+    safe(bytes, LONGEST).text
+}
+
+fn safe(bytes: &[u8], longest: usize) -> SafeLine {
+    let mut line = SafeLine { longest, ..SafeLine::default() };
     let mut parser = Parser::<1024>::new();
     // Pieces, so that a line of a mebibyte ends the work as soon as enough of it is known.
     for piece in bytes.chunks(1024) {
@@ -44,7 +73,7 @@ pub fn clean_bytes(bytes: &[u8]) -> String {
             break;
         }
     }
-    line.text
+    line
 }
 
 /// The first line of a text with several, safe.
@@ -143,19 +172,30 @@ struct SafeLine {
     marks: usize,
     /// A carriage return was seen; the next character starts the line again.
     returned: bool,
+    /// In bytes.
+    longest: usize,
+    style: Style,
+    runs: Vec<Run>,
 }
 
 impl SafeLine {
     fn is_full(&self) -> bool {
-        self.text.len() >= LONGEST
+        self.text.len() >= self.longest
     }
 
     fn push(&mut self, c: char, width: usize) {
         if std::mem::take(&mut self.returned) {
             self.text.clear();
+            self.runs.clear();
             self.columns = 0;
         }
         if !self.is_full() {
+            let before = self.runs.last().map_or(Style::new(), |it| it.style);
+            if self.style != before
+                && let Ok(at) = u16::try_from(self.text.len())
+            {
+                self.runs.push(Run { at, style: self.style });
+            }
             self.text.push(c);
             self.columns += width;
         }
@@ -194,7 +234,12 @@ impl Perform for SafeLine {
         }
     }
 
-    fn csi_dispatch(&mut self, _: &Params, _: &[u8], _: bool, _: char) {}
+    fn csi_dispatch(&mut self, params: &Params, intermediates: &[u8], _: bool, action: char) {
+        if action == 'm' && intermediates.is_empty() {
+            sgr::apply(&mut self.style, params);
+        }
+    }
+
     fn osc_dispatch(&mut self, _: &[&[u8]], _: bool) {}
     fn esc_dispatch(&mut self, _: &[u8], _: bool, _: u8) {}
 }

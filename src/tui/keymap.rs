@@ -54,6 +54,10 @@ pub enum Action {
     PreviousMatch,
     Wrap,
     Copy,
+    LogFilter,
+    LogSince,
+    LogTimes,
+    LogSave,
 }
 
 /// Where a key means something.
@@ -148,11 +152,15 @@ pub static TABLE: &[Entry] = &[
     scoped(Scope::Everywhere, looking(Action::Redraw, "redraw", &["ctrl-l"], "redraw", "draw the whole screen again")),
     scoped(Scope::Everywhere, looking(Action::Suspend, "suspend", &["ctrl-z"], "suspend", "back to the shell until fg")),
     scoped(Scope::Logs, looking(Action::Follow, "log-follow", &["f"], "follow", "follow what is written")),
-    scoped(Scope::Logs, looking(Action::Search, "log-search", &["/"], "search", "search")),
+    scoped(Scope::Logs, looking(Action::Search, "log-search", &["/"], "search", "search the whole log, also what was rotated away; Esc ends it")),
     scoped(Scope::Logs, looking(Action::NextMatch, "log-next", &["n"], "next", "next match")),
     scoped(Scope::Logs, looking(Action::PreviousMatch, "log-previous", &["N"], "previous", "previous match")),
     scoped(Scope::Logs, looking(Action::Wrap, "log-wrap", &["w"], "wrap", "wrap long lines")),
-    scoped(Scope::Logs, looking(Action::Copy, "log-copy", &["y"], "copy", "copy the top line to the terminal's clipboard (OSC 52)")),
+    scoped(Scope::Logs, looking(Action::Copy, "log-copy", &["y"], "copy", "copy the match or the top line to the terminal's clipboard (OSC 52)")),
+    scoped(Scope::Logs, looking(Action::LogFilter, "log-filter", &["&"], "filter", "only lines that match a regular expression; empty: all")),
+    scoped(Scope::Logs, looking(Action::LogSince, "log-since", &["t"], "time", "go to a moment: 10m (ago), 09:30, a date")),
+    scoped(Scope::Logs, looking(Action::LogTimes, "log-times", &["T"], "times", "show when each line came")),
+    scoped(Scope::Logs, looking(Action::LogSave, "log-save", &["s"], "save", "write what the filter shows into a new file")),
 ];
 
 /// The line of the table that describes `action`.

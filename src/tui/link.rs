@@ -7,22 +7,17 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::update::Msg;
 use crate::api::{Problem, Request, problem};
-use crate::client::{Client, LogQuery};
+use crate::client::Client;
 
 /// Tries again after this long, doubling up to [`SLOWEST`].
 const FASTEST: Duration = Duration::from_millis(50);
 const SLOWEST: Duration = Duration::from_secs(2);
 /// An action is begun at once or not at all.
 const ANSWER: Duration = Duration::from_secs(10);
-/// Lines of each log when the end is followed.
-const LOG_LINES: usize = 500;
-/// What is shown from before a moment.
-const BEFORE: Duration = Duration::from_mins(2);
 
 /// Watches the daemon until the deck ends, connecting again whenever it must.
 pub async fn watch(client: Client, msgs: mpsc::Sender<Msg>) {
@@ -86,58 +81,6 @@ pub async fn send(
     }
 }
 
-/// Streams the logs of `names` into the deck, from the end or from a while ago; dropping the set ends it.
-pub fn follow(
-    client: &Client,
-    session: u64,
-    names: &[String],
-    ago: Option<Duration>,
-    msgs: &mpsc::Sender<Msg>,
-) -> JoinSet<()> {
-    let since = ago.map(|it| u64::try_from((it + BEFORE).as_millis()).unwrap_or(u64::MAX));
-    let query = LogQuery {
-        follow: true,
-        lines: since.is_none().then_some(LOG_LINES),
-        since_ms: since,
-        ..LogQuery::default()
-    };
-    let mut streams = JoinSet::new();
-    for name in names {
-        let (client, query) = (client.clone(), query.clone());
-        streams.spawn(follow_one(client, session, name.clone(), query, msgs.clone()));
-    }
-    streams
-}
-
-async fn follow_one(
-    client: Client,
-    session: u64,
-    name: String,
-    query: LogQuery,
-    msgs: mpsc::Sender<Msg>,
-) {
-    let problem = match client.logs(&name, &query).await {
-        Ok(lines) => {
-            let mut lines = std::pin::pin!(lines);
-            loop {
-                match lines.next().await {
-                    // A full channel holds the stream back, and that the daemon's side of it.
-                    Some(Ok(line)) => {
-                        if msgs.send(Msg::Log { session, line }).await.is_err() {
-                            return;
-                        }
-                    }
-                    Some(Err(problem)) => break Some(problem),
-                    None => break None,
-                }
-            }
-        }
-        Err(problem) => Some(problem),
-    };
-    // The deck may have ended; then nobody wants to know.
-    let _ = msgs.send(Msg::LogEnded { session, name, problem }).await;
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -177,17 +120,12 @@ mod tests {
         // The last one's socket is in the way.
         let _ = std::fs::remove_file(socket);
         let listener = UnixListener::bind(socket).unwrap();
-        let router = Router::new()
-            .route("/v1/watch", get(|| async { watched().into_response() }))
-            .route(
+        let router =
+            Router::new().route("/v1/watch", get(|| async { watched().into_response() })).route(
                 "/v1/instances/{name}/{verb}",
                 post(|uri: axum::http::Uri| async move {
                     axum::Json(Done { message: uri.path().into(), ..Done::default() })
                 }),
-            )
-            .route(
-                "/v1/instances/web1/logs",
-                get(|| async { "{\"instance\":\"web1\",\"at\":null,\"line\":\"hello\"}\n" }),
             );
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() })
     }
@@ -207,10 +145,6 @@ mod tests {
             },
             Msg::LinkLost(problem) => format!("lost: {}", problem.kind),
             Msg::Reply { id, result } => format!("{id}: {}", result.unwrap().message),
-            Msg::Log { session, line } => format!("{session} {}: {}", line.instance, line.line),
-            Msg::LogEnded { session, name, problem } => {
-                format!("{session} {name} ended {}", problem.is_some())
-            }
             other => format!("{other:?}"),
         }
     }
@@ -256,19 +190,6 @@ mod tests {
         assert_eq!(next(&mut inbox).await, "2: /v1/instances/web1/signal");
         drop(requests);
         timeout(BOUND, sender).await.expect("ends with the deck").unwrap();
-        daemon.abort();
-    }
-
-    #[tokio::test]
-    async fn a_log_stream_says_that_it_ended() {
-        let dir = TempDir::new().unwrap();
-        let (client, socket) = client(&dir);
-        let daemon = daemon(&socket);
-        let (msgs, mut inbox) = mpsc::channel(16);
-        let streams = follow(&client, 7, &["web1".into()], None, &msgs);
-        assert_eq!(next(&mut inbox).await, "7 web1: hello");
-        assert_eq!(next(&mut inbox).await, "7 web1 ended false");
-        timeout(BOUND, streams.join_all()).await.expect("the streams end");
         daemon.abort();
     }
 }

@@ -149,3 +149,37 @@ impl AsRawFd for Tty {
         self.fd.as_raw_fd()
     }
 }
+
+/// What puts a text on the clipboard of the terminal, wherever that is (OSC 52).
+pub fn clipboard(text: &str) -> Vec<u8> {
+    format!("\x1b]52;c;{}\x07", base64(text.as_bytes())).into_bytes()
+}
+
+/// RFC 4648 §4.
+fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let word =
+            (0..3).fold(0u32, |word, n| word << 8 | chunk.get(n).copied().map_or(0, u32::from));
+        for n in 0..4u32 {
+            let index = usize::try_from(word >> (18 - 6 * n) & 63).unwrap_or(0);
+            let is_padding = usize::try_from(n).is_ok_and(|it| it > chunk.len());
+            out.push(if is_padding { '=' } else { char::from(ALPHABET[index]) });
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clipboard_text_is_base64() {
+        let cases = [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("é漢", "w6nmvKI=")];
+        for (text, expected) in cases {
+            assert_eq!(base64(text.as_bytes()), expected);
+        }
+    }
+}

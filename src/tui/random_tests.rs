@@ -15,6 +15,7 @@ use unicode_width::UnicodeWidthStr;
 use super::fixtures::*;
 use super::key::{Code, Key};
 use super::keymap::TABLE;
+use super::logs::Page;
 use super::model::{Model, Screen};
 use super::update::{Command, Msg};
 use super::view;
@@ -101,6 +102,10 @@ impl Walk {
             match command {
                 Command::Send { id, .. } => self.asked.push(id),
                 Command::Follow { session, .. } => self.session = session,
+                Command::ReadLog { id, names, .. } if !self.random.is(4) => {
+                    let page = self.random.page(&names);
+                    self.tell(Msg::LogPage { id, page: Ok(page) });
+                }
                 Command::History { of } => {
                     let points = self.random.below(700);
                     let history = History {
@@ -197,10 +202,30 @@ impl Random {
                 let at = usize::try_from(self.below(asked.len() as u64)).unwrap_or(0);
                 Msg::Reply { id: asked.swap_remove(at), result: self.answer() }
             }
-            90..97 => Msg::LogEnded { session, name: self.of(NAMES).to_owned(), problem: None },
+            90..95 => {
+                let count = self.below(9);
+                let names: Vec<_> = (0..count).map(|_| self.of(NAMES).to_owned()).collect();
+                let lines = names.into_iter().map(|it| self.line(it)).collect();
+                Msg::Log { session, lines }
+            }
+            95..97 => Msg::LogEnded { session, name: self.of(NAMES).to_owned(), problem: None },
             97 => Msg::Drawn,
             _ => Msg::Wake,
         }
+    }
+
+    fn line(&mut self, instance: String) -> LogLine {
+        let (gap, at) = (self.is(20), self.is(2).then(|| at(1000).wall));
+        LogLine { instance, at, gap, line: self.of(TEXTS).to_owned(), ..LogLine::default() }
+    }
+
+    /// A page of these logs, now and then an empty one.
+    fn page(&mut self, names: &[String]) -> Page {
+        let count = if self.is(4) { 0 } else { self.below(80) };
+        let names: Vec<_> =
+            names.iter().cycle().take(usize::try_from(count).unwrap_or(0)).collect();
+        let lines = names.into_iter().map(|it| self.line(it.clone())).collect();
+        Page { lines, last: self.is(2), ..Page::default() }
     }
 
     /// Most reads bring one key.

@@ -11,15 +11,17 @@ use tokio::time::Instant;
 
 use super::cost::Cost;
 use super::flow::Flow;
+use super::held::Held;
 use super::key::Typed;
-use super::link;
 use super::model::{Link, Model, Now};
+use super::output::clipboard;
 use super::pace::Pace;
 use super::screen::Screen;
 use super::terminal::{Keyboard, MOUSE_OFF, MOUSE_ON, Terminal, forget_input, stop_self};
 use super::update::{Command, Msg, update};
 use super::wardrobe::Wardrobe;
 use super::{Farewell, Options, TuiError};
+use super::{link, log_tasks};
 use crate::api::{Look, Problem, Request, problem};
 use crate::client::Client;
 
@@ -66,10 +68,13 @@ pub async fn run(options: Options) -> Result<Farewell, TuiError> {
         msgs,
         watch,
         logs: JoinSet::new(),
+        pages: JoinSet::new(),
+        saves: JoinSet::new(),
         history: JoinSet::new(),
         terminal: Some(terminal),
         keyboard,
         flow: Flow::default(),
+        held: Held::default(),
         asking: None,
         hears_mouse: false,
         wardrobe,
@@ -108,11 +113,14 @@ struct Deck {
     msgs: mpsc::Sender<Msg>,
     watch: JoinSet<()>,
     logs: JoinSet<()>,
+    pages: JoinSet<()>,
+    saves: JoinSet<()>,
     history: JoinSet<()>,
     /// `None` while the shell has it.
     terminal: Option<Terminal>,
     keyboard: Keyboard,
     flow: Flow,
+    held: Held,
     /// The question of the guard that is on its way to the screen, by its batch, and the number of
     /// the terminal's answer that tells when it is there.
     asking: Option<(u64, Option<u64>)>,
@@ -133,10 +141,13 @@ impl Deck {
         let ending = loop {
             let now = self.clock.now();
             if dirty && self.draws_at(urgent).is_some_and(|at| at <= now.mono) {
+                if let Some(ending) = self.let_in(now).await {
+                    break ending;
+                }
                 if self.draw(now).is_err() {
                     break Ending::NoTerminal;
                 }
-                (dirty, urgent) = (false, false);
+                (dirty, urgent) = (!self.held.is_empty(), false);
             }
             self.shown(now);
             let due = self.due(now, dirty, urgent);
@@ -165,8 +176,10 @@ impl Deck {
                 Some(msg) = inbox.recv() => Wakeup::Msg(msg),
                 () = self.clock.sleep_until(due) => Wakeup::Msg(Msg::Wake),
             };
-            urgent |=
-                matches!(wakeup, Wakeup::Msg(Msg::Reply { .. }) | Wakeup::Size | Wakeup::Stop);
+            urgent |= matches!(
+                wakeup,
+                Wakeup::Msg(Msg::Reply { .. } | Msg::LogPage { .. }) | Wakeup::Size | Wakeup::Stop
+            );
             // What only waited for its turn changes nothing.
             dirty |= match wakeup {
                 Wakeup::Written => false,
@@ -211,8 +224,25 @@ impl Deck {
         None
     }
 
+    /// Applies the lines that waited for this frame, unless somebody waits for it.
+    async fn let_in(&mut self, now: Now) -> Option<Ending> {
+        if self.draws_at(false).is_none_or(|at| at > now.mono) {
+            return None;
+        }
+        for msg in self.held.take() {
+            if let Some(ending) = self.turn(msg).await {
+                return Some(ending);
+            }
+        }
+        None
+    }
+
     async fn woken(&mut self, wakeup: Wakeup) -> Option<Ending> {
         match wakeup {
+            Wakeup::Msg(msg @ Msg::Log { .. }) => {
+                self.held.push(msg);
+                None
+            }
             Wakeup::Msg(msg) => self.turn(msg).await,
             Wakeup::Size => self.resized().await,
             Wakeup::Stop => self.suspend().await,
@@ -265,12 +295,20 @@ impl Deck {
                     let _ = msgs.send(Msg::History { of, result }).await;
                 });
             }
-            Command::Follow { session, names, at } => {
-                let ago = at.map(|at| self.clock.now().wall.duration_since(at));
-                let ago = ago.and_then(|it| Duration::try_from(it).ok());
-                self.logs = link::follow(&self.client, session, &names, ago, &self.msgs);
+            Command::Follow { session, names, after, grep } => {
+                self.logs =
+                    log_tasks::follow(&self.client, session, names, after, grep, &self.msgs);
             }
             Command::Unfollow => self.logs.abort_all(),
+            Command::ReadLog { id, names, query } => {
+                self.pages = log_tasks::page(&self.client, id, names, query, &self.msgs);
+            }
+            Command::UnreadLog => self.pages.abort_all(),
+            Command::SaveLog { path, names, grep } => {
+                let (client, msgs) = (self.client.clone(), self.msgs.clone());
+                while self.saves.try_join_next().is_some() {}
+                self.saves.spawn(log_tasks::save(client, path, names, grep, msgs));
+            }
             Command::Copy(text) => return self.copy(&text),
         }
         None
@@ -360,8 +398,7 @@ impl Deck {
                 .warn(self.clock.now(), "not copied: the terminal is still busy with the screen");
             return None;
         }
-        let sequence = format!("\x1b]52;c;{}\x07", base64(text.as_bytes()));
-        output.send(sequence.as_bytes()).is_err().then_some(Ending::NoTerminal)
+        output.send(&clipboard(text)).is_err().then_some(Ending::NoTerminal)
     }
 
     /// Gives the terminal to the shell and stops; goes on here when continued.
@@ -399,22 +436,6 @@ fn stuck() -> Problem {
         title: "not sent: the daemon has not answered what was asked before".into(),
         ..Problem::default()
     }
-}
-
-/// RFC 4648 §4.
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let word =
-            (0..3).fold(0u32, |word, n| word << 8 | chunk.get(n).copied().map_or(0, u32::from));
-        for n in 0..4u32 {
-            let index = usize::try_from(word >> (18 - 6 * n) & 63).unwrap_or(0);
-            let is_padding = usize::try_from(n).is_ok_and(|it| it > chunk.len());
-            out.push(if is_padding { '=' } else { char::from(ALPHABET[index]) });
-        }
-    }
-    out
 }
 
 /// The only place of the deck that looks at clocks.
@@ -468,19 +489,6 @@ impl Signals {
             _ = self.interrupt.recv() => Wakeup::End(Ending::Told),
             _ = self.stop.recv() => Wakeup::Stop,
             _ = self.window.recv() => Wakeup::Size,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_clipboard_text_is_base64() {
-        let cases = [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("é漢", "w6nmvKI=")];
-        for (text, expected) in cases {
-            assert_eq!(base64(text.as_bytes()), expected);
         }
     }
 }

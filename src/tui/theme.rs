@@ -17,6 +17,7 @@ use depth::Depth;
 #[derive(Clone, Copy, Debug)]
 pub struct Theme {
     roles: Roles,
+    depth: Depth,
     pub signs: &'static Signs,
 }
 
@@ -123,7 +124,7 @@ impl Theme {
     /// A theme as this terminal can show it.
     pub fn of(roles: &Roles, depth: Depth, ascii: bool) -> Self {
         let roles = Roles(roles.0.map(|it| depth.style(it)));
-        Self { roles, signs: if ascii { &ASCII } else { &UNICODE } }
+        Self { roles, depth, signs: if ascii { &ASCII } else { &UNICODE } }
     }
 
     pub fn plain(self) -> Style {
@@ -157,6 +158,11 @@ impl Theme {
     /// A question that waits for a key.
     pub fn question(self) -> Style {
         self.roles.get(Role::Question)
+    }
+
+    /// How a text of a log looks that wants to look like this.
+    pub fn of_log(self, style: Style) -> Style {
+        self.depth.style(style)
     }
 
     pub fn selected(self) -> Style {

@@ -1,6 +1,6 @@
 //! What the daemon says: pictures, changes, answers, silence.
 
-use super::{Command, guard, keys, logs, panels};
+use super::{Command, guard, keys, log_pages, panels};
 use crate::api::{Change, Config, Done, Event, Problem, Service};
 use crate::tui::ansi;
 use crate::tui::keymap::Keymap;
@@ -23,7 +23,7 @@ pub(super) fn on_change(model: &mut Model, now: Now, change: Change) -> Vec<Comm
             model.link = Link::Up;
             forget_marks(model);
             keys::rebuild(model);
-            let again = if came_back { logs::again(model) } else { vec![] };
+            let again = if came_back { log_pages::again(model) } else { vec![] };
             return look.into_iter().chain(again).collect();
         }
         Change::Change { revision, now: at, services, removed, events, config, notices } => {

@@ -68,7 +68,7 @@ pub(super) fn on_paste(model: &mut Model, now: Now, text: &str) -> Vec<Command> 
     let input = match &mut model.screen {
         Screen::Table if model.filter.editing => Some(&mut model.filter.input),
         Screen::Palette(palette) => Some(&mut palette.input),
-        Screen::Logs(logs) if logs.search.editing => Some(&mut logs.search.input),
+        Screen::Logs(logs) => logs.prompt.as_mut().map(|it| &mut it.input),
         _ => None,
     };
     let Some(input) = input else {

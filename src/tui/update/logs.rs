@@ -1,16 +1,18 @@
-//! The log view: opening, scrolling, searching, copying.
+//! The log page: opening it, its keys.
 
 use jiff::Timestamp;
+use tui_input::Input;
 
-use super::{Command, guard, keys};
-use crate::api::{LogLine, Problem};
+use super::log_pages::{cancel, find_far, near, open_end, open_start, reopen};
+use super::{Command, keys, log_pages};
 use crate::tui::key::{Code, Key};
 use crate::tui::keymap::{Action, Scope};
-use crate::tui::logs::Logs;
+use crate::tui::logs::moment::moment;
+use crate::tui::logs::{Logs, Prompt, PromptKind};
 use crate::tui::model::{Model, Now, Screen};
 use crate::tui::view::logs::room;
 
-/// Streams are opened for at most so many instances at once.
+/// Logs are interleaved of at most so many instances at once.
 const MOST_NAMES: usize = 16;
 
 /// Opens the output of the marked rows, or else of the row under the cursor.
@@ -36,12 +38,15 @@ pub(super) fn open_at(
         names.truncate(MOST_NAMES);
     }
     model.guard.last_id += 1;
-    let session = model.guard.last_id;
-    let mut logs = Box::new(Logs::new(session, names.clone()));
-    logs.from = std::mem::replace(&mut model.screen, Screen::Table);
-    logs.sought = at;
+    let from = std::mem::replace(&mut model.screen, Screen::Table);
+    let mut logs = Box::new(Logs::new(model.guard.last_id, names, from));
+    // An event says when it happened; what led to it stands in the lines before.
+    logs.times = at.is_some();
     model.screen = Screen::Logs(logs);
-    vec![Command::Follow { session, names, at }]
+    match at {
+        Some(at) => log_pages::open_moment(model, at),
+        None => open_end(model),
+    }
 }
 
 fn names(model: &Model) -> Vec<String> {
@@ -65,130 +70,214 @@ fn names(model: &Model) -> Vec<String> {
     names
 }
 
-/// The daemon is back: the streams broke with it, so they are opened anew.
-pub(super) fn again(model: &mut Model) -> Vec<Command> {
-    let Screen::Logs(logs) = &mut model.screen else { return vec![] };
-    model.guard.last_id += 1;
-    let session = model.guard.last_id;
-    let names = std::mem::take(&mut logs.names);
-    let wrap = logs.wrap;
-    let from = std::mem::replace(&mut logs.from, Screen::Table);
-    **logs = Logs::new(session, names.clone());
-    (logs.wrap, logs.from) = (wrap, from);
-    vec![Command::Follow { session, names, at: None }]
-}
-
-pub(super) fn on_line(model: &mut Model, session: u64, line: &LogLine) -> Vec<Command> {
-    if let Screen::Logs(logs) = &mut model.screen
-        && logs.session == session
-    {
-        logs.push(line);
-    }
-    vec![]
-}
-
-pub(super) fn on_end(
-    model: &mut Model,
-    session: u64,
-    name: &str,
-    problem: Option<&Problem>,
-) -> Vec<Command> {
-    if let Screen::Logs(logs) = &mut model.screen
-        && logs.session == session
-    {
-        let why = problem.map_or_else(|| "the daemon ended the stream".to_owned(), guard::tell);
-        logs.ended = Some(format!("{name}: {why}"));
-    }
-    vec![]
-}
-
 pub(super) fn on_key(model: &mut Model, now: Now, key: Key) -> Vec<Command> {
     let (width, height) = room(model);
     let Screen::Logs(logs) = &mut model.screen else { return vec![] };
-    if logs.search.editing {
-        if let Some(missing) = search_key(logs, key, width, height) {
-            model.say(now, format!("no line contains {missing:?}"));
-        }
-        return vec![];
+    if logs.prompt.is_some() {
+        return on_prompt(model, now, key);
     }
     let action = model.keymap.action(Scope::Logs, key);
-    let leaves =
-        key.code == Code::Esc || model.keymap.action(Scope::Table, key) == Some(Action::Quit);
+    let is_quit = model.keymap.action(Scope::Table, key) == Some(Action::Quit);
     let page = isize::try_from(height.saturating_sub(1)).unwrap_or(1).max(1);
-    match action {
-        _ if leaves => {
-            model.screen = std::mem::replace(&mut logs.from, Screen::Table);
-            return vec![Command::Unfollow];
+    let by = match action {
+        _ if key.code == Code::Esc && logs.is_searching() => return cancel(model, now),
+        _ if key.code == Code::Esc || is_quit => return leave(model),
+        Some(Action::Up) => -1,
+        Some(Action::Down) => 1,
+        Some(Action::PageUp) => -page,
+        Some(Action::PageDown) => page,
+        Some(Action::Top) if logs.window.is_first => {
+            logs.window.top = Some(0);
+            return vec![];
         }
-        Some(Action::Up) => logs.scroll(-1, width, height),
-        Some(Action::Down) => logs.scroll(1, width, height),
-        Some(Action::PageUp) => logs.scroll(-page, width, height),
-        Some(Action::PageDown) => logs.scroll(page, width, height),
-        Some(Action::Top) => logs.top = Some(0),
-        Some(Action::Bottom | Action::Follow) => logs.top = None,
-        Some(Action::Wrap) => logs.wrap = !logs.wrap,
-        Some(Action::Search) => logs.search.editing = true,
-        Some(Action::NextMatch) => jump(model, now, true),
-        Some(Action::PreviousMatch) => jump(model, now, false),
-        Some(Action::Copy) => return copy(model, now, width, height),
-        Some(Action::Redraw) => return vec![Command::Redraw],
-        Some(Action::Suspend) => return vec![Command::Suspend],
+        Some(Action::Top) => return open_start(model),
+        Some(Action::Bottom | Action::Follow) if logs.window.is_last => {
+            logs.window.top = None;
+            return vec![];
+        }
+        Some(Action::Bottom | Action::Follow) => return open_end(model),
+        Some(action) => return other(model, now, action),
+        None => return vec![],
+    };
+    logs.scroll(by, width, height);
+    near(model, by > 0)
+}
+
+fn other(model: &mut Model, now: Now, action: Action) -> Vec<Command> {
+    let Screen::Logs(logs) = &mut model.screen else { return vec![] };
+    match action {
+        Action::Wrap => logs.wrap = !logs.wrap,
+        Action::LogTimes => logs.times = !logs.times,
+        Action::Search => logs.write(PromptKind::Search),
+        Action::LogFilter => logs.write(PromptKind::Filter),
+        Action::LogSince => logs.write(PromptKind::Since),
+        Action::LogSave => logs.write(PromptKind::Save),
+        Action::NextMatch => return jump(model, now, true),
+        Action::PreviousMatch => return jump(model, now, false),
+        Action::Copy => return copy(model, now),
+        Action::Redraw => return vec![Command::Redraw],
+        Action::Suspend => return vec![Command::Suspend],
         _ => (),
     }
     vec![]
 }
 
-/// Enter goes to the last match; a text that no line contains is returned.
-fn search_key(logs: &mut Logs, key: Key, width: usize, height: usize) -> Option<String> {
-    match key.code {
-        Code::Esc => logs.search = crate::tui::logs::Search::default(),
-        Code::Enter => {
-            logs.search.editing = false;
-            let end = logs.first(width, height) + height;
-            logs.search.at = logs.find(false, end);
-            logs.top = logs.search.at.map(|at| at.saturating_sub(height / 2)).or(logs.top);
-            let text = logs.search.input.value();
-            return (logs.search.at.is_none() && !text.is_empty()).then(|| text.to_owned());
-        }
-        _ => keys::edit(&mut logs.search.input, key),
-    }
-    None
+fn leave(model: &mut Model) -> Vec<Command> {
+    let Screen::Logs(logs) = &mut model.screen else { return vec![] };
+    model.screen = std::mem::replace(&mut logs.from, Screen::Table);
+    vec![Command::Unfollow, Command::UnreadLog]
 }
 
-fn jump(model: &mut Model, now: Now, forward: bool) {
+impl Logs {
+    /// Begins to write a text, where the last one is the start.
+    fn write(&mut self, kind: PromptKind) {
+        let text = match kind {
+            PromptKind::Search => self.search.clone(),
+            PromptKind::Filter => self.filter.clone().unwrap_or_default(),
+            PromptKind::Since => String::new(),
+            PromptKind::Save => format!("{}.log", self.window.names().join("-")),
+        };
+        self.prompt = Some(Prompt { kind, input: Input::new(text) });
+    }
+
+    /// The daemon looks through the log, which may take a while.
+    fn is_searching(&self) -> bool {
+        self.asked.as_ref().is_some_and(|it| {
+            it.query.find.is_some() || it.query.grep.is_some() || it.searched.is_some()
+        })
+    }
+}
+
+fn on_prompt(model: &mut Model, now: Now, key: Key) -> Vec<Command> {
+    let Screen::Logs(logs) = &mut model.screen else { return vec![] };
+    let Some(prompt) = &mut logs.prompt else { return vec![] };
+    let text = prompt.input.value().to_owned();
+    match (key.code, prompt.kind) {
+        (Code::Esc, PromptKind::Search) => {
+            logs.prompt = None;
+            logs.search.clear();
+        }
+        (Code::Esc, _) => logs.prompt = None,
+        (Code::Enter, PromptKind::Search) => return search(model, now, &text),
+        (Code::Enter, kind) => return written(model, now, kind, text.trim()),
+        _ => keys::edit(&mut prompt.input, key),
+    }
+    vec![]
+}
+
+/// Enter after a text. What makes no sense is told, and can be written on.
+fn written(model: &mut Model, now: Now, kind: PromptKind, text: &str) -> Vec<Command> {
+    let parsed = match kind {
+        PromptKind::Filter => regex::Regex::new(text)
+            .map(|_| None)
+            .map_err(|_| format!("{text:?} is no regular expression; a \\ makes a sign plain")),
+        PromptKind::Since => moment(text, now.wall, &model.tz).map(Some),
+        PromptKind::Search | PromptKind::Save => Ok(None),
+    };
+    let at = match parsed {
+        Ok(at) => at,
+        Err(why) => {
+            model.warn(now, why);
+            return vec![];
+        }
+    };
+    let Screen::Logs(logs) = &mut model.screen else { return vec![] };
+    logs.prompt = None;
+    match (kind, at) {
+        (PromptKind::Filter, _) => {
+            logs.filter = (!text.is_empty()).then(|| text.to_owned());
+            reopen(model)
+        }
+        (PromptKind::Since, Some(at)) => log_pages::open_moment(model, at),
+        (PromptKind::Save, _) if !text.is_empty() => {
+            let (names, grep) = (logs.window.names().to_vec(), logs.filter.clone());
+            let path = text.to_owned();
+            model.say(now, format!("saving to {path}"));
+            vec![Command::SaveLog { path, names, grep }]
+        }
+        (PromptKind::Search | PromptKind::Since | PromptKind::Save, _) => vec![],
+    }
+}
+
+/// Goes to the last match that is above the end of the screen: in memory at once, else the daemon looks.
+fn search(model: &mut Model, now: Now, text: &str) -> Vec<Command> {
     let (width, height) = room(model);
-    let Screen::Logs(logs) = &mut model.screen else { return };
+    let Screen::Logs(logs) = &mut model.screen else { return vec![] };
+    logs.prompt = None;
+    logs.search = text.to_owned();
+    logs.window.found = None;
+    if text.is_empty() {
+        return vec![];
+    }
+    let end = logs.first(width, height) + height;
+    let found = logs.find(false, end);
+    go(model, now, false, found)
+}
+
+fn jump(model: &mut Model, now: Now, forward: bool) -> Vec<Command> {
+    let (width, height) = room(model);
+    let Screen::Logs(logs) = &mut model.screen else { return vec![] };
+    if logs.search.is_empty() {
+        model.say(now, "nothing to search for: / first");
+        return vec![];
+    }
     let top = logs.first(width, height);
-    let from = match (logs.search.at, forward) {
+    let from = match (logs.window.found, forward) {
         (Some(at), true) => at + 1,
         (Some(at), false) => at,
         (None, true) => top,
         (None, false) => top + height,
     };
-    match logs.find(forward, from) {
+    let found = logs.find(forward, from);
+    go(model, now, forward, found)
+}
+
+/// Shows what was found in memory, or looks further.
+fn go(model: &mut Model, now: Now, forward: bool, found: Option<usize>) -> Vec<Command> {
+    let (width, height) = room(model);
+    let Screen::Logs(logs) = &mut model.screen else { return vec![] };
+    let at_end = if forward { logs.window.is_last } else { logs.window.is_first };
+    match found {
         Some(at) => {
-            logs.search.at = Some(at);
-            logs.top = Some(at.saturating_sub(height / 2));
+            logs.window.found = Some(at);
+            logs.show(at, height / 2, width, height);
+            vec![]
         }
-        None => {
-            let text = logs.search.input.value().to_owned();
-            let side = if forward { "below" } else { "above" };
-            let what = if text.is_empty() {
-                "nothing to search for: / first".into()
-            } else {
-                format!("no more {text:?} {side}")
-            };
-            model.say(now, what);
+        None if at_end => {
+            nothing(model, now, forward);
+            vec![]
         }
+        None => find_far(model, forward),
     }
 }
 
+/// No line has the text on this side of the last match.
+pub(super) fn nothing(model: &mut Model, now: Now, forward: bool) {
+    let Screen::Logs(logs) = &model.screen else { return };
+    let text = &logs.search;
+    let what = match (logs.window.found, forward) {
+        (None, false) if logs.find(true, 0).is_none() => format!("no line contains {text:?}"),
+        (_, true) => format!("no more {text:?} below"),
+        (_, false) => format!("no more {text:?} above"),
+    };
+    model.say(now, what);
+}
+
 /// Copies the match that was jumped to, or else the top line.
-fn copy(model: &mut Model, now: Now, width: usize, height: usize) -> Vec<Command> {
+fn copy(model: &mut Model, now: Now) -> Vec<Command> {
+    let (width, height) = room(model);
     let Screen::Logs(logs) = &model.screen else { return vec![] };
-    let at = logs.search.at.unwrap_or_else(|| logs.first(width, height));
-    let Some(line) = logs.lines.get(at) else { return vec![] };
+    let at = logs.window.found.unwrap_or_else(|| logs.first(width, height));
+    let Some(line) = logs.window.lines.get(at) else { return vec![] };
     let text = line.text.to_string();
     model.say(now, "copied one line to the terminal's clipboard (where OSC 52 is allowed)");
     vec![Command::Copy(text)]
+}
+
+pub(super) fn on_saved(model: &mut Model, now: Now, path: &str, result: Result<u64, String>) {
+    match result {
+        Ok(1) => model.say(now, format!("saved 1 line to {path}")),
+        Ok(lines) => model.say(now, format!("saved {lines} lines to {path}")),
+        Err(why) => model.warn(now, format!("not saved to {path}: {why}")),
+    }
 }

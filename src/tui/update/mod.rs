@@ -7,19 +7,20 @@ mod chart;
 mod daemon;
 mod guard;
 mod keys;
+mod log_pages;
 mod logs;
 mod mouse;
 mod panels;
 
 pub(in crate::tui) use panels::choices;
 
-use jiff::Timestamp;
-
 use super::key::{Key, Mouse};
 use super::layout::layout;
+use super::logs::{Page, Places};
 use super::model::{Model, Now, PATIENCE};
 use super::rows::RowId;
 use crate::api::{Change, Done, History, LogLine, Look, Problem, Request};
+use crate::client::PageQuery;
 
 /// Something happened.
 #[derive(Debug)]
@@ -43,15 +44,31 @@ pub enum Msg {
         of: RowId,
         result: Result<History, Problem>,
     },
-    /// From the log view's streams.
+    /// From the stream of the log page.
     Log {
         session: u64,
-        line: LogLine,
+        lines: Vec<LogLine>,
     },
     LogEnded {
         session: u64,
         name: String,
         problem: Option<Problem>,
+    },
+    /// The answer to a [`Command::ReadLog`].
+    LogPage {
+        id: u64,
+        page: Result<Page, Problem>,
+    },
+    /// How many bytes were searched for it, and of how many.
+    LogProgress {
+        id: u64,
+        searched: u64,
+        of: u64,
+    },
+    /// The answer to a [`Command::SaveLog`]: how many lines, or why not.
+    LogSaved {
+        path: String,
+        result: Result<u64, String>,
     },
     /// A frame with the model as it is now is on the screen.
     Drawn,
@@ -78,14 +95,27 @@ pub enum Command {
     History {
         of: RowId,
     },
-    /// Stream the logs of `names`, after ending what was streamed before.
+    /// Stream what is written to the logs of `names` after these places, and end what was streamed before.
     Follow {
         session: u64,
         names: Vec<String>,
-        /// Begin about here and not at the end.
-        at: Option<Timestamp>,
+        after: Places,
+        grep: Option<String>,
     },
     Unfollow,
+    /// Ask for a page of logs, and for no other any more.
+    ReadLog {
+        id: u64,
+        names: Vec<String>,
+        query: PageQuery,
+    },
+    UnreadLog,
+    /// Write the lines of logs into a new file.
+    SaveLog {
+        path: String,
+        names: Vec<String>,
+        grep: Option<String>,
+    },
     /// Put a text on the clipboard of the operator's terminal.
     Copy(String),
 }
@@ -108,9 +138,18 @@ pub fn update(model: &mut Model, now: Now, msg: Msg) -> Vec<Command> {
             chart::on_history(model, of, result.ok());
             vec![]
         }
-        Msg::Log { session, line } => logs::on_line(model, session, &line),
+        Msg::Log { session, lines } => log_pages::on_lines(model, session, &lines),
         Msg::LogEnded { session, name, problem } => {
-            logs::on_end(model, session, &name, problem.as_ref())
+            log_pages::on_end(model, session, &name, problem.as_ref())
+        }
+        Msg::LogPage { id, page } => log_pages::on_page(model, now, id, page),
+        Msg::LogProgress { id, searched, of } => {
+            log_pages::on_progress(model, id, searched, of);
+            vec![]
+        }
+        Msg::LogSaved { path, result } => {
+            logs::on_saved(model, now, &path, result);
+            vec![]
         }
         Msg::Drawn => {
             if let Some(armed) = &mut model.guard.armed {

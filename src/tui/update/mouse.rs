@@ -69,6 +69,7 @@ fn wheel(model: &mut Model, now: Now, action: Action, code: Code) -> Vec<Command
     let writing = match &model.screen {
         Screen::Palette(_) => true,
         Screen::Table => model.filter.editing,
+        Screen::Logs(logs) => logs.prompt.is_some(),
         _ => false,
     };
     let key = if writing { Some(Key::plain(code)) } else { model.keymap.key(action) };

@@ -10,6 +10,7 @@ use super::format::wrap;
 use super::put;
 use crate::tui::keymap::{Action, TABLE, entry};
 use crate::tui::layout::layout;
+use crate::tui::logs::PromptKind;
 use crate::tui::model::{Model, Now, Page, Screen};
 
 /// A question may need more room than a line; more than this would push out what it is about.
@@ -56,17 +57,24 @@ pub(super) fn draw(model: &Model, now: Now, buf: &mut Buffer) {
             };
             input(model, buf, lines.y, "/", &model.filter.input, help);
         }
-        Screen::Logs(logs) if logs.search.editing => {
-            input(
-                model,
-                buf,
-                lines.y,
-                "search ",
-                &logs.search.input,
-                ("⏎ find  Esc end", model.theme.faint()),
-            );
-        }
+        Screen::Logs(logs) => match &logs.prompt {
+            Some(prompt) => {
+                let (label, help) = words(prompt.kind);
+                input(model, buf, lines.y, label, &prompt.input, (help, model.theme.faint()));
+            }
+            None => keys(model, lines.y, buf),
+        },
         _ => keys(model, lines.y, buf),
+    }
+}
+
+/// What is being written on the log page, and how it ends.
+fn words(kind: PromptKind) -> (&'static str, &'static str) {
+    match kind {
+        PromptKind::Search => ("search ", "⏎ find  Esc end"),
+        PromptKind::Filter => ("only lines with (regex) ", "⏎ show  Esc leave it"),
+        PromptKind::Since => ("from (10m, 09:30, a date) ", "⏎ go  Esc stay"),
+        PromptKind::Save => ("save to ", "⏎ save  Esc end"),
     }
 }
 
@@ -84,7 +92,7 @@ fn input(
     let room = usize::from(buf.area.width).saturating_sub(label.width() + help_width + 6);
     let skip = input.visual_scroll(room);
     let text: String = input.value().chars().skip(skip).collect();
-    let x = put(buf, 1, y, 20, label, model.theme.strong());
+    let x = put(buf, 1, y, 30, label, model.theme.strong());
     let end = put(buf, x, y, u16::try_from(room).unwrap_or(0), &text, model.theme.plain());
     let at = x + u16::try_from(input.visual_cursor().saturating_sub(skip)).unwrap_or(0);
     let cursor = Rect { x: at, y, width: 1, height: 1 }.intersection(buf.area);
@@ -170,8 +178,8 @@ fn own_keys(model: &Model) -> Vec<(String, &'static str)> {
 /// The actions to show, and those that are always shown.
 fn choice(model: &Model) -> (Vec<Action>, &'static [Action]) {
     use Action::{
-        Abort, Bottom, Copy, Extend, Follow, Help, Kill, NextMatch, PageDown, PageUp, Pause, Quit,
-        Search, Top, Wrap,
+        Abort, Bottom, Copy, Extend, Follow, Help, Kill, LogFilter, LogSave, LogSince, LogTimes,
+        NextMatch, PageDown, PageUp, Pause, Quit, Search, Top, Wrap,
     };
     match &model.screen {
         Screen::Table => {
@@ -192,7 +200,13 @@ fn choice(model: &Model) -> (Vec<Action>, &'static [Action]) {
             }
             (all, &[Help, Quit])
         }
-        Screen::Logs(_) => (vec![Search, NextMatch, Follow, Wrap, Copy, PageUp, Top], &[]),
+        Screen::Logs(_) => {
+            let all = [
+                Search, NextMatch, LogFilter, LogSince, Follow, Wrap, Copy, LogSave, LogTimes,
+                PageUp, Top,
+            ];
+            (all.to_vec(), &[])
+        }
         // There every letter is text.
         Screen::Palette(_) => (vec![PageUp, PageDown], &[]),
         Screen::Panel(_) | Screen::Picker(_) => (vec![PageUp, PageDown, Top, Bottom], &[]),

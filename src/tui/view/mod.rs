@@ -34,7 +34,7 @@ pub fn draw(model: &Model, now: Now, buf: &mut Buffer) {
             Screen::Panel(it) => panel::draw(model, now, it, buf),
             Screen::Picker(it) => lists::picker(model, it, buf),
             Screen::Palette(it) => lists::palette(model, it, buf),
-            Screen::Logs(it) => logs::draw(model, it, buf),
+            Screen::Logs(it) => logs::draw(model, now, it, buf),
         }
         if matches!(model.link, Link::Lost { .. }) {
             let body = Rect { y: 1, height: buf.area.height.saturating_sub(1), ..buf.area };

@@ -2,6 +2,7 @@
 
 mod cost;
 mod fronted;
+mod logs;
 mod pages;
 mod table;
 mod whole;

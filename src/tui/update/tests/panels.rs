@@ -5,16 +5,6 @@ use crate::tui::fixtures::*;
 use crate::tui::model::{Model, Page, Panel, Screen};
 use crate::tui::update::{Command, Msg};
 
-fn log(model: &mut Model, session: u64, instance: &str, line: &str) {
-    let line = LogLine { instance: instance.into(), line: line.into(), ..LogLine::default() };
-    send(model, 0, Msg::Log { session, line });
-}
-
-fn lines(model: &Model) -> Vec<&str> {
-    let Screen::Logs(logs) = &model.screen else { panic!("no logs") };
-    logs.lines.iter().map(|it| &*it.text).collect()
-}
-
 #[test]
 fn the_picker_opens_on_sigterm_and_keeps_its_target() {
     let mut model = shop();
@@ -61,70 +51,6 @@ fn the_palette_does_what_the_key_would_do() {
     };
     assert_eq!(act.signal.as_deref(), Some("SIGUSR1"));
     assert!(matches!(model.screen, Screen::Table));
-}
-
-#[test]
-fn logs_of_a_service_and_of_marked_rows_are_interleaved() {
-    let mut model = shop();
-    let follow = |session, names: &[&str]| {
-        let names = names.iter().map(ToString::to_string).collect();
-        [Command::Follow { session, names, at: None }]
-    };
-    assert_eq!(press(&mut model, 0, "l"), follow(1, &["web1", "web2"]));
-    assert_eq!(press(&mut model, 0, "q"), [Command::Unfollow]);
-    type_keys(&mut model, &["j", "space", "G", "space"]);
-    assert_eq!(press(&mut model, 0, "l"), follow(2, &["cron", "web1"]));
-    log(&mut model, 1, "web1", "of the first view");
-    log(&mut model, 2, "cron", "\u{1b}[31mno such table\u{1b}[0m");
-    assert_eq!(lines(&model), ["no such table"]);
-}
-
-#[test]
-fn logs_pause_where_one_scrolls_search_both_ways_and_copy_safe_text() {
-    let mut model = shop();
-    send(&mut model, 0, Msg::Resize(80, 13));
-    type_keys(&mut model, &["j", "l"]);
-    (0..100).for_each(|n| log(&mut model, 1, "web1", &format!("line {n}\u{1b}]52;c;x\u{7}")));
-    type_keys(&mut model, &["k"]);
-    let top = |model: &Model| match &model.screen {
-        Screen::Logs(logs) => logs.top,
-        _ => None,
-    };
-    assert_eq!(top(&model), Some(89));
-    type_keys(&mut model, &["f"]);
-    assert_eq!(top(&model), None);
-
-    type_keys(&mut model, &["/", "5", "5", "enter"]);
-    assert_eq!(press(&mut model, 0, "y"), [Command::Copy("line 55".into())]);
-    type_keys(&mut model, &["n"]);
-    assert_eq!(model.notice.as_ref().unwrap().text, "no more \"55\" below");
-    type_keys(&mut model, &["/", "x", "enter"]);
-    assert_eq!(model.notice.as_ref().unwrap().text, "no line contains \"55x\"");
-    type_keys(&mut model, &["esc"]);
-    assert!(matches!(model.screen, Screen::Table));
-}
-
-#[test]
-fn esc_leads_back_to_the_page_that_the_logs_were_opened_from() {
-    let mut model = shop();
-    type_keys(&mut model, &["j", "enter", "l"]);
-    assert!(matches!(model.screen, Screen::Logs(_)));
-    assert_eq!(press(&mut model, 0, "esc"), [Command::Unfollow]);
-    assert!(matches!(&model.screen, Screen::Panel(it) if matches!(it.page, Page::Detail(_))));
-}
-
-#[test]
-fn when_the_daemon_comes_back_so_do_the_logs() {
-    let mut model = shop();
-    type_keys(&mut model, &["j", "l"]);
-    log(&mut model, 1, "web1", "before");
-    let away = || problem(problem::UNREACHABLE, "the daemon ended the connection", "");
-    send(&mut model, 0, Msg::LogEnded { session: 1, name: "web1".into(), problem: Some(away()) });
-    send(&mut model, 0, Msg::LinkLost(away()));
-    let snapshot = Change::Snapshot { deck: Box::new(deck(vec![web()])), events: vec![] };
-    let commands = send(&mut model, 0, Msg::Change(Box::new(snapshot)));
-    assert_eq!(commands, [Command::Follow { session: 2, names: vec!["web1".into()], at: None }]);
-    assert_eq!(lines(&model), Vec::<&str>::new());
 }
 
 #[test]

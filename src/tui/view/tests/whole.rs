@@ -7,6 +7,7 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::api::*;
 use crate::tui::fixtures::*;
+use crate::tui::logs::Page;
 use crate::tui::model::{Model, Screen};
 use crate::tui::update::{Command, Msg};
 use crate::tui::view;
@@ -23,6 +24,8 @@ enum Step {
     Lost,
     Reply(bool),
     Log(String),
+    LogPage(String, bool),
+    Searched,
     Event(String),
     Drawn,
 }
@@ -69,6 +72,8 @@ const KEYS: &[&str] = &[
     "w",
     "y",
     "f",
+    "&",
+    "T",
     "1",
     "9",
     "é",
@@ -92,6 +97,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Lost),
         2 => any::<bool>().prop_map(Step::Reply),
         2 => any::<String>().prop_map(Step::Log),
+        4 => any::<(String, bool)>().prop_map(|(line, last)| Step::LogPage(line, last)),
+        1 => Just(Step::Searched),
         1 => any::<String>().prop_map(Step::Event),
         2 => Just(Step::Drawn),
     ]
@@ -102,6 +109,7 @@ fn step() -> impl Strategy<Value = Step> {
 struct Asked {
     id: u64,
     session: u64,
+    page: u64,
 }
 
 fn apply(model: &mut Model, ms: u64, step: Step, asked: &mut Asked) {
@@ -125,8 +133,14 @@ fn apply(model: &mut Model, ms: u64, step: Step, asked: &mut Asked) {
         }
         Step::Log(line) => {
             let line = LogLine { instance: "web1".into(), line, ..LogLine::default() };
-            Msg::Log { session: asked.session, line }
+            Msg::Log { session: asked.session, lines: vec![line] }
         }
+        Step::LogPage(line, last) => {
+            let line = LogLine { instance: "web1".into(), line, ..LogLine::default() };
+            let page = Page { lines: vec![line; 30], last, ..Page::default() };
+            Msg::LogPage { id: asked.page, page: Ok(page) }
+        }
+        Step::Searched => Msg::LogProgress { id: asked.page, searched: 5 << 30, of: 10 << 30 },
         Step::Event(text) => {
             return events(model, vec![event("10:42:11", None, Some("web1"), &text)]);
         }
@@ -136,6 +150,7 @@ fn apply(model: &mut Model, ms: u64, step: Step, asked: &mut Asked) {
         match command {
             Command::Send { id, .. } => asked.id = id,
             Command::Follow { session, .. } => asked.session = session,
+            Command::ReadLog { id, .. } => asked.page = id,
             _ => (),
         }
     }
@@ -172,7 +187,8 @@ proptest! {
         }
         // Where nothing can be seen, no key leads anywhere.
         apply(&mut model, ms, Step::Size(80, 24), &mut asked);
-        for _ in 0..3 {
+        // Out of a text, a search, the logs, and the page that they were opened from.
+        for _ in 0..6 {
             press(&mut model, ms, "esc");
         }
         prop_assert!(matches!(model.screen, Screen::Table));
