@@ -66,7 +66,7 @@ fn a_log_of_many_files_is_searched_scrolled_filtered_and_saved_from_the_page() {
     console.wait(&last, |it| it.contains(&last) && it.contains("following"));
 
     console.press("&");
-    console.wait_for("only lines with");
+    console.wait_for("only with");
     console.press("line \\d*7777 INFO\r");
     console.wait("the filter", |it| {
         it.contains("line 037777") && it.contains("line 007777") && !it.contains(&last)

@@ -76,7 +76,7 @@ fn keys_on_a_slow_line(
     press(&mut console, "a pause in the flood", "k", "paused");
     press(&mut console, "the flood again", "f", "following");
     console.bytes_written_within(Duration::from_secs(2));
-    press(&mut console, "a moment in the flood", "t", "from (10m");
+    press(&mut console, "a moment in the flood", "t", "from ");
     press(&mut console, "no moment", "\x1b", "/ search");
     press(&mut console, "the table from the flood", "q", "NAME");
     console.press("q");

@@ -265,7 +265,7 @@ fn a_probe_is_one_check_with_sensible_numbers() {
 
 #[test]
 fn a_key_of_the_deck_does_one_thing() {
-    assert_snapshot!(mistakes("[keys]\nterm = \"r\"\nusr1 = [\"U\", \"hyper-x\"]\nhup = \"U\"\nstop = \"ctrl-c\"\nlog-next = \"t\"\nrol = \"z\"\n"), @r#"
+    assert_snapshot!(mistakes("[keys]\nterm = \"r\"\nusr1 = [\"U\", \"hyper-x\"]\nhup = \"U\"\nstop = \"ctrl-c\"\nlog-next = \"x\"\nrol = \"z\"\n"), @r#"
     error: `r` would do two things: `roll` and `term`
      --> config.toml:2:8
       |

@@ -256,6 +256,7 @@ pub(super) fn on_end(
         && logs.session == session
     {
         let why = problem.map_or_else(|| "the daemon ended the stream".to_owned(), guard::tell);
+        logs.streams = false;
         logs.ended = Some(format!("{name}: {why}"));
     }
     vec![]

@@ -91,7 +91,7 @@ pub(super) fn on_key(model: &mut Model, now: Now, key: Key) -> Vec<Command> {
             return vec![];
         }
         Some(Action::Top) => return open_start(model),
-        Some(Action::Bottom | Action::Follow) if logs.window.is_last => {
+        Some(Action::Bottom | Action::Follow) if logs.streams && logs.window.is_last => {
             logs.window.top = None;
             return vec![];
         }

@@ -72,8 +72,10 @@ pub(super) fn draw(model: &Model, now: Now, buf: &mut Buffer) {
 fn words(kind: PromptKind) -> (&'static str, &'static str) {
     match kind {
         PromptKind::Search => ("search ", "⏎ find  Esc end"),
-        PromptKind::Filter => ("only lines with (regex) ", "⏎ show  Esc leave it"),
-        PromptKind::Since => ("from (10m, 09:30, a date) ", "⏎ go  Esc stay"),
+        PromptKind::Filter => {
+            ("only with ", "⏎ show  Esc leave it  (a regular expression; empty: all)")
+        }
+        PromptKind::Since => ("from ", "10m, 09:30, a date  ⏎ go  Esc stay"),
         PromptKind::Save => ("save to ", "⏎ save  Esc end"),
     }
 }

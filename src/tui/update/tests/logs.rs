@@ -300,6 +300,14 @@ fn when_the_daemon_comes_back_the_log_goes_on_where_it_was() {
     assert_eq!((after, top(&model)), (&places(51), looked_at));
     assert_eq!(page_of(&model).ended, None);
 
+    // A stream that broke alone is begun anew with the end.
+    let [Command::Follow { session, .. }] = commands.as_slice() else { panic!("{commands:?}") };
+    send(&mut model, 0, Msg::LogEnded { session: *session, name: "web1".into(), problem: None });
+    assert_eq!(asked(&press(&mut model, 0, "G")).1.places, std::collections::BTreeMap::new());
+    press(&mut model, 0, "esc");
+    let (mut model, _) = following(0, 50);
+    type_keys(&mut model, &["k"]);
+
     // A page that was on its way is asked for once more.
     let commands = press(&mut model, 0, "g");
     assert_eq!(commands.len(), 0, "it is in memory");

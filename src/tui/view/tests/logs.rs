@@ -210,7 +210,7 @@ fn a_filter_is_in_the_title_and_what_is_written_on_the_last_line() {
     web2  GET /orders/57 200 in 62ms
     web1  GET /orders/58 200 in 75ms
     web1  GET /orders/59 200 in 88ms
-     only lines with (regex) 500  ⏎ show  Esc leave it
+     only with 500  ⏎ show  Esc leave it  (a regular expression; empty: all)
     "#);
     let commands = type_keys(&mut model, &["enter"]);
     let Some(Command::ReadLog { id, .. }) = commands.last() else { panic!("{commands:?}") };
@@ -234,7 +234,7 @@ fn a_filter_is_in_the_title_and_what_is_written_on_the_last_line() {
 
 
 
-    from (10m, 09:30, a date)   ⏎ go  Esc …
+    from   10m, 09:30, a date  ⏎ go  Esc s…
     "#);
 }
 
