@@ -142,7 +142,7 @@ fn the_snapshot_has_the_documented_fields_and_status_prints_the_same() {
          in_flight:count? in_flight_exact:flag accept_queue:count? oldest_ms:count? \
          requests_per_second:number? p99_ms:number? traffic:table? ejected:flag countdown:table? retry_at:time? \
          cpu_percent:number? memory_bytes:count? restarts:count since:time started:time? \
-         last_exit:table? probes:table why:text",
+         last_exit:table? reload:table? probes:table why:text",
     );
     has_exactly(
         &instance["countdown"],

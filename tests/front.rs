@@ -131,7 +131,7 @@ fn a_reload_that_closes_connections_loses_nothing_once_they_have_drained() {
     let load = shop.load(20);
     shop.wait_in_flight("web1", 10);
     for n in 1..=3 {
-        shop.deck.ok(&["reload", "web"]);
+        shop.deck.ok(&["reload", "--no-wait", "web"]);
         shop.deck.wait(&format!("reload {n} through"), |_, events| {
             events.iter().filter(|it| it.kind == "signal-finished").count() == n
         });
@@ -150,7 +150,7 @@ fn a_reload_of_one_instance_puts_it_back() {
         Shop::open("--work 300ms", "profile = \"swoole\"\nreload = { drain = true }", "");
     let load = shop.load(4);
     shop.wait_in_flight("web1", 4);
-    shop.deck.ok(&["reload", "web1"]);
+    shop.deck.ok(&["reload", "--no-wait", "web1"]);
     shop.deck.wait_event("no longer kept out of rotation");
     shop.wait_in_flight("web1", 4);
     load.end_without_a_failure(&shop.deck);

@@ -209,7 +209,7 @@ fn a_reload_that_closes_connections_waits_until_nginx_has_none_there() {
     let service = format!("{READINESS}\nprofile = \"swoole\"\nreload = {{ drain = true }}");
     let mut deck = nginx.deck("--work 100ms --close-on-reload", &service);
     let load = nginx.load(&deck, "--one-shot");
-    deck.ok(&["reload", "web"]);
+    deck.ok(&["reload", "--no-wait", "web"]);
     deck.wait("the reload through", |deck, events| {
         events.iter().any(|it| it.kind == "signal-finished")
             && ["web1", "web2"].iter().all(|it| find(deck, it).is_some_and(|it| it.in_rotation))

@@ -306,10 +306,31 @@ pub struct Instance {
     /// Since when the process runs.
     pub started: Option<Timestamp>,
     pub last_exit: Option<LastExit>,
+    /// The last reload of what runs, under way or over.
+    pub reload: Option<Reload>,
     /// The last result of each probe, by `startup`, `liveness`, `readiness`.
     pub probes: BTreeMap<String, ProbeResult>,
     /// One line: why it is in this state.
     pub why: String,
+}
+
+/// A reload: the workers that were there are gone one after another, and others run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Reload {
+    /// Which one it is since the process was started, from 1 on.
+    pub number: u64,
+    pub by: String,
+    pub signal: String,
+    pub since: Option<Timestamp>,
+    /// Workers that are gone and have a successor, of those that were there.
+    pub renewed: u32,
+    pub of: u32,
+    pub ended: Option<Timestamp>,
+    /// It has ended, and every worker was renewed.
+    pub complete: bool,
+    /// How it ended; empty before.
+    pub told: String,
 }
 
 /// From the first moment of the drain until SIGKILL.

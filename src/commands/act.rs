@@ -10,7 +10,7 @@ use crate::exit::Exit;
 
 /// What a word on the command line means on this deck.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Meant {
+pub(super) enum Meant {
     Service(String),
     Instance(String),
 }
@@ -115,7 +115,7 @@ pub async fn shutdown(client: &Client, keep: bool) -> Outcome {
     Ok(Exit::Done)
 }
 
-fn tell(done: &Done) -> Result<(), Problem> {
+pub(super) fn tell(done: &Done) -> Result<(), Problem> {
     match done.message.as_str() {
         "" => Ok(()),
         message => out(&format!("{}\n", super::printable(message))).map_err(|err| unprinted(&err)),
@@ -123,7 +123,7 @@ fn tell(done: &Done) -> Result<(), Problem> {
 }
 
 /// Services first: a service of one instance bears the same name as its instance.
-fn meaning(deck: &Deck, name: &str) -> Result<Meant, Problem> {
+pub(super) fn meaning(deck: &Deck, name: &str) -> Result<Meant, Problem> {
     if wait::find_service(deck, name).is_some() {
         return Ok(Meant::Service(name.to_owned()));
     }
@@ -152,7 +152,7 @@ pub fn unknown(deck: &Deck, name: &str) -> Problem {
     }
 }
 
-fn instances(deck: &Deck, meant: &Meant) -> Before {
+pub(super) fn instances(deck: &Deck, meant: &Meant) -> Before {
     match meant {
         Meant::Service(name) => wait::find_service(deck, name)
             .into_iter()

@@ -4,7 +4,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::{
-    Outcome, act, config, daemon, deck, demo, events, logs, manual, place, report, roll, status,
+    Outcome, act, config, daemon, deck, demo, events, logs, manual, place, reload, report, roll,
+    status,
 };
 use crate::api::{Act, InstanceVerb};
 use crate::cli::{Cli, Command};
@@ -89,9 +90,7 @@ async fn asks(client: &Client, command: Command) -> Outcome {
         Command::Restart(args) => {
             act::all(client, act::RESTART, &args.names, &plain, args.wait.is_wanted()).await
         }
-        Command::Reload(args) => {
-            act::all(client, act::RELOAD, &args.names, &plain, args.wait.is_wanted()).await
-        }
+        Command::Reload(args) => reload::run(client, &args.names, args.wait.is_wanted()).await,
         Command::Drain(args) => act::each_instance(client, InstanceVerb::Drain, &args.names).await,
         Command::Undrain(args) => {
             act::each_instance(client, InstanceVerb::Undrain, &args.names).await

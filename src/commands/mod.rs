@@ -13,6 +13,7 @@ pub mod events;
 pub mod logs;
 pub mod manual;
 pub mod place;
+pub mod reload;
 pub mod replace;
 pub mod report;
 pub mod roll;

@@ -141,7 +141,7 @@ impl Daemon {
     }
 
     fn next_deadline(&self) -> Option<Timestamp> {
-        let hands = [self.hands.next_sample(), self.hands.next_look()];
+        let hands = [self.hands.next_sample(), self.hands.next_look(), self.hands.next_survey()];
         let others = [self.fleet.next_deadline(), self.publisher.due()];
         hands.into_iter().chain(others).flatten().min()
     }
@@ -153,6 +153,9 @@ impl Daemon {
         }
         if self.hands.next_look().is_some_and(|it| it <= now) {
             self.hands.look_at_groups();
+        }
+        if self.hands.next_survey().is_some_and(|it| it <= now) {
+            self.hands.look_at_reloads(now);
         }
         if self.hands.next_sample().is_some_and(|it| it <= now) {
             self.hands.sample(now);
@@ -178,6 +181,7 @@ impl Daemon {
         self.mark_changed();
         self.update_frame();
         let now = clock::now();
+        self.hands.end_surveys(&self.fleet);
         self.hands.watched(self.publisher.is_watched(), &self.fleet);
         self.publisher.publish(now, &self.fleet, &self.facts);
         if self.stopping && !busy && self.fleet.is_at_rest() {

@@ -22,6 +22,7 @@ use super::launch::Values;
 use super::logging::Link;
 use super::probes::Probes;
 use super::publish;
+use super::reloads::Reloads;
 use super::runs::Runs;
 use super::sampling::Sampler;
 use super::sockets::{self, Sockets};
@@ -122,6 +123,7 @@ pub struct Hands {
     pub(super) probes: Probes,
     pub(super) runs: Runs,
     pub(super) sampler: Sampler,
+    pub(super) reloads: Reloads,
     pub(super) front: Front,
     pub(super) sockets: Sockets,
 }
@@ -144,6 +146,7 @@ impl Hands {
             probes: Probes::new(checker, turns.clone(), tasks.clone()),
             runs: Runs::new(reaper.clone(), turns.clone(), tasks.clone(), places.logs.clone()),
             sampler: Sampler::new(turns.clone(), tasks.clone()),
+            reloads: Reloads::default(),
             front: Front::new(clock::now()),
             sockets: Sockets::new(),
             places,
@@ -273,6 +276,7 @@ impl Hands {
                 self.state.write();
                 self.send(&instance, process, signal);
             }
+            Effect::Survey { instance, process } => self.survey(&instance, process),
             Effect::KillAll { instance, generation } => {
                 self.trust.forget(&instance);
                 self.follow_end(&instance);

@@ -52,6 +52,7 @@ pub mod peer;
 pub mod probes;
 pub mod publish;
 pub mod records;
+mod reloads;
 mod remembered;
 pub mod replace;
 pub mod rollouts;

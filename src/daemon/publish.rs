@@ -279,6 +279,17 @@ fn instance(sheet: &Sheet, facts: &Facts) -> api::Instance {
             .last_exit
             .as_ref()
             .map(|it| last_exit(it, facts.last_words(sheet.name.as_str()))),
+        reload: sheet.reload.as_ref().map(|it| api::Reload {
+            number: it.number,
+            by: it.by.to_string(),
+            signal: it.signal.to_string(),
+            since: Some(wall(it.since)),
+            renewed: number(it.renewed),
+            of: number(it.of),
+            ended: it.ended.map(wall),
+            complete: it.complete,
+            told: it.told.clone(),
+        }),
         probes: probes(sheet, facts),
         why: why(sheet, facts),
     }

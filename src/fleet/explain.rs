@@ -21,6 +21,8 @@ impl Fleet {
         let mut sentences = vec![self.first_sentence(instance)];
         sentences.extend(self.health_in_words(instance));
         sentences.extend(self.rotation_in_words(instance));
+        let reload = instance.up().and_then(|it| it.reload.as_ref()?.told());
+        sentences.extend(reload.map(|told| format!("its last reload: {told}")));
         sentences.extend(instance.last_exit.as_ref().map(exit_in_words));
         sentences.extend(future_in_words(instance));
         Some(sentences)
@@ -78,6 +80,7 @@ impl Fleet {
             since: instance.since,
             started: body.map(|body| body.started),
             last_exit: instance.last_exit.clone(),
+            reload: body.and_then(|body| Some(body.reload.as_ref()?.sheet(body.reloads))),
             why: self.first_sentence(instance),
         }
     }
@@ -169,6 +172,12 @@ impl Fleet {
 }
 
 fn why_up(instance: &Instance, body: &Body) -> String {
+    let reload = body.reload.as_ref().filter(|it| it.is_under_way());
+    let why = why_so(instance, body);
+    reload.map_or_else(|| why.clone(), |it| format!("{}, {why}", it.phrase()))
+}
+
+fn why_so(instance: &Instance, body: &Body) -> String {
     let failing = body.health.complaint();
     match (instance.ready(), failing) {
         (Some(true), _) if instance.held_by.is_some() || instance.benched || body.reloading => {

@@ -461,6 +461,7 @@ fn line(effect: &Effect) -> String {
     match effect {
         Effect::Spawn { instance, generation } => format!("spawn {instance}#{generation}"),
         Effect::Signal { instance, signal, .. } => format!("{signal} {instance}"),
+        Effect::Survey { instance, .. } => format!("survey {instance}"),
         Effect::KillAll { instance, generation } => format!("kill all {instance}#{generation}"),
         Effect::Sweep { instance, generation } => format!("sweep {instance}#{generation}"),
         Effect::StartProbe { instance, probe, .. } => format!("start {probe:?} {instance}"),

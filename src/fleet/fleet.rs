@@ -193,6 +193,9 @@ impl Fleet {
                 });
             }
             Input::NotTakenOut { instance, why } => self.on_not_taken_out(&instance, &why, turn),
+            Input::Workers { instance, process, workers } => {
+                self.on_workers(&instance, process, &workers, turn);
+            }
             Input::Ran { service, instance, index, outcome } => {
                 self.on_ran(&service, &instance, index, outcome, turn);
             }

@@ -99,6 +99,12 @@ pub enum Input {
         instance: Name,
         why: String,
     },
+    /// Who of this tree a reload would renew, as [`Effect::Survey`] asks to be told.
+    Workers {
+        instance: Name,
+        process: Process,
+        workers: Vec<Process>,
+    },
     /// A command of a rollout ended; `Err` says how.
     Ran {
         service: Name,
@@ -291,6 +297,12 @@ pub enum Effect {
         instance: Name,
         process: Process,
         signal: Signal,
+    },
+    /// Look at the tree of this leader now, before what follows; report [`Input::Workers`], and go on with
+    /// that while [`super::Fleet::watches_reload`].
+    Survey {
+        instance: Name,
+        process: Process,
     },
     /// SIGKILL to everything of that generation; report [`Input::Swept`] once nothing is left, after
     /// [`Input::Exited`]. It may be asked for again while that takes long.

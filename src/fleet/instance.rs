@@ -20,6 +20,7 @@ use super::health::Health;
 use super::input::{Effect, Extra, Goal, Haste, InFlight, Probe, Record};
 use super::ladder::{Errand, PATIENCE_WITH_KILL, Stop, Traffic};
 use super::memory::{Memory, digest};
+use super::reload::Reload;
 use super::roster::Named;
 use super::rules::{InstanceRules, ServiceRules};
 use super::sheet::{Condition, LastExit};
@@ -124,6 +125,12 @@ pub(super) struct Body {
     pub(super) probing: BTreeSet<Probe>,
     /// Out of rotation around a reload signal.
     pub(super) reloading: bool,
+    /// The last reload of its workers.
+    pub(super) reload: Option<Reload>,
+    /// How many there were.
+    pub(super) reloads: u64,
+    /// Processes that a reload leaves alone, as earlier ones have shown.
+    pub(super) spared: Vec<Process>,
 }
 
 /// What is known about the end of a generation while its remains are swept.

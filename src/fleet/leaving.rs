@@ -139,6 +139,7 @@ impl Instance {
         if let Phase::Leaving(_, stop) = &mut self.phase {
             stop.note_operator_signal(signal);
         }
+        self.watch_reload(turn, signal, by);
         turn.push(Effect::Signal { instance: self.own.name.clone(), process, signal });
         let meaning = does.map_or(String::new(), |does| format!(" ({does})"));
         self.say(turn, "signal-sent", Some(by), format!("{signal}{meaning}"));

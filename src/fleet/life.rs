@@ -378,7 +378,16 @@ enum AtFirst {
 
 impl Body {
     pub(super) fn new(process: Process, started: Timestamp, health: Health) -> Self {
-        Self { process, started, health, probing: BTreeSet::new(), reloading: false }
+        Self {
+            process,
+            started,
+            health,
+            probing: BTreeSet::new(),
+            reloading: false,
+            reload: None,
+            reloads: 0,
+            spared: vec![],
+        }
     }
 }
 

@@ -37,6 +37,7 @@ mod leaving;
 mod life;
 pub mod memory;
 mod orders;
+mod reload;
 mod rollout;
 mod rollout_end;
 mod rollout_orders;
@@ -72,6 +73,8 @@ mod memory_tests;
 mod midway_tests;
 #[cfg(test)]
 mod order_tests;
+#[cfg(test)]
+mod reload_tests;
 #[cfg(test)]
 mod rollout_fault_tests;
 #[cfg(test)]

@@ -106,6 +106,11 @@ pub struct Profile {
     pub signals: Vec<Meaning>,
     /// SIGTERM cuts requests: it waits for the drain.
     pub term_cuts: bool,
+    /// It is known which processes a reload renews.
+    pub renews: bool,
+    /// The server's own limit for finishing, where nobody has set it, and what it calls it.
+    pub limit: Duration,
+    pub limit_name: Option<String>,
 }
 
 /// What one signal does there.
@@ -121,6 +126,14 @@ pub struct Meaning {
 impl Profile {
     /// One of which nothing is known.
     pub fn plain(name: &str) -> Self {
-        Self { name: name.into(), reload: None, signals: vec![], term_cuts: false }
+        Self {
+            name: name.into(),
+            reload: None,
+            signals: vec![],
+            term_cuts: false,
+            renews: false,
+            limit: Duration::from_secs(3),
+            limit_name: None,
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::input::{Countdown, Exit, Goal, InFlight};
 use super::time::Timestamp;
-use super::words::{By, Name, Process};
+use super::words::{By, Name, Process, Signal};
 
 /// The states of design.md §3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,6 +67,8 @@ pub struct Sheet {
     /// Since when the process runs.
     pub started: Option<Timestamp>,
     pub last_exit: Option<LastExit>,
+    /// Of what runs, the last one.
+    pub reload: Option<ReloadSheet>,
     /// One line.
     pub why: String,
 }
@@ -79,6 +81,24 @@ pub struct LastExit {
     pub lost: Option<InFlight>,
     /// `by itself`, `SIGTERM by alice`, `by the kernel: out of memory`.
     pub cause: String,
+}
+
+/// A reload, under way or over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReloadSheet {
+    /// Which one it is since the process was started.
+    pub number: u64,
+    pub by: By,
+    pub signal: Signal,
+    pub since: Timestamp,
+    /// Workers that are gone and have a successor, of those that were there.
+    pub renewed: usize,
+    pub of: usize,
+    pub ended: Option<Timestamp>,
+    /// All were renewed.
+    pub complete: bool,
+    /// How it ended; empty before.
+    pub told: String,
 }
 
 /// A rollout, running or ended.

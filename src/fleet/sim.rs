@@ -294,6 +294,8 @@ impl Sim {
             Effect::Set { .. }
             | Effect::Unset { .. }
             | Effect::TakeValues { .. }
+            // No profile of the simulation says who is renewed.
+            | Effect::Survey { .. }
             | Effect::Record(_) => {}
         }
     }

@@ -7,6 +7,7 @@
 //! serve.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::exits::Signalled;
 use super::fleet::Fleet;
@@ -17,6 +18,9 @@ use super::roster::Named;
 use super::time::Timestamp;
 use super::turn::{Turn, count, span};
 use super::words::{By, Name, Process, Signal};
+
+/// Between two looks whether a reload that takes long is over.
+const ONCE_MORE: Duration = Duration::from_secs(1);
 
 pub(super) struct Wave {
     pub(super) by: By,
@@ -121,7 +125,7 @@ impl Watched {
             Some(_) => body.health.readiness.has_passed_since(self.since),
             None => now >= self.since + instance.rules.start_seconds,
         };
-        fresh && instance.is_ready()
+        fresh && instance.is_ready() && !instance.is_under_reload()
     }
 }
 
@@ -253,6 +257,10 @@ impl Fleet {
         let Some(instance) = self.instances.get(&watched.name).filter(|it| it.is_wanted()) else {
             return true;
         };
+        if turn.now >= watched.give_up && instance.is_under_reload() {
+            // That is watched too, and comes to an end.
+            watched.give_up = turn.now + ONCE_MORE;
+        }
         if turn.now >= watched.wakes_at {
             watched.wakes_at = watched.give_up;
         }

@@ -12,12 +12,13 @@
 //! - [`strays`] finds what no record names.
 //! - [`inherited`] lets this process become another program with some descriptors left open.
 //! - [`listener`] takes a listening socket back from a process that has it.
-//! - [`preflight`], [`port`], [`usage`], [`closeup`], [`oom`], [`stat`] and [`table`] read what the kernel
+//! - [`preflight`], [`port`], [`usage`], [`closeup`], [`descendants`], [`oom`], [`stat`] and [`table`] read what the kernel
 //!   knows.
 
 pub mod cgroup;
 pub mod closeup;
 pub mod command;
+pub mod descendants;
 pub mod exec_as;
 pub mod group;
 pub mod identity;

@@ -38,6 +38,7 @@ impl Reader {
         let reload = self.reload(&root, &mut signals);
         let stop = self.stop(&root, &signals);
         let limit = root.inner("limit");
+        let roles = self.roles(&root);
         let text = |table: &Layers<'_>, key| table.text(key).map(|it| it.0.to_owned());
         KnownProfile {
             about: text(&root, "about").unwrap_or_default(),
@@ -46,12 +47,13 @@ impl Reader {
                 reload,
                 signals,
                 term_cuts: root.boolean("term_cuts").unwrap_or(false),
+                renews: roles.0.iter().any(|it| it.renewed),
+                limit: limit.duration("default").map_or(Duration::from_secs(3), |it| it.0),
+                limit_name: text(&limit, "name"),
             }),
             stop,
-            limit_name: text(&limit, "name"),
-            limit: limit.duration("default").map_or(Duration::from_secs(3), |it| it.0),
             load: text(&root, "load"),
-            roles: self.roles(&root),
+            roles,
         }
     }
 
@@ -180,7 +182,10 @@ mod tests {
         let (profile, mistakes) = read(0, "own", "");
         assert_eq!((profile, mistakes), (Some(nothing("own")), vec![]));
         let it = nothing("own");
-        assert_eq!((it.stop, it.profile.reload, it.limit.as_secs()), (Signal::TERM, None, 3));
+        assert_eq!(
+            (it.stop, it.profile.reload, it.profile.limit.as_secs()),
+            (Signal::TERM, None, 3)
+        );
     }
 
     #[test]

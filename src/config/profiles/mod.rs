@@ -9,7 +9,6 @@ mod file;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use super::mistake::{Mistake, Span};
 use super::read::{not_in_this_version, suggestion};
@@ -25,10 +24,6 @@ pub struct KnownProfile {
     pub profile: Arc<Profile>,
     /// The default of `stop`: the signal that lets requests finish.
     pub stop: Signal,
-    /// What the server calls its own limit for finishing.
-    pub limit_name: Option<String>,
-    /// The default of that, and of `reserve`.
-    pub limit: Duration,
     /// Where its load can be read, in words.
     pub load: Option<String>,
     pub roles: roles::Rules,

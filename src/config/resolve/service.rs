@@ -220,7 +220,7 @@ impl Resolver<'_> {
     ) -> Duration {
         let half =
             Duration::from_millis(u64::try_from(max_wait_time.as_millis() / 2).unwrap_or(u64::MAX));
-        self.within(table, "reserve", max_wait_time).unwrap_or(profile.limit.min(half))
+        self.within(table, "reserve", max_wait_time).unwrap_or(profile.profile.limit.min(half))
     }
 
     fn ladder(

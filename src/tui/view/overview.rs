@@ -256,7 +256,7 @@ impl Painter<'_> {
         let theme = self.model.theme;
         let runs = it.pid.is_some();
         let text = match column {
-            Column::State => return (word(it.state).into(), theme.state(it.state)),
+            Column::State => return self.state_of_instance(it),
             Column::Live => return self.verdict(it.live.filter(|_| runs)),
             // Ready, and yet it gets no requests.
             Column::Ready if it.ready == Some(true) && is_out(service, it) => {
@@ -339,6 +339,16 @@ impl Painter<'_> {
         }
         let style = if it.ready < it.wanted { theme.moving() } else { theme.good() };
         (format!("{}/{} ready", it.ready, it.wanted), style)
+    }
+
+    /// While its workers are renewed, how far that is.
+    fn state_of_instance(&self, it: &Instance) -> (String, Style) {
+        match it.reload.as_ref().filter(|it| it.ended.is_none()) {
+            Some(reload) => {
+                (format!("RELOAD {}/{}", reload.renewed, reload.of), self.model.theme.moving())
+            }
+            None => (word(it.state).into(), self.model.theme.state(it.state)),
+        }
     }
 
     fn verdict(&self, verdict: Option<bool>) -> (String, Style) {

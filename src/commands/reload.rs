@@ -1,0 +1,137 @@
+//! `reload`: sends the profile's signal, and waits until every worker is a new one.
+
+use std::collections::BTreeMap;
+
+use futures_util::StreamExt;
+
+use super::act::{self, Meant};
+use super::wait::{self, apply, find};
+use super::{Outcome, notice, out, unprinted};
+use crate::api::{Act, Change, Deck, Event, Instance, Request};
+use crate::client::Client;
+use crate::exit::Exit;
+
+/// What was there before the order.
+struct Before {
+    generation: u64,
+    /// The number of its last reload.
+    reload: u64,
+}
+
+/// How it stands with one instance.
+#[derive(Debug, PartialEq, Eq)]
+enum Standing {
+    OnTheWay,
+    Renewed(String),
+    Failed(String),
+}
+
+/// Sends the orders; with `wait` returns when all are renewed, or some will not be.
+pub async fn run(client: &Client, names: &[String], wait: bool) -> Outcome {
+    if !wait {
+        return act::all(client, act::RELOAD, names, &Act::default(), false).await;
+    }
+    let mut changes = client.watch().await?.boxed();
+    let (mut deck, mut events) = (Deck::default(), vec![]);
+    let mut seen = 0;
+    if let Some(Ok(change)) = changes.next().await {
+        take(&mut deck, &mut events, change);
+        seen = events.iter().map(|it| it.seq).max().unwrap_or(0);
+    }
+    let mut before = BTreeMap::new();
+    for name in names {
+        let meant = act::meaning(&deck, name)?;
+        let running = act::instances(&deck, &meant).into_keys().filter_map(|it| find(&deck, &it));
+        before.extend(running.filter(|it| it.pid.is_some()).map(|it| {
+            let reload = it.reload.as_ref().map_or(0, |it| it.number);
+            (it.name.clone(), Before { generation: it.generation, reload })
+        }));
+        let request = match meant {
+            Meant::Service(name) => {
+                Request::Service { name, verb: act::RELOAD.service, act: Act::default() }
+            }
+            Meant::Instance(name) => {
+                Request::Instance { name, verb: act::RELOAD.instance, act: Act::default() }
+            }
+        };
+        act::tell(&client.send(&request).await?)?;
+    }
+    loop {
+        events.retain(|it| it.seq > seen);
+        let standings: BTreeMap<&String, Standing> =
+            before.iter().map(|(name, it)| (name, standing(&deck, name, it, &events))).collect();
+        if !standings.values().any(|it| *it == Standing::OnTheWay) {
+            return tell_all(&standings);
+        }
+        match changes.next().await {
+            Some(Ok(change)) => take(&mut deck, &mut events, change),
+            Some(Err(_)) | None => {
+                let again = wait::again(|| client.watch()).await;
+                changes = again.ok_or_else(wait::lost_sight)?.boxed();
+            }
+        }
+    }
+}
+
+fn take(deck: &mut Deck, events: &mut Vec<Event>, change: Change) {
+    match &change {
+        Change::Snapshot { events: told, .. } | Change::Change { events: told, .. } => {
+            events.extend(told.iter().cloned());
+        }
+        Change::Unknown => {}
+    }
+    apply(deck, change);
+}
+
+fn tell_all(standings: &BTreeMap<&String, Standing>) -> Outcome {
+    let mut exit = Exit::Done;
+    for (name, standing) in standings {
+        match standing {
+            Standing::Failed(why) => {
+                notice(&format!("opsdeck: {name}: {}", super::safe(why)));
+                exit = Exit::Failed;
+            }
+            Standing::Renewed(told) => {
+                let line = format!("{name}: {}\n", super::printable(told));
+                out(&line).map_err(|err| unprinted(&err))?;
+            }
+            Standing::OnTheWay => {}
+        }
+    }
+    Ok(exit)
+}
+
+fn standing(deck: &Deck, name: &str, before: &Before, events: &[Event]) -> Standing {
+    let Some(it) = find(deck, name) else {
+        return Standing::Failed("it is no longer configured".into());
+    };
+    if it.generation > before.generation {
+        return Standing::Failed("it was started anew meanwhile".into());
+    }
+    if it.pid.is_none() {
+        return Standing::Failed(format!("it ended meanwhile: {}", it.why));
+    }
+    let reload = it.reload.as_ref().filter(|it| it.number > before.reload);
+    match reload {
+        Some(reload) if reload.ended.is_some() && reload.complete => {
+            Standing::Renewed(reload.told.clone())
+        }
+        Some(reload) if reload.ended.is_some() => Standing::Failed(reload.told.clone()),
+        Some(_) => Standing::OnTheWay,
+        None => not_begun(it, events),
+    }
+}
+
+/// It waits for its turn, unless the wave of signals has come to its end without it.
+fn not_begun(it: &Instance, events: &[Event]) -> Standing {
+    let ended = |event: &&Event| {
+        let kinds = ["signal-halted", "signal-finished"];
+        let about = event.service.as_deref() == Some(&it.service) && event.instance.is_none();
+        let skipped = event.kind == "signal-skipped" && event.instance.as_deref() == Some(&it.name);
+        about && kinds.contains(&event.kind.as_str()) || skipped
+    };
+    match events.iter().find(ended) {
+        Some(event) => Standing::Failed(format!("it was not reloaded: {}", event.message)),
+        None => Standing::OnTheWay,
+    }
+}

@@ -1,0 +1,94 @@
+//! Looks at trees whose reload is watched, and only at those.
+//!
+//! The fleet asks for the first look right before the signal; from then on each tree is read ten times a
+//! second until the fleet says that the reload is over. What was seen once is asked for by identity: a
+//! list of children that was read while they changed may lack some (proc_pid_task_children(5)).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tracing::debug;
+
+use super::clock;
+use super::detail::observed;
+use super::hands::{Hands, identity_of, process_of};
+use crate::fleet::input::Input;
+use crate::fleet::{Fleet, Name, Process, Timestamp};
+use crate::process::{closeup, descendants, identity};
+use crate::roles::{self, Rules};
+
+/// Between two looks.
+const AGAIN: Duration = Duration::from_millis(100);
+
+#[derive(Debug, Default)]
+pub(super) struct Reloads {
+    /// By instance: its leader, and its workers at the last look.
+    watched: BTreeMap<Name, (Process, Vec<Process>)>,
+    due: Option<Timestamp>,
+}
+
+impl Hands {
+    /// Takes the first look, and goes on with it.
+    pub(super) fn survey(&mut self, instance: &Name, leader: Process) {
+        let workers = self.workers(instance, leader, &[]);
+        self.reloads.watched.insert(instance.clone(), (leader, workers.clone()));
+        self.reloads.due = Some(clock::now() + AGAIN);
+        self.outcomes.push_back(Input::Workers {
+            instance: instance.clone(),
+            process: leader,
+            workers,
+        });
+    }
+
+    /// When [`Self::look_at_reloads`] wants to be called.
+    pub fn next_survey(&self) -> Option<Timestamp> {
+        self.reloads.due.filter(|_| !self.reloads.watched.is_empty())
+    }
+
+    /// Looks at every tree once more.
+    pub fn look_at_reloads(&mut self, now: Timestamp) {
+        self.reloads.due = Some(now + AGAIN);
+        let watched = std::mem::take(&mut self.reloads.watched);
+        for (instance, (leader, before)) in watched {
+            let workers = self.workers(&instance, leader, &before);
+            self.outcomes.push_back(Input::Workers {
+                instance: instance.clone(),
+                process: leader,
+                workers: workers.clone(),
+            });
+            self.reloads.watched.insert(instance, (leader, workers));
+        }
+    }
+
+    /// Forgets reloads that are over.
+    pub fn end_surveys(&mut self, fleet: &Fleet) {
+        self.reloads.watched.retain(|name, _| fleet.watches_reload(name.as_str()));
+    }
+
+    /// The workers below a leader, and those of `before` that still live.
+    fn workers(&self, instance: &Name, leader: Process, before: &[Process]) -> Vec<Process> {
+        let known = self.known.get(instance).and_then(|it| self.service(&it.service));
+        let Some(rules) = known.map(|it| &it.profile.roles) else { return vec![] };
+        let mut workers = renewed_by(rules, leader);
+        let still = before.iter().filter(|it| {
+            !workers.contains(it) && identity::is_alive(identity_of(**it)).unwrap_or(false)
+        });
+        let still: Vec<_> = still.copied().collect();
+        workers.extend(still);
+        workers
+    }
+}
+
+/// Who of a tree is renewed by a reload.
+fn renewed_by(rules: &Rules, leader: Process) -> Vec<Process> {
+    let tree = descendants::of(identity_of(leader)).unwrap_or_else(|err| {
+        debug!(pid = leader.pid, %err, "a tree cannot be read");
+        vec![]
+    });
+    let arguments = |pid| closeup::arguments(pid).unwrap_or_default();
+    let seen: Vec<_> = tree.iter().map(|it| observed(it, &arguments(it.identity.pid))).collect();
+    let roles = roles::assign(rules, leader.pid, &seen);
+    let is_renewed = |pid: i32| roles.get(&pid).is_some_and(|it| it.renewed);
+    let renewed = tree.iter().filter(|it| is_renewed(it.identity.pid));
+    renewed.map(|it| process_of(it.identity)).collect()
+}

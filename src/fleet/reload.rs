@@ -1,0 +1,282 @@
+//! A reload that is watched until every worker that was there is gone and others run.
+//!
+//! What runs is told from outside ([`super::input::Input::Workers`]), first right before the signal and
+//! then again and again. The watch ends when all are renewed, or when nothing has moved for as long as
+//! the server may take for its next step.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::fleet::Fleet;
+use super::input::Effect;
+use super::instance::{Instance, Phase};
+use super::rules::{Profile, ServiceRules};
+use super::sheet::ReloadSheet;
+use super::time::Timestamp;
+use super::turn::{Turn, count, elapsed};
+use super::words::{By, Name, Process, Signal};
+
+/// Nothing moves any more: a worker that got SIGKILL at its limit is gone by then.
+const AFTER_LIMIT: Duration = Duration::from_secs(5);
+/// Fewer run than before, for so long: the reload has brought another number of them.
+const SETTLED: Duration = Duration::from_secs(5);
+/// How much later than its limit the end of a worker may be seen.
+const GRAIN: Duration = Duration::from_millis(400);
+
+#[derive(Clone, Debug)]
+pub(super) struct Reload {
+    by: By,
+    signal: Signal,
+    since: Timestamp,
+    /// `None` until the first look, right before the signal.
+    before: Option<Vec<Process>>,
+    /// Those of them that are gone, and how long each took.
+    gone: Vec<(Process, Duration)>,
+    /// Workers that were not there before, now and at most.
+    fresh: usize,
+    most_fresh: usize,
+    moved: Timestamp,
+    ended: Option<Ended>,
+}
+
+#[derive(Clone, Debug)]
+struct Ended {
+    at: Timestamp,
+    whole: bool,
+    told: String,
+    /// Workers that did not change.
+    stayed: Vec<Process>,
+}
+
+impl Reload {
+    fn new(by: By, signal: Signal, now: Timestamp) -> Self {
+        Self {
+            by,
+            signal,
+            since: now,
+            before: None,
+            gone: vec![],
+            fresh: 0,
+            most_fresh: 0,
+            moved: now,
+            ended: None,
+        }
+    }
+
+    /// The profile does not say who is renewed: nobody can see how it goes.
+    fn unseen(by: By, signal: Signal, now: Timestamp) -> Self {
+        let told = "the profile does not say which processes a reload renews".into();
+        let ended = Ended { at: now, whole: true, told, stayed: vec![] };
+        Self { ended: Some(ended), ..Self::new(by, signal, now) }
+    }
+
+    pub(super) fn is_under_way(&self) -> bool {
+        self.ended.is_none()
+    }
+
+    fn of(&self) -> usize {
+        self.before.as_ref().map_or(0, Vec::len)
+    }
+
+    /// Gone, and another one runs.
+    fn renewed(&self) -> usize {
+        self.gone.len().min(self.fresh)
+    }
+
+    /// `reloading 3/8 workers`.
+    pub(super) fn phrase(&self) -> String {
+        match self.of() {
+            0 => "reloading".into(),
+            of => format!("reloading {}/{of} workers", self.renewed()),
+        }
+    }
+
+    /// How it ended.
+    pub(super) fn told(&self) -> Option<&str> {
+        self.ended.as_ref().map(|it| it.told.as_str())
+    }
+
+    pub(super) fn sheet(&self, number: u64) -> ReloadSheet {
+        ReloadSheet {
+            number,
+            by: self.by.clone(),
+            signal: self.signal,
+            since: self.since,
+            renewed: self.renewed(),
+            of: self.of(),
+            ended: self.ended.as_ref().map(|it| it.at),
+            complete: self.ended.as_ref().is_some_and(|it| it.whole),
+            told: self.told().unwrap_or_default().to_owned(),
+        }
+    }
+
+    /// Compares what runs now with what ran before. `spared`: whom an earlier reload left alone.
+    fn look(&mut self, now: Timestamp, workers: &[Process], spared: &[Process], of: &ServiceRules) {
+        let Some(before) = &self.before else {
+            let before: Vec<_> =
+                workers.iter().filter(|it| !spared.contains(it)).copied().collect();
+            if before.is_empty() {
+                let name = &of.profile.name;
+                let told = format!("there is no worker to renew: to {name} it is a single process");
+                self.end(now, false, told, vec![]);
+            }
+            self.before = Some(before);
+            return;
+        };
+        let took = now.since(self.since);
+        let is_told = |it: &Process| self.gone.iter().any(|(gone, _)| gone == it);
+        let newly: Vec<_> = before
+            .iter()
+            .filter(|it| !workers.contains(it) && !is_told(it))
+            .map(|it| (*it, took))
+            .collect();
+        let is_fresh = |it: &&Process| !before.contains(it) && !spared.contains(it);
+        self.fresh = workers.iter().filter(is_fresh).count();
+        if !newly.is_empty() || self.fresh > self.most_fresh {
+            self.moved = now;
+        }
+        self.gone.extend(newly);
+        self.most_fresh = self.most_fresh.max(self.fresh);
+        self.judge(now, of);
+    }
+
+    fn judge(&mut self, now: Timestamp, rules: &ServiceRules) {
+        let (of, gone, still) = (self.of(), self.gone.len(), now.since(self.moved));
+        let took = elapsed(now.since(self.since));
+        let workers = count(of as u64, "worker");
+        if gone == of && self.fresh >= of {
+            let told =
+                format!("renewed {of} of {workers} in {took}{}", self.slowest(&rules.profile));
+            self.end(now, true, told, vec![]);
+        } else if gone == of && self.fresh > 0 && still >= SETTLED {
+            let now_there = self.fresh;
+            let told = format!("{workers} gone, {now_there} in their place after {took}");
+            self.end(now, true, told, vec![]);
+        } else if still >= self.patience(rules) {
+            let stayed = self.unchanged();
+            let told = match stayed.len() {
+                0 => format!("{workers} gone, and none came in their place within {took}"),
+                _ => self.told_of(&stayed, still),
+            };
+            self.end(now, false, told, stayed);
+        }
+    }
+
+    /// How long nothing may move: the time a worker has for what it does, or a new one to be there.
+    fn patience(&self, rules: &ServiceRules) -> Duration {
+        if self.fresh < self.gone.len() {
+            return rules.rollout.ready_timeout;
+        }
+        // A server may give its workers twice its limit (Swoole).
+        rules.max_wait_time.max(rules.profile.limit * 2) + AFTER_LIMIT
+    }
+
+    fn unchanged(&self) -> Vec<Process> {
+        let is_gone = |it: &Process| self.gone.iter().any(|(gone, _)| gone == it);
+        self.before.iter().flatten().filter(|it| !is_gone(it)).copied().collect()
+    }
+
+    fn told_of(&self, stayed: &[Process], still: Duration) -> String {
+        const SHOWN: usize = 5;
+        let mut pids: Vec<String> =
+            stayed.iter().take(SHOWN).map(|it| it.pid.to_string()).collect();
+        if stayed.len() > SHOWN {
+            pids.push(format!("{} more", stayed.len() - SHOWN));
+        }
+        let (n, workers) = (self.renewed(), count(self.of() as u64, "worker"));
+        let (pids, still) = (pids.join(", "), elapsed(still));
+        let hint = if n > 0 { "; one that a reload leaves alone looks the same" } else { "" };
+        format!(
+            "renewed {n} of {workers}; pid {pids} did not change, and nothing moved for {still}{hint}"
+        )
+    }
+
+    /// The time of the slowest, and whether its server's limit has probably ended it.
+    fn slowest(&self, profile: &Profile) -> String {
+        let Some((process, took)) = self.gone.iter().max_by_key(|it| it.1) else {
+            return String::new();
+        };
+        let limit = profile.limit;
+        let at_limit = |limit: Duration| *took >= limit && *took <= limit + GRAIN;
+        if limit.is_zero() || !(at_limit(limit) || at_limit(limit * 2)) {
+            return format!("; the slowest took {}", elapsed(*took));
+        }
+        let name = profile.limit_name.as_deref().unwrap_or("limit");
+        let (pid, took, limit) = (process.pid, elapsed(*took), elapsed(limit));
+        format!("; pid {pid} took {took} and was probably ended by its {name} ({limit})")
+    }
+
+    fn end(&mut self, at: Timestamp, whole: bool, told: String, stayed: Vec<Process>) {
+        self.ended = Some(Ended { at, whole, told, stayed });
+    }
+}
+
+impl Instance {
+    /// A reload of it is watched.
+    pub(super) fn is_under_reload(&self) -> bool {
+        self.up().and_then(|it| it.reload.as_ref()).is_some_and(Reload::is_under_way)
+    }
+
+    /// Begins to watch what a signal does, if that is a reload there. To be called before it is sent.
+    pub(super) fn watch_reload(&mut self, turn: &mut Turn, signal: Signal, by: &By) {
+        let (profile, instance) = (self.rules.profile.clone(), self.own.name.clone());
+        if profile.reload != Some(signal) {
+            return;
+        }
+        let Phase::Up(body) = &mut self.phase else { return };
+        if let Some(stayed) = body.reload.take().and_then(|it| it.ended).map(|it| it.stayed) {
+            body.spared.extend(stayed);
+        }
+        body.reloads += 1;
+        if !profile.renews {
+            body.reload = Some(Reload::unseen(by.clone(), signal, turn.now));
+            return;
+        }
+        body.reload = Some(Reload::new(by.clone(), signal, turn.now));
+        turn.push(Effect::Survey { instance, process: body.process });
+    }
+
+    /// Returns whether anything looks different.
+    fn on_workers(&mut self, turn: &mut Turn, process: Process, workers: &[Process]) -> bool {
+        let rules = Arc::clone(&self.rules);
+        let Phase::Up(body) = &mut self.phase else { return false };
+        if body.process != process {
+            return false;
+        }
+        let Some(reload) = body.reload.as_mut().filter(|it| it.is_under_way()) else {
+            return false;
+        };
+        let before = reload.sheet(0);
+        reload.look(turn.now, workers, &body.spared, &rules);
+        let after = reload.sheet(0);
+        let by = reload.by.clone();
+        if after.ended.is_some() {
+            let kind = if after.complete { "reloaded" } else { "reload-incomplete" };
+            self.say(turn, kind, Some(&by), after.told.clone());
+        }
+        before != after
+    }
+}
+
+impl Fleet {
+    /// Somebody has to tell what runs there.
+    pub fn watches_reload(&self, instance: &str) -> bool {
+        self.instances.get(instance).is_some_and(Instance::is_under_reload)
+    }
+
+    pub(super) fn on_workers(
+        &mut self,
+        instance: &Name,
+        process: Process,
+        workers: &[Process],
+        turn: &mut Turn,
+    ) {
+        let changed = self.touch(instance, turn, |it, turn| it.on_workers(turn, process, workers));
+        if changed == Some(true)
+            && let Some(service) = self.instances.get(instance).map(|it| it.rules.name.clone())
+        {
+            self.mark_changed(&service);
+            self.look_at_service(&service);
+        }
+    }
+}

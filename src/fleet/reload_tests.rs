@@ -1,0 +1,135 @@
+//! Reloads that are watched: who is new, who stayed, and who waits for it.
+
+use std::time::Duration;
+
+use insta::assert_snapshot;
+
+use super::fixture::{Rig, SECOND, code, rules, signal, swoole_profile};
+use super::input::{Input, Verb};
+use super::rules::{Profile, ServiceRules};
+use super::words::{Process, Signal};
+
+/// A service whose reloads are watched.
+fn web(instances: &[&str]) -> ServiceRules {
+    let profile =
+        Profile { renews: true, limit_name: Some("max_wait_time".into()), ..swoole_profile() };
+    ServiceRules { profile: profile.into(), ..rules("web", instances) }
+}
+
+fn workers(pids: &[i32]) -> Vec<Process> {
+    pids.iter().map(|pid| Process { pid: *pid, start_time: 1 }).collect()
+}
+
+/// Tells who works there, after this time.
+fn tell(rig: &mut Rig, after: Duration, name: &str, pids: &[i32]) {
+    rig.later(after);
+    let process = rig.sheet(name).process.unwrap();
+    rig.input(Input::Workers { instance: name.into(), process, workers: workers(pids) });
+}
+
+/// web1 with the workers 1, 2 and 3, which has just got the signal.
+fn reloading() -> Rig {
+    let mut rig = Rig::ready(vec![web(&["web1"])]);
+    let (_, effects) = rig.ask(signal("web1", Signal::USR1));
+    assert_eq!(effects, ["survey web1", "SIGUSR1 web1"], "who is there is seen before");
+    tell(&mut rig, Duration::ZERO, "web1", &[1, 2, 3]);
+    rig.diary();
+    rig
+}
+
+#[test]
+fn a_reload_is_over_when_every_worker_is_gone_and_another_one_runs() {
+    let mut rig = reloading();
+    assert_eq!(rig.sheet("web1").why, "reloading 0/3 workers, ready");
+    tell(&mut rig, SECOND, "web1", &[2, 3, 4, 5]);
+    assert_eq!(rig.sheet("web1").why, "reloading 1/3 workers, ready");
+    tell(&mut rig, SECOND / 2, "web1", &[4, 5]);
+    assert_eq!(rig.sheet("web1").why, "reloading 2/3 workers, ready");
+    assert!(rig.fleet.watches_reload("web1"));
+    tell(&mut rig, SECOND / 2, "web1", &[4, 5, 6]);
+    assert_eq!(rig.sheet("web1").why, "ready");
+    assert!(!rig.fleet.watches_reload("web1"));
+    assert_snapshot!(rig.diary().join("\n"), @"web1 reloaded: renewed 3 of 3 workers in 2.0s; the slowest took 1.5s (alice)");
+    let reload = rig.sheet("web1").reload.unwrap();
+    assert_eq!((reload.renewed, reload.of, reload.complete), (3, 3, true));
+}
+
+#[test]
+fn a_worker_that_ends_at_its_servers_limit_is_named() {
+    let mut rig = reloading();
+    tell(&mut rig, SECOND, "web1", &[3, 4, 5]);
+    tell(&mut rig, 2 * SECOND, "web1", &[4, 5, 6]);
+    assert_snapshot!(rig.diary().join("\n"), @"web1 reloaded: renewed 3 of 3 workers in 3.0s; pid 3 took 3.0s and was probably ended by its max_wait_time (3.0s) (alice)");
+}
+
+#[test]
+fn a_worker_that_stays_is_told_once_nothing_moves_and_is_left_out_of_the_next_reload() {
+    let mut rig = reloading();
+    tell(&mut rig, SECOND, "web1", &[3, 4, 5]);
+    tell(&mut rig, 14 * SECOND, "web1", &[3, 4, 5]);
+    assert!(rig.fleet.watches_reload("web1"), "max_wait_time and five seconds");
+    tell(&mut rig, SECOND, "web1", &[3, 4, 5]);
+    assert_snapshot!(rig.diary().join("\n"), @"web1 reload-incomplete: renewed 2 of 3 workers; pid 3 did not change, and nothing moved for 15.0s; one that a reload leaves alone looks the same (alice)");
+    assert!(!rig.sheet("web1").reload.unwrap().complete);
+
+    rig.ask(signal("web1", Signal::USR1)).0.unwrap();
+    tell(&mut rig, Duration::ZERO, "web1", &[3, 4, 5]);
+    tell(&mut rig, SECOND, "web1", &[3, 6, 7]);
+    assert!(rig.sheet("web1").reload.unwrap().complete, "3 is no worker");
+}
+
+#[test]
+fn a_single_process_has_nobody_to_renew() {
+    let mut rig = Rig::ready(vec![web(&["web1"])]);
+    rig.ask(signal("web1", Signal::USR1)).0.unwrap();
+    rig.diary();
+    tell(&mut rig, Duration::ZERO, "web1", &[]);
+    assert_snapshot!(rig.diary().join("\n"), @"web1 reload-incomplete: there is no worker to renew: to swoole it is a single process (alice)");
+}
+
+#[test]
+fn another_number_of_workers_is_what_the_reload_has_brought() {
+    let mut rig = reloading();
+    tell(&mut rig, SECOND, "web1", &[4]);
+    tell(&mut rig, 4 * SECOND, "web1", &[4]);
+    assert!(rig.fleet.watches_reload("web1"));
+    tell(&mut rig, SECOND, "web1", &[4]);
+    assert_snapshot!(rig.diary().join("\n"), @"web1 reloaded: 3 workers gone, 1 in their place after 6.0s (alice)");
+}
+
+#[test]
+fn workers_that_nobody_follows_are_told() {
+    let mut rig = reloading();
+    tell(&mut rig, SECOND, "web1", &[]);
+    tell(&mut rig, 59 * SECOND, "web1", &[]);
+    assert!(rig.fleet.watches_reload("web1"), "a new one may take ready_timeout");
+    tell(&mut rig, SECOND, "web1", &[]);
+    assert_snapshot!(rig.diary().join("\n"), @"web1 reload-incomplete: 3 workers gone, and none came in their place within 1m 1s (alice)");
+}
+
+#[test]
+fn an_exit_ends_the_watch() {
+    let mut rig = reloading();
+    rig.gone("web1", code(1));
+    assert!(!rig.fleet.watches_reload("web1"));
+    assert_eq!(rig.sheet("web1").reload, None);
+}
+
+#[test]
+fn the_next_instance_waits_until_the_first_one_is_renewed() {
+    let mut rig = Rig::ready(vec![web(&["web1", "web2"])]);
+    let verb = Verb::SignalService {
+        service: "web".into(),
+        signal: None,
+        dispositions: Default::default(),
+    };
+    let (_, effects) = rig.ask(verb);
+    assert_eq!(effects, ["survey web1", "SIGUSR1 web1"]);
+    tell(&mut rig, Duration::ZERO, "web1", &[1]);
+    assert!(rig.later(50 * SECOND).is_empty(), "web1 is ready, and not renewed");
+    assert!(rig.later(50 * SECOND).is_empty(), "however long that takes");
+    let process = rig.sheet("web1").process.unwrap();
+    let workers = workers(&[2]);
+    let effects = rig.input(Input::Workers { instance: "web1".into(), process, workers });
+    assert_eq!(effects, ["survey web2", "SIGUSR1 web2"]);
+}

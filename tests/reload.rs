@@ -1,0 +1,203 @@
+//! Reloads that are watched, of sample trees and of the real servers.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use nix::sys::signal::Signal;
+use opsdeck::api::Detail;
+use opsdeck::client::Client;
+use support::{Deck, PATIENCE, free_port, kill, wait_until};
+
+/// Pids of those of its processes that have this role.
+fn with_role(deck: &Deck, name: &str, role: &str) -> BTreeSet<i32> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let answer = async { Client::new(&deck.socket())?.detail(name).await };
+    let detail: Detail =
+        runtime.block_on(async { tokio::time::timeout(PATIENCE, answer).await.unwrap() }).unwrap();
+    let has_role = detail.processes.iter().filter(|it| it.role.as_deref() == Some(role));
+    has_role.map(|it| it.pid).collect()
+}
+
+fn workers(deck: &Deck, name: &str, n: usize) -> BTreeSet<i32> {
+    let mut found = BTreeSet::new();
+    wait_until("as many workers", || {
+        found = with_role(deck, name, "worker");
+        found.len() == n
+    });
+    found
+}
+
+/// A deck with one service `shop` that is ready, has two workers, and is reloaded.
+fn reloads(service: &str, prepare: impl FnOnce(&Path)) {
+    let mut deck = Deck::start_in(&[], service, prepare);
+    deck.wait_ready(&["shop"]);
+    let before = workers(&deck, "shop", 2);
+    let leader = deck.pid("shop");
+
+    let told = deck.ok(&["reload", "shop"]);
+    assert!(told.contains("shop: renewed 2 of 2 workers in "), "{told}");
+    let after = workers(&deck, "shop", 2);
+    assert!(after.is_disjoint(&before), "{before:?} {after:?}");
+    deck.catch_up();
+    assert_eq!(deck.pid("shop"), leader);
+    deck.wait_event("renewed 2 of 2 workers");
+    let reload = deck.instance("shop").reload.unwrap();
+    assert_eq!((reload.renewed, reload.of, reload.complete), (2, 2, true), "{reload:?}");
+}
+
+/// A service that is ready when somebody accepts connections.
+fn shop(command: &str, profile: &str, port: u16) -> String {
+    format!(
+        "[service.shop]\ncommand = {command:?}\nprofile = {profile:?}\nmax_wait_time = \"20s\"\n\
+         instance.shop = {{ port = {port} }}\n\
+         probe.readiness = {{ tcp = {{}}, period = \"50ms\", timeout = \"20s\" }}\n"
+    )
+}
+
+fn sample(flags: &str, profile: &str) -> String {
+    let command = format!("opsdeck sample --port {{port}} {flags}");
+    shop(&command, profile, free_port())
+}
+
+#[test]
+fn the_workers_of_a_swoole_server_are_renewed() {
+    reloads(&sample("--tree swoole", "swoole"), |_| ());
+}
+
+#[test]
+fn workers_that_have_to_be_killed_are_renewed_too() {
+    let flags = "--tree swoole --mode base --ignore-term --max-wait-time 200ms";
+    reloads(&sample(flags, "swoole"), |_| ());
+}
+
+#[test]
+fn a_server_that_executes_itself_again_is_followed() {
+    reloads(&sample("--tree fpm", "php-fpm"), |_| ());
+}
+
+#[test]
+fn a_single_process_is_told_from_a_reload() {
+    let mut deck = Deck::start(&sample("--tree swoole --mode single", "swoole"));
+    deck.wait_ready(&["shop"]);
+    let output = deck.opsdeck(&["reload", "shop"]);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("no worker to renew: to swoole it is a single process"), "{told}");
+}
+
+#[test]
+fn a_server_that_ends_while_it_is_reloaded_is_a_failure() {
+    let flags = "--tree swoole --ignore-term --max-wait-time 1h";
+    let mut deck = Deck::start(&sample(flags, "swoole"));
+    deck.wait_ready(&["shop"]);
+    workers(&deck, "shop", 2);
+    let reload = deck.command(&["reload", "shop"]).spawn().unwrap();
+    deck.wait("a reload under way", |deck, _| {
+        support::find(deck, "shop")
+            .is_some_and(|it| it.reload.as_ref().is_some_and(|it| it.of == 2))
+    });
+    assert!(deck.instance("shop").why.starts_with("reloading 0/2 workers"), "{}", deck.story());
+    kill(deck.pid("shop"), Signal::SIGKILL);
+    assert_eq!(support::finish(reload).status.code(), Some(1));
+}
+
+#[test]
+fn one_instance_is_renewed_after_the_other() {
+    let (one, two) = (free_port(), free_port());
+    let mut deck = Deck::start(&format!(
+        "[service.web]\ncommand = \"opsdeck sample --port {{port}} --tree swoole\"\n\
+         profile = \"swoole\"\nstart_seconds = \"100ms\"\n\
+         instance.web1 = {{ port = {one} }}\ninstance.web2 = {{ port = {two} }}\n"
+    ));
+    deck.wait_ready(&["web1", "web2"]);
+    workers(&deck, "web1", 2);
+    workers(&deck, "web2", 2);
+    let told = deck.ok(&["reload", "web"]);
+    assert_eq!(told.matches(": renewed 2 of 2 workers").count(), 2, "{told}");
+    deck.wait_event("SIGUSR1 went through web");
+    let at = |kind: &str, name: &str| {
+        let of =
+            |it: &&opsdeck::api::Event| it.kind == kind && it.instance.as_deref() == Some(name);
+        deck.events.iter().find(of).unwrap_or_else(|| panic!("no {kind}:\n{}", deck.story())).seq
+    };
+    let [first, second] = if at("signal-sent", "web1") < at("signal-sent", "web2") {
+        ["web1", "web2"]
+    } else {
+        ["web2", "web1"]
+    };
+    assert!(at("reloaded", first) < at("signal-sent", second), "{}", deck.story());
+}
+
+/// Whether this program is there; without it the test says so and does nothing.
+fn is_there(program: &str) -> bool {
+    let found = Path::new(program).exists();
+    assert!(found || std::env::var_os("OPSDECK_TEST_REQUIRE").is_none(), "there is no {program}");
+    if !found {
+        // To the terminal itself: what a passing test prints is not shown.
+        drop(std::fs::write("/dev/tty", format!("skipped: there is no {program}\n")));
+    }
+    found
+}
+
+#[test]
+fn nginx_is_reloaded_by_sighup() {
+    if !is_there("/usr/sbin/nginx") {
+        return;
+    }
+    let port = free_port();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().display();
+    let text = format!(
+        "daemon off;\nworker_processes 2;\npid {path}/pid;\nerror_log stderr;\n\
+         events {{}}\nhttp {{ access_log off; client_body_temp_path {path}/body; \
+         proxy_temp_path {path}/proxy; fastcgi_temp_path {path}/fastcgi; uwsgi_temp_path {path}/uwsgi; \
+         scgi_temp_path {path}/scgi; server {{ listen 127.0.0.1:{port}; return 200; }} }}\n"
+    );
+    let config = directory.path().join("nginx.conf");
+    std::fs::write(&config, text).unwrap();
+    let command = format!("/usr/sbin/nginx -c {}", config.display());
+    reloads(&shop(&command, "nginx", port), |_| ());
+}
+
+#[test]
+fn php_fpm_is_reloaded_by_sigusr2() {
+    let found = std::fs::read_dir("/usr/sbin").unwrap().map_while(Result::ok).map(|it| it.path());
+    let found = found
+        .filter(|it| it.file_name().is_some_and(|it| it.to_string_lossy().starts_with("php-fpm")))
+        .min();
+    let program = found.map_or("/usr/sbin/php-fpm".into(), |it| it.display().to_string());
+    if !is_there(&program) {
+        return;
+    }
+    let port = free_port();
+    let directory = tempfile::tempdir().unwrap();
+    let user =
+        if nix::unistd::geteuid().is_root() { "user = nobody\ngroup = nogroup\n" } else { "" };
+    let text = format!(
+        "[global]\nerror_log = /dev/stderr\nprocess_control_timeout = 10s\n[www]\n{user}\
+         listen = 127.0.0.1:{port}\npm = static\npm.max_children = 2\n"
+    );
+    let config = directory.path().join("fpm.conf");
+    std::fs::write(&config, text).unwrap();
+    let command = format!("{program} --nodaemonize --fpm-config {}", config.display());
+    reloads(&shop(&command, "php-fpm", port), |_| ());
+}
+
+#[test]
+fn gunicorn_is_reloaded_by_sighup() {
+    if !is_there("/usr/bin/gunicorn") {
+        return;
+    }
+    let port = free_port();
+    let directory = tempfile::tempdir().unwrap();
+    let app = "def app(env, start):\n    start('200 OK', [])\n    return [b'ok']\n";
+    std::fs::write(directory.path().join("app.py"), app).unwrap();
+    let path = directory.path().display();
+    let command = format!(
+        "/usr/bin/gunicorn --workers 2 --worker-tmp-dir {path} --bind 127.0.0.1:{port} --chdir {path} app:app"
+    );
+    reloads(&shop(&command, "gunicorn", port), |_| ());
+}
