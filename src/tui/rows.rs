@@ -6,6 +6,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use unicode_width::UnicodeWidthStr;
 
@@ -125,6 +126,10 @@ pub struct Rows {
     /// Columns of the longest name.
     pub name_width: usize,
     pub present: Present,
+    /// When the index was made because figures changed.
+    pub made: Duration,
+    /// When it should be made again for figures that changed since.
+    pub due: Option<Duration>,
 }
 
 impl Row {
@@ -151,6 +156,7 @@ impl Rows {
     /// Makes the index anew and puts the cursor back on what it named.
     pub fn rebuild(&mut self, deck: &Deck, folded: &BTreeSet<String>, sort: Sort, query: &Query) {
         self.list.clear();
+        self.due = None;
         self.name_width = 0;
         self.present = Present::default();
         for index in order(deck.services.len(), |n| service_rank(&deck.services[n], sort)) {

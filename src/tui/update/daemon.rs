@@ -70,8 +70,10 @@ fn apply(model: &mut Model, now: Now, services: Vec<Service>, removed: &[String]
     if reshaped {
         forget_marks(model);
     }
-    if reshaped || by_value {
+    if reshaped {
         keys::rebuild(model);
+    } else if by_value {
+        keys::rebuild_soon(model, now);
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! A question takes every key first, then a text that is being written, then what is in front.
 
+use std::time::Duration;
+
 use tui_input::{Input, InputRequest};
 
 use super::{Command, guard, logs, panels};
@@ -12,6 +14,10 @@ use crate::tui::keymap::{Action, Scope, entry};
 use crate::tui::layout::{is_too_small, layout};
 use crate::tui::model::{Model, Now, Screen};
 use crate::tui::rows::{Kind, RowId};
+
+/// From so many services on the order of the rows follows their figures with a pause in between.
+const LARGE: usize = 100;
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A filter longer than this finds nothing anyway.
 const LONGEST_TEXT: usize = 100;
@@ -246,6 +252,18 @@ fn mark_all(model: &mut Model, now: Now) {
         shown.iter().for_each(|it| _ = model.marked.remove(it));
     } else {
         model.marked.extend(shown);
+    }
+}
+
+/// Makes the index of rows anew for figures that changed. In a large fleet some change all the time, and putting
+/// thousands of rows in order for each of them would cost a core; and rows that jump ten times a second are enough.
+pub(super) fn rebuild_soon(model: &mut Model, now: Now) {
+    let next = model.rows.made + PAUSE;
+    if model.deck.services.len() < LARGE || next <= now.mono {
+        rebuild(model);
+        model.rows.made = now.mono;
+    } else {
+        model.rows.due = Some(next);
     }
 }
 

@@ -201,3 +201,20 @@ fn without_a_countdown_the_deck_wakes_for_its_clock_only() {
     type_keys(&mut model, &["left"]);
     assert_eq!(model.next_wakeup(at(250)).as_millis(), 1000, "folded away, it costs nothing");
 }
+
+#[test]
+fn the_order_of_a_large_fleet_follows_its_figures_ten_times_a_second() {
+    let mut model = many(200);
+    type_keys(&mut model, &["o", "o", "o"]);
+    let busy = |name: &str, cpu: f64| {
+        service(name, vec![Instance { cpu_percent: Some(cpu), ..running(name, name, 0) }])
+    };
+    change(&mut model, 1000, busy("job0007", 50.0));
+    assert_eq!(rows(&model)[0], "job0007");
+    change(&mut model, 1010, busy("job0009", 90.0));
+    assert_eq!(rows(&model)[0], "job0007", "rows that jump all the time cannot be read");
+    assert_eq!(model.next_wakeup(at(1010)).as_millis(), 1100);
+    send(&mut model, 1100, Msg::Wake);
+    assert_eq!(rows(&model)[..2], ["job0009", "job0007"]);
+    assert_eq!(model.next_wakeup(at(1100)).as_millis(), 2000);
+}
