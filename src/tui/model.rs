@@ -17,7 +17,9 @@ use super::key::Key;
 use super::keymap::Keymap;
 use super::rows::{RowId, Rows, Sort};
 use super::theme::Theme;
-use crate::api::{Act, Deck, Difference, Event, History, Instance, Request, Role, Service, Target};
+use crate::api::{
+    Act, Deck, Difference, Event, History, Instance, Request, Role, Service, SignalDetail, Target,
+};
 
 /// How many events are kept for the feed.
 pub const MOST_EVENTS: usize = 1000;
@@ -153,6 +155,8 @@ pub struct Picker {
     pub aims: Vec<Aim>,
     /// Digits typed so far.
     pub digits: String,
+    /// What the only target does with signals, once the daemon has said so.
+    pub caught: Vec<SignalDetail>,
 }
 
 /// The list of actions.
@@ -308,7 +312,7 @@ impl Model {
         let notice = self.notice.as_ref().map(|it| it.until);
         let armed = self.guard.armed.as_ref().and_then(|it| it.drawn).map(|at| at + PATIENCE);
         let moving = self.next_tenth(now);
-        [notice, armed, moving].into_iter().flatten().fold(clock, Duration::min)
+        [notice, armed, moving, self.rows.due].into_iter().flatten().fold(clock, Duration::min)
     }
 
     /// When the first countdown on the screen shows its next tenth of a second.

@@ -295,6 +295,14 @@ impl Deck {
                     let _ = msgs.send(Msg::History { of, result }).await;
                 });
             }
+            Command::Catches { of } => {
+                let (client, msgs) = (self.client.clone(), self.msgs.clone());
+                self.history.spawn(async move {
+                    let result = client.detail(&of).await.map(|it| it.signals);
+                    // The deck may have been left.
+                    let _ = msgs.send(Msg::Catches { of, result }).await;
+                });
+            }
             Command::Follow { session, names, after, grep } => {
                 self.logs =
                     log_tasks::follow(&self.client, session, names, after, grep, &self.msgs);

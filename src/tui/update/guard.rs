@@ -202,8 +202,11 @@ fn pick(model: &mut Model, now: Now, aims: Vec<Aim>) -> Vec<Command> {
             model.warn(now, why);
         }
         None => {
-            let picker = Picker { cursor: PRESELECTED, aims, digits: String::new() };
+            let of = matches!(aims.as_slice(), [_]).then(|| aims[0].name().to_owned());
+            let picker =
+                Picker { cursor: PRESELECTED, aims, digits: String::new(), caught: vec![] };
             model.screen = Screen::Picker(picker);
+            return of.map(|of| Command::Catches { of }).into_iter().collect();
         }
     }
     vec![]

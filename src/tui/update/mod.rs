@@ -19,7 +19,7 @@ use super::layout::layout;
 use super::logs::{Page, Places};
 use super::model::{Model, Now, PATIENCE};
 use super::rows::RowId;
-use crate::api::{Change, Done, History, LogLine, Look, Problem, Request};
+use crate::api::{Change, Done, History, LogLine, Look, Problem, Request, SignalDetail};
 use crate::client::PageQuery;
 
 /// Something happened.
@@ -43,6 +43,11 @@ pub enum Msg {
     History {
         of: RowId,
         result: Result<History, Problem>,
+    },
+    /// The answer to a [`Command::Catches`].
+    Catches {
+        of: String,
+        result: Result<Vec<SignalDetail>, Problem>,
     },
     /// From the stream of the log page.
     Log {
@@ -95,6 +100,10 @@ pub enum Command {
     History {
         of: RowId,
     },
+    /// Ask what an instance does with signals.
+    Catches {
+        of: String,
+    },
     /// Stream what is written to the logs of `names` after these places, and end what was streamed before.
     Follow {
         session: u64,
@@ -138,6 +147,10 @@ pub fn update(model: &mut Model, now: Now, msg: Msg) -> Vec<Command> {
             chart::on_history(model, of, result.ok());
             vec![]
         }
+        Msg::Catches { of, result } => {
+            panels::on_catches(model, &of, result.unwrap_or_default());
+            vec![]
+        }
         Msg::Log { session, lines } => log_pages::on_lines(model, session, &lines),
         Msg::LogEnded { session, name, problem } => {
             log_pages::on_end(model, session, &name, problem.as_ref())
@@ -166,6 +179,9 @@ pub fn update(model: &mut Model, now: Now, msg: Msg) -> Vec<Command> {
 
 /// Takes away what had its time.
 fn expire(model: &mut Model, now: Now) {
+    if model.rows.due.is_some_and(|it| it <= now.mono) {
+        keys::rebuild_soon(model, now);
+    }
     model.notice.take_if(|it| it.until <= now.mono);
     let late = |at: std::time::Duration| now.mono >= at + PATIENCE;
     if model.guard.armed.take_if(|it| it.drawn.is_some_and(late)).is_some() {

@@ -1,7 +1,7 @@
 //! Pages in front of the table: help, events, detail, configuration, picker, palette.
 
 use super::{Command, guard, keys};
-use crate::api::{Act, ConfigVerb, Done, Problem, Request};
+use crate::api::{Act, ConfigVerb, Done, Problem, Request, SignalDetail};
 use crate::tui::ansi;
 use crate::tui::fuzzy::{find, fit};
 use crate::tui::key::{Code, Key};
@@ -192,6 +192,17 @@ pub(super) fn on_picker(model: &mut Model, now: Now, key: Key, together: bool) -
         _ => (),
     }
     vec![]
+}
+
+/// What the only target of the picker does with signals. The daemon may be a later one: its words are cleaned.
+pub(super) fn on_catches(model: &mut Model, of: &str, mut all: Vec<SignalDetail>) {
+    let Screen::Picker(picker) = &mut model.screen else { return };
+    if matches!(picker.aims.as_slice(), [only] if only.name() == of) {
+        for it in &mut all {
+            it.means = it.means.as_deref().map(|it| ansi::clean(it).into_owned());
+        }
+        picker.caught = all;
+    }
 }
 
 /// A number goes to its signal: `1` to SIGHUP, then `5` to SIGTERM.

@@ -5,8 +5,9 @@ use ratatui::layout::Rect;
 use ratatui::style::{Modifier, Style};
 
 use super::{put, put_right};
+use crate::api::SignalDetail;
 use crate::tui::model::{Aim, Model, Palette, Picker};
-use crate::tui::signals::{SIGNALS, meaning};
+use crate::tui::signals::{SIGNALS, Signal, meaning};
 use crate::tui::update::choices;
 
 /// The line of the list that is shown first.
@@ -25,11 +26,30 @@ pub(super) fn picker(model: &Model, picker: &Picker, buf: &mut Buffer) {
         .collect();
     let skip = first(picker.cursor, usize::from(height));
     for (y, (n, signal)) in (3..3 + height).zip(SIGNALS.iter().enumerate().skip(skip)) {
-        let meaning = meaning(signal, &profiles);
+        let told = picker.caught.iter().find(|it| it.signal == signal.name);
+        let meaning = match told.and_then(|it| it.means.as_ref()) {
+            Some(means) => format!("{}: {means}", profiles.first().unwrap_or(&"here")),
+            None => meaning(signal, &profiles),
+        };
+        let x = if picker.caught.is_empty() { 18 } else { 29 };
+        if let Some((word, style)) = told.and_then(|it| caught(model, signal, it)) {
+            put(buf, 18, y, 10, word, style);
+        }
         put_right(buf, 1, y, 4, &signal.number.to_string(), model.theme.faint());
         put(buf, 7, y, 10, signal.name, model.theme.name());
-        put(buf, 18, y, buf.area.width.saturating_sub(18), &meaning, model.theme.plain());
+        put(buf, x, y, buf.area.width.saturating_sub(x), &meaning, model.theme.plain());
         select(model, buf, y, n == picker.cursor);
+    }
+}
+
+/// What the target does with it, as far as it has a choice.
+fn caught(model: &Model, signal: &Signal, told: &SignalDetail) -> Option<(&'static str, Style)> {
+    match told.does.as_str() {
+        _ if matches!(signal.name, "SIGKILL" | "SIGSTOP") => None,
+        "caught" => Some(("caught", model.theme.good())),
+        "ignored" => Some(("ignored", model.theme.faint())),
+        "default" => Some(("not caught", model.theme.moving())),
+        _ => None,
     }
 }
 

@@ -42,6 +42,38 @@ fn digits_choose_a_signal_and_sigkill_asks() {
 }
 
 #[test]
+fn the_picker_asks_what_its_only_target_catches_and_shows_it() {
+    let mut model = shop();
+    let asked = type_keys(&mut model, &["j", "S"]);
+    assert_eq!(asked, [Command::Catches { of: "web1".into() }]);
+    let told = |signal: &str, does: &str, means: Option<&str>| SignalDetail {
+        signal: signal.into(),
+        does: does.into(),
+        means: means.map(Into::into),
+        ..SignalDetail::default()
+    };
+    let all = vec![
+        told("SIGTERM", "caught", Some("end")),
+        told("SIGUSR2", "default", None),
+        told("SIGKILL", "default", None),
+    ];
+    send(&mut model, 0, Msg::Catches { of: "web2".into(), result: Ok(all.clone()) });
+    assert!(!screen(&mut model, 80, 24, 0).contains("not caught"), "it is of another");
+    send(&mut model, 0, Msg::Catches { of: "web1".into(), result: Ok(all) });
+    let shown = screen(&mut model, 80, 24, 0);
+    for line in [
+        "  15  SIGTERM    caught     swoole: end\n",
+        "  12  SIGUSR2    not caught swoole: reload the task workers\n",
+        "   9  SIGKILL               end at once, cannot be caught",
+    ] {
+        assert!(shown.contains(line), "{line}{shown}");
+    }
+    // Of several targets nothing is asked.
+    type_keys(&mut model, &["esc", "g", "j", "space", "space"]);
+    assert_eq!(press(&mut model, 0, "S"), []);
+}
+
+#[test]
 fn the_palette_does_what_the_key_would_do() {
     let mut model = shop();
     type_keys(&mut model, &["j", ":", "s", "i", "g", "u", "s", "r"]);
