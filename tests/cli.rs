@@ -329,3 +329,34 @@ fn mentioned(path: &Path) -> bool {
         String::from_utf8_lossy(&line).contains(path)
     })
 }
+
+#[test]
+fn config_check_tells_the_mistakes_of_themes_and_keys_with_their_lines() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("config.toml");
+    let check = |text: &str, code: i32| {
+        std::fs::write(&file, text).unwrap();
+        let mut command = Command::new(OPSDECK);
+        exits(&output_of(command.args(["config", "check"]).arg(&file)), code)
+    };
+    let service = "[service.a]\ncommand = \"sleep 1\"\n";
+    check(&format!("[deck]\ntheme = \"light\"\nmouse = true\n{service}"), 0);
+    let told = check(&format!("[deck]\ntheme = \"dusk\"\n{service}"), 2);
+    assert!(told.contains("there is no theme \"dusk\""), "{told}");
+
+    std::fs::create_dir(directory.path().join("themes")).unwrap();
+    let theme = directory.path().join("themes/dusk.toml");
+    std::fs::write(&theme, "name = {}\ngod = {}\nbad = { fg = \"redd\" }\n").unwrap();
+    let told = check(&format!("[deck]\ntheme = \"dusk\"\n{service}"), 2);
+    for text in ["dusk.toml:2: there is no role \"god\"", "dusk.toml:3: \"redd\" is no colour"] {
+        assert!(told.contains(text), "{told}");
+    }
+    std::fs::write(&theme, "bad = { fg = \"red\" }\n").unwrap();
+    check(&format!("[deck]\ntheme = \"dusk\"\n{service}"), 0);
+
+    let told =
+        check(&format!("{service}[keys]\nstop = \"r\"\nroll = [\"F2\", \"r\"]\nfly = \"w\"\n"), 2);
+    for text in ["config.toml:4:8", "config.toml:6:1"] {
+        assert!(told.contains(text), "{told}");
+    }
+}

@@ -252,3 +252,68 @@ fn a_panic_gives_the_terminal_back_before_it_speaks() {
     shell.press("exit\r");
     shell.end();
 }
+
+#[test]
+fn a_terminal_with_a_wrong_name_or_few_talents_shows_the_deck_and_is_given_back() {
+    let mut deck = flood();
+    for (term, has_colors) in
+        [("dumb", false), ("vt100", false), ("nonsense", true), ("screen", true), ("linux", true)]
+    {
+        let mut command = deck.command(&[]);
+        command.env("TERM", term).env_remove("COLORTERM").env_remove("NO_COLOR");
+        let mut console = Console::start(&command, 80, 24);
+        console.wait_for("RUNNING");
+        console.press("q");
+        assert!(console.end(), "{term}");
+        let raw = String::from_utf8_lossy(&console.raw).into_owned();
+        assert_eq!(raw.contains("\x1b[38;5;"), has_colors, "{term}: {}", raw.escape_debug());
+        assert!(!raw.contains("\x1b[?1000h"), "nobody asked for the mouse");
+        assert!(console.text().contains("opsdeck shutdown"), "{term}: {}", console.text());
+    }
+    deck.catch_up();
+    assert!(is_alive(deck.pid("flood")));
+}
+
+#[test]
+fn a_storm_of_sizes_ends_with_a_whole_screen_of_the_last_one() {
+    let deck = flood();
+    let mut console = looking_at(&deck);
+    for n in 0..40u16 {
+        resize(&console, 20 + n * 37 % 200, 3 + n * 13 % 60);
+    }
+    resize(&console, 62, 11);
+    console.screen.screen_mut().set_size(11.try_into().unwrap(), 62.try_into().unwrap());
+    // What is drawn from here on is of this size, and all of it is drawn anew.
+    console.press("\x0c");
+    console.wait_screen("a whole screen", |it| {
+        let lines: Vec<String> = it.rows(0, 62).collect();
+        lines[0].contains("opsdeck test") && lines[10].contains("q detach")
+    });
+    console.press("q");
+    assert!(console.end());
+}
+
+#[test]
+fn the_mouse_is_heard_where_it_is_wanted_and_let_go_at_the_end() {
+    let deck = flood();
+    let mut console = Console::start(&deck.command(&["--mouse"]), 80, 24);
+    console.wait_for("RUNNING");
+    console.wait_screen("the mouse", |it| {
+        it.mouse_protocol_mode() == vt100::MouseProtocolMode::PressRelease
+    });
+    // Twice on the first row.
+    console.press("\x1b[<0;5;3M\x1b[<0;5;3m\x1b[<0;5;3M\x1b[<0;5;3m");
+    console.wait("the detail", |it| it.contains("Esc back"));
+    console.press("\x1b");
+    console.wait_for("q detach");
+    console.press("q");
+    assert!(console.end());
+    assert_eq!(console.screen.screen().mouse_protocol_mode(), vt100::MouseProtocolMode::None);
+}
+
+/// Changes the size of the terminal, as the window it is in does.
+fn resize(console: &Console, columns: u16, rows: u16) {
+    let mut stty = Command::new("stty");
+    stty.args(["rows", &rows.to_string(), "cols", &columns.to_string()]);
+    assert!(stty.stdin(console.pty().try_clone().unwrap()).status().unwrap().success());
+}
