@@ -171,6 +171,10 @@ pub struct StatusArgs {
     /// Print the API's snapshot
     #[arg(long)]
     pub json: bool,
+
+    /// Again whenever something changes, in place on a terminal, until Ctrl-C
+    #[arg(short, long)]
+    pub watch: bool,
 }
 
 #[derive(Debug, Args)]

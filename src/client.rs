@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 
 use crate::api::{
-    Change, Deck, Detail, Done, Event, History, LogLine, LogPage, LogPlace, Problem, Request,
+    Change, Deck, Detail, Done, Event, History, LogLine, LogPage, LogPlace, Plan, Problem, Request,
     RolloutRecord, problem,
 };
 
@@ -189,6 +189,11 @@ impl Client {
     /// `GET /v1/services/{name}/rollout`: the one that runs, or the last one.
     pub async fn rollout(&self, service: &str) -> Result<RolloutRecord, Problem> {
         self.get_json(&format!("/v1/services/{service}/rollout")).await
+    }
+
+    /// `GET /v1/services/{name}/plan`: what a rolling restart would do now.
+    pub async fn plan(&self, service: &str) -> Result<Plan, Problem> {
+        self.get_json(&format!("/v1/services/{service}/plan")).await
     }
 
     /// Any other GET that answers with one JSON value.

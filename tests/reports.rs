@@ -1,11 +1,14 @@
-//! What is told of a rollout afterwards: the record, the report, and what the next plan expects.
+//! Who is told: the record and the report of a rollout, hooks, and the table that goes on.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod support;
 
+use std::path::Path;
+
 use nix::sys::signal::Signal;
-use opsdeck::api::{Plan, RolloutRecord};
-use support::{Deck, free_port, kill};
+use opsdeck::api::{self, HookCall, Plan, RolloutRecord};
+use support::console::Console;
+use support::{Deck, Following, find, free_port, is_alive, kill, wait_until};
 
 /// Two web instances behind a gateway, the second one a backup.
 fn web(flags: &str) -> String {
@@ -97,4 +100,159 @@ fn a_halt_leaves_a_report_with_its_evidence() {
     for part in ["halted", "## Evidence", "readiness probe", "## Not touched", "opsdeck why web2"] {
         assert!(text.contains(part), "{part}: {text}");
     }
+}
+
+/// A deck whose hook adds what it reads to `calls`, and its environment to `environment`.
+fn paged(directory: &Path, services: &str) -> Deck {
+    let at = directory.display();
+    let command = format!("cat >> {at}/calls; env >> {at}/environment");
+    Deck::start(&format!("{services}[hooks]\ncommand = [\"sh\", \"-c\", \"{command}\"]\n"))
+}
+
+fn calls(directory: &Path) -> Vec<HookCall> {
+    let text = std::fs::read_to_string(directory.join("calls")).unwrap_or_default();
+    // The last line may still be on its way.
+    text.lines().filter_map(|it| serde_json::from_str(it).ok()).collect()
+}
+
+#[test]
+fn a_hook_is_told_of_what_was_given_up_and_of_a_rollout_that_halted() {
+    let directory = tempfile::tempdir().unwrap();
+    let services = "[service.bad]\ncommand = \"sh -c 'echo no such table; exit 3'\"\nretries = 0\n\
+                    [service.web]\ncommand = \"sleep 600\"\nrollout.build = [\"false\"]\n";
+    let mut deck = paged(directory.path(), services);
+    deck.wait_event("given up");
+    wait_until("the hook was told", || !calls(directory.path()).is_empty());
+    let fatal = calls(directory.path()).remove(0);
+    assert_eq!((fatal.event.as_str(), fatal.instance.as_deref()), ("fatal", Some("bad")));
+    assert!(fatal.message.contains("given up") && !fatal.host.is_empty(), "{fatal:?}");
+    assert!(fatal.evidence.iter().any(|it| it.contains("code 3")), "{fatal:?}");
+
+    deck.wait_ready(&["web"]);
+    let output = deck.opsdeck(&["roll", "web", "--yes"]);
+    assert_eq!(output.status.code(), Some(1), "{}", deck.story());
+    wait_until("the hook was told again", || calls(directory.path()).len() == 2);
+    let halted = calls(directory.path()).remove(1);
+    assert_eq!((halted.event.as_str(), halted.service.as_deref()), ("rollout_halted", Some("web")));
+    let seen = std::fs::read_to_string(directory.path().join("environment")).unwrap();
+    assert!(seen.contains("PATH=") && !seen.contains("HOME=") && !seen.contains("TERM="), "{seen}");
+}
+
+#[test]
+fn a_hook_is_told_of_requests_that_were_lost() {
+    let directory = tempfile::tempdir().unwrap();
+    let services = web("").replace("--work 10ms", "--work 600s");
+    let port: u16 =
+        services.rsplit("127.0.0.1:").next().unwrap().split('"').next().unwrap().parse().unwrap();
+    let mut deck = paged(directory.path(), &services);
+    deck.wait_ready(&["web1", "web2"]);
+    let mut client = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    std::io::Write::write_all(
+        &mut client,
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+    )
+    .unwrap();
+    deck.wait("a request at web1", |deck, _| {
+        find(deck, "web1").is_some_and(|it| it.in_flight.is_some_and(|n| n > 0))
+    });
+    deck.ok(&["stop", "--now", "web1"]);
+    wait_until("the hook was told", || calls(directory.path()).iter().any(|it| it.event == "lost"));
+    let lost = calls(directory.path()).into_iter().find(|it| it.event == "lost").unwrap();
+    assert_eq!((lost.instance.as_deref(), lost.lost), (Some("web1"), 1), "{lost:?}");
+}
+
+#[test]
+fn a_hook_that_hangs_is_killed_with_all_that_it_has_started() {
+    let directory = tempfile::tempdir().unwrap();
+    let pid = directory.path().join("pid");
+    let command = format!("sleep 600 & echo $! > {}; wait", pid.display());
+    let mut deck = Deck::start(&format!(
+        "[service.bad]\ncommand = \"false\"\nretries = 0\n\
+         [hooks]\ncommand = [\"sh\", \"-c\", \"{command}\"]\ntimeout = \"2s\"\n"
+    ));
+    let event = deck.wait_event("the hook for fatal was killed");
+    assert_eq!(event.kind, "hook-failed");
+    let read = || std::fs::read_to_string(&pid).ok()?.trim().parse().ok();
+    // On a busy machine it may have been killed before it began.
+    if let Some(pid) = read() {
+        wait_until("what it started is gone", || !is_alive(pid));
+    }
+}
+
+#[test]
+fn the_table_goes_on_when_something_changes_and_when_the_daemon_is_another() {
+    let mut deck = Deck::start("[service.job]\ncommand = \"sleep 600\"\n");
+    deck.wait_ready(&["job"]);
+    let tables = Following::start(deck.command(&["status", "--watch"]));
+    tables.line_with("RUNNING");
+    deck.ok(&["stop", "job"]);
+    tables.line_with("STOPPED");
+    deck.restart_daemon(|deck| kill(deck.daemon_pid(), Signal::SIGKILL));
+    deck.wait_state("job", api::State::Stopped);
+    deck.ok(&["start", "job"]);
+    tables.line_with("RUNNING");
+    kill(tables.pid(), Signal::SIGINT);
+    let (status, rest) = tables.rest();
+    assert_eq!(status.code(), Some(0), "{rest:?}");
+}
+
+#[test]
+fn on_a_terminal_the_table_is_written_over_the_one_before_it() {
+    let mut deck = Deck::start("[service.job]\ncommand = \"sleep 600\"\n");
+    deck.wait_ready(&["job"]);
+    let mut console = Console::start(&deck.command(&["status", "--watch"]), 80, 24);
+    console.wait_for("RUNNING");
+    deck.ok(&["stop", "job"]);
+    console.wait("another table in its place", |text| {
+        text.contains("STOPPED") && !text.contains("RUNNING") && text.matches("NAME").count() == 1
+    });
+    console.press("\x03");
+    assert!(console.end(), "{}", console.text());
+}
+
+#[test]
+fn a_rollout_is_begun_watched_and_aborted_on_its_page() {
+    let directory = tempfile::tempdir().unwrap();
+    let held =
+        format!("sh -c 'until test -e {}/go; do sleep 0.05; done'", directory.path().display());
+    let mut deck = Deck::start(&web("").replace("echo built", &held));
+    deck.wait_ready(&["web1", "web2"]);
+    let mut console = Console::start(&deck.command(&[]), 80, 24);
+    console.wait_for("web1");
+    console.press("r");
+    console.wait_for("v shows it");
+    console.press("v");
+    console.wait("the step that goes on", |text| {
+        text.contains("0 of 2 renewed") && text.contains("build") && text.contains("waits")
+    });
+    console.press("a");
+    console.wait_for("aborted at");
+    console.press("q");
+    console.wait_for("q detach");
+    console.press("q");
+    assert!(console.end());
+}
+
+#[test]
+fn what_the_backup_wrote_during_the_last_roll_is_two_keys_away() {
+    let services = web("").replace(
+        "\"opsdeck sample --port {port} --work 10ms \"",
+        "\"sh -c 'echo {instance} begins; exec opsdeck sample --port {port}'\"",
+    );
+    let mut deck = Deck::start(&services);
+    deck.wait_ready(&["web1", "web2"]);
+    deck.ok(&["roll", "web"]);
+    let mut console = Console::start(&deck.command(&[]), 80, 24);
+    console.wait_for("web1");
+    console.press("v");
+    console.wait_for("done at");
+    // The cursor is on the first that was renewed: the backup.
+    console.press("l");
+    console.wait_for("web2 begins");
+    console.press("\x1b");
+    console.wait_for("done at");
+    console.press("\x1b");
+    console.wait_for("q detach");
+    console.press("q");
+    assert!(console.end());
 }

@@ -61,6 +61,10 @@ pub struct Config {
     pub confirm: Confirm,
     /// How the deck should look.
     pub look: Box<Look>,
+    /// `[deck] title`: the deck says how the fleet is in the title of the terminal's window.
+    pub title: bool,
+    /// `[deck] notify`.
+    pub notify: Notify,
     /// `[keys]`: action name to keys, only what differs from the built-in table.
     pub keys: BTreeMap<String, Vec<String>>,
 }
@@ -75,6 +79,19 @@ pub struct Look {
     pub ascii: bool,
     /// Tell how many bytes the screen costs.
     pub show_cost: bool,
+}
+
+/// How the deck has the terminal notify its user.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Notify {
+    /// OSC 9, as iTerm2, Windows Terminal, kitty, foot and others know it.
+    Osc9,
+    /// OSC 777, as urxvt, VTE and others know it.
+    Osc777,
+    #[default]
+    #[serde(other)]
+    Off,
 }
 
 /// When the deck asks before it acts.
@@ -402,6 +419,29 @@ pub struct Event {
     /// On what is told of a rollout: where it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Box<RolloutMark>>,
+}
+
+/// What a hook reads on its standard input: one line of JSON.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HookCall {
+    /// `fatal`, `rollout_halted`, `lost`.
+    pub event: String,
+    pub deck: String,
+    pub host: String,
+    pub at: Option<Timestamp>,
+    /// Its number in the journal.
+    pub seq: u64,
+    pub service: Option<String>,
+    pub instance: Option<String>,
+    /// A sentence for people; it may hold what services wrote, control characters included.
+    pub message: String,
+    /// Probe bodies, last lines, exit status, likewise.
+    pub evidence: Vec<String>,
+    /// Requests that were lost.
+    pub lost: u32,
+    /// Calls of this kind since the last one that were not made because there were too many.
+    pub suppressed: u64,
 }
 
 /// Who did something.

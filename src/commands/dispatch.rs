@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{
     Outcome, act, config, daemon, deck, demo, events, logs, manual, place, reload, report, roll,
-    status,
+    status, status_watch,
 };
 use crate::api::{Act, InstanceVerb};
 use crate::cli::{Cli, Command};
@@ -79,6 +79,7 @@ async fn answer(cli: Cli) -> Outcome {
 async fn asks(client: &Client, command: Command) -> Outcome {
     let plain = Act::default();
     match command {
+        Command::Status(args) if args.watch => status_watch::run(client, &args).await,
         Command::Status(args) => status::run(client, &args).await,
         Command::Start(args) => {
             act::all(client, act::START, &args.names, &plain, args.wait.is_wanted()).await

@@ -18,6 +18,7 @@ pub mod replace;
 pub mod report;
 pub mod roll;
 pub mod status;
+pub mod status_watch;
 pub mod themes;
 pub mod wait;
 

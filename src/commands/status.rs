@@ -25,11 +25,11 @@ pub async fn run(client: &Client, args: &StatusArgs) -> Outcome {
     Ok(if deck.services.iter().all(is_as_wanted) { Exit::Done } else { Exit::NotAsWanted })
 }
 
-fn is_there(deck: &Deck, name: &str) -> bool {
+pub(super) fn is_there(deck: &Deck, name: &str) -> bool {
     deck.services.iter().any(|it| it.name == name || it.instances.iter().any(|it| it.name == name))
 }
 
-fn keep_only(deck: &mut Deck, names: &[String]) {
+pub(super) fn keep_only(deck: &mut Deck, names: &[String]) {
     if names.is_empty() {
         return;
     }
@@ -54,7 +54,7 @@ fn is_as_wanted(service: &Service) -> bool {
         })
 }
 
-fn printable_table(deck: &Deck) -> String {
+pub(super) fn printable_table(deck: &Deck) -> String {
     let print = printer();
     let rows = deck.services.iter().flat_map(|it| &it.instances).map(|it| row(it, print));
     let header = ["NAME", "STATE", "PID", "READY", "RESTARTS", "WHY"].map(str::to_owned);

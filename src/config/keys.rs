@@ -53,6 +53,7 @@ pub const ACTIONS: &[(&str, &[&str], Scope)] = &[
     ("rollback", &["b"], Services),
     ("events", &["e"], Services),
     ("config", &["c"], Services),
+    ("rollout", &["v"], Services),
     ("mark", &["space"], Services),
     ("mark-all", &["*"], Services),
     ("sort", &["o"], Services),

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use mistake::{Mistake, Sort, Source, Span};
 use profiles::Profiles;
-use settings::{Gateway, Service, Settings};
+use settings::{Gateway, HOOK_PATH, Hooks, Service, Settings};
 use trust::{Trust, Verdicts};
 use value::{Data, Layers, Table};
 
@@ -195,12 +195,13 @@ impl Files {
         if self.mistakes.is_empty() && self.with_commands {
             self.mistakes = self.unsafe_commands(&resolved.services);
             self.mistakes.extend(self.unsafe_gateways(&resolved.gateways));
+            self.mistakes.extend(self.unsafe_hooks(resolved.hooks.as_ref()));
         }
         if !self.mistakes.is_empty() {
             return Err(ConfigError::new(self.sources, self.mistakes, &self.secrets));
         }
-        let resolve::Resolved { deck, keys, services, gateways } = resolved;
-        Ok(Settings { path, files, deck, keys, services, gateways })
+        let resolve::Resolved { deck, keys, hooks, services, gateways } = resolved;
+        Ok(Settings { path, files, deck, keys, hooks, services, gateways })
     }
 }
 
@@ -242,6 +243,16 @@ impl Files {
             found.push(Mistake::new(span, title, it.to_string()).help(it.help));
         }
         found
+    }
+
+    /// A hook that root would run although others can replace it.
+    fn unsafe_hooks(&self, hooks: Option<&Hooks>) -> Option<Mistake> {
+        let program = hooks?.command.first()?;
+        let it = self.trust.as_ref()?.command(program, HOOK_PATH).err()?;
+        let main = Layers::new(self.roots.iter().take(1));
+        let span = main.inner("hooks").find("command")?.value.span;
+        let title = "`hooks` would have root run what others can replace";
+        Some(Mistake::new(span, title, it.to_string()).help(it.help))
     }
 
     /// The command of a service, or where the service is written.

@@ -3,7 +3,7 @@
 //! `{instance}`, `{port}` and `{service}` are expanded already. Other `{names}` are left in commands,
 //! environment values and `expect` for `opsdeck roll --set`; [`Text::expand`] puts their values in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,6 +25,7 @@ pub struct Settings {
     pub deck: Deck,
     /// `[keys]`: action name to keys.
     pub keys: BTreeMap<String, Vec<String>>,
+    pub hooks: Option<Hooks>,
     /// In file order.
     pub services: Vec<Service>,
     /// In file order.
@@ -54,6 +55,10 @@ pub struct Deck {
     pub viewers: Vec<String>,
     pub confirm: Confirm,
     pub look: Look,
+    /// The deck writes the title of its terminal's window.
+    pub title: bool,
+    /// The deck has its terminal notify of halts and of what was given up.
+    pub notify: Notify,
     /// The user the embedded gateway runs as where the daemon is root's.
     pub gateway_user: String,
     /// Where Prometheus may read; `None`: nowhere.
@@ -71,6 +76,8 @@ impl Default for Deck {
             viewers: vec![],
             confirm: Confirm::Guard,
             look: Look::default(),
+            title: false,
+            notify: Notify::Off,
             gateway_user: "nobody".into(),
             metrics: None,
         }
@@ -91,6 +98,53 @@ pub struct Look {
 impl Default for Look {
     fn default() -> Self {
         Self { theme: "default".into(), mouse: false, ascii: false, show_cost: false }
+    }
+}
+
+/// By which sequence.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Notify {
+    #[default]
+    Off,
+    Osc9,
+    Osc777,
+}
+
+/// `PATH` of a hook: what programs are found in that nobody has told anything.
+pub const HOOK_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// `[hooks]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hooks {
+    /// Never empty.
+    pub command: Vec<String>,
+    pub on: BTreeSet<Hook>,
+    pub timeout: Duration,
+    /// At most `burst` runs for each of `on` within this time.
+    pub interval: Duration,
+    pub burst: usize,
+}
+
+/// What a hook is run for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hook {
+    /// An instance was given up.
+    Fatal,
+    RolloutHalted,
+    /// Requests were lost.
+    Lost,
+}
+
+impl Hook {
+    pub const ALL: [Self; 3] = [Self::Fatal, Self::RolloutHalted, Self::Lost];
+
+    /// As it is written.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Fatal => "fatal",
+            Self::RolloutHalted => "rollout_halted",
+            Self::Lost => "lost",
+        }
     }
 }
 

@@ -115,7 +115,7 @@ pub(crate) const ROOT: &[Key] = &[
         "",
         "What stands in front of services: a reverse proxy.",
     ),
-    later("hooks", "commands that are run when something fails"),
+    key("hooks", Kind::Table(HOOKS), "", "A command that is run so that somebody is paged."),
     later("k8s", "Kubernetes workloads"),
     later("kubernetes", "Kubernetes workloads"),
     later("registry", "registration with a service registry"),
@@ -123,6 +123,34 @@ pub(crate) const ROOT: &[Key] = &[
     later("supervisord", "services of a running supervisord"),
     later("profile", "profiles beside services; they go into profiles/NAME.toml"),
     later("theme", "themes of your own"),
+];
+
+const HOOKS: &[Key] = &[
+    key(
+        "command",
+        Kind::Command,
+        "",
+        "What is run as the daemon's own user, without a shell; it reads JSON from its input.",
+    ),
+    key(
+        "on",
+        Kind::List(&Kind::Choice(&[Word("fatal"), Word("rollout_halted"), Word("lost")])),
+        "[\"fatal\", \"rollout_halted\", \"lost\"]",
+        "What it is run for: an instance was given up, a rollout halted, requests were lost.",
+    ),
+    key(
+        "timeout",
+        Kind::Duration { min: 1 },
+        "\"10s\"",
+        "It is killed, with all it has started, after so long.",
+    ),
+    duration("interval", "\"1m\"", "`burst` is counted over this time."),
+    count(
+        "burst",
+        1,
+        "5",
+        "It is run so often in `interval`, for each word of `on`; the rest is counted.",
+    ),
 ];
 
 const DECK: &[Key] = &[
@@ -175,10 +203,19 @@ const DECK: &[Key] = &[
         "false",
         "The deck tells how many bytes a second its screen costs.",
     ),
-    later("title", "the title of the terminal window"),
-    later("notify", "notifications of the terminal"),
+    key(
+        "title",
+        Kind::Boolean,
+        "false",
+        "The deck says how the fleet is in the title of the terminal's window (OSC 2).",
+    ),
+    key(
+        "notify",
+        Kind::Choice(&[Word("off"), Word("osc9"), Word("osc777")]),
+        "\"off\"",
+        "By which sequence the deck has the terminal notify of a halted rollout and of what was given up.",
+    ),
     later("profiles", "profiles elsewhere; they go into profiles/NAME.toml"),
-    later("hooks", "commands that are run when something fails"),
 ];
 
 const FOREIGN: &str = "processes that another supervisor runs";

@@ -17,7 +17,8 @@ use super::mistake::is_secret_name;
 use super::resolve::PROBES;
 use super::secret::HIDDEN;
 use super::settings::{
-    Confirm, Deck, Embedded, Gateway, Nginx, Provider, RolloutCommand, Service, Settings, Text,
+    Confirm, Deck, Embedded, Gateway, Hooks, Nginx, Notify, Provider, RolloutCommand, Service,
+    Settings, Text,
 };
 
 /// Prints the settings as TOML.
@@ -33,6 +34,9 @@ pub fn show(settings: &Settings) -> String {
         let built_in = || built_in.iter().map(|it| (*it).to_owned()).collect();
         let keys = settings.keys.get(*action).cloned().unwrap_or_else(built_in);
         out.key(action, list(keys.iter().map(|it| text(it))));
+    }
+    if let Some(it) = &settings.hooks {
+        hooks(&mut out, it);
     }
     for it in &settings.services {
         service(&mut out, it);
@@ -93,8 +97,24 @@ fn deck(out: &mut Toml, deck: &Deck) {
     out.key("mouse", deck.look.mouse.to_string());
     out.key("ascii", deck.look.ascii.to_string());
     out.key("show_cost", deck.look.show_cost.to_string());
+    out.key("title", deck.title.to_string());
+    let notify = match deck.notify {
+        Notify::Off => "off",
+        Notify::Osc9 => "osc9",
+        Notify::Osc777 => "osc777",
+    };
+    out.key("notify", text(notify));
     out.key("gateway_user", text(&deck.gateway_user));
     out.key_or("metrics", deck.metrics.map(|it| text(&it.to_string())), "nowhere");
+}
+
+fn hooks(out: &mut Toml, hooks: &Hooks) {
+    out.table("hooks");
+    out.key("command", text(&join_command(hooks.command.iter().map(String::as_str))));
+    out.key("on", list(hooks.on.iter().map(|it| text(it.word()))));
+    out.key("timeout", duration(hooks.timeout));
+    out.key("interval", duration(hooks.interval));
+    out.key("burst", hooks.burst.to_string());
 }
 
 fn gateway(out: &mut Toml, gateway: &Gateway) {

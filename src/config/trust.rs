@@ -146,6 +146,16 @@ impl Trust {
         }
     }
 
+    /// A program that root itself runs from `/`, looked up in `search`.
+    ///
+    /// # Errors
+    ///
+    /// The first step of its path that somebody else may write.
+    pub fn command(&self, program: &str, search: &str) -> Result<(), Distrust> {
+        let found = find(program, Some(search.to_owned()), Some("/".as_ref()));
+        found.map_or(Ok(()), |it| self.path(&it))
+    }
+
     /// What root runs and writes for an nginx.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ use super::turn::{Mistakes, NewSettings, Scope};
 use super::{config as file, own_name};
 use crate::api::{self, Difference, Done, Problem, problem};
 use crate::config::diff;
-use crate::config::settings::{Confirm, Settings};
+use crate::config::settings::{Confirm, Notify, Settings};
 use crate::fleet::input::Input;
 use crate::fleet::sheet;
 use crate::fleet::{By, Name};
@@ -62,6 +62,12 @@ impl Config {
                 ascii: self.settings.deck.look.ascii,
                 show_cost: self.settings.deck.look.show_cost,
             }),
+            title: self.settings.deck.title,
+            notify: match self.settings.deck.notify {
+                Notify::Off => api::Notify::Off,
+                Notify::Osc9 => api::Notify::Osc9,
+                Notify::Osc777 => api::Notify::Osc777,
+            },
             keys: self.settings.keys.clone(),
         }
     }

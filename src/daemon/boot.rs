@@ -25,6 +25,7 @@ use super::clock;
 use super::driver::{Daemon, Ended};
 use super::gateway::Keeper;
 use super::hands::{Hands, Places};
+use super::hooks::Hooks;
 use super::http::{self, Api};
 use super::journal::Journal;
 use super::listeners::Listeners;
@@ -159,7 +160,8 @@ pub async fn run(plan: Plan, mut heir: Option<Heir>) -> Result<Ended, BootError>
 
     let (access, seen) = watch::channel(Arc::new(Access::of(&plan.settings.deck)));
     let (metrics, readers) = watch::channel(plan.settings.deck.metrics);
-    let mut daemon = assemble(&plan, hands, journal, access, metrics);
+    let hooks = Hooks::new(hands.reaper.clone(), turns.clone(), tasks.clone());
+    let mut daemon = assemble(&plan, (hands, hooks), journal, access, metrics);
     daemon.rollouts = rollouts;
     if let Some(heir) = &mut heir {
         daemon.hands.take_over_sockets(std::mem::take(&mut heir.estate.sockets));
@@ -224,7 +226,7 @@ pub async fn run(plan: Plan, mut heir: Option<Heir>) -> Result<Ended, BootError>
 
 fn assemble(
     plan: &Plan,
-    hands: Hands,
+    (hands, hooks): (Hands, Hooks),
     journal: Journal,
     access: watch::Sender<Arc<Access>>,
     metrics: watch::Sender<Option<SocketAddr>>,
@@ -250,7 +252,7 @@ fn assemble(
         access,
         metrics,
     };
-    Daemon::new(Fleet::new(host::seed()), hands, journal, Publisher::new(base), config)
+    Daemon::new(Fleet::new(host::seed()), hands, hooks, journal, Publisher::new(base), config)
 }
 
 /// Creates a directory that only its owner can enter, and its parents.

@@ -49,6 +49,7 @@ impl Daemon {
             event.message
         );
         self.facts.noted(&event);
+        self.run_hooks(&event);
         // Nobody follows: nothing to do.
         let _ = self.events.send(Arc::new(event.clone()));
         self.publisher.event(event);

@@ -16,6 +16,7 @@ use super::clock;
 use super::facts::{self, Facts};
 use super::hands::Hands;
 use super::history::History;
+use super::hooks::Hooks;
 use super::journal::Journal;
 use super::logging::News;
 use super::publish::{self, Publisher};
@@ -54,6 +55,7 @@ pub struct Daemon {
     pub(super) history: History,
     pub(super) journal: Journal,
     pub(super) rollouts: Rollouts,
+    pub(super) hooks: Hooks,
     pub(super) publisher: Publisher,
     pub(super) config: Config,
     pub(super) events: broadcast::Sender<Arc<api::Event>>,
@@ -70,6 +72,7 @@ impl Daemon {
     pub fn new(
         fleet: Fleet,
         hands: Hands,
+        hooks: Hooks,
         journal: Journal,
         publisher: Publisher,
         config: Config,
@@ -83,6 +86,7 @@ impl Daemon {
             history: History::default(),
             journal,
             rollouts: Rollouts::default(),
+            hooks,
             publisher,
             config,
             events: broadcast::Sender::new(EVENTS),
@@ -187,10 +191,15 @@ impl Daemon {
         if self.stopping && !busy && self.fleet.is_at_rest() {
             self.ended = Some(Ended::AtRest);
         }
-        if self.succession.next.is_some() && !busy && !self.hands.runs.is_busy() {
+        if self.succession.next.is_some() && !busy && !self.is_running() {
             self.ended.get_or_insert(Ended::Replaced);
         }
         busy
+    }
+
+    /// A command runs that would not outlive this program.
+    fn is_running(&self) -> bool {
+        self.hands.runs.is_busy() || self.hooks.is_busy()
     }
 
     pub(super) fn mark_changed(&mut self) {
@@ -264,6 +273,7 @@ impl Daemon {
             Turn::Logger(news) => self.on_logger(news),
             Turn::Gateway(news) => self.on_gateway(news),
             Turn::Nginx(news) => self.on_nginx(news),
+            Turn::Hooked { hook, outcome } => self.on_hooked(hook, outcome),
             Turn::Metrics(trouble) => self.config.metrics_trouble = trouble,
             Turn::AdoptedExit { instance, generation } => {
                 self.hands.adopted_exit(&instance, generation);

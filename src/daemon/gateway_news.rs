@@ -9,7 +9,7 @@ use super::publish;
 use crate::api;
 use crate::config::settings::{Gateway, Provider};
 use crate::fleet::Name;
-use crate::fleet::input::{Extra, Input, Record};
+use crate::fleet::input::{self, Extra, Input, Record};
 use crate::gateway::control::{Counts, FromGateway, Routes};
 use crate::gateway::shared::InFlight;
 
@@ -68,7 +68,9 @@ impl Daemon {
                 self.told_by_gateway(&instance, "can be reached again".into());
             }
             FromGateway::Cut { instance, requests, tunnels, why, .. } => {
-                self.told_by_gateway(&instance, cut(requests, tunnels, &why));
+                let lost = u32::try_from(requests).unwrap_or(u32::MAX);
+                let lost = Extra::Lost(input::InFlight::Exact(lost));
+                self.record_of_gateway(&instance, cut(requests, tunnels, &why), lost);
             }
             FromGateway::Notice { message } => self.note("gateway", None, message),
             FromGateway::Welcome { .. } | FromGateway::Unknown => (),
@@ -92,6 +94,10 @@ impl Daemon {
     }
 
     fn told_by_gateway(&mut self, instance: &str, message: String) {
+        self.record_of_gateway(instance, message, Extra::Nothing);
+    }
+
+    fn record_of_gateway(&mut self, instance: &str, message: String, extra: Extra) {
         let service = self.fleet.instance_sheet(instance).map(|it| it.service);
         self.record(Record {
             kind: "gateway",
@@ -100,7 +106,7 @@ impl Daemon {
             by: None,
             message,
             with_evidence: false,
-            extra: Extra::Nothing,
+            extra,
         });
     }
 

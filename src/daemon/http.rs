@@ -3,6 +3,8 @@
 //! Nothing is decided here but who may ask. Every handler sends one turn to the driver and waits for its
 //! answer, so a client sees the fleet between two turns, never in the middle of one.
 
+use std::collections::BTreeMap;
+
 use axum::body::Bytes;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{
@@ -25,7 +27,7 @@ use super::orders;
 use super::peer::{Door, Peer};
 use super::streams;
 use super::turn::{Question, Turn, Turns};
-use crate::api::{Act, Done, History, Problem, Role, RolloutRecord, problem};
+use crate::api::{Act, Done, History, Plan, Problem, Role, RolloutRecord, problem};
 use crate::fleet::input::{Refusal, RefusalKind};
 
 /// The longest body of a request, in bytes.
@@ -52,6 +54,7 @@ pub async fn serve(door: Door, api: Api, stop: CancellationToken) -> std::io::Re
         .route("/v1/services/{name}/history", get(service_history))
         .route("/v1/instances/{name}/history", get(instance_history))
         .route("/v1/services/{name}/rollout", get(rollout))
+        .route("/v1/services/{name}/plan", get(plan))
         .route("/v1/services/{name}/{verb}", post(orders::service))
         .route("/v1/instances/{name}/{verb}", post(orders::instance))
         .route("/v1/rollouts/{name}/{verb}", post(orders::rollout))
@@ -176,6 +179,12 @@ async fn rollout(
             ..problem
         })
     })
+}
+
+/// What a rolling restart would do now, for those who may only look as well.
+async fn plan(State(api): State<Api>, Path(service): Path<String>) -> Result<Json<Plan>, Failure> {
+    let set = BTreeMap::new();
+    Ok(Json(api.ask(|reply| Question::Plan { service, set, reply }).await??))
 }
 
 async fn shutdown(

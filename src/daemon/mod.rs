@@ -31,6 +31,7 @@ mod gateway_start;
 pub mod hands;
 pub mod history;
 mod holding;
+pub mod hooks;
 pub mod host;
 pub mod http;
 pub mod journal;

@@ -13,6 +13,7 @@ use crate::api::{
     Counted, Event, Gateway, Plan, RolloutMark, RolloutNote, RolloutPhase, RolloutRecord,
     RolloutStep, took_ms,
 };
+use crate::config::secret::veiled;
 use crate::fleet::Name;
 use crate::fleet::input::{Extra, InFlight, Mark, Record};
 use crate::fleet::sheet::RolloutSheet;
@@ -273,18 +274,12 @@ fn counted(it: &Gateway) -> Counted {
     }
 }
 
-/// Names under which people keep secrets.
-const SECRETS: [&str; 6] = ["pass", "secret", "token", "key", "credential", "auth"];
-
 fn shown(values: BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let hide = |(name, value): (String, String)| {
-        let lower = name.to_lowercase();
-        match SECRETS.iter().any(|it| lower.contains(it)) {
-            true => (name, "(not shown)".to_owned()),
-            false => (name, value),
-        }
+    let veil = |(name, value): (String, String)| {
+        let shown = veiled(&name, &value).into_owned();
+        (name, shown)
     };
-    values.into_iter().map(hide).collect()
+    values.into_iter().map(veil).collect()
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::api::{Deck, Difference, Done, Event, History, Plan, Problem, Role, RolloutRecord};
-use crate::config::settings::Settings;
+use crate::config::settings::{Hook, Settings};
 use crate::fleet::input::{Input, Order, Refusal};
 use crate::fleet::{By, Name, Process};
 
@@ -33,6 +33,11 @@ pub enum Turn {
     Gateway(super::gateway::News),
     /// What became of what an nginx was told.
     Nginx(super::nginx::News),
+    /// A hook has ended: why not well, where it has not.
+    Hooked {
+        hook: Hook,
+        outcome: Result<(), String>,
+    },
     /// Why Prometheus cannot read, or that it can.
     Metrics(Option<String>),
     /// An adopted process ended: its pidfd became readable.

@@ -193,7 +193,7 @@ fn after_its_retries_it_is_given_up() {
     assert_eq!(rig.gone("cron", code(1)), ["out cron", "sweep cron#3"][1..]);
     assert_eq!(rig.condition("cron"), Condition::Fatal);
     assert_eq!(rig.fleet.next_deadline(), None);
-    assert_eq!(rig.diary()[1], "cron fatal: given up after 3 in a row went wrong");
+    assert_eq!(rig.diary()[1], "cron fatal: given up after 3 in a row went wrong [evidence]");
     assert_eq!(rig.tell(start("cron")), ["spawn cron#4"]);
     rig.spawned("cron");
     assert_eq!(crash(&mut rig, "cron"), Some(Duration::ZERO));

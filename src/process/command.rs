@@ -77,6 +77,23 @@ pub struct Begun<'a> {
 
 /// Starts a command.
 pub fn begin<'a>(reaper: &'a Reaper, command: Command<'a>) -> Result<Begun<'a>, CommandError> {
+    begin_with(reaper, command, None)
+}
+
+/// Runs a command that reads this file, as [`run`] does.
+pub async fn run_with_input(
+    reaper: &Reaper,
+    command: Command<'_>,
+    input: &Path,
+) -> Result<Outcome, CommandError> {
+    begin_with(reaper, command, Some(input))?.end().await
+}
+
+fn begin_with<'a>(
+    reaper: &'a Reaper,
+    command: Command<'a>,
+    input: Option<&Path>,
+) -> Result<Begun<'a>, CommandError> {
     let unreadable = |source| CommandError::Output {
         program: command.argv.first().cloned().unwrap_or_default(),
         source,
@@ -87,7 +104,10 @@ pub fn begin<'a>(reaper: &'a Reaper, command: Command<'a>) -> Result<Begun<'a>, 
         argv: command.argv,
         directory: command.directory,
         environment: command.environment,
-        output: Output::Descriptor(writer.as_fd()),
+        output: match input {
+            Some(input) => Output::WithInput(writer.as_fd(), input),
+            None => Output::Descriptor(writer.as_fd()),
+        },
         passed: &[],
         switch: command.switch,
         cgroup: None,

@@ -18,6 +18,7 @@ use jiff::tz::TimeZone;
 
 use crate::client::Client;
 
+pub mod announce;
 pub mod ansi;
 pub mod cost;
 pub mod filter;
@@ -33,6 +34,7 @@ pub mod logs;
 pub mod model;
 pub mod output;
 pub mod pace;
+pub mod rollout;
 pub mod rows;
 pub mod runtime;
 pub mod screen;

@@ -18,7 +18,8 @@ use super::keymap::Keymap;
 use super::rows::{RowId, Rows, Sort};
 use super::theme::Theme;
 use crate::api::{
-    Act, Deck, Difference, Event, History, Instance, Request, Role, Service, SignalDetail, Target,
+    Act, Countdown, Deck, Difference, Event, History, Instance, Request, Role, Service,
+    SignalDetail, Target,
 };
 
 /// How many events are kept for the feed.
@@ -73,6 +74,8 @@ pub struct Model {
     pub clicked: Option<(Duration, RowId)>,
     /// What the screen costs, where that is to be told.
     pub cost: Option<Cost>,
+    /// When the terminal was last told to notify.
+    pub notified: Option<Duration>,
 }
 
 /// The connection to the daemon.
@@ -118,6 +121,7 @@ pub enum Screen {
     Picker(Picker),
     Palette(Palette),
     Logs(Box<super::logs::Logs>),
+    Rollout(Box<super::rollout::RolloutPage>),
 }
 
 /// A page of text that scrolls.
@@ -259,6 +263,7 @@ impl Model {
             notice: None,
             clicked: None,
             cost: None,
+            notified: None,
         }
     }
 
@@ -312,23 +317,41 @@ impl Model {
         let notice = self.notice.as_ref().map(|it| it.until);
         let armed = self.guard.armed.as_ref().and_then(|it| it.drawn).map(|at| at + PATIENCE);
         let moving = self.next_tenth(now);
-        [notice, armed, moving, self.rows.due].into_iter().flatten().fold(clock, Duration::min)
+        let asks = super::update::rollout_asks_at(self);
+        [notice, armed, moving, asks, self.rows.due]
+            .into_iter()
+            .flatten()
+            .fold(clock, Duration::min)
     }
 
     /// When the first countdown on the screen shows its next tenth of a second.
     fn next_tenth(&self, now: Now) -> Option<Duration> {
         const TENTH: u64 = 100_000_000;
-        if !matches!(self.screen, Screen::Table) || self.link != Link::Up {
+        if self.link != Link::Up {
             return None;
         }
-        let layout = super::layout::layout(self, now);
-        let mut rows = self.rows.window(&self.deck, usize::from(layout.table.height));
-        let (service, countdown) = rows.find_map(|it| {
-            let countdown = it.instance(&self.deck)?.countdown.as_ref()?;
-            Some((it.service(&self.deck)?, countdown))
-        })?;
+        let (service, countdown) = match &self.screen {
+            Screen::Table => self.countdown_on_table(now)?,
+            Screen::Rollout(page) => {
+                let service = self.service(&page.service)?;
+                (service, service.instances.iter().find_map(|it| it.countdown.as_ref())?)
+            }
+            Screen::Panel(_) | Screen::Picker(_) | Screen::Palette(_) | Screen::Logs(_) => {
+                return None;
+            }
+        };
         let elapsed = self.elapsed(&service.name, countdown.elapsed_ms, now).as_nanos();
         let past = u64::try_from(elapsed % u128::from(TENTH)).unwrap_or(0);
         Some(now.mono + Duration::from_nanos(TENTH - past))
+    }
+
+    /// The first one, and whose it is.
+    fn countdown_on_table(&self, now: Now) -> Option<(&Service, &Countdown)> {
+        let layout = super::layout::layout(self, now);
+        let mut rows = self.rows.window(&self.deck, usize::from(layout.table.height));
+        rows.find_map(|it| {
+            let countdown = it.instance(&self.deck)?.countdown.as_ref()?;
+            Some((it.service(&self.deck)?, countdown))
+        })
     }
 }

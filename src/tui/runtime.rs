@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::announce::Title;
 use super::cost::Cost;
 use super::flow::Flow;
 use super::held::Held;
@@ -18,7 +19,7 @@ use super::output::clipboard;
 use super::pace::Pace;
 use super::screen::Screen;
 use super::terminal::{Keyboard, MOUSE_OFF, MOUSE_ON, Terminal, forget_input, stop_self};
-use super::update::{Command, Msg, update};
+use super::update::{Command, Msg, RolloutAnswer, update};
 use super::wardrobe::Wardrobe;
 use super::{Farewell, Options, TuiError};
 use super::{link, log_tasks};
@@ -71,6 +72,7 @@ pub async fn run(options: Options) -> Result<Farewell, TuiError> {
         pages: JoinSet::new(),
         saves: JoinSet::new(),
         history: JoinSet::new(),
+        rollout: JoinSet::new(),
         terminal: Some(terminal),
         keyboard,
         flow: Flow::default(),
@@ -78,6 +80,8 @@ pub async fn run(options: Options) -> Result<Farewell, TuiError> {
         asking: None,
         hears_mouse: false,
         wardrobe,
+        title: Title::default(),
+        announced: String::new(),
     };
     let farewell = deck.live(signals, inbox).await;
     tasks.shutdown().await;
@@ -116,6 +120,7 @@ struct Deck {
     pages: JoinSet<()>,
     saves: JoinSet<()>,
     history: JoinSet<()>,
+    rollout: JoinSet<()>,
     /// `None` while the shell has it.
     terminal: Option<Terminal>,
     keyboard: Keyboard,
@@ -127,6 +132,9 @@ struct Deck {
     wardrobe: Wardrobe,
     /// The terminal was told to report the mouse.
     hears_mouse: bool,
+    title: Title,
+    /// What is to be written with the next frame.
+    announced: String,
 }
 
 impl Deck {
@@ -303,6 +311,17 @@ impl Deck {
                     let _ = msgs.send(Msg::Catches { of, result }).await;
                 });
             }
+            Command::Rollout { service } => {
+                let (client, msgs) = (self.client.clone(), self.msgs.clone());
+                self.rollout.abort_all();
+                self.rollout.spawn(async move {
+                    let record = client.rollout(&service).await;
+                    let plan = client.plan(&service).await;
+                    let answer = Box::new(RolloutAnswer { service, record, plan });
+                    // The deck may have been left.
+                    let _ = msgs.send(Msg::Rollout(answer)).await;
+                });
+            }
             Command::Follow { session, names, after, grep } => {
                 self.logs =
                     log_tasks::follow(&self.client, session, names, after, grep, &self.msgs);
@@ -317,6 +336,7 @@ impl Deck {
                 while self.saves.try_join_next().is_some() {}
                 self.saves.spawn(log_tasks::save(client, path, names, grep, msgs));
             }
+            Command::Announce(sequence) => self.announced.push_str(&sequence),
             Command::Copy(text) => return self.copy(&text),
         }
         None
@@ -332,6 +352,9 @@ impl Deck {
             self.hears_mouse = self.wardrobe.mouse;
             bytes.extend_from_slice(if self.hears_mouse { MOUSE_ON } else { MOUSE_OFF });
         }
+        bytes.extend(self.title.change(&self.model));
+        bytes.extend(std::mem::take(&mut self.announced).into_bytes());
+        terminal.set_titled(self.title.is_shown());
         let armed = self.model.guard.armed.as_ref().filter(|it| it.drawn.is_none());
         let question = armed.map(|it| it.batch.id);
         let mut answer = None;
@@ -382,6 +405,7 @@ impl Deck {
         // Leaving takes it away.
         self.hears_mouse = false;
         let told = terminal.leave();
+        self.title.forget();
         // The shell would take the answers for something that was typed.
         if self.flow.is_owed(self.clock.now().mono) {
             let answers = async {

@@ -21,6 +21,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Sleep, sleep};
 
+use super::announce::GIVE_BACK_TITLE;
 use super::key::{Decoder, Typed};
 use super::output::{CANCEL, Output, Tty};
 
@@ -38,6 +39,15 @@ const ESCAPE: Duration = Duration::from_millis(25);
 /// The terminal shows the deck's screen. It is left once: a second time would put the cursor back to
 /// where it was before the deck, and what is written then goes over a panic's last words.
 static ENTERED: AtomicBool = AtomicBool::new(false);
+
+/// The title of its window is the deck's.
+static TITLED: AtomicBool = AtomicBool::new(false);
+
+/// What gives all of it back.
+fn leaving() -> Vec<u8> {
+    let title = if TITLED.swap(false, Ordering::AcqRel) { GIVE_BACK_TITLE } else { b"" };
+    [LEAVE, title].concat()
+}
 
 /// The terminal in the deck's hands.
 #[derive(Debug)]
@@ -66,7 +76,12 @@ impl Terminal {
     /// the deck's, until this is dropped.
     pub fn leave(&mut self) -> bool {
         ENTERED.store(false, Ordering::Release);
-        self.output.finish(LEAVE)
+        self.output.finish(&leaving())
+    }
+
+    /// Whether the title of its window is the deck's and has to be given back.
+    pub fn set_titled(&mut self, titled: bool) {
+        TITLED.store(titled, Ordering::Release);
     }
 
     /// Columns and lines. Nobody looks at more than fits here; a terminal that claims more would
@@ -102,7 +117,7 @@ fn restore_on_panic() {
         std::panic::set_hook(Box::new(move |panic| {
             if ENTERED.swap(false, Ordering::AcqRel) {
                 // There may be no terminal any more; then there is nobody to tell.
-                let _ = Tty::open().map(|it| it.finish(&[CANCEL, LEAVE].concat()));
+                let _ = Tty::open().map(|it| it.finish(&[CANCEL, &leaving()].concat()));
             }
             let _ = disable_raw_mode();
             before(panic);

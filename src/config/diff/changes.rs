@@ -32,9 +32,12 @@ pub(super) fn deck(old: &Settings, new: &Settings, diff: &mut Diff) {
         ("mouse", before.look.mouse != after.look.mouse),
         ("ascii", before.look.ascii != after.look.ascii),
         ("show_cost", before.look.show_cost != after.look.show_cost),
+        ("title", before.title != after.title),
+        ("notify", before.notify != after.notify),
         ("gateway_user", before.gateway_user != after.gateway_user),
         ("metrics", before.metrics != after.metrics),
         ("[keys]", old.keys != new.keys),
+        ("[hooks]", old.hooks != new.hooks),
         ("the order of the services", is_reordered(old, new)),
     ]);
     if let Some(what) = changed(&at_once) {

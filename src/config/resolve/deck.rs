@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::Resolver;
 use crate::config::mistake::Mistake;
-use crate::config::settings::{Confirm, Deck, Look};
+use crate::config::settings::{Confirm, Deck, Look, Notify};
 use crate::config::value::Layers;
 
 /// `sun_path` has 108 bytes with its NUL (unix(7)).
@@ -36,6 +36,12 @@ impl Resolver<'_> {
                 _ => Confirm::Guard,
             },
             look: self.look(table),
+            title: table.boolean("title").unwrap_or(false),
+            notify: match table.text("notify").map(|it| it.0) {
+                Some("osc9") => Notify::Osc9,
+                Some("osc777") => Notify::Osc777,
+                _ => Notify::Off,
+            },
             metrics: table.listen("metrics").map(|it| it.0),
             gateway_user: table.text("gateway_user").map_or("nobody", |it| it.0).to_owned(),
         }

@@ -6,12 +6,13 @@
 use super::mistake::{Mistake, Source, Span};
 use super::placeholder::{self, Piece};
 use super::profiles::Profiles;
-use super::settings::{Deck, Gateway, Service};
+use super::settings::{Deck, Gateway, Hooks, Service};
 use super::value::{Data, Layers, Table};
 use super::{keys, placeholder::names};
 
 mod deck;
 mod gateway;
+mod hooks;
 mod nginx;
 mod probe;
 mod rollout;
@@ -27,6 +28,7 @@ pub(crate) use probe::KINDS as PROBES;
 pub(crate) struct Resolved {
     pub(crate) deck: Deck,
     pub(crate) keys: std::collections::BTreeMap<String, Vec<String>>,
+    pub(crate) hooks: Option<Hooks>,
     pub(crate) services: Vec<Service>,
     pub(crate) gateways: Vec<Gateway>,
 }
@@ -42,7 +44,7 @@ pub(crate) fn resolve(
     let empty = Table::default();
     let main = roots.first().unwrap_or(&empty);
     for entry in roots.iter().skip(1).flat_map(|it| &it.entries) {
-        if entry.name == "deck" || entry.name == "keys" {
+        if ["deck", "keys", "hooks"].contains(&entry.name.as_str()) {
             let title = format!("`{}` may not stand in an included file", entry.name);
             resolver.report(
                 Mistake::new(entry.at, title, "only the main file has it")
@@ -55,6 +57,7 @@ pub(crate) fn resolve(
         Some(Data::Table(table)) => keys::read(table, resolver.mistakes),
         _ => Default::default(),
     };
+    let hooks = resolver.hooks(main);
     let defaults = |table: &Table| table.find("defaults").map(|it| it.value.clone());
     for entry in roots.iter().filter_map(defaults) {
         resolver.refuse_in_defaults(&entry.data);
@@ -73,7 +76,7 @@ pub(crate) fn resolve(
     resolver.whole(roots, &services);
     let gateways = resolver.gateways(roots, &mut services);
     resolver.spares(roots, &mut services);
-    Resolved { deck, keys, services, gateways }
+    Resolved { deck, keys, hooks, services, gateways }
 }
 
 /// `[deck]` of a main file, and nothing else of it.

@@ -239,22 +239,22 @@ fn a_pattern_is_a_regular_expression() {
 
 #[test]
 fn what_later_versions_bring_is_named() {
-    let text = "[tars]\nkeep_alive = \"30s\"\n[hooks]\ncommand = \"page\"\n[service.web]\ncommand = \"a\"\nengine = \"pidfile\"\nprofile = \"auto\"\nload = \"sockets\"\nprobe.readiness.grpc.service = \"x\"\nrollout.hold = \"1s\"\n";
+    let text = "[tars]\nkeep_alive = \"30s\"\n[k8s]\nkind = \"page\"\n[service.web]\ncommand = \"a\"\nengine = \"pidfile\"\nprofile = \"auto\"\nload = \"sockets\"\nprobe.readiness.grpc.service = \"x\"\nrollout.hold = \"1s\"\n";
     assert_snapshot!(first_lines(text), @r#"
     config.toml:1: `tars` is not in this version of opsdeck
-    config.toml:3: `hooks` is not in this version of opsdeck
+    config.toml:3: `k8s` is not in this version of opsdeck
     config.toml:7: `engine = "pidfile"` is not in this version of opsdeck
     config.toml:8: `profile = "auto"` is not in this version of opsdeck
     config.toml:9: `load` is not in this version of opsdeck
     config.toml:10: `grpc` is not in this version of opsdeck
     config.toml:11: `hold` is not in this version of opsdeck
     "#);
-    assert_snapshot!(mistakes("[hooks]\ncommand = \"page\"\n"), @r"
-    error: `hooks` is not in this version of opsdeck
+    assert_snapshot!(mistakes("[k8s]\nkind = \"page\"\n"), @r"
+    error: `k8s` is not in this version of opsdeck
      --> config.toml:1:2
       |
-    1 | [hooks]
-      |  ^^^^^ it will be for commands that are run when something fails
+    1 | [k8s]
+      |  ^^^ it will be for Kubernetes workloads
       |
       = help: remove it for now
     ");

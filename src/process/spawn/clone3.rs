@@ -55,6 +55,7 @@ struct CloneArguments {
 struct Shared {
     directory: *const c_char,
     output: *const c_char,
+    input: *const c_char,
     /// Not 0: our own standard input is what the child is to have.
     has_input: c_int,
     /// The output, unless `output` names it, then what becomes 3, 4, …
@@ -93,7 +94,8 @@ pub(super) fn spawn(
     let mut shared = Shared {
         directory: start.directory.map_or(ptr::null(), CStr::as_ptr),
         output: start.output.map_or(ptr::null(), CStr::as_ptr),
-        has_input: c_int::from(super::input::is_empty()),
+        input: start.input.unwrap_or(c"/dev/null").as_ptr(),
+        has_input: c_int::from(start.input.is_none() && super::input::is_empty()),
         descriptors: start.descriptors.as_ptr(),
         descriptor_count: start.descriptors.len() as c_int,
         kept: start.descriptors.iter().copied().fold(2, c_int::max),
@@ -266,7 +268,7 @@ unsafe fn connect(shared: &Shared) -> Option<Step> {
         // even where the limit of descriptors is exhausted.
         if shared.has_input == 0 {
             libc::close(0);
-            if libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY) != 0 {
+            if libc::open(shared.input, libc::O_RDONLY) != 0 {
                 return Some(Step::Input);
             }
         }

@@ -107,7 +107,7 @@ fn way() -> Way {
 
 fn spawn_by(way: Way, launch: &Launch<'_>) -> Result<Spawned, SpawnError> {
     let output = match launch.output {
-        Output::Descriptor(it) => Some(it),
+        Output::Descriptor(it) | Output::WithInput(it, _) => Some(it),
         Output::Fifo(_) | Output::Null => None,
     };
     let prepared = Prepared::new(launch)?;

@@ -19,6 +19,8 @@ pub enum Output<'a> {
     Fifo(&'a Path),
     /// An open descriptor of ours.
     Descriptor(BorrowedFd<'a>),
+    /// The same, and a file to read from instead of `/dev/null`.
+    WithInput(BorrowedFd<'a>, &'a Path),
     /// `/dev/null`.
     Null,
 }
@@ -33,7 +35,7 @@ pub enum Step {
     Descriptors,
     Session,
     Directory,
-    /// Opening `/dev/null` as standard input.
+    /// Opening the standard input.
     Input,
     Output,
     Execute,
@@ -44,6 +46,8 @@ pub enum Step {
 pub(super) struct Orders {
     pub program: CString,
     pub directory: Option<CString>,
+    /// A path to open as 0; `None`: `/dev/null`.
+    pub input: Option<CString>,
     /// A path to open as 1 and 2, or `None`: the first of the descriptors of a start is it.
     pub output: Option<CString>,
     argv: Strings,
@@ -55,6 +59,7 @@ pub(super) struct Orders {
 pub(super) struct Start<'a> {
     pub program: &'a CStr,
     pub directory: Option<&'a CStr>,
+    pub input: Option<&'a CStr>,
     pub output: Option<&'a CStr>,
     /// The output if it is a descriptor, then what becomes 3, 4, … of the child, in this order.
     pub descriptors: Vec<RawFd>,
@@ -92,6 +97,7 @@ impl Orders {
         Ok(Self {
             program,
             directory: None,
+            input: None,
             output: None,
             argv: Strings::new(argv.iter().map(c_string))?,
             environment: Strings::new(variables)?,
@@ -107,6 +113,7 @@ impl Orders {
         Start {
             program: program.unwrap_or(&self.program),
             directory: self.directory.as_deref(),
+            input: self.input.as_deref(),
             output: self.output.as_deref(),
             descriptors,
             argv: self.argv.pointers(),

@@ -162,8 +162,8 @@ impl Actions {
             if let Some(directory) = start.directory {
                 check(libc::posix_spawn_file_actions_addchdir_np(actions, directory.as_ptr()))?;
             }
-            let null = c"/dev/null".as_ptr();
-            check(libc::posix_spawn_file_actions_addopen(actions, 0, null, libc::O_RDONLY, 0))?;
+            let input = start.input.unwrap_or(c"/dev/null").as_ptr();
+            check(libc::posix_spawn_file_actions_addopen(actions, 0, input, libc::O_RDONLY, 0))?;
             let mut copies = copies.iter().map(AsRawFd::as_raw_fd);
             if let Some(output) = start.output {
                 let flags = libc::O_RDWR | libc::O_NOCTTY;

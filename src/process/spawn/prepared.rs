@@ -73,8 +73,11 @@ impl Prepared {
         orders.output = match launch.output {
             Output::Fifo(path) => Some(path_c_string(path)?),
             Output::Null => Some(c"/dev/null".to_owned()),
-            Output::Descriptor(_) => None,
+            Output::Descriptor(_) | Output::WithInput(..) => None,
         };
+        if let Output::WithInput(_, path) = launch.output {
+            orders.input = Some(path_c_string(path)?);
+        }
         let has_output_path = matches!(launch.output, Output::Fifo(_));
         Ok(Self { orders, name, search, has_output_path, reports: launch.switch.is_some() })
     }

@@ -1,11 +1,16 @@
 //! What the daemon says: pictures, changes, answers, silence.
 
-use super::{Command, guard, keys, log_pages, panels};
+use std::time::Duration;
+
+use super::{Command, guard, keys, log_pages, panels, rollout};
 use crate::api::{Change, Config, Done, Event, Problem, Service};
-use crate::tui::ansi;
 use crate::tui::keymap::Keymap;
 use crate::tui::model::{Link, MOST_EVENTS, Model, Now};
 use crate::tui::rows::Sort;
+use crate::tui::{announce, ansi};
+
+/// Between two notifications of the terminal.
+const BETWEEN_NOTES: Duration = Duration::from_secs(1);
 
 pub(super) fn on_change(model: &mut Model, now: Now, change: Change) -> Vec<Command> {
     let came_back = model.link != Link::Up;
@@ -23,12 +28,15 @@ pub(super) fn on_change(model: &mut Model, now: Now, change: Change) -> Vec<Comm
             model.link = Link::Up;
             forget_marks(model);
             keys::rebuild(model);
+            rollout::again(model);
             let again = if came_back { log_pages::again(model) } else { vec![] };
             return look.into_iter().chain(again).collect();
         }
         Change::Change { revision, now: at, services, removed, events, config, notices } => {
+            let note = note(model, now, &events);
             model.deck.revision = revision;
             model.deck.now = Some(at);
+            rollout::heard(model, &events);
             add_events(model, events);
             let look = config.and_then(|mut config| {
                 ansi::clean_config(&mut config);
@@ -39,11 +47,21 @@ pub(super) fn on_change(model: &mut Model, now: Now, change: Change) -> Vec<Comm
                     notices.iter().map(|it| ansi::clean(it).into_owned()).collect();
             }
             apply(model, now, services, &removed);
-            return look.into_iter().collect();
+            return look.into_iter().chain(note).collect();
         }
         Change::Unknown => (),
     }
     vec![]
+}
+
+/// What the terminal is to tell its user; not twice within a moment.
+fn note(model: &mut Model, now: Now, events: &[Event]) -> Option<Command> {
+    if model.notified.is_some_and(|at| now.mono < at + BETWEEN_NOTES) {
+        return None;
+    }
+    let text = announce::notification(model.deck.config.notify, &model.deck.deck, events)?;
+    model.notified = Some(now.mono);
+    Some(Command::Announce(text))
 }
 
 /// Replaces and removes services; makes the rows anew only where their order or number may differ.

@@ -17,6 +17,7 @@ use crate::tui::ansi;
 use crate::tui::key::Key;
 use crate::tui::keymap::Action;
 use crate::tui::model::{Aim, Armed, Batch, Model, Now, PATIENCE, Page, Picker, REPEAT, Screen};
+use crate::tui::rollout::RolloutPage;
 use crate::tui::rows::{Kind, Row};
 use crate::tui::signals::{KILL, PRESELECTED};
 
@@ -59,6 +60,9 @@ pub(super) fn signal(
 
 /// What is acted on: the marked rows in the order of the file, else the row under the cursor.
 fn aims(model: &Model, action: Action) -> Vec<Aim> {
+    if let Screen::Rollout(page) = &model.screen {
+        return aim_of_rollout(model, page, action).into_iter().collect();
+    }
     let mut aims: Vec<Aim> = if model.marked.is_empty() {
         model.rows.row().and_then(|row| aim(model, row)).into_iter().collect()
     } else {
@@ -69,6 +73,18 @@ fn aims(model: &Model, action: Action) -> Vec<Aim> {
         aims.dedup();
     }
     aims
+}
+
+/// On the page of a rollout: its service, or the instance under the cursor.
+fn aim_of_rollout(model: &Model, page: &RolloutPage, action: Action) -> Option<Aim> {
+    let service = page.service.clone();
+    if is_of_service(action) {
+        return Some(Aim { service, instance: None, target: None });
+    }
+    let (name, _) = page.log_place()?;
+    let it = model.instance(&service, &name)?;
+    let target = it.pid.zip(it.start_time).map(|(pid, start_time)| Target { pid, start_time });
+    Some(Aim { service, instance: Some(name), target })
 }
 
 fn marked(model: &Model, at: usize) -> Vec<Aim> {
@@ -372,7 +388,8 @@ pub(super) fn on_reply(
                     format!("{}: {} of {} done; {message}", batch.label, batch.of, batch.of),
                 );
             } else {
-                model.say(now, message);
+                let hint = rollout_hint(model, &batch);
+                model.say(now, message + &hint);
             }
         }
         Err(problem) if problem.kind == problem::CONFIRM => confirm(model, now, batch, &problem),
@@ -387,6 +404,18 @@ pub(super) fn on_reply(
         }
     }
     vec![]
+}
+
+/// Where to look at what was begun, unless that is in front.
+fn rollout_hint(model: &Model, batch: &Batch) -> String {
+    let is_seen = matches!(model.screen, Screen::Rollout(_));
+    let [show, abort] = [Action::Rollout, Action::Abort].map(|it| model.keymap.key(it));
+    match (show, abort) {
+        (Some(show), Some(abort)) if batch.label == label(Action::Roll) && !is_seen => {
+            format!("; {show} shows it, {abort} stops it")
+        }
+        _ => String::new(),
+    }
 }
 
 /// The daemon wants to be told twice.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tui_input::{Input, InputRequest};
 
-use super::{Command, guard, logs, panels};
+use super::{Command, guard, logs, panels, rollout};
 use crate::tui::ansi;
 use crate::tui::filter::Query;
 use crate::tui::key::{Code, Key};
@@ -50,6 +50,7 @@ fn on_key(model: &mut Model, now: Now, key: Key, together: bool) -> Vec<Command>
         Screen::Picker(_) => panels::on_picker(model, now, key, together),
         Screen::Palette(_) => panels::on_palette(model, now, key, together),
         Screen::Logs(_) => logs::on_key(model, now, key),
+        Screen::Rollout(_) => rollout::on_key(model, now, key, together),
     }
 }
 
@@ -178,6 +179,7 @@ pub(super) fn run(
         Action::Suspend => return vec![Command::Suspend],
         Action::Logs => return logs::open(model, now),
         Action::Config => return panels::open_config(model),
+        Action::Rollout => rollout::open_selected(model, now),
         Action::Detail | Action::Help | Action::Events | Action::Palette => {
             panels::open(model, now, action);
         }

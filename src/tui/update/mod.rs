@@ -11,15 +11,19 @@ mod log_pages;
 mod logs;
 mod mouse;
 mod panels;
+mod rollout;
 
 pub(in crate::tui) use panels::choices;
+pub(in crate::tui) use rollout::wakeup as rollout_asks_at;
 
 use super::key::{Key, Mouse};
 use super::layout::layout;
 use super::logs::{Page, Places};
 use super::model::{Model, Now, PATIENCE};
 use super::rows::RowId;
-use crate::api::{Change, Done, History, LogLine, Look, Problem, Request, SignalDetail};
+use crate::api::{
+    Change, Done, History, LogLine, Look, Plan, Problem, Request, RolloutRecord, SignalDetail,
+};
 use crate::client::PageQuery;
 
 /// Something happened.
@@ -49,6 +53,8 @@ pub enum Msg {
         of: String,
         result: Result<Vec<SignalDetail>, Problem>,
     },
+    /// The answer to a [`Command::Rollout`].
+    Rollout(Box<RolloutAnswer>),
     /// From the stream of the log page.
     Log {
         session: u64,
@@ -81,6 +87,16 @@ pub enum Msg {
     Wake,
 }
 
+/// What the daemon knows of the rollouts of a service.
+#[derive(Debug)]
+pub struct RolloutAnswer {
+    pub service: String,
+    /// Of the one that runs or ran last.
+    pub record: Result<RolloutRecord, Problem>,
+    /// Of the next one.
+    pub plan: Result<Plan, Problem>,
+}
+
 /// What the runtime should do after an update.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -104,6 +120,10 @@ pub enum Command {
     Catches {
         of: String,
     },
+    /// Ask for the rollout of a service that runs or ran last, and for the next plan.
+    Rollout {
+        service: String,
+    },
     /// Stream what is written to the logs of `names` after these places, and end what was streamed before.
     Follow {
         session: u64,
@@ -125,6 +145,8 @@ pub enum Command {
         names: Vec<String>,
         grep: Option<String>,
     },
+    /// Write a sequence to the terminal that shows nothing on the screen.
+    Announce(String),
     /// Put a text on the clipboard of the operator's terminal.
     Copy(String),
 }
@@ -151,6 +173,10 @@ pub fn update(model: &mut Model, now: Now, msg: Msg) -> Vec<Command> {
             panels::on_catches(model, &of, result.unwrap_or_default());
             vec![]
         }
+        Msg::Rollout(answer) => {
+            rollout::on_answer(model, *answer);
+            vec![]
+        }
         Msg::Log { session, lines } => log_pages::on_lines(model, session, &lines),
         Msg::LogEnded { session, name, problem } => {
             log_pages::on_end(model, session, &name, problem.as_ref())
@@ -174,6 +200,7 @@ pub fn update(model: &mut Model, now: Now, msg: Msg) -> Vec<Command> {
     };
     settle(model, now);
     commands.extend(chart::wanted(model, now));
+    commands.extend(rollout::wanted(model, now));
     commands
 }
 

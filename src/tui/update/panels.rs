@@ -91,6 +91,12 @@ pub(super) fn on_panel(model: &mut Model, now: Now, key: Key, together: bool) ->
         Some(Action::Logs) if matches!(page, Page::Detail(_)) => {
             return super::logs::open(model, now);
         }
+        Some(Action::Rollout) => {
+            if let Page::Detail(id) = page {
+                let service = id.service.clone();
+                super::rollout::open(model, service);
+            }
+        }
         Some(Action::Redraw) => return vec![Command::Redraw],
         Some(Action::Suspend) => return vec![Command::Suspend],
         Some(action) => scroll(model, now, action),

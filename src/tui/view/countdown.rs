@@ -100,7 +100,7 @@ fn in_flight(it: &Instance, with_oldest: bool) -> Option<String> {
 }
 
 /// A bar whose last cell is filled in steps.
-fn bar(signs: &[&str], elapsed: Duration, total: Duration, cells: usize) -> String {
+pub(super) fn bar(signs: &[&str], elapsed: Duration, total: Duration, cells: usize) -> String {
     let steps = signs.len() - 1;
     let all = u128::try_from(cells * steps).unwrap_or(0);
     let filled = elapsed.as_millis() * all / total.as_millis().max(1);

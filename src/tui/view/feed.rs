@@ -30,7 +30,7 @@ pub(in crate::tui) fn rollout_lines(model: &Model, now: Now, width: u16) -> Vec<
         lines.push(rollout_line(model, service, rollout, width));
         if let Some(why) = &rollout.halted {
             let back = if service.can_roll_back { "; b rolls back" } else { "" };
-            let text = format!("{why}; r tries again{back}");
+            let text = format!("{why}; v shows why, r tries again{back}");
             let parts = wrap(&text, width.saturating_sub(6));
             let style = model.theme.bad();
             lines.extend(

@@ -12,6 +12,7 @@ use crate::tui::keymap::{Action, TABLE, entry};
 use crate::tui::layout::layout;
 use crate::tui::logs::PromptKind;
 use crate::tui::model::{Model, Now, Page, Screen};
+use crate::tui::rollout::RolloutPage;
 
 /// A question may need more room than a line; more than this would push out what it is about.
 const MOST_LINES: usize = 3;
@@ -171,9 +172,9 @@ fn own_keys(model: &Model) -> Vec<(String, &'static str)> {
             vec![(key(Action::Config), "apply")]
         }
         Screen::Panel(it) if matches!(it.page, Page::Detail(_)) => {
-            vec![(key(Action::Logs), "logs")]
+            vec![(key(Action::Logs), "logs"), (key(Action::Rollout), "rollout")]
         }
-        Screen::Table | Screen::Panel(_) | Screen::Logs(_) => vec![],
+        Screen::Table | Screen::Panel(_) | Screen::Logs(_) | Screen::Rollout(_) => vec![],
     }
 }
 
@@ -202,6 +203,7 @@ fn choice(model: &Model) -> (Vec<Action>, &'static [Action]) {
             }
             (all, &[Help, Quit])
         }
+        Screen::Rollout(page) => (of_rollout(model, page), &[]),
         Screen::Logs(_) => {
             let all = [
                 Search, NextMatch, LogFilter, LogSince, Follow, Wrap, Copy, LogSave, LogTimes,
@@ -213,4 +215,26 @@ fn choice(model: &Model) -> (Vec<Action>, &'static [Action]) {
         Screen::Palette(_) => (vec![PageUp, PageDown], &[]),
         Screen::Panel(_) | Screen::Picker(_) => (vec![PageUp, PageDown, Top, Bottom], &[]),
     }
+}
+
+/// What can be done on the page of a rollout, as it stands.
+fn of_rollout(model: &Model, page: &RolloutPage) -> Vec<Action> {
+    use Action::{Abort, Extend, Kill, Logs, PageDown, PageUp, Pause, Roll, Rollback};
+    let service = model.service(&page.service);
+    let stops = service.is_some_and(|it| it.instances.iter().any(|it| it.countdown.is_some()));
+    let mut all = match service.is_some_and(is_rolling) {
+        true => vec![Abort, Pause],
+        false => vec![Roll],
+    };
+    if service.is_some_and(|it| it.can_roll_back) {
+        all.push(Rollback);
+    }
+    if stops {
+        all.extend([Extend, Kill]);
+    }
+    if model.forbidden().is_some() {
+        all.clear();
+    }
+    all.extend([Logs, PageDown, PageUp]);
+    all
 }

@@ -12,6 +12,7 @@ mod lists;
 pub(super) mod logs;
 mod overview;
 pub(super) mod panel;
+pub(super) mod rollout;
 mod small;
 
 use ratatui::buffer::Buffer;
@@ -35,6 +36,7 @@ pub fn draw(model: &Model, now: Now, buf: &mut Buffer) {
             Screen::Picker(it) => lists::picker(model, it, buf),
             Screen::Palette(it) => lists::palette(model, it, buf),
             Screen::Logs(it) => logs::draw(model, now, it, buf),
+            Screen::Rollout(it) => rollout::draw(model, now, it, buf),
         }
         if matches!(model.link, Link::Lost { .. }) {
             let body = Rect { y: 1, height: buf.area.height.saturating_sub(1), ..buf.area };

@@ -4,5 +4,6 @@ mod cost;
 mod fronted;
 mod logs;
 mod pages;
+mod rollout;
 mod table;
 mod whole;

@@ -164,7 +164,7 @@ fn the_detail_has_every_count() {
     in rotation   yes
     load          0.0 req/s, 7 in flight, 2.1% CPU, 90M memory
     answered      890 2xx
-    l logs  PgUp page up  PgDn page down  g first  G last  Esc back
+    l logs  v rollout  PgUp page up  PgDn page down  g first  G last  Esc back
     "#);
 }
 
@@ -214,7 +214,7 @@ fn the_detail_draws_the_last_ten_minutes() {
 
 
 
-    l logs  PgUp page up  PgDn page down  g first  G last  Esc back
+    l logs  v rollout  PgUp page up  PgDn page down  g first  G last  Esc back
     "#);
     assert_snapshot!(screen(&mut model, 40, 10, 1000), @r#"
     opsdeck shop   2/2 ready      10:42:18
@@ -226,7 +226,7 @@ fn the_detail_draws_the_last_ten_minutes() {
                    10 minutes ago      now
     service       web (swoole)
     pid           15502, generation 3
-    l logs  PgUp page up  Esc back
+    l logs  v rollout  Esc back
     "#);
     assert_eq!(send(&mut model, 2000, Msg::Wake), [Command::History { of }]);
     type_keys(&mut model, &["esc"]);

@@ -99,7 +99,7 @@ fn the_detail_says_why_and_shows_the_probes() {
 
 
 
-    l logs  PgUp page up  PgDn page down  g first  G last  Esc back
+    l logs  v rollout  PgUp page up  PgDn page down  g first  G last  Esc back
     "#);
 }
 

@@ -224,7 +224,7 @@ fn a_halted_rollout_says_why() {
        web2   :9503  RUNNING      15503   2h   ●    ●       ~7  2.1%   90M  backup
       cron           BACKOFF    again in 8s; exited 255 five times: "no such table"
      ── web: rolling restart by alice, 1 of 2 ── HALTED at web1 ───────────────────
-        web1 answers 500 to /readiness; r tries again; b rolls back
+        web1 answers 500 to /readiness; v shows why, r tries again; b rolls back
 
 
 

@@ -1,0 +1,301 @@
+//! `[hooks]`: a command that is run so that somebody is paged.
+//!
+//! It runs as the daemon's own user in `/`, with `PATH` and nothing else in its environment and without a
+//! shell; what happened is JSON on its standard input ([`HookCall`]). For each kind one at a time, at most `burst`
+//! in `interval`; what was too much is counted and told with the next. What becomes of a hook is an event
+//! and never runs another one.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+
+use super::clock;
+use super::driver::Daemon;
+use super::turn::{Turn, Turns};
+use crate::api::{Event, HookCall};
+use crate::config::settings::{HOOK_PATH, Hook, Hooks as Settings};
+use crate::config::trust::Trust;
+use crate::fleet::Timestamp;
+use crate::process::command::{self, CommandError, Outcome};
+use crate::process::reaper::{Reaper, Status};
+use crate::quantity::format_duration;
+
+/// Calls that wait for the one before them, per kind.
+const WAITING: usize = 16;
+/// Bytes of a hook's output that are kept.
+const KEEP: usize = 4096;
+
+/// The hooks that run and wait.
+#[derive(Debug)]
+pub struct Hooks {
+    reaper: Reaper,
+    turns: Turns,
+    tasks: TaskTracker,
+    lanes: BTreeMap<Hook, Lane>,
+    /// Every hook that runs has one of these.
+    busy: Arc<()>,
+}
+
+/// The calls of one kind.
+#[derive(Debug, Default)]
+struct Lane {
+    running: bool,
+    waiting: VecDeque<HookCall>,
+    /// When the last ones were taken, oldest first.
+    taken: VecDeque<Timestamp>,
+    /// Since the last one that was taken.
+    suppressed: u64,
+}
+
+impl Lane {
+    /// Takes a call, or counts it where there were too many. Returns true for the first of these.
+    fn offer(&mut self, mut call: HookCall, now: Timestamp, settings: &Settings) -> bool {
+        let old = |it: &Timestamp| now.since(*it) >= settings.interval;
+        while self.taken.front().is_some_and(old) {
+            self.taken.pop_front();
+        }
+        if self.taken.len() >= settings.burst || self.waiting.len() >= WAITING {
+            self.suppressed += 1;
+            return self.suppressed == 1;
+        }
+        self.taken.push_back(now);
+        call.suppressed = std::mem::take(&mut self.suppressed);
+        self.waiting.push_back(call);
+        false
+    }
+
+    /// What is to run now.
+    fn next(&mut self) -> Option<HookCall> {
+        if self.running {
+            return None;
+        }
+        let call = self.waiting.pop_front()?;
+        self.running = true;
+        Some(call)
+    }
+}
+
+impl Hooks {
+    pub fn new(reaper: Reaper, turns: Turns, tasks: TaskTracker) -> Self {
+        Self { reaper, turns, tasks, lanes: BTreeMap::new(), busy: Arc::default() }
+    }
+
+    /// Some hook runs.
+    pub fn is_busy(&self) -> bool {
+        Arc::strong_count(&self.busy) > 1
+    }
+
+    fn run(&self, hook: Hook, call: HookCall, settings: Settings) {
+        let (reaper, turns, busy) = (self.reaper.clone(), self.turns.clone(), self.busy.clone());
+        self.tasks.spawn(async move {
+            let outcome = carry_out(&reaper, &call, &settings).await;
+            drop(busy);
+            // The driver is gone only when the daemon ends.
+            let _ = turns.send(Turn::Hooked { hook, outcome }).await;
+        });
+    }
+}
+
+impl Daemon {
+    /// Runs the hook of an event, if it has one.
+    pub(super) fn run_hooks(&mut self, event: &Event) {
+        let Some(settings) = &self.config.settings.hooks else { return };
+        let Some(hook) = hook_of(event).filter(|it| settings.on.contains(it)) else { return };
+        let settings = settings.clone();
+        let frame = self.publisher.frame();
+        let call = call(hook, event, &frame.deck, &frame.host);
+        let lane = self.hooks.lanes.entry(hook).or_default();
+        if lane.offer(call, clock::now(), &settings) {
+            let message = format!(
+                "the hook for {} is not run: {} in {} are enough; what follows is counted",
+                hook.word(),
+                settings.burst,
+                format_duration(settings.interval)
+            );
+            self.note("hook-suppressed", None, message);
+        }
+        self.next_hook(hook);
+    }
+
+    fn next_hook(&mut self, hook: Hook) {
+        let Some(settings) = self.config.settings.hooks.clone() else {
+            // They are not configured any more: what waits for them waits in vain.
+            self.hooks.lanes.clear();
+            return;
+        };
+        if let Some(call) = self.hooks.lanes.get_mut(&hook).and_then(Lane::next) {
+            self.hooks.run(hook, call, settings);
+        }
+    }
+
+    /// A hook has ended.
+    pub(super) fn on_hooked(&mut self, hook: Hook, outcome: Result<(), String>) {
+        if let Some(lane) = self.hooks.lanes.get_mut(&hook) {
+            lane.running = false;
+        }
+        if let Err(why) = outcome {
+            let message = format!("the hook for {} {why}", hook.word());
+            warn!(hook = hook.word(), "{message}");
+            self.note("hook-failed", None, message);
+        }
+        self.next_hook(hook);
+    }
+}
+
+/// What an event is to those who want to be paged.
+fn hook_of(event: &Event) -> Option<Hook> {
+    match event.kind.as_str() {
+        "fatal" => Some(Hook::Fatal),
+        "rollout-halted" => Some(Hook::RolloutHalted),
+        _ => event.lost.filter(|it| *it > 0).map(|_| Hook::Lost),
+    }
+}
+
+fn call(hook: Hook, event: &Event, deck: &str, host: &str) -> HookCall {
+    HookCall {
+        event: hook.word().into(),
+        deck: deck.into(),
+        host: host.into(),
+        at: Some(event.at),
+        seq: event.seq,
+        service: event.service.clone(),
+        instance: event.instance.clone(),
+        message: event.message.clone(),
+        evidence: event.evidence.clone().unwrap_or_default(),
+        lost: event.lost.unwrap_or(0),
+        suppressed: 0,
+    }
+}
+
+async fn carry_out(reaper: &Reaper, call: &HookCall, settings: &Settings) -> Result<(), String> {
+    let program = settings.command.first().map_or("", String::as_str);
+    if let Some(trust) = Trust::of_root() {
+        trust.command(program, HOOK_PATH).map_err(|it| format!("was not run: {}", it.in_full()))?;
+    }
+    let input = input(call).map_err(|err| format!("was not run: {err}"))?;
+    let environment = [("PATH".to_owned(), HOOK_PATH.to_owned())];
+    let command = command::Command {
+        argv: &settings.command,
+        directory: Some("/".as_ref()),
+        environment: &environment,
+        switch: None,
+        timeout: settings.timeout,
+        keep: KEEP,
+        leaves_nothing: true,
+    };
+    let ran = command::run_with_input(reaper, command, &input.path).await;
+    verdict(&ran, settings.timeout)
+}
+
+/// What a hook reads: in memory, because a full disk may be what it is to tell.
+struct Input {
+    /// For the hook to open; as long as this lives.
+    path: PathBuf,
+    _file: std::fs::File,
+}
+
+fn input(call: &HookCall) -> std::io::Result<Input> {
+    let flags = rustix::fs::MemfdFlags::CLOEXEC;
+    let mut file = std::fs::File::from(rustix::fs::memfd_create("opsdeck-hook", flags)?);
+    let mut text = serde_json::to_vec(call)?;
+    text.push(b'\n');
+    file.write_all(&text)?;
+    let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()).into();
+    Ok(Input { path, _file: file })
+}
+
+fn verdict(ran: &Result<Outcome, CommandError>, timeout: Duration) -> Result<(), String> {
+    match ran {
+        Err(err) => Err(format!("could not be run: {err}")),
+        Ok(it) if it.timed_out => {
+            Err(format!("was killed: it took longer than {}", format_duration(timeout)))
+        }
+        Ok(it) => match it.status {
+            Status::Exited(0) => Ok(()),
+            Status::Exited(code) => {
+                let output = String::from_utf8_lossy(&it.output);
+                let last = output.lines().rfind(|it| !it.trim().is_empty()).unwrap_or_default();
+                Err(format!("exited with {code}: {}", last.trim()))
+            }
+            Status::Signaled { signal, .. } => {
+                Err(format!("was ended by {}", crate::fleet::Signal(signal)))
+            }
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> Settings {
+        Settings {
+            command: vec!["page".into()],
+            on: [Hook::Lost].into(),
+            timeout: Duration::from_secs(10),
+            interval: Duration::from_secs(60),
+            burst: 2,
+        }
+    }
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp(Duration::from_secs(seconds))
+    }
+
+    fn numbered(seq: u64) -> HookCall {
+        HookCall { seq, ..HookCall::default() }
+    }
+
+    #[test]
+    fn one_runs_at_a_time_and_what_is_too_much_is_counted() {
+        let mut lane = Lane::default();
+        let told: Vec<bool> =
+            (1..=5).map(|n| lane.offer(numbered(n), at(0), &settings())).collect();
+        assert_eq!(told, [false, false, true, false, false]);
+        let first = lane.next().unwrap();
+        assert_eq!((first.seq, lane.next()), (1, None));
+        lane.running = false;
+        assert_eq!(lane.next().map(|it| it.seq), Some(2));
+        lane.running = false;
+        assert_eq!(lane.next(), None);
+
+        assert!(!lane.offer(numbered(6), at(59), &settings()));
+        assert!(!lane.offer(numbered(7), at(60), &settings()));
+        let next = lane.next().unwrap();
+        assert_eq!((next.seq, next.suppressed), (7, 4));
+    }
+
+    #[test]
+    fn what_a_hook_does_runs_no_hook() {
+        let event = |kind: &str, lost| Event {
+            seq: 1,
+            at: jiff::Timestamp::UNIX_EPOCH,
+            kind: kind.into(),
+            service: None,
+            instance: None,
+            actor: None,
+            message: "it".into(),
+            evidence: None,
+            lost,
+            rollout: None,
+        };
+        let hooks = [
+            ("fatal", None),
+            ("rollout-halted", None),
+            ("exited", Some(3)),
+            ("exited", None),
+            ("hook-failed", None),
+            ("hook-suppressed", None),
+        ]
+        .map(|(kind, lost)| hook_of(&event(kind, lost)));
+        let expected =
+            [Some(Hook::Fatal), Some(Hook::RolloutHalted), Some(Hook::Lost), None, None, None];
+        assert_eq!(hooks, expected);
+    }
+}
