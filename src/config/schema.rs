@@ -56,7 +56,7 @@ fn kind(kind: &Kind) -> Value {
         }
         Kind::Choice(words) => json!({ "enum": choices(words) }),
         Kind::Profile => json!({ "anyOf": [
-            { "enum": super::profiles::built_in_names().collect::<Vec<_>>() },
+            { "enum": std::iter::once("auto").chain(super::profiles::built_in_names()).collect::<Vec<_>>() },
             { "type": "string", "minLength": 1 },
         ] }),
         Kind::Command => json!({ "anyOf": [

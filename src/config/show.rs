@@ -172,7 +172,8 @@ fn service(out: &mut Toml, service: &Service) {
     let (rules, written) = (&service.rules, &service.written);
     out.table(&format!("service.{}", name(rules.name.as_str())));
     out.key("engine", text("local"));
-    out.key("profile", text(rules.profile.name.as_str()));
+    let is_guess = rules.profile.guess.is_some();
+    out.key("profile", text(if is_guess { "auto" } else { rules.profile.name.as_str() }));
     out.key("command", command(written.command.iter()));
     out.key_or("directory", written.directory.as_deref().map(text), "the daemon's own");
     let variables =

@@ -36,6 +36,7 @@ pub fn warnings(settings: &Settings) -> Vec<Warning> {
         readiness,
         only_tcp,
         only_backups,
+        guessed_profile,
         cutting_signal,
         reload_drain,
         names_of_set,
@@ -165,6 +166,22 @@ fn only_backups(service: &Service) -> Found {
     found(
         "all its instances are backups: there is no primary to back up",
         "remove `backup` from one of them",
+    )
+}
+
+/// `profile = "auto"`.
+fn guessed_profile(service: &Service) -> Found {
+    let profile = &service.rules.profile;
+    let (because, name) = (profile.guess.as_deref()?, &profile.name);
+    if because.is_empty() {
+        return found(
+            "its command does not tell what it is: its profile is generic",
+            "write the name of a profile",
+        );
+    }
+    found(
+        format!("its profile is a guess, {name}, from `{because}` in its command"),
+        format!("write profile = \"{name}\" if that is right"),
     )
 }
 

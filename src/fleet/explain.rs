@@ -25,6 +25,10 @@ impl Fleet {
         sentences.extend(reload.map(|told| format!("its last reload: {told}")));
         sentences.extend(instance.last_exit.as_ref().map(exit_in_words));
         sentences.extend(future_in_words(instance));
+        let profile = &instance.rules.profile;
+        if let Some(because) = profile.guess.as_ref().filter(|it| !it.is_empty()) {
+            sentences.push(format!("its profile {} is a guess from `{because}`", profile.name));
+        }
         Some(sentences)
     }
 

@@ -111,6 +111,8 @@ pub struct Profile {
     /// The server's own limit for finishing, where nobody has set it, and what it calls it.
     pub limit: Duration,
     pub limit_name: Option<String>,
+    /// Nobody has named it: the words of the command it was guessed from.
+    pub guess: Option<String>,
 }
 
 /// What one signal does there.
@@ -134,6 +136,7 @@ impl Profile {
             renews: false,
             limit: Duration::from_secs(3),
             limit_name: None,
+            guess: None,
         }
     }
 }

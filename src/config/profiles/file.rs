@@ -50,6 +50,7 @@ impl Reader {
                 renews: roles.0.iter().any(|it| it.renewed),
                 limit: limit.duration("default").map_or(Duration::from_secs(3), |it| it.0),
                 limit_name: text(&limit, "name"),
+                guess: None,
             }),
             stop,
             load: text(&root, "load"),

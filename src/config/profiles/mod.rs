@@ -5,13 +5,14 @@
 //! signal that takes no instance away: a reload that replaces workers, or a log that is reopened.
 
 mod file;
+mod guess;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use super::mistake::{Mistake, Span};
-use super::read::{not_in_this_version, suggestion};
+use super::read::suggestion;
 use crate::fleet::rules::Profile;
 use crate::fleet::words::Signal;
 use crate::roles;
@@ -77,14 +78,19 @@ impl Profiles {
         self.own.get(name).cloned().or_else(|| built_in(name))
     }
 
+    /// The profile of the server that this command probably starts; the generic one if it tells nothing.
+    pub(crate) fn guessed(&self, command: &[String]) -> Arc<KnownProfile> {
+        let guess = guess::guess(command);
+        let known = guess.as_ref().and_then(|it| self.find(it.profile)).unwrap_or_else(generic);
+        let because = guess.map_or_else(String::new, |it| it.because);
+        let profile = Profile { guess: Some(because), ..(*known.profile).clone() };
+        Arc::new(KnownProfile { profile: Arc::new(profile), ..(*known).clone() })
+    }
+
     /// The profile of this name, else the generic one and what is wrong with the name.
     pub(crate) fn named(&self, name: &str, at: Span) -> (Arc<KnownProfile>, Option<Mistake>) {
         if let Some(it) = self.find(name) {
             return (it, None);
-        }
-        if name == "auto" {
-            let what = "a guess from the process tree";
-            return (generic(), Some(not_in_this_version("profile = \"auto\"", at, what)));
         }
         let mistake = || {
             let mut known: Vec<&str> = built_in_names().collect();
@@ -168,6 +174,23 @@ mod tests {
         own.toml:2: unknown key `relaod`
         "#);
         assert!(err.render(false).contains("did you mean `swoole`?"));
+    }
+
+    #[test]
+    fn auto_goes_by_the_command_and_says_so() {
+        let config = "[service.web]\ncommand = \"php bin/hyperf.php start\"\nprofile = \"auto\"\n\
+            [service.queue]\ncommand = \"php queue.php\"\nprofile = \"auto\"\n";
+        let settings = loaded(config, &[]).unwrap();
+        let profile = |n: usize| &settings.services[n].rules.profile;
+        assert_eq!((profile(0).name.as_str(), profile(1).name.as_str()), ("swoole", "generic"));
+        assert_eq!(profile(0).reload, Some(Signal::USR1));
+        let told: Vec<_> =
+            crate::config::warnings(&settings).iter().map(ToString::to_string).collect();
+        insta::assert_snapshot!(told.join("\n"), @r#"
+        web: its profile is a guess, swoole, from `bin/hyperf.php` in its command; write profile = "swoole" if that is right
+        queue: its command does not tell what it is: its profile is generic; write the name of a profile
+        "#);
+        assert!(crate::config::show(&settings).contains("profile = \"auto\""));
     }
 
     #[test]

@@ -82,6 +82,9 @@ impl Resolver<'_> {
 
     fn profile(&mut self, table: &Layers<'_>) -> Arc<KnownProfile> {
         let Some((name, span)) = table.text("profile") else { return generic() };
+        if name == "auto" {
+            return self.profiles.guessed(table.command("command").map_or(&[], |it| it.0));
+        }
         let (profile, mistake) = self.profiles.named(name, span);
         self.mistakes.extend(mistake);
         profile
