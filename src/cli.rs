@@ -332,6 +332,10 @@ pub struct EventsArgs {
     #[arg(long, value_name = "USER")]
     pub actor: Option<String>,
 
+    /// Only of this kind, or a part of it: exited, rollout, restart
+    #[arg(long, value_name = "KIND")]
+    pub kind: Option<String>,
+
     /// One JSON record a line
     #[arg(long)]
     pub json: bool,

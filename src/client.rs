@@ -46,8 +46,14 @@ pub struct EventQuery {
     pub until: Option<String>,
     /// Only what has a higher number.
     pub after: Option<u64>,
+    /// Only what has a lower number.
+    pub before: Option<u64>,
     pub service: Option<String>,
     pub actor: Option<String>,
+    /// A part of the kind.
+    pub kind: Option<String>,
+    /// Somewhere in the message, the kind or the names.
+    pub text: Option<String>,
 }
 
 /// What to read of a log.
@@ -170,8 +176,11 @@ impl Client {
         push(&mut pairs, "since", query.since.as_ref());
         push(&mut pairs, "until", query.until.as_ref());
         push(&mut pairs, "after", query.after);
+        push(&mut pairs, "before", query.before);
         push(&mut pairs, "service", query.service.as_ref());
         push(&mut pairs, "actor", query.actor.as_ref());
+        push(&mut pairs, "kind", query.kind.as_ref());
+        push(&mut pairs, "text", query.text.as_ref());
         self.stream("/v1/events", &pairs).await
     }
 

@@ -10,6 +10,7 @@ use std::time::Instant;
 use nix::sys::signal::Signal;
 use opsdeck::api::{Detail, State};
 use opsdeck::client::Client;
+use support::console::Console;
 use support::{Deck, PATIENCE, free_port, kill, output_of, pause};
 
 const TREE: &str = r#"
@@ -143,6 +144,39 @@ fn probes_listeners_and_ends_are_told_with_their_past() {
 }
 
 #[test]
+fn why_an_instance_is_not_ready_is_on_the_screen_after_two_keys() {
+    let port = free_port();
+    let mut deck = Deck::start(&format!(
+        r#"
+        [service.web]
+        command = "opsdeck sample --port {{port}}"
+        environment = {{ DB_PASSWORD = "geheim" }}
+        instance.web1 = {{ port = {port} }}
+        instance.web2 = {{ port = {} }}
+        probe.readiness = {{ http.path = "/missing", period = "100ms", timeout = "20s" }}
+        "#,
+        free_port()
+    ));
+    deck.wait("web1 not ready", |deck, _| deck.services[0].instances[0].ready == Some(false));
+    let mut console = Console::start(&deck.command(&[]), 80, 24);
+    console.wait_for("web1");
+    console.step("j");
+    console.press("\r");
+    console.wait_for("not ready: ");
+    console.wait_for("status 404");
+    console.wait_for("GET /missing on port");
+    console.wait_for(&format!("sample --port {port}"));
+    console.press("7");
+    console.wait_for("DB_PASSWORD");
+    console.wait_for("********");
+    console.press("9");
+    console.wait_for(&format!("127.0.0.1:{port}"));
+    assert!(!String::from_utf8_lossy(&console.raw).contains("geheim"));
+    console.press("q");
+    console.wait_for("detach");
+}
+
+#[test]
 fn what_does_not_run_or_is_not_there_is_told_as_well() {
     let mut deck = Deck::start(TREE);
     deck.wait_ready(&["tree"]);
@@ -166,16 +200,26 @@ fn viewers_get_no_environment() {
         drop(std::fs::write("/dev/tty", "skipped: only root can play two users\n"));
         return;
     }
-    let mut deck = Deck::start(&format!("viewers = [\"nobody\"]\n{TREE}"));
+    let mut deck = Deck::start(&format!("watch = false\nviewers = [\"nobody\"]\n{TREE}"));
     std::fs::set_permissions(deck.path(), PermissionsExt::from_mode(0o755)).unwrap();
     deck.wait_ready(&["tree"]);
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--", "curl", "-s"]);
-    command.arg("--unix-socket").arg(deck.socket()).current_dir("/");
-    let output = output_of(command.arg("http://opsdeck/v1/instances/tree/detail"));
-    let text = String::from_utf8(output.stdout).unwrap();
+    let ask = |args: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--", "curl"]);
+        command.arg("-s").arg("--unix-socket").arg(deck.socket()).current_dir("/");
+        String::from_utf8(output_of(command.args(args)).stdout).unwrap()
+    };
+    let text = ask(&["http://opsdeck/v1/instances/tree/detail"]);
     let it: Detail = serde_json::from_str(&text).unwrap_or_else(|err| panic!("{err}: {text}"));
     assert!(!it.processes.is_empty() && it.environment.is_none(), "{it:#?}");
     assert!(!text.contains("geheim") && !text.contains("PLAIN"), "{text}");
     assert!(it.missing.iter().any(|it| it.contains("operators")), "{:?}", it.missing);
+
+    // What a configuration would change in it is not told either, but that it would.
+    let changed = TREE.replace("9502", "9503");
+    deck.write_config(&format!("watch = false\nviewers = [\"nobody\"]\n{changed}"));
+    let text = ask(&["-X", "POST", "http://opsdeck/v1/config/diff"]);
+    assert!(text.contains("environment.PLAIN") && !text.contains("950"), "{text}");
+    let text = deck.ok(&["config", "diff"]);
+    assert!(text.contains("environment.PLAIN: 9502 → 9503"), "{text}");
 }

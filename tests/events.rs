@@ -5,9 +5,15 @@ mod support;
 
 use std::io::Write;
 
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use futures_util::StreamExt;
 use nix::sys::signal::Signal;
-use opsdeck::api::Event;
-use support::{Deck, kill, wait_until};
+use opsdeck::api::{Actor, Event};
+use opsdeck::client::{Client, EventQuery};
+use support::console::Console;
+use support::{Deck, PATIENCE, kill, wait_until};
 
 const TWO: &str = r#"
     [defaults]
@@ -61,8 +67,83 @@ fn a_span_of_time_is_asked_for_in_several_ways() {
     }
     let is_ones = |it: &Event| it.service.as_deref() == Some("one") && actor(it).is_some();
     assert!(of_one.iter().all(is_ones), "{of_one:?}");
+    let of_kind = events(&deck, &["-n", "1000", "--kind", "restart"]);
+    assert!(
+        !of_kind.is_empty() && of_kind.iter().all(|it| it.kind.contains("restart")),
+        "{of_kind:?}"
+    );
     assert_eq!(deck.opsdeck(&["events", "--until", "yesterday"]).status.code(), Some(2));
     assert_eq!(deck.opsdeck(&["events", "-f", "--until", "1h"]).status.code(), Some(2));
+}
+
+/// A journal of yesterday: carol restarted `two`, then `one` crashed more often than anybody remembers.
+fn yesterday(directory: &Path) {
+    std::fs::DirBuilder::new().mode(0o700).create(directory.join("state")).unwrap();
+    let began = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(24);
+    let event = |seq: u64, kind: &str, of: &str, who: Option<&str>, message: &str| Event {
+        seq,
+        at: began + std::time::Duration::from_secs(seq),
+        kind: kind.into(),
+        service: Some(of.into()),
+        instance: Some(of.into()),
+        actor: who.map(|it| Actor { login: it.into(), ..Actor::default() }),
+        message: message.into(),
+        evidence: None,
+        rollout: None,
+        lost: None,
+    };
+    let crash = |seq| event(seq, "exited", "one", None, "exited with code 255");
+    let all = [event(1, "restart", "two", Some("carol"), "restart of two")];
+    let lines = all.into_iter().chain((2..=1500).map(crash));
+    let text: String = lines.map(|it| serde_json::to_string(&it).unwrap() + "\n").collect();
+    std::fs::write(directory.join("state/journal.jsonl"), text).unwrap();
+}
+
+#[test]
+fn a_journal_is_read_backwards_in_portions() {
+    let deck = Deck::start_in(&[], TWO, yesterday);
+    let ask = |query: EventQuery| -> Vec<u64> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let answer = async {
+            let events = Client::new(&deck.socket()).unwrap().events(&query).await.unwrap();
+            events.map(|it| it.unwrap().seq).collect().await
+        };
+        runtime.block_on(async { tokio::time::timeout(PATIENCE, answer).await.unwrap() })
+    };
+    let before = |before, lines| EventQuery {
+        before: Some(before),
+        lines: Some(lines),
+        ..EventQuery::default()
+    };
+    assert_eq!(ask(before(1000, 3)), [997, 998, 999]);
+    assert_eq!(ask(before(3, 3)), [1, 2]);
+    let of = |kind: &str, text: &str| EventQuery {
+        kind: Some(kind.into()),
+        text: Some(text.into()),
+        ..before(1400, 2)
+    };
+    assert_eq!(ask(of("exit", "CODE 255")), [1398, 1399]);
+    assert_eq!(ask(of("restart", "carol")), [1]);
+    assert_eq!(ask(of("restart", "dave")), Vec::<u64>::new());
+}
+
+#[test]
+fn who_restarted_a_service_yesterday_is_seen_with_three_keys() {
+    let mut deck = Deck::start_in(&[], TWO, yesterday);
+    deck.wait_ready(&["one", "two"]);
+    let mut console = Console::start(&deck.command(&[]), 100, 24);
+    console.wait_for("two");
+    console.step("j");
+    console.press("e");
+    console.wait_for("events");
+    console.press("s");
+    console.wait_for("events: service:two");
+    console.wait_for("carol");
+    assert!(!console.text().contains("code 255"), "{}", console.text());
+    console.press("\u{1b}");
+    console.wait_for("code 255");
+    console.press("q");
+    console.wait_for("detach");
 }
 
 #[test]

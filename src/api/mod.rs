@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 mod brief;
 mod detail;
+mod filter;
 mod line;
 mod logs;
 mod request;
@@ -19,6 +20,7 @@ mod rollout;
 
 pub use brief::BriefService;
 pub use detail::*;
+pub use filter::EventFilter;
 pub use logs::{LogLine, LogPage, LogPlace};
 pub use request::*;
 pub use rollout::*;

@@ -144,6 +144,19 @@ pub struct Difference {
     pub does: String,
     /// A sentence: `command changes; taken up by the next restart or rollout`.
     pub message: String,
+    /// The keys that change; secrets are hidden, and for viewers every value of the environment.
+    pub values: Vec<KeyChange>,
+}
+
+/// A key of the configuration whose value changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct KeyChange {
+    /// `max_wait_time`, `instance.web1.port`.
+    pub key: String,
+    /// `null`: it is not set.
+    pub from: Option<String>,
+    pub to: Option<String>,
 }
 
 /// What a client can ask for. [`Request::route`] says how it is asked.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Outcome, local, notice, out, place, printable, themes, unprinted};
-use crate::api::{Act, ConfigVerb, Difference, Problem, Request};
+use crate::api::{Act, ConfigVerb, Difference, KeyChange, Problem, Request};
 use crate::cli::{ConfigCommand, ImportCommand, Place};
 use crate::config::settings::Settings;
 use crate::config::{self, diff, schema, show};
@@ -74,6 +74,7 @@ async fn compare(place: &Place, file: Option<&Path>) -> Outcome {
                 name: it.name.clone(),
                 does: it.does.word().into(),
                 message: it.message.clone(),
+                values: it.values.iter().map(key_change).collect(),
             };
             diff.changes.iter().map(line).collect()
         }
@@ -81,9 +82,22 @@ async fn compare(place: &Place, file: Option<&Path>) -> Outcome {
     if lines.is_empty() {
         return print("no difference\n");
     }
-    let text: String =
-        lines.iter().map(|it| format!("{:16} {}\n", it.name, printable(&it.message))).collect();
-    print(&text)
+    print(&lines.iter().map(in_lines).collect::<String>())
+}
+
+fn key_change(it: &diff::KeyChange) -> KeyChange {
+    KeyChange { key: it.key.clone(), from: it.from.clone(), to: it.to.clone() }
+}
+
+/// What a difference does, and below it what becomes of each key.
+fn in_lines(it: &Difference) -> String {
+    let shown = |it: &Option<String>| it.as_deref().map_or("(none)".into(), printable);
+    let value = |it: &KeyChange| {
+        let (from, to) = (shown(&it.from), shown(&it.to));
+        format!("{:18} {}: {from} → {to}\n", "", printable(&it.key))
+    };
+    let message = format!("{:16} {}\n", it.name, printable(&it.message));
+    std::iter::once(message).chain(it.values.iter().map(value)).collect()
 }
 
 fn print(text: &str) -> Outcome {

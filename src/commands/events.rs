@@ -19,8 +19,11 @@ pub async fn run(client: &Client, args: &EventsArgs) -> Outcome {
         since: args.since.clone(),
         until: args.until.clone(),
         after: None,
+        before: None,
         service: args.service.clone(),
         actor: args.actor.clone(),
+        kind: args.kind.clone(),
+        text: None,
     };
     let mut events = client.events(&query).await?.boxed();
     loop {

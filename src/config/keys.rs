@@ -16,6 +16,8 @@ pub enum Scope {
     Table,
     /// The log view.
     Logs,
+    /// The event page.
+    Events,
     Everywhere,
 }
 
@@ -25,7 +27,7 @@ impl Scope {
     }
 }
 
-use Scope::{Everywhere, Logs, Table as Services};
+use Scope::{Events, Everywhere, Logs, Table as Services};
 
 /// Every action, its built-in keys, and where they hold.
 pub const ACTIONS: &[(&str, &[&str], Scope)] = &[
@@ -77,6 +79,10 @@ pub const ACTIONS: &[(&str, &[&str], Scope)] = &[
     ("log-since", &["t"], Logs),
     ("log-times", &["T"], Logs),
     ("log-save", &["s"], Logs),
+    ("events-service", &["s"], Events),
+    ("events-actor", &["w"], Events),
+    ("events-kind", &["t"], Events),
+    ("events-filter", &["/"], Events),
 ];
 
 const NAMED: [&str; 16] = [

@@ -81,6 +81,7 @@ impl Config {
                 name: it.name.clone(),
                 does: it.does.word().into(),
                 message: it.message.clone(),
+                values: it.values.iter().map(key_change).collect(),
             })
             .collect()
     }
@@ -108,6 +109,10 @@ impl Config {
             expected_ms: None,
         }
     }
+}
+
+fn key_change(it: &diff::KeyChange) -> api::KeyChange {
+    api::KeyChange { key: it.key.clone(), from: it.from.clone(), to: it.to.clone() }
 }
 
 impl Daemon {

@@ -186,6 +186,32 @@ pub fn read(files: &[PathBuf], mut keep: impl FnMut(&Event) -> bool) -> Vec<Even
     events
 }
 
+/// Reads the last so many of the events that are kept, oldest first. Blocking.
+///
+/// The newest file first: what is asked for is mostly in it, and never is more than that kept in memory.
+pub fn read_last(files: &[PathBuf], n: usize, keep: impl Fn(&Event) -> bool) -> Vec<Event> {
+    let mut events: VecDeque<Event> = VecDeque::new();
+    for path in files.iter().rev() {
+        let missing = n - events.len();
+        if missing == 0 {
+            break;
+        }
+        let mut found: VecDeque<Event> = VecDeque::new();
+        read(std::slice::from_ref(path), |it| {
+            if keep(it) {
+                found.push_back(it.clone());
+                if found.len() > missing {
+                    found.pop_front();
+                }
+            }
+            false
+        });
+        found.append(&mut events);
+        events = found;
+    }
+    events.into()
+}
+
 fn last_events(path: &Path, n: usize, mut each: impl FnMut(&Event)) -> VecDeque<Event> {
     let mut events = VecDeque::new();
     let keep = |event: &Event| {
@@ -309,5 +335,25 @@ mod tests {
         journal.append(event("two"));
         journal.flush();
         assert_eq!(journal.trouble, None);
+    }
+    #[test]
+    fn the_last_events_are_found_over_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = ["old", "middle", "new"].map(|it| dir.path().join(it));
+        for (n, path) in files.iter().enumerate() {
+            let lines = (0..10).map(|it| {
+                let seq = n as u64 * 10 + it;
+                serde_json::to_string(&Event { seq, ..event("x") }).unwrap() + "\n"
+            });
+            std::fs::write(path, lines.collect::<String>()).unwrap();
+        }
+        let numbers = |n, keep: fn(&Event) -> bool| -> Vec<u64> {
+            read_last(&files, n, keep).iter().map(|it| it.seq).collect()
+        };
+        assert_eq!(numbers(3, |_| true), [27, 28, 29]);
+        assert_eq!(numbers(4, |it| it.seq < 22), [18, 19, 20, 21]);
+        assert_eq!(numbers(3, |it| it.seq % 10 == 0), [0, 10, 20]);
+        assert_eq!(numbers(100, |_| true).len(), 30);
+        assert!(numbers(0, |_| true).is_empty());
     }
 }

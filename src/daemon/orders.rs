@@ -13,7 +13,10 @@ use super::http::{Api, Body, Failure, Path, ending};
 use super::peer::Peer;
 use super::replace::Asked;
 use super::turn::{NewSettings, Question, Scope, Turn};
-use crate::api::{Act, ConfigVerb, Done, InstanceVerb, Problem, RolloutVerb, ServiceVerb, problem};
+use crate::api::{
+    Act, ConfigVerb, Difference, Done, InstanceVerb, Problem, Role, RolloutVerb, ServiceVerb,
+    problem,
+};
 use crate::fleet::input::{Disposition, Order, Verb};
 use crate::fleet::{Name, Process, Signal};
 
@@ -114,9 +117,19 @@ pub async fn config(
         }
         ConfigVerb::Diff => {
             let settings = understood(read)?;
-            let diff = api.ask(|reply| Question::Diff { settings, reply }).await?;
+            let mut diff = api.ask(|reply| Question::Diff { settings, reply }).await?;
+            if peer.role() != Some(Role::Operator) {
+                diff.iter_mut().for_each(hide_environment);
+            }
             Ok(Json(Done { diff: Some(diff), ..Done::default() }))
         }
+    }
+}
+
+/// The environment is for operators, whatever its names.
+fn hide_environment(it: &mut Difference) {
+    for value in it.values.iter_mut().filter(|it| it.key.starts_with("environment.")) {
+        (value.from, value.to) = (None, None);
     }
 }
 

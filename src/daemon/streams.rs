@@ -23,7 +23,7 @@ use super::logs;
 use super::peer::Peer;
 use super::since::Since;
 use super::turn::Question;
-use crate::api::{Event, Problem, Role, problem};
+use crate::api::{Event, EventFilter, Problem, Role, problem};
 
 /// Lines between a task and a client that reads slowly.
 pub(super) const QUEUE: usize = 64;
@@ -83,8 +83,14 @@ pub struct EventQuery {
     until: Option<Since>,
     /// Only what has a higher number.
     after: Option<u64>,
+    /// Only what has a lower number.
+    before: Option<u64>,
     service: Option<String>,
     actor: Option<String>,
+    /// A part of the kind.
+    kind: Option<String>,
+    /// Somewhere in the message, the kind or the names.
+    text: Option<String>,
 }
 
 /// The moments that a query means, asked at one moment.
@@ -110,7 +116,7 @@ impl EventQuery {
     /// The last events are all that is asked for, so many are there that all of them are known, or all
     /// since this number.
     fn is_recent(&self, recent: &[Event]) -> bool {
-        let is_narrow = self.service.is_some() || self.actor.is_some();
+        let is_narrow = self.before.is_some() || self.filter().is_narrow();
         let is_dated = self.since.is_some() || self.until.is_some();
         let first = recent.first().map(|it| it.seq);
         match self.after {
@@ -119,39 +125,49 @@ impl EventQuery {
         }
     }
 
-    fn wants(&self, event: &Event, span: Span) -> bool {
-        let of = |name: &String| {
-            event.service.as_ref() == Some(name) || event.instance.as_ref() == Some(name)
-        };
-        let by = |name: &String| event.actor.as_ref().is_some_and(|it| it.login == *name);
+    fn filter(&self) -> EventFilter {
+        EventFilter {
+            service: self.service.clone(),
+            actor: self.actor.clone(),
+            kind: self.kind.clone(),
+            text: self.text.clone(),
+        }
+    }
+
+    fn wants(&self, event: &Event, span: Span, filter: &EventFilter) -> bool {
         span.has(event.at)
             && self.after.is_none_or(|it| it < event.seq)
-            && self.service.as_ref().is_none_or(of)
-            && self.actor.as_ref().is_none_or(by)
+            && self.before.is_none_or(|it| event.seq < it)
+            && filter.wants(event)
     }
 }
 
-/// `GET /v1/events?follow&lines&since&until&after&service&actor`
+/// `GET /v1/events?follow&lines&since&until&after&before&service&actor&kind&text`
 pub async fn events(
     State(api): State<Api>,
     Query(query): Query<EventQuery>,
 ) -> Result<Response, Failure> {
     let (files, recent, news) = api.ask(|reply| Question::Journal { reply }).await?;
-    let span = query.span();
-    let mut past = if query.is_recent(&recent) { recent } else { from_disk(files).await };
-    past.retain(|it| query.wants(it, span));
-    if let Some(lines) = query.lines {
-        past.drain(..past.len().saturating_sub(lines));
-    }
+    let (span, filter) = (query.span(), query.filter());
+    let query = Arc::new(query);
+    let past = if query.is_recent(&recent) {
+        let mut past = recent;
+        past.retain(|it| query.wants(it, span, &filter));
+        past.drain(..past.len().saturating_sub(query.lines.unwrap_or(usize::MAX)));
+        past
+    } else {
+        let (query, filter) = (query.clone(), filter.clone());
+        from_disk(files, query.lines, move |it| query.wants(it, span, &filter)).await
+    };
     let past = stream::iter(past.into_iter().map(|it| line_of(&it)).collect::<Vec<_>>());
     if !query.follow {
         return Ok(ndjson(past));
     }
-    let follow = stream::unfold((query, news), |(query, mut news)| async move {
+    let follow = stream::unfold((query, filter, news), |(query, filter, mut news)| async move {
         loop {
             match news.recv().await {
-                Ok(event) if query.wants(&event, Span::default()) => {
-                    return Some((line_of(&*event), (query, news)));
+                Ok(event) if query.wants(&event, Span::default(), &filter) => {
+                    return Some((line_of(&*event), (query, filter, news)));
                 }
                 Ok(_) | Err(RecvError::Lagged(_)) => (),
                 Err(RecvError::Closed) => return None,
@@ -161,8 +177,15 @@ pub async fn events(
     Ok(ndjson(stream::StreamExt::chain(past, follow)))
 }
 
-async fn from_disk(files: Vec<PathBuf>) -> Vec<Event> {
-    let read = tokio::task::spawn_blocking(move || super::journal::read(&files, |_| true));
+async fn from_disk(
+    files: Vec<PathBuf>,
+    lines: Option<usize>,
+    wants: impl Fn(&Event) -> bool + Send + 'static,
+) -> Vec<Event> {
+    let read = tokio::task::spawn_blocking(move || match lines {
+        Some(lines) => super::journal::read_last(&files, lines, wants),
+        None => super::journal::read(&files, wants),
+    });
     read.await.unwrap_or_default()
 }
 

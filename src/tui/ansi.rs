@@ -17,7 +17,7 @@ use unicode_width::UnicodeWidthChar;
 use vte::{Params, Parser, Perform};
 
 use super::sgr;
-use crate::api::{Config, Deck, Event, ProbeResult, Rollout, Service};
+use crate::api::{Config, Deck, Detail, Difference, Event, ProbeResult, Rollout, Service};
 
 /// What is kept of one line of anything. A terminal shows a few hundred columns.
 pub const LONGEST: usize = 4096;
@@ -153,14 +153,62 @@ fn clean_probe(probe: &mut ProbeResult) {
 
 /// Makes an event's texts safe.
 pub fn clean_event(event: &mut Event) {
-    clean_in_place(&mut event.message);
+    [&mut event.message, &mut event.kind].into_iter().for_each(clean_in_place);
     clean_some(&mut event.service);
     clean_some(&mut event.instance);
     if let Some(actor) = &mut event.actor {
         clean_in_place(&mut actor.login);
+        clean_some(&mut actor.ssh);
     }
     for line in event.evidence.iter_mut().flatten() {
         clean_in_place(line);
+    }
+}
+
+/// Makes every text of a line of a configuration diff safe.
+pub fn clean_difference(it: &mut Difference) {
+    [&mut it.name, &mut it.does, &mut it.message].into_iter().for_each(clean_in_place);
+    for value in &mut it.values {
+        clean_in_place(&mut value.key);
+        clean_some(&mut value.from);
+        clean_some(&mut value.to);
+    }
+}
+
+/// Makes every text of a close look safe.
+pub fn clean_detail(it: &mut Detail) {
+    [&mut it.instance, &mut it.service, &mut it.command].into_iter().for_each(clean_in_place);
+    it.why.iter_mut().chain(&mut it.missing).for_each(clean_in_place);
+    for past in it.probes.values_mut() {
+        clean_in_place(&mut past.check);
+        past.results.iter_mut().for_each(clean_probe);
+    }
+    for process in &mut it.processes {
+        [&mut process.name, &mut process.title, &mut process.state]
+            .into_iter()
+            .for_each(clean_in_place);
+        clean_some(&mut process.role);
+    }
+    for signal in &mut it.signals {
+        [&mut signal.signal, &mut signal.does].into_iter().for_each(clean_in_place);
+        clean_some(&mut signal.means);
+    }
+    it.exits.iter_mut().for_each(clean_event);
+    for variable in it.environment.iter_mut().flatten() {
+        [&mut variable.name, &mut variable.value].into_iter().for_each(clean_in_place);
+    }
+    for limit in &mut it.limits {
+        [&mut limit.name, &mut limit.soft, &mut limit.hard, &mut limit.unit]
+            .into_iter()
+            .for_each(clean_in_place);
+    }
+    if let Some(files) = &mut it.files {
+        clean_in_place(&mut files.log);
+        clean_some(&mut files.cwd);
+        clean_some(&mut files.exe);
+        files.listening.iter_mut().for_each(clean_in_place);
+        let open = std::mem::take(&mut files.open);
+        files.open = open.into_iter().map(|(kind, n)| (clean(&kind).into_owned(), n)).collect();
     }
 }
 
@@ -315,6 +363,25 @@ mod tests {
         clean_deck(&mut deck);
         let text = serde_json::to_string(&deck).unwrap();
         assert!(!text.contains("[2J") && !text.contains("2nd"), "{text}");
+    }
+
+    #[test]
+    fn every_text_of_a_close_look_is_made_safe() {
+        let x = "\\u001b[2J";
+        let json = format!(
+            r#"{{"instance":"{x}","command":"{x}","why":["{x}"],"missing":["{x}"],
+            "probes":{{"liveness":{{"check":"{x}","results":[{{"body":"{x}","error":"{x}"}}]}}}},
+            "processes":[{{"name":"{x}","title":"{x}","state":"{x}","role":"{x}"}}],
+            "signals":[{{"signal":"{x}","does":"{x}","means":"{x}"}}],
+            "exits":[{{"seq":1,"at":"2026-11-21T10:42:17Z","kind":"exited","message":"{x}"}}],
+            "environment":[{{"name":"{x}","value":"{x}"}}],
+            "limits":[{{"name":"{x}","soft":"{x}","hard":"{x}","unit":"{x}"}}],
+            "files":{{"log":"{x}","cwd":"{x}","exe":"{x}","listening":["{x}"],"open":{{"{x}":1}}}}}}"#
+        );
+        let mut detail: Detail = serde_json::from_str(&json).unwrap();
+        clean_detail(&mut detail);
+        let text = serde_json::to_string(&detail).unwrap();
+        assert!(!text.contains("[2J"), "{text}");
     }
 
     proptest! {

@@ -59,6 +59,10 @@ pub enum Action {
     LogSince,
     LogTimes,
     LogSave,
+    EventService,
+    EventActor,
+    EventKind,
+    EventFilter,
 }
 
 /// Where a key means something.
@@ -68,6 +72,8 @@ pub enum Scope {
     Table,
     /// In the log view.
     Logs,
+    /// On the event page.
+    Events,
     /// Wherever something can be moved through.
     Everywhere,
 }
@@ -123,7 +129,7 @@ pub static TABLE: &[Entry] = &[
     acting(Action::Stop, "stop", &["x"], "stop", "stop through the ladder, and keep down"),
     acting(Action::Drain, "drain", &["d"], "drain", "hold out of rotation until D"),
     looking(Action::Logs, "logs", &["l"], "logs", "output of this instance, of a service, of all marked rows"),
-    looking(Action::Detail, "detail", &["enter"], "detail", "why it is in this state, probes, last exit"),
+    looking(Action::Detail, "detail", &["enter"], "detail", "why, probes, processes, charts, signals, environment, files"),
     looking(Action::Filter, "filter", &["/"], "filter", "show only what has this text or is so: state:backoff, cpu>50, !stale"),
     looking(Action::Palette, "palette", &[":"], "all keys", "every action by name"),
     scoped(Scope::Everywhere, looking(Action::Help, "help", &["?", "F1"], "help", "this page")),
@@ -163,6 +169,10 @@ pub static TABLE: &[Entry] = &[
     scoped(Scope::Logs, looking(Action::LogSince, "log-since", &["t"], "time", "go to a moment: 10m (ago), 09:30, a date")),
     scoped(Scope::Logs, looking(Action::LogTimes, "log-times", &["T"], "times", "show when each line came")),
     scoped(Scope::Logs, looking(Action::LogSave, "log-save", &["s"], "save", "write what the filter shows into a new file")),
+    scoped(Scope::Events, looking(Action::EventService, "events-service", &["s"], "service", "only this instance, again: its service, again: all")),
+    scoped(Scope::Events, looking(Action::EventActor, "events-actor", &["w"], "who", "only what this user did")),
+    scoped(Scope::Events, looking(Action::EventKind, "events-kind", &["t"], "kind", "only this kind")),
+    scoped(Scope::Events, looking(Action::EventFilter, "events-filter", &["/"], "filter", "words: service: actor: kind: since: until: or any text")),
 ];
 
 /// The line of the table that describes `action`.

@@ -21,6 +21,7 @@ use crate::client::Client;
 pub mod announce;
 pub mod ansi;
 pub mod cost;
+pub mod events;
 pub mod filter;
 pub mod flow;
 pub mod fuzzy;

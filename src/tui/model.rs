@@ -18,7 +18,7 @@ use super::keymap::Keymap;
 use super::rows::{RowId, Rows, Sort};
 use super::theme::Theme;
 use crate::api::{
-    Act, Countdown, Deck, Difference, Event, History, Instance, Request, Role, Service,
+    Act, Countdown, Deck, Detail, Difference, Event, History, Instance, Request, Role, Service,
     SignalDetail, Target,
 };
 
@@ -68,6 +68,7 @@ pub struct Model {
     pub screen: Screen,
     /// What the detail screen draws.
     pub chart: Option<Chart>,
+    pub closeup: Option<Closeup>,
     pub guard: Guard,
     pub notice: Option<Notice>,
     /// The last click, and on what.
@@ -122,6 +123,7 @@ pub enum Screen {
     Palette(Palette),
     Logs(Box<super::logs::Logs>),
     Rollout(Box<super::rollout::RolloutPage>),
+    Events(Box<super::events::Events>),
 }
 
 /// A page of text that scrolls.
@@ -135,7 +137,6 @@ pub struct Panel {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Page {
     Help,
-    Events,
     Detail(RowId),
     /// The configuration, and what applying it would do once the daemon has said so, or line by line
     /// why it cannot be applied.
@@ -150,6 +151,21 @@ pub struct Chart {
     pub asked: Duration,
     /// Empty until it has answered.
     pub history: History,
+}
+
+/// The instance that is looked at closely.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Closeup {
+    /// Its name.
+    pub of: String,
+    /// When the daemon was asked last.
+    pub asked: Duration,
+    /// `None` until it has answered.
+    pub detail: Option<Box<Detail>>,
+    /// Percent of one core, by pid and start time, between the last two answers.
+    pub cpu: BTreeMap<(i32, u64), f64>,
+    /// Why there was no answer.
+    pub problem: Option<String>,
 }
 
 /// The list of signals. Its targets are frozen when it opens.
@@ -259,6 +275,7 @@ impl Model {
             filter: Filter::default(),
             screen: Screen::Table,
             chart: None,
+            closeup: None,
             guard: Guard::default(),
             notice: None,
             clicked: None,
@@ -336,9 +353,11 @@ impl Model {
                 let service = self.service(&page.service)?;
                 (service, service.instances.iter().find_map(|it| it.countdown.as_ref())?)
             }
-            Screen::Panel(_) | Screen::Picker(_) | Screen::Palette(_) | Screen::Logs(_) => {
-                return None;
-            }
+            Screen::Panel(_)
+            | Screen::Picker(_)
+            | Screen::Palette(_)
+            | Screen::Logs(_)
+            | Screen::Events(_) => return None,
         };
         let elapsed = self.elapsed(&service.name, countdown.elapsed_ms, now).as_nanos();
         let past = u64::try_from(elapsed % u128::from(TENTH)).unwrap_or(0);

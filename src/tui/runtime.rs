@@ -73,6 +73,8 @@ pub async fn run(options: Options) -> Result<Farewell, TuiError> {
         saves: JoinSet::new(),
         history: JoinSet::new(),
         rollout: JoinSet::new(),
+        closeup: JoinSet::new(),
+        past: JoinSet::new(),
         terminal: Some(terminal),
         keyboard,
         flow: Flow::default(),
@@ -121,6 +123,8 @@ struct Deck {
     saves: JoinSet<()>,
     history: JoinSet<()>,
     rollout: JoinSet<()>,
+    closeup: JoinSet<()>,
+    past: JoinSet<()>,
     /// `None` while the shell has it.
     terminal: Option<Terminal>,
     keyboard: Keyboard,
@@ -321,6 +325,19 @@ impl Deck {
                     // The deck may have been left.
                     let _ = msgs.send(Msg::Rollout(answer)).await;
                 });
+            }
+            Command::Detail { of } => {
+                let (client, msgs) = (self.client.clone(), self.msgs.clone());
+                self.closeup.abort_all();
+                self.closeup.spawn(async move {
+                    let result = client.detail(&of).await.map(Box::new);
+                    // The deck may have been left.
+                    let _ = msgs.send(Msg::Detail { of, result }).await;
+                });
+            }
+            Command::Past { id, query } => {
+                self.past.abort_all();
+                self.past.spawn(link::past(self.client.clone(), id, query, self.msgs.clone()));
             }
             Command::Follow { session, names, after, grep } => {
                 self.logs =

@@ -8,7 +8,8 @@
 //! | probes, thresholds, limits, names of signals | at once |
 //! | a gateway that leaves its address | stop: nobody listens there any more |
 //!
-//! Instances are told apart by name. Values of the environment are never part of a message.
+//! Instances are told apart by name. Values of the environment are never part of a message, and secrets never among
+//! the values.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,8 +18,10 @@ use super::settings::{Instance, Service, Settings};
 mod changes;
 mod gateways;
 mod partial;
+mod values;
 
 pub use partial::without_stops;
+pub use values::KeyChange;
 
 /// What a change does when it is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,6 +51,8 @@ pub struct Change {
     pub does: Does,
     /// A sentence without the name: `command changes; taken up by the next restart or rollout`.
     pub message: String,
+    /// Of what goes stale or applies at once: the keys, without secrets.
+    pub values: Vec<KeyChange>,
 }
 
 /// The changes from one configuration to another, in the order of the new file.
@@ -79,7 +84,8 @@ impl Diff {
         if does == Does::Stop {
             self.stops.push(name.to_owned());
         }
-        self.changes.push(Change { name: name.to_owned(), does, message: message.into() });
+        let (name, message) = (name.to_owned(), message.into());
+        self.changes.push(Change { name, does, message, values: vec![] });
     }
 }
 
@@ -99,6 +105,7 @@ pub fn diff(old: &Settings, new: &Settings) -> Diff {
         removed(service, &mut diff);
     }
     gateways::compare(old, new, &mut diff);
+    values::explain(old, new, &mut diff);
     diff
 }
 

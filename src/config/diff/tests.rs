@@ -156,3 +156,63 @@ fn a_watched_edit_takes_no_address_away() {
     assert_eq!((part.gateways.len(), pending.len()), (1, 1));
     assert!(part.services[0].rules.fronted);
 }
+
+fn values(old: &str, new: &str) -> String {
+    let diff = diff(&settings(old), &settings(new));
+    let none = || "-".to_owned();
+    let mut lines = vec![];
+    for change in &diff.changes {
+        for it in &change.values {
+            let (from, to) =
+                (it.from.clone().unwrap_or_else(none), it.to.clone().unwrap_or_else(none));
+            lines.push(format!(
+                "{} {}: {}: {from} → {to}",
+                change.does.word(),
+                change.name,
+                it.key
+            ));
+        }
+    }
+    lines.join("\n")
+}
+
+#[test]
+fn old_and_new_values_stand_beside_the_change_they_explain() {
+    let new = WEB.replace("php web", "php -v web").replace("B = \"1\"", "C = \"1\"")
+        + "max_wait_time = \"20s\"\nuser = \"www-data\"\nlog.keep = 1\nstop = [{ signal = \"QUIT\" }]\n";
+    assert_snapshot!(values(WEB, &new), @r#"
+    stale web: command: php web {port} → php -v web {port}
+    stale web: environment.B: 1 → -
+    stale web: environment.C: - → 1
+    stale web: user: - → www-data
+    at-once web: log.keep: 5 → 1
+    at-once web: max_wait_time: 10s → 20s
+    at-once web: stop: [{ signal = "SIGTERM" }] → [{ signal = "SIGQUIT" }]
+    "#);
+    assert_snapshot!(values(WEB, &WEB.replace("port = 2", "port = 3, backup = true")), @r"
+    stale web2: instance.web2.port: 2 → 3
+    at-once web: instance.web2.backup: false → true
+    ");
+    let deck = |text: &str| format!("[deck]\n{text}\n{WEB}");
+    assert_snapshot!(values(&deck(""), &deck("confirm = \"never\"\nstate_dir = \"/x\"")), @r"
+    stale deck: state_dir: - → /x
+    at-once deck: confirm: guard → never
+    ");
+    assert_eq!(values(WEB, &format!("{WEB}{QUEUE}")), "", "what is new has no old value");
+}
+
+#[test]
+fn secrets_are_no_values() {
+    let with = |password: &str| {
+        WEB.replace(
+            "A = \"geheim\"",
+            &format!("DB_PASSWORD = \"{password}\", CACHE = \"redis://a:{password}@c/0\""),
+        )
+        .replace("php web", &format!("php web --token={password}"))
+    };
+    assert_snapshot!(values(&with("geheim1"), &with("geheim2")), @r"
+    stale web: command: php web --token=******** {port} → php web --token=******** {port}
+    stale web: environment.CACHE: redis://********@c/0 → redis://********@c/0
+    stale web: environment.DB_PASSWORD: ******** → ********
+    ");
+}

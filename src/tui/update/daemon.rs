@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Command, guard, keys, log_pages, panels, rollout};
+use super::{Command, events, guard, keys, log_pages, panels, rollout};
 use crate::api::{Change, Config, Done, Event, Problem, Service};
 use crate::tui::keymap::Keymap;
-use crate::tui::model::{Link, MOST_EVENTS, Model, Now};
+use crate::tui::model::{Link, MOST_EVENTS, Model, Now, Screen};
 use crate::tui::rows::Sort;
 use crate::tui::{announce, ansi};
 
@@ -15,7 +15,7 @@ const BETWEEN_NOTES: Duration = Duration::from_secs(1);
 pub(super) fn on_change(model: &mut Model, now: Now, change: Change) -> Vec<Command> {
     let came_back = model.link != Link::Up;
     match change {
-        Change::Snapshot { mut deck, events } => {
+        Change::Snapshot { mut deck, events: recent } => {
             ansi::clean_deck(&mut deck);
             let config = std::mem::take(&mut deck.config);
             model.heard = deck.services.iter().map(|it| (it.name.clone(), now.mono)).collect();
@@ -24,7 +24,8 @@ pub(super) fn on_change(model: &mut Model, now: Now, change: Change) -> Vec<Comm
             model.deck = *deck;
             let look = set_config(model, now, config);
             model.events.clear();
-            add_events(model, events);
+            add_events(model, recent);
+            events::again(model);
             model.link = Link::Up;
             forget_marks(model);
             keys::rebuild(model);
@@ -32,12 +33,16 @@ pub(super) fn on_change(model: &mut Model, now: Now, change: Change) -> Vec<Comm
             let again = if came_back { log_pages::again(model) } else { vec![] };
             return look.into_iter().chain(again).collect();
         }
-        Change::Change { revision, now: at, services, removed, events, config, notices } => {
-            let note = note(model, now, &events);
+        Change::Change { revision, now: at, services, removed, events: news, config, notices } => {
+            let note = note(model, now, &news);
             model.deck.revision = revision;
             model.deck.now = Some(at);
-            rollout::heard(model, &events);
-            add_events(model, events);
+            rollout::heard(model, &news);
+            let is_config = |it: &Event| it.kind.starts_with("config-");
+            let asks_again = news.iter().any(is_config);
+            let count = news.len();
+            add_events(model, news);
+            tell(model, count);
             let look = config.and_then(|mut config| {
                 ansi::clean_config(&mut config);
                 set_config(model, now, config)
@@ -47,7 +52,8 @@ pub(super) fn on_change(model: &mut Model, now: Now, change: Change) -> Vec<Comm
                     notices.iter().map(|it| ansi::clean(it).into_owned()).collect();
             }
             apply(model, now, services, &removed);
-            return look.into_iter().chain(note).collect();
+            let again = if asks_again { panels::ask_again(model) } else { vec![] };
+            return look.into_iter().chain(note).chain(again).collect();
         }
         Change::Unknown => (),
     }
@@ -133,6 +139,15 @@ fn add_events(model: &mut Model, events: Vec<Event>) {
     }
     let excess = model.events.len().saturating_sub(MOST_EVENTS);
     model.events.drain(..excess);
+}
+
+/// The event page hears of the newest so many.
+fn tell(model: &mut Model, count: usize) {
+    let news: Vec<Event> = match model.screen {
+        Screen::Events(_) => model.events.iter().rev().take(count).rev().cloned().collect(),
+        _ => return,
+    };
+    news.iter().for_each(|it| events::on_event(model, it));
 }
 
 pub(super) fn on_lost(model: &mut Model, now: Now, problem: &Problem) -> Vec<Command> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tui_input::{Input, InputRequest};
 
-use super::{Command, guard, logs, panels, rollout};
+use super::{Command, events, guard, logs, panels, rollout};
 use crate::tui::ansi;
 use crate::tui::filter::Query;
 use crate::tui::key::{Code, Key};
@@ -51,6 +51,7 @@ fn on_key(model: &mut Model, now: Now, key: Key, together: bool) -> Vec<Command>
         Screen::Palette(_) => panels::on_palette(model, now, key, together),
         Screen::Logs(_) => logs::on_key(model, now, key),
         Screen::Rollout(_) => rollout::on_key(model, now, key, together),
+        Screen::Events(_) => events::on_key(model, now, key),
     }
 }
 
@@ -76,6 +77,7 @@ pub(super) fn on_paste(model: &mut Model, now: Now, text: &str) -> Vec<Command> 
         Screen::Table if model.filter.editing => Some(&mut model.filter.input),
         Screen::Palette(palette) => Some(&mut palette.input),
         Screen::Logs(logs) => logs.prompt.as_mut().map(|it| &mut it.input),
+        Screen::Events(events) if events.editing => Some(&mut events.input),
         _ => None,
     };
     let Some(input) = input else {
@@ -180,7 +182,8 @@ pub(super) fn run(
         Action::Logs => return logs::open(model, now),
         Action::Config => return panels::open_config(model),
         Action::Rollout => rollout::open_selected(model, now),
-        Action::Detail | Action::Help | Action::Events | Action::Palette => {
+        Action::Events => events::open(model),
+        Action::Detail | Action::Help | Action::Palette => {
             panels::open(model, now, action);
         }
         Action::Filter => model.filter.editing = true,

@@ -3,8 +3,9 @@
 //! [`update`] takes one message and returns what to do about it. It does nothing itself and reads no
 //! clock, so every rule of the deck is tested by calling it.
 
-mod chart;
+mod closeup;
 mod daemon;
+mod events;
 mod guard;
 mod keys;
 mod log_pages;
@@ -19,12 +20,13 @@ pub(in crate::tui) use rollout::wakeup as rollout_asks_at;
 use super::key::{Key, Mouse};
 use super::layout::layout;
 use super::logs::{Page, Places};
-use super::model::{Model, Now, PATIENCE};
+use super::model::{Model, Now, PATIENCE, Screen};
 use super::rows::RowId;
 use crate::api::{
-    Change, Done, History, LogLine, Look, Plan, Problem, Request, RolloutRecord, SignalDetail,
+    Change, Detail, Done, Event, History, LogLine, Look, Plan, Problem, Request, RolloutRecord,
+    SignalDetail,
 };
-use crate::client::PageQuery;
+use crate::client::{EventQuery, PageQuery};
 
 /// Something happened.
 #[derive(Debug)]
@@ -55,6 +57,16 @@ pub enum Msg {
     },
     /// The answer to a [`Command::Rollout`].
     Rollout(Box<RolloutAnswer>),
+    /// The answer to a [`Command::Detail`].
+    Detail {
+        of: String,
+        result: Result<Box<Detail>, Problem>,
+    },
+    /// The answer to a [`Command::Past`], oldest first.
+    Past {
+        id: u64,
+        result: Result<Vec<Event>, Problem>,
+    },
     /// From the stream of the log page.
     Log {
         session: u64,
@@ -124,6 +136,15 @@ pub enum Command {
     Rollout {
         service: String,
     },
+    /// Ask for a close look at an instance.
+    Detail {
+        of: String,
+    },
+    /// Ask for events of the journal.
+    Past {
+        id: u64,
+        query: EventQuery,
+    },
     /// Stream what is written to the logs of `names` after these places, and end what was streamed before.
     Follow {
         session: u64,
@@ -166,7 +187,15 @@ pub fn update(model: &mut Model, now: Now, msg: Msg) -> Vec<Command> {
         Msg::LinkLost(problem) => daemon::on_lost(model, now, &problem),
         Msg::Reply { id, result } => daemon::on_reply(model, now, id, result),
         Msg::History { of, result } => {
-            chart::on_history(model, of, result.ok());
+            closeup::on_history(model, of, result.ok());
+            vec![]
+        }
+        Msg::Past { id, result } => {
+            events::on_past(model, id, result);
+            vec![]
+        }
+        Msg::Detail { of, result } => {
+            closeup::on_detail(model, &of, result);
             vec![]
         }
         Msg::Catches { of, result } => {
@@ -199,8 +228,9 @@ pub fn update(model: &mut Model, now: Now, msg: Msg) -> Vec<Command> {
         Msg::Wake => vec![],
     };
     settle(model, now);
-    commands.extend(chart::wanted(model, now));
     commands.extend(rollout::wanted(model, now));
+    commands.extend(closeup::wanted(model, now));
+    commands.extend(events::wanted(model));
     commands
 }
 
@@ -220,6 +250,10 @@ fn expire(model: &mut Model, now: Now) {
 fn settle(model: &mut Model, now: Now) {
     let height = usize::from(layout(model, now).table.height);
     model.rows.scroll(&model.deck, height);
+    let height = super::view::events::height(model);
+    if let Screen::Events(events) = &mut model.screen {
+        events.settle(height);
+    }
 }
 
 #[cfg(test)]

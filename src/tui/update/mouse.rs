@@ -70,6 +70,7 @@ fn wheel(model: &mut Model, now: Now, action: Action, code: Code) -> Vec<Command
         Screen::Palette(_) => true,
         Screen::Table => model.filter.editing,
         Screen::Logs(logs) => logs.prompt.is_some(),
+        Screen::Events(events) => events.editing,
         _ => false,
     };
     let key = if writing { Some(Key::plain(code)) } else { model.keymap.key(action) };

@@ -7,7 +7,9 @@ use crate::tui::fuzzy::{find, fit};
 use crate::tui::key::{Code, Key};
 use crate::tui::keymap::{Action, Entry, Scope, TABLE};
 use crate::tui::model::{Armed, Batch, Model, Now, Page, Palette, Panel, Picker, Screen};
+use crate::tui::rows::RowId;
 use crate::tui::signals::SIGNALS;
+use crate::tui::view::detail;
 use crate::tui::view::panel::last_top;
 
 /// Choices of a page of the palette.
@@ -17,7 +19,6 @@ const PAGE: usize = 10;
 pub(super) fn open(model: &mut Model, now: Now, action: Action) {
     let page = match action {
         Action::Help => Page::Help,
-        Action::Events => Page::Events,
         Action::Detail => match model.rows.selected.clone() {
             Some(id) => Page::Detail(id),
             None => return model.warn(now, "nothing is selected"),
@@ -27,18 +28,28 @@ pub(super) fn open(model: &mut Model, now: Now, action: Action) {
             return;
         }
     };
-    // The newest event is the last line.
-    let top = if page == Page::Events { usize::MAX } else { 0 };
-    model.screen = Screen::Panel(Panel { page, top });
+    model.screen = Screen::Panel(Panel { page, top: 0 });
 }
 
 /// Opens the configuration and asks the daemon what applying it would do.
 pub(super) fn open_config(model: &mut Model) -> Vec<Command> {
     model.screen = Screen::Panel(Panel { page: Page::Config(None), top: 0 });
+    ask(model)
+}
+
+fn ask(model: &mut Model) -> Vec<Command> {
     model.guard.last_id += 1;
     model.guard.diff = model.guard.last_id;
     let request = Request::Config { verb: ConfigVerb::Diff, act: Act::default() };
     vec![Command::Send { id: model.guard.diff, request }]
+}
+
+/// What applying it would do may be something else now.
+pub(super) fn ask_again(model: &mut Model) -> Vec<Command> {
+    match &model.screen {
+        Screen::Panel(Panel { page: Page::Config(_), .. }) => ask(model),
+        _ => vec![],
+    }
 }
 
 pub(super) fn is_diff(model: &Model, id: u64) -> bool {
@@ -50,9 +61,7 @@ pub(super) fn on_diff(model: &mut Model, now: Now, result: Result<Done, Problem>
         Ok(done) => {
             let mut diff = done.diff.unwrap_or_default();
             for it in &mut diff {
-                for text in [&mut it.name, &mut it.does, &mut it.message] {
-                    *text = ansi::clean(text).into_owned();
-                }
+                ansi::clean_difference(it);
             }
             if let Screen::Panel(Panel { page: Page::Config(known), .. }) = &mut model.screen {
                 *known = Some(Ok(diff));
@@ -79,6 +88,14 @@ pub(super) fn on_panel(model: &mut Model, now: Now, key: Key, together: bool) ->
     let Screen::Panel(panel) = &model.screen else { return vec![] };
     let page = &panel.page;
     let config = matches!(page, Page::Config(_));
+    if let Page::Detail(id) = page
+        && let Some(top) = section(model, now, id, panel.top, key)
+    {
+        if let Screen::Panel(panel) = &mut model.screen {
+            panel.top = top;
+        }
+        return vec![];
+    }
     match action {
         _ if key.code == Code::Esc => model.screen = Screen::Table,
         Some(Action::Config | Action::Detail) if config => {
@@ -86,7 +103,6 @@ pub(super) fn on_panel(model: &mut Model, now: Now, key: Key, together: bool) ->
         }
         Some(Action::Quit | Action::Detail) => model.screen = Screen::Table,
         Some(Action::Help) if *page == Page::Help => model.screen = Screen::Table,
-        Some(Action::Events) if *page == Page::Events => model.screen = Screen::Table,
         Some(Action::Help) => open(model, now, Action::Help),
         Some(Action::Logs) if matches!(page, Page::Detail(_)) => {
             return super::logs::open(model, now);
@@ -105,7 +121,26 @@ pub(super) fn on_panel(model: &mut Model, now: Now, key: Key, together: bool) ->
     vec![]
 }
 
-/// Scrolls a page. The end of the events is where new ones come, so there it follows them.
+/// The line to which a key leads on a page with sections: Tab to the next one, a digit to its own.
+fn section(model: &Model, now: Now, id: &RowId, top: usize, key: Key) -> Option<usize> {
+    let Key { code, ctrl: false, alt: false } = key else { return None };
+    let page = detail::page(model, now, id);
+    let last = page.lines.len().saturating_sub(usize::from(model.size.1.saturating_sub(3)));
+    let at = top.min(last);
+    let starts = page.sections.iter().copied();
+    match code {
+        // After the last one that can be at the top it begins again.
+        Code::Tab => Some(starts.map(|it| it.min(last)).find(|it| *it > at).unwrap_or(0)),
+        Code::BackTab => Some(starts.map(|it| it.min(last)).rfind(|it| *it < at).unwrap_or(last)),
+        Code::Char(digit @ '1'..='9') => {
+            let n = digit.to_digit(10)?.checked_sub(1)?;
+            Some(page.sections.get(usize::try_from(n).ok()?)?.min(&last).to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// Scrolls a page.
 fn scroll(model: &mut Model, now: Now, action: Action) {
     let height = usize::from(model.size.1.saturating_sub(3));
     let Screen::Panel(panel) = &model.screen else { return };
@@ -121,8 +156,7 @@ fn scroll(model: &mut Model, now: Now, action: Action) {
         _ => return,
     };
     if let Screen::Panel(panel) = &mut model.screen {
-        let follows = panel.page == Page::Events && to >= last;
-        panel.top = if follows { usize::MAX } else { to.min(last) };
+        panel.top = to.min(last);
     }
 }
 
@@ -238,7 +272,11 @@ pub(in crate::tui) fn choices(model: &Model, palette: &Palette) -> Vec<Choice> {
     let text = palette.input.value().trim().to_lowercase();
     let letters: String = text.split_whitespace().collect();
     let looks_only = model.forbidden().is_some();
-    let here = TABLE.iter().filter(|it| it.scope != Scope::Logs && !(looks_only && it.acts));
+    let is_offered = |it: &&Entry| match it.scope {
+        Scope::Logs | Scope::Events => false,
+        Scope::Table | Scope::Everywhere => !(looks_only && it.acts),
+    };
+    let here = TABLE.iter().filter(is_offered);
     let mut all: Vec<_> = here.filter_map(|it| choice(it, &letters, &text)).collect();
     // Among equals the order of the footer.
     all.sort_by_key(|it| std::cmp::Reverse(it.0));

@@ -104,7 +104,7 @@ pub(super) fn events(model: &Model, lines: Lines, ruled: bool, buf: &mut Buffer)
 }
 
 /// One event: when, who, what.
-pub(super) fn line(model: &Model, event: &Event, width: usize) -> Line<'static> {
+fn line(model: &Model, event: &Event, width: usize) -> Line<'static> {
     let theme = model.theme;
     let style = if is_bad(event) { theme.bad() } else { theme.plain() };
     let mut who: String = who(event).chars().take(width).collect();
@@ -131,7 +131,7 @@ fn what(event: &Event) -> String {
     }
 }
 
-fn is_bad(event: &Event) -> bool {
+pub(super) fn is_bad(event: &Event) -> bool {
     ["halted", "fatal", "lost", "killed", "failed"].iter().any(|it| event.kind.contains(it))
 }
 

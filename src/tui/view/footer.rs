@@ -58,6 +58,10 @@ pub(super) fn draw(model: &Model, now: Now, buf: &mut Buffer) {
             };
             input(model, buf, lines.y, "/", &model.filter.input, help);
         }
+        Screen::Events(events) if events.editing => {
+            let help = ("⏎ show  Esc clear  service: actor: kind: since:", model.theme.faint());
+            input(model, buf, lines.y, "/", &events.input, help);
+        }
         Screen::Logs(logs) => match &logs.prompt {
             Some(prompt) => {
                 let (label, help) = words(prompt.kind);
@@ -172,8 +176,14 @@ fn own_keys(model: &Model) -> Vec<(String, &'static str)> {
             vec![(key(Action::Config), "apply")]
         }
         Screen::Panel(it) if matches!(it.page, Page::Detail(_)) => {
-            vec![(key(Action::Logs), "logs"), (key(Action::Rollout), "rollout")]
+            vec![
+                ("Tab".into(), "next section"),
+                (key(Action::Logs), "logs"),
+                (key(Action::Rollout), "rollout"),
+            ]
         }
+        Screen::Events(events) if events.whole.is_some() => vec![("⏎".into(), "close")],
+        Screen::Events(_) => vec![("⏎".into(), "whole")],
         Screen::Table | Screen::Panel(_) | Screen::Logs(_) | Screen::Rollout(_) => vec![],
     }
 }
@@ -181,8 +191,9 @@ fn own_keys(model: &Model) -> Vec<(String, &'static str)> {
 /// The actions to show, and those that are always shown.
 fn choice(model: &Model) -> (Vec<Action>, &'static [Action]) {
     use Action::{
-        Abort, Bottom, Copy, Extend, Follow, Help, Kill, LogFilter, LogSave, LogSince, LogTimes,
-        NextMatch, PageDown, PageUp, Pause, Quit, Search, Top, Wrap,
+        Abort, Bottom, Copy, EventActor, EventFilter, EventKind, EventService, Extend, Follow,
+        Help, Kill, LogFilter, LogSave, LogSince, LogTimes, Logs, NextMatch, PageDown, PageUp,
+        Pause, Quit, Search, Top, Wrap,
     };
     match &model.screen {
         Screen::Table => {
@@ -210,6 +221,9 @@ fn choice(model: &Model) -> (Vec<Action>, &'static [Action]) {
                 PageUp, Top,
             ];
             (all.to_vec(), &[])
+        }
+        Screen::Events(_) => {
+            (vec![EventService, EventActor, EventKind, EventFilter, Logs, PageUp, PageDown], &[])
         }
         // There every letter is text.
         Screen::Palette(_) => (vec![PageUp, PageDown], &[]),

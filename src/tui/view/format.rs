@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use ratatui::text::{Line, Span};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// `10:42:17` where the operator is.
@@ -99,6 +100,30 @@ fn push_word(lines: &mut Vec<String>, word: &str, width: usize) {
         columns += its;
     }
     lines.push(line);
+}
+
+/// The start of a line that fits `width` columns; what is cut off says so.
+pub(super) fn cut_line(line: &Line<'static>, width: usize) -> Line<'static> {
+    if line.width() <= width {
+        return line.clone();
+    }
+    let mut cut = Line::default().style(line.style);
+    let mut room = width.saturating_sub(1);
+    for span in &line.spans {
+        let mut part = String::new();
+        for c in span.content.chars() {
+            let its = c.width().unwrap_or(0);
+            if its > room {
+                room = 0;
+                break;
+            }
+            room -= its;
+            part.push(c);
+        }
+        cut.push_span(Span::styled(part, span.style));
+    }
+    cut.push_span(Span::raw("…"));
+    cut
 }
 
 #[cfg(test)]

@@ -9,7 +9,11 @@ use crate::tui::model::Model;
 
 pub(super) fn lines(model: &Model) -> Vec<Line<'static>> {
     let acting: Vec<_> = TABLE.iter().filter(|it| it.acts).collect();
-    let looking: Vec<_> = TABLE.iter().filter(|it| !it.acts && it.scope != Scope::Logs).collect();
+    let looking: Vec<_> = TABLE
+        .iter()
+        .filter(|it| !it.acts && !matches!(it.scope, Scope::Logs | Scope::Events))
+        .collect();
+    let events: Vec<_> = TABLE.iter().filter(|it| it.scope == Scope::Events).collect();
     let logs: Vec<_> = TABLE.iter().filter(|it| it.scope == Scope::Logs).collect();
     let mut lines = vec![];
     let title = match model.forbidden() {
@@ -23,6 +27,7 @@ pub(super) fn lines(model: &Model) -> Vec<Line<'static>> {
     lines.extend(title.iter().map(|it| Line::styled(format!(" {it}"), model.theme.moving())));
     section(model, &mut lines, "Actions", &acting);
     section(model, &mut lines, "Looking", &looking);
+    section(model, &mut lines, "In the events", &events);
     section(model, &mut lines, "In the logs", &logs);
     words(model, &mut lines);
     lines.push(Line::default());

@@ -2,7 +2,10 @@
 
 mod chart;
 mod columns;
+mod config;
 mod countdown;
+pub(super) mod detail;
+pub(super) mod events;
 pub(super) mod feed;
 pub(super) mod footer;
 mod format;
@@ -14,6 +17,7 @@ mod overview;
 pub(super) mod panel;
 pub(super) mod rollout;
 mod small;
+mod text;
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -37,6 +41,7 @@ pub fn draw(model: &Model, now: Now, buf: &mut Buffer) {
             Screen::Palette(it) => lists::palette(model, it, buf),
             Screen::Logs(it) => logs::draw(model, now, it, buf),
             Screen::Rollout(it) => rollout::draw(model, now, it, buf),
+            Screen::Events(it) => events::draw(model, now, it, buf),
         }
         if matches!(model.link, Link::Lost { .. }) {
             let body = Rect { y: 1, height: buf.area.height.saturating_sub(1), ..buf.area };

@@ -1,6 +1,9 @@
 //! The screens. A snapshot is reviewed like code.
 
+mod config;
 mod cost;
+mod detail;
+mod events;
 mod fronted;
 mod logs;
 mod pages;

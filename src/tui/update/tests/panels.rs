@@ -94,7 +94,12 @@ fn the_configuration_shows_its_diff_and_asks_before_it_stops_something() {
     assert_eq!(press(&mut model, 0, "c"), [], "nothing is known yet");
 
     let answer = |does: &str| {
-        let it = Difference { name: "queue".into(), does: does.into(), message: "removed".into() };
+        let it = Difference {
+            name: "queue".into(),
+            does: does.into(),
+            message: "removed".into(),
+            ..Difference::default()
+        };
         Ok(Done { diff: Some(vec![it]), ..Done::default() })
     };
     send(&mut model, 0, Msg::Reply { id: 1, result: answer("stop") });

@@ -140,32 +140,32 @@ fn who_is_out_of_rotation_can_be_told_without_colours() {
 fn the_detail_has_every_count() {
     let mut model = model(vec![fronted(web())]);
     type_keys(&mut model, &["enter"]);
-    assert_snapshot!(screen(&mut model, 80, 24, 0), @r#"
+    assert_snapshot!(screen(&mut model, 80, 24, 0), @r"
     opsdeck shop   1 service   2/2 ready   812 req/s   37 in flight       10:42:17
 
     web  2/2 ready
-    engine        local
     profile       swoole
+
+    web1  RUNNING since 2026-11-21 08:40:01
+    web (swoole), pid 15502, up 2h, port 9502, generation 3, in rotation
+      all probes pass
+
+    web2  RUNNING since 2026-11-21 08:40:01
+    web (swoole), pid 15503, up 2h, port 9503, generation 3, backup, in rotation
+      all probes pass
+
+    1 Load, the last ten minutes ─────────────────────────────────────────────────
     gateway       shop (embedded) at 0.0.0.0:9999: 100 connections of clients
     held          0 now, 0 in all
-    load          812.4 req/s, 37 in flight, oldest 5.9s
+    now           812.4 req/s, 37 in flight, oldest 5.9s
     answered      1780 2xx, 2 5xx
     besides       1 sent again elsewhere
     last 10 s     p50 12.2 ms, p95 31.5 ms, p99 44.2 ms
     moved         2M in, 5.0G out
 
-    web1  RUNNING
-    why           all probes pass
-    service       web (swoole)
-    pid           15502, generation 3
-    port          9502
-    started       2026-11-21 08:40:00 (2h ago)
-    state         RUNNING since 2026-11-21 08:40:01
-    in rotation   yes
-    load          0.0 req/s, 7 in flight, 2.1% CPU, 90M memory
-    answered      890 2xx
-    l logs  v rollout  PgUp page up  PgDn page down  g first  G last  Esc back
-    "#);
+
+    Tab next section  l logs  v rollout  PgUp page up  PgDn page down  Esc back
+    ");
 }
 
 /// Ten minutes that begin with nothing and have one peak.
@@ -184,51 +184,51 @@ fn the_detail_draws_the_last_ten_minutes() {
     let mut model = model(vec![fronted(web())]);
     let asked = type_keys(&mut model, &["j", "enter"]);
     let of = model.rows.selected.clone().unwrap();
-    assert_eq!(asked, [Command::History { of: of.clone() }]);
+    assert_eq!(asked, [Command::History { of: of.clone() }, Command::Detail { of: "web1".into() }]);
     assert_eq!(send(&mut model, 1000, Msg::Wake), [], "it is not asked again at once");
     let other = crate::tui::rows::RowId { instance: None, ..of.clone() };
     send(&mut model, 1000, Msg::History { of: other, result: Ok(history()) });
     assert!(!screen(&mut model, 80, 24, 1000).contains("10 minutes"), "that was another row");
     send(&mut model, 1000, Msg::History { of: of.clone(), result: Ok(history()) });
-    assert_snapshot!(screen(&mut model, 80, 24, 1000), @r#"
+    assert_snapshot!(screen(&mut model, 80, 24, 1000), @r"
     opsdeck shop   1 service   2/2 ready   812 req/s   37 in flight       10:42:18
 
-    web1  RUNNING
-    why           all probes pass
+    web1  RUNNING since 2026-11-21 08:40:01
+    web (swoole), pid 15502, up 2h, port 9502, generation 3, in rotation
+    1 Why ────────────────────────────────────────────────────────────────────────
+      all probes pass
+    2 Probes ─────────────────────────────────────────────────────────────────────
+    3 Processes ──────────────────────────────────────────────────────────────────
+      asking the daemon…
+    4 Load, the last ten minutes ─────────────────────────────────────────────────
+    now           0.0 req/s, 7 in flight, 2.1% CPU, 90M memory
     in flight 29                                    ▁▁▁▁▁▂▂▂▂▃▃▄▄▄▄▅▅▅▅▆▆▆▆▇▇▇▇▇██
                                         ▆▆▆▆▇▇▇▇██████████████████████████████████
     req/s 800                                                █
                    ▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▂▂▂▂▂▂▂▂▂▂▂▃▃▃▃▃▃▃▃▃▃▄▄▄▄▄▄█▄▄▄▄▅▅▅▅▅▅▅▅▅▅▆▆▆▆▆▆
                    10 minutes ago                                              now
-    service       web (swoole)
-    pid           15502, generation 3
-    port          9502
-    started       2026-11-21 08:40:00 (2h ago)
-    state         RUNNING since 2026-11-21 08:40:01
-    in rotation   yes
-    load          0.0 req/s, 7 in flight, 2.1% CPU, 90M memory
     answered      890 2xx
+    5 Signals ────────────────────────────────────────────────────────────────────
+    6 Ends and restarts ──────────────────────────────────────────────────────────
     restarts      0
-
-
-
-
-
-    l logs  v rollout  PgUp page up  PgDn page down  g first  G last  Esc back
-    "#);
-    assert_snapshot!(screen(&mut model, 40, 10, 1000), @r#"
+    7 Environment ────────────────────────────────────────────────────────────────
+    8 Limits ─────────────────────────────────────────────────────────────────────
+    9 Files ──────────────────────────────────────────────────────────────────────
+    Tab next section  l logs  v rollout  PgUp page up  PgDn page down  Esc back
+    ");
+    assert_snapshot!(screen(&mut model, 40, 10, 1000), @r"
     opsdeck shop   2/2 ready      10:42:18
 
-    web1  RUNNING
-    why           all probes pass
-    in flight 29          ▃▃▃▄▄▄▅▅▆▆▆▇▇▇██
-    req/s 800      ▁▁▁▁▁▁▁▁▁▁▁▂▂▂▂█▂▂▂▃▃▃▃
-                   10 minutes ago      now
-    service       web (swoole)
-    pid           15502, generation 3
-    l logs  v rollout  Esc back
-    "#);
-    assert_eq!(send(&mut model, 2000, Msg::Wake), [Command::History { of }]);
+    web1  RUNNING since 2026-11-21 08:40:01
+    web (swoole), pid 15502, up 2h, port
+    9502, generation 3, in rotation
+    1 Why ────────────────────────────────
+      all probes pass
+    2 Probes ─────────────────────────────
+    3 Processes ──────────────────────────
+    Tab next section  l logs  Esc back
+    ");
+    assert_eq!(send(&mut model, 2000, Msg::Wake)[0], Command::History { of });
     type_keys(&mut model, &["esc"]);
     assert_eq!(model.chart, None);
 }

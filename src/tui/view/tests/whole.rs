@@ -27,6 +27,8 @@ enum Step {
     LogPage(String, bool),
     Searched,
     Event(String),
+    Past(u64, String),
+    Detail(String),
     Drawn,
 }
 
@@ -83,6 +85,8 @@ const KEYS: &[&str] = &[
     "ctrl-w",
     "home",
     "end",
+    "tab",
+    "backtab",
 ];
 
 fn step() -> impl Strategy<Value = Step> {
@@ -100,6 +104,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => any::<(String, bool)>().prop_map(|(line, last)| Step::LogPage(line, last)),
         1 => Just(Step::Searched),
         1 => any::<String>().prop_map(Step::Event),
+        2 => (0u64..250, any::<String>()).prop_map(|(count, text)| Step::Past(count, text)),
+        2 => any::<String>().prop_map(Step::Detail),
         2 => Just(Step::Drawn),
     ]
 }
@@ -110,6 +116,7 @@ struct Asked {
     id: u64,
     session: u64,
     page: u64,
+    past: u64,
 }
 
 fn apply(model: &mut Model, ms: u64, step: Step, asked: &mut Asked) {
@@ -144,6 +151,13 @@ fn apply(model: &mut Model, ms: u64, step: Step, asked: &mut Asked) {
         Step::Event(text) => {
             return events(model, vec![event("10:42:11", None, Some("web1"), &text)]);
         }
+        Step::Past(count, text) => {
+            let past = (0..count).map(|seq| Event { seq, ..event("09:00:00", None, None, &text) });
+            Msg::Past { id: asked.past, result: Ok(past.collect()) }
+        }
+        Step::Detail(text) => {
+            Msg::Detail { of: "web1".into(), result: Ok(Box::new(hostile(&text))) }
+        }
         Step::Drawn => Msg::Drawn,
     };
     for command in send(model, ms, msg) {
@@ -151,8 +165,26 @@ fn apply(model: &mut Model, ms: u64, step: Step, asked: &mut Asked) {
             Command::Send { id, .. } => asked.id = id,
             Command::Follow { session, .. } => asked.session = session,
             Command::ReadLog { id, .. } => asked.page = id,
+            Command::Past { id, .. } => asked.past = id,
             _ => (),
         }
+    }
+}
+
+/// A close look at a process that calls everything by this name.
+fn hostile(text: &str) -> Detail {
+    let text = || text.to_owned();
+    let process =
+        ProcessDetail { title: text(), name: text(), depth: 99, ..ProcessDetail::default() };
+    Detail {
+        why: vec![text()],
+        processes: vec![process],
+        environment: Some(vec![Variable { name: text(), value: text(), masked: false }]),
+        signals: vec![SignalDetail { signal: text(), does: text(), ..SignalDetail::default() }],
+        exits: vec![event("09:00:00", None, None, &text())],
+        files: Some(Files { cwd: Some(text()), ..Files::default() }),
+        missing: vec![text()],
+        ..Detail::default()
     }
 }
 

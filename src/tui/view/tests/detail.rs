@@ -1,0 +1,377 @@
+//! The detail of one row.
+
+use insta::assert_snapshot;
+use jiff::Timestamp;
+
+use crate::api::*;
+use crate::tui::fixtures::*;
+use crate::tui::model::{Model, Screen};
+use crate::tui::update::{Command, Msg};
+
+fn process(pid: i32, depth: u32, title: &str, cpu_ms: u64) -> ProcessDetail {
+    ProcessDetail {
+        pid,
+        start_time: 9502,
+        depth,
+        state: "S".into(),
+        name: "php".into(),
+        title: title.into(),
+        started: Some("2026-11-21T08:40:00Z".parse::<Timestamp>().unwrap()),
+        cpu_ms,
+        memory_bytes: 45 << 20,
+        threads: 4,
+        descriptors: Some(31),
+        ..ProcessDetail::default()
+    }
+}
+
+fn result(ok: bool, ms: u64) -> ProbeResult {
+    ProbeResult {
+        at: Some(at(ms).wall),
+        ok,
+        latency_ms: 1.25,
+        status: Some(if ok { 200 } else { 500 }),
+        body: if ok { "ok".into() } else { "{\"error\":\"no \u{1b}[31mdatabase\"}\nmore".into() },
+        error: (!ok).then(|| "status 500 is not 200".into()),
+        in_a_row: 3,
+    }
+}
+
+fn signal(name: &str, number: i32, does: &str, means: Option<&str>) -> SignalDetail {
+    let means = means.map(Into::into);
+    SignalDetail { signal: name.into(), number, does: does.into(), means }
+}
+
+fn variable(name: &str, value: &str, masked: bool) -> Variable {
+    Variable { name: name.into(), value: value.into(), masked }
+}
+
+fn detail(ms: u64) -> Detail {
+    let past = |check: &str, results: Vec<ProbeResult>| ProbePast { check: check.into(), results };
+    let liveness = (0..8).map(|n| result(n != 3, n * 1000)).collect();
+    let readiness = vec![result(true, 0), result(false, 1000), result(false, 2000)];
+    let limit = |name: &str, soft: &str, hard: &str, unit: &str| Limit {
+        name: name.into(),
+        soft: soft.into(),
+        hard: hard.into(),
+        unit: unit.into(),
+    };
+    Detail {
+        instance: "web1".into(),
+        service: "web".into(),
+        now: Some(at(ms).wall),
+        why: vec![
+            "not ready: status 500 is not 200".into(),
+            "readiness has failed 2 times: status 500 is not 200".into(),
+        ],
+        probes: [
+            ("liveness".into(), past("GET /liveness on port 9502 every 10s", liveness)),
+            ("readiness".into(), past("GET /readiness on port 9502 every 2s", readiness)),
+        ]
+        .into(),
+        processes: vec![
+            process(15_502, 0, "php bin/hyperf.php start", 12_000 + ms / 2),
+            process(15_510, 1, "shop.Manager", 10),
+            process(15_511, 2, "shop.Worker.0\u{1b}]0;x\u{7}", 4000),
+        ],
+        more_processes: 2,
+        signals: vec![
+            signal("SIGHUP", 1, "default", None),
+            signal("SIGUSR1", 10, "caught", Some("reload all workers")),
+            signal("SIGTERM", 15, "caught", Some("stop gracefully")),
+            signal("SIGCHLD", 17, "caught", None),
+            signal("SIGRTMIN", 34, "caught", None),
+        ],
+        exits: vec![Event {
+            kind: "exited".into(),
+            ..event("10:40:01", None, Some("web1"), "exited with code 255 after 3.2s")
+        }],
+        environment: Some(vec![
+            variable("APP_PORT", "9502", false),
+            variable("DB_PASSWORD", "********", true),
+        ]),
+        limits: vec![
+            limit("Max cpu time", "unlimited", "unlimited", "seconds"),
+            limit("Max stack size", "8388608", "unlimited", "bytes"),
+            limit("Max open files", "36", "1048576", "files"),
+        ],
+        files: Some(Files {
+            open: [("file".into(), 3), ("socket".into(), 28)].into(),
+            listening: vec!["0.0.0.0:9502".into()],
+            cwd: Some("/srv/shop/web1".into()),
+            exe: Some("/usr/bin/php8.2 (deleted)".into()),
+            log: "/var/lib/opsdeck/logs/web1.log".into(),
+        }),
+        command: "php bin/hyperf.php start".into(),
+        missing: vec![],
+    }
+}
+
+fn history() -> History {
+    History {
+        step_ms: 2000,
+        cpu_percent: (0..100).map(|n| Some(f64::from(n % 10))).collect(),
+        memory_bytes: (0..100).map(|n| (n > 20).then_some((90 + n / 10) << 20)).collect(),
+        ..History::default()
+    }
+}
+
+/// `web1` under the cursor, its page open and answered twice.
+fn open() -> Model {
+    let mut web = web();
+    web.instances[0].ready = Some(false);
+    web.instances[0].probes.insert("readiness".into(), result(false, 2000));
+    let mut model = model(vec![web]);
+    let asked = type_keys(&mut model, &["j", "enter"]);
+    let of = model.rows.selected.clone().unwrap();
+    let questions = [Command::History { of: of.clone() }, Command::Detail { of: "web1".into() }];
+    assert_eq!(asked, questions);
+    send(&mut model, 0, Msg::History { of, result: Ok(history()) });
+    for ms in [0, 2000] {
+        send(&mut model, ms, Msg::Detail { of: "web1".into(), result: Ok(Box::new(detail(ms))) });
+    }
+    model
+}
+
+#[test]
+fn the_first_screen_says_why_shows_the_probes_and_the_processes() {
+    let mut model = open();
+    assert_snapshot!(screen(&mut model, 80, 24, 2000), @r#"
+    opsdeck shop   1 service   2/2 ready   ~14 in flight      root@web-7  10:42:19
+
+    web1  RUNNING since 2026-11-21 08:40:01
+    web (swoole), pid 15502, up 2h, port 9502, generation 3
+    1 Why ────────────────────────────────────────────────────────────────────────
+      not ready: status 500 is not 200
+      readiness has failed 2 times: status 500 is not 200
+    2 Probes ─────────────────────────────────────────────────────────────────────
+    liveness      ●●●○●●●●  passed 3 in a row, status 200 in 1.2 ms, 10:42:24
+                  failed at 10:42:20: status 500 is not 200 {"error":"no
+                  database"}
+    readiness     ●○○  failed 3 in a row, status 500 in 1.2 ms, 10:42:19
+                  status 500 is not 200
+                  {"error":"no database"}
+                  GET /readiness on port 9502 every 2s
+    3 Processes: 5 ───────────────────────────────────────────────────────────────
+       PID   AGE    CPU    MEM  THR   FDS S  WHAT
+     15502    2h  50.0%    45M    4    31 S  php bin/hyperf.php start
+     15510    2h   0.0%    45M    4    31 S    shop.Manager
+     15511    2h   0.0%    45M    4    31 S      shop.Worker.0
+           and 2 more
+    4 Load, the last ten minutes ─────────────────────────────────────────────────
+    now           ~7 in flight, 2.1% CPU, 90M memory
+    Tab next section  l logs  v rollout  PgUp page up  PgDn page down  Esc back
+    "#);
+    assert_snapshot!(screen(&mut model, 40, 15, 2000), @r"
+    opsdeck shop   2/2 ready      10:42:19
+
+    web1  RUNNING since 2026-11-21 08:40:01
+    web (swoole), pid 15502, up 2h, port
+    9502, generation 3
+    1 Why ────────────────────────────────
+      not ready: status 500 is not 200
+      readiness has failed 2 times: status
+      500 is not 200
+    2 Probes ─────────────────────────────
+    liveness      passed 3 in a row,
+                  status 200 in 1.2 ms,
+                  10:42:24
+                  failed at 10:42:20:
+    Tab next section  l logs  Esc back
+    ");
+}
+
+#[test]
+fn below_is_what_is_looked_up_more_rarely() {
+    let mut model = open();
+    press(&mut model, 2000, "G");
+    assert_snapshot!(screen(&mut model, 80, 24, 2000), @r"
+    opsdeck shop   1 service   2/2 ready   ~14 in flight      root@web-7  10:42:19
+
+    5 Signals ────────────────────────────────────────────────────────────────────
+    SIGHUP        not caught: it would end it
+    SIGUSR1       reload all workers
+    SIGTERM       stop gracefully
+    also caught   SIGCHLD, SIGRTMIN
+    6 Ends and restarts ──────────────────────────────────────────────────────────
+    restarts      0
+      2026-11-21 10:40:01  exited with code 255 after 3.2s
+    7 Environment ────────────────────────────────────────────────────────────────
+      APP_PORT     9502
+      DB_PASSWORD  ********
+    8 Limits ─────────────────────────────────────────────────────────────────────
+    open files       31 of 36 files, at most 1048576
+    stack size       8388608 bytes
+    9 Files ──────────────────────────────────────────────────────────────────────
+    command       php bin/hyperf.php start
+    program       /usr/bin/php8.2 (deleted)
+    directory     /srv/shop/web1
+    log           /var/lib/opsdeck/logs/web1.log
+    listens on    0.0.0.0:9502
+    open          3 file, 28 socket
+    Tab next section  l logs  v rollout  PgUp page up  PgDn page down  Esc back
+    ");
+    press(&mut model, 2000, "g");
+    assert_snapshot!(screen(&mut model, 120, 40, 2000), @r#"
+    opsdeck shop   1 service   2/2 ready   ~14 in flight                                              root@web-7  10:42:19
+
+    web1  RUNNING since 2026-11-21 08:40:01
+    web (swoole), pid 15502, up 2h, port 9502, generation 3
+    1 Why ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+      not ready: status 500 is not 200
+      readiness has failed 2 times: status 500 is not 200
+    2 Probes ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+    liveness      ●●●○●●●●  passed 3 in a row, status 200 in 1.2 ms, 10:42:24
+                  failed at 10:42:20: status 500 is not 200 {"error":"no database"}
+                  ok
+                  GET /liveness on port 9502 every 10s
+    readiness     ●○○  failed 3 in a row, status 500 in 1.2 ms, 10:42:19
+                  status 500 is not 200
+                  {"error":"no database"}
+                  GET /readiness on port 9502 every 2s
+    3 Processes: 5 ───────────────────────────────────────────────────────────────────────────────────────────────────────
+       PID   AGE    CPU    MEM  THR   FDS S  WHAT
+     15502    2h  50.0%    45M    4    31 S  php bin/hyperf.php start
+     15510    2h   0.0%    45M    4    31 S    shop.Manager
+     15511    2h   0.0%    45M    4    31 S      shop.Worker.0
+           and 2 more
+    4 Load, the last ten minutes ─────────────────────────────────────────────────────────────────────────────────────────
+    now           ~7 in flight, 2.1% CPU, 90M memory
+    CPU 9.0%                                                                              ▅█ ▃█  █  ▃█  █  ▅█  █  ▅█ ▃█  █
+                                                                                         ▅██▃██ ██ ▃██ ██ ▅██▃██ ▅██▃██ ██
+                                                                                        ▅█████████▅██████▅██████▅█████████
+    memory 99M                                                                                 ▆▆▆▇▇▇▇▇▇▇▇▇▇▇▇▇▇██████████
+                                                                                               ███████████████████████████
+                                                                                               ███████████████████████████
+                   10 minutes ago                                                                                      now
+    5 Signals ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+    SIGHUP        not caught: it would end it
+    SIGUSR1       reload all workers
+    SIGTERM       stop gracefully
+    also caught   SIGCHLD, SIGRTMIN
+    6 Ends and restarts ──────────────────────────────────────────────────────────────────────────────────────────────────
+    restarts      0
+      2026-11-21 10:40:01  exited with code 255 after 3.2s
+    Tab next section  l logs  v rollout  PgUp page up  PgDn page down  g first  G last  Esc back
+    "#);
+}
+
+#[test]
+fn a_wide_screen_has_two_columns() {
+    let mut model = open();
+    assert_snapshot!(screen(&mut model, 170, 36, 2000), @r#"
+    opsdeck shop   1 service   2/2 ready   ~14 in flight                                                                                                root@web-7  10:42:19
+
+    web1  RUNNING since 2026-11-21 08:40:01
+    web (swoole), pid 15502, up 2h, port 9502, generation 3
+    1 Why ────────────────────────────────────────────────────────────────────────────    5 Signals ────────────────────────────────────────────────────────────────────────
+      not ready: status 500 is not 200                                                    SIGHUP        not caught: it would end it
+      readiness has failed 2 times: status 500 is not 200                                 SIGUSR1       reload all workers
+    2 Probes ─────────────────────────────────────────────────────────────────────────    SIGTERM       stop gracefully
+    liveness      ●●●○●●●●  passed 3 in a row, status 200 in 1.2 ms, 10:42:24             also caught   SIGCHLD, SIGRTMIN
+                  failed at 10:42:20: status 500 is not 200 {"error":"no database"}       6 Ends and restarts ──────────────────────────────────────────────────────────────
+                  ok                                                                      restarts      0
+                  GET /liveness on port 9502 every 10s                                      2026-11-21 10:40:01  exited with code 255 after 3.2s
+    readiness     ●○○  failed 3 in a row, status 500 in 1.2 ms, 10:42:19                  7 Environment ────────────────────────────────────────────────────────────────────
+                  status 500 is not 200                                                     APP_PORT     9502
+                  {"error":"no database"}                                                   DB_PASSWORD  ********
+                  GET /readiness on port 9502 every 2s                                    8 Limits ─────────────────────────────────────────────────────────────────────────
+    3 Processes: 5 ───────────────────────────────────────────────────────────────────    open files       31 of 36 files, at most 1048576
+       PID   AGE    CPU    MEM  THR   FDS S  WHAT                                         stack size       8388608 bytes
+     15502    2h  50.0%    45M    4    31 S  php bin/hyperf.php start                     9 Files ──────────────────────────────────────────────────────────────────────────
+     15510    2h   0.0%    45M    4    31 S    shop.Manager                               command       php bin/hyperf.php start
+     15511    2h   0.0%    45M    4    31 S      shop.Worker.0                            program       /usr/bin/php8.2 (deleted)
+           and 2 more                                                                     directory     /srv/shop/web1
+    4 Load, the last ten minutes ─────────────────────────────────────────────────────    log           /var/lib/opsdeck/logs/web1.log
+    now           ~7 in flight, 2.1% CPU, 90M memory                                      listens on    0.0.0.0:9502
+    CPU 9.0%                                                     █ ▅█▃█ █ █ ▅█▃█ █ █ █    open          3 file, 28 socket
+                                                                ▃█ ██████▅█▃██████▅█▃█
+                                                                ██████████████████████
+    memory 99M                                                      ▆▆▇▇▇▇▇▇▇▇▇███████
+                                                                    ██████████████████
+                                                                    ██████████████████
+                   10 minutes ago                                                  now
+
+
+
+
+    Tab next section  l logs  v rollout  PgUp page up  PgDn page down  g first  G last  Esc back
+    "#);
+}
+
+#[test]
+fn tab_and_digits_lead_to_sections() {
+    let mut model = open();
+    screen(&mut model, 80, 12, 2000);
+    let heading = |model: &mut Model| {
+        let text = screen(model, 80, 12, 2000);
+        text.lines().nth(2).unwrap().trim().chars().take(10).collect::<String>()
+    };
+    press(&mut model, 2000, "tab");
+    assert!(heading(&mut model).starts_with("1 Why"));
+    press(&mut model, 2000, "tab");
+    assert!(heading(&mut model).starts_with("2 Probes"));
+    press(&mut model, 2000, "5");
+    assert!(heading(&mut model).starts_with("5 Signals"));
+    press(&mut model, 2000, "backtab");
+    assert!(heading(&mut model).starts_with("4 Load"));
+    type_keys(&mut model, &["G", "tab"]);
+    assert!(heading(&mut model).starts_with("web1"), "it begins again");
+}
+
+#[test]
+fn without_an_answer_it_shows_what_the_picture_has() {
+    let mut web = web();
+    web.instances[0].probes.insert("readiness".into(), result(false, 0));
+    web.instances[0].last_exit = Some(LastExit {
+        at: Some(at(0).wall),
+        signal: Some("SIGKILL".into()),
+        lost: 4,
+        cause: "by the deck at its deadline".into(),
+        words: Some("no such \u{1b}[31mtable".into()),
+        ..LastExit::default()
+    });
+    let mut model = model(vec![draining(web)]);
+    type_keys(&mut model, &["j", "enter"]);
+    let away = problem(problem::NOT_FOUND, "there is no GET /v1/instances/web1/detail", "");
+    send(&mut model, 0, Msg::Detail { of: "web1".into(), result: Err(away) });
+    assert_snapshot!(screen(&mut model, 80, 24, 0), @r#"
+    opsdeck shop   1 service   1/2 ready   ~14 in flight      root@web-7  10:42:17
+
+    web1  DRAINING since 2026-11-21 08:40:01
+    web (swoole), pid 15502, up 2h, port 9502, generation 3
+    1 Why ────────────────────────────────────────────────────────────────────────
+      all probes pass
+      nothing more is known: there is no GET /v1/instances/web1/detail
+    2 Probes ─────────────────────────────────────────────────────────────────────
+    readiness     failed 3 in a row, status 500 in 1.2 ms, 10:42:17
+                  status 500 is not 200
+                  {"error":"no database"}
+    3 Processes ──────────────────────────────────────────────────────────────────
+      asking the daemon…
+    4 Load, the last ten minutes ─────────────────────────────────────────────────
+    now           ~7 in flight, 2.1% CPU, 90M memory
+    5 Signals ────────────────────────────────────────────────────────────────────
+    6 Ends and restarts ──────────────────────────────────────────────────────────
+    restarts      0
+    last exit     2026-11-21 10:42:17: ended by SIGKILL, by the deck at its
+                  deadline, about 4 requests lost
+    last words    no such table
+    7 Environment ────────────────────────────────────────────────────────────────
+    8 Limits ─────────────────────────────────────────────────────────────────────
+    Tab next section  l logs  v rollout  PgUp page up  PgDn page down  Esc back
+    "#);
+}
+
+#[test]
+fn it_is_asked_again_while_it_is_open_and_answers_to_an_earlier_page_are_dropped() {
+    let mut model = open();
+    assert_eq!(send(&mut model, 4000, Msg::Wake).len(), 2);
+    assert_eq!(send(&mut model, 5000, Msg::Wake), []);
+    type_keys(&mut model, &["esc", "j", "enter"]);
+    send(&mut model, 5000, Msg::Detail { of: "web1".into(), result: Ok(Box::new(detail(0))) });
+    assert_eq!(model.closeup.as_ref().unwrap().of, "web2");
+    assert!(model.closeup.as_ref().unwrap().detail.is_none());
+    press(&mut model, 5000, "esc");
+    assert!(matches!(model.screen, Screen::Table) && model.closeup.is_none());
+}
