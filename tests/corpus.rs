@@ -33,7 +33,7 @@ fn the_corpus_of_every_fuzz_target_does_no_harm() {
 #[test]
 fn no_end_and_no_turned_byte_of_the_corpus_does_harm() {
     let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
-    for (name, target) in decoders::TARGETS.into_iter().filter(|it| it.0 != "http_reply") {
+    for (name, target) in decoders::TARGETS.into_iter().filter(|it| !it.0.ends_with("_reply")) {
         for file in files(&fuzz.join(name)) {
             let bytes = std::fs::read(&file).unwrap();
             let step = (bytes.len() / 4).max(1);

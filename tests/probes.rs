@@ -213,3 +213,78 @@ fn an_exec_probe_that_forks_and_hangs_ends_with_all_it_started() {
 fn an_exec_probe_that_passes_leaves_nothing_behind() {
     an_exec_probe_leaves_nothing("(setsid sleep N &) ; (sleep N &) ; exit 0", true);
 }
+
+/// A server of the gRPC library itself: it knows `shop`, which serves while there is no file of this name.
+const GRPC_SERVER: &str = r#"
+import os, sys
+from concurrent import futures
+try:
+    import grpc
+except ImportError:
+    sys.exit(77)
+if len(sys.argv) < 3:
+    sys.exit(0)
+class Health(grpc.GenericRpcHandler):
+    def service(self, details):
+        if details.method == "/grpc.health.v1.Health/Check":
+            return grpc.unary_unary_rpc_method_handler(check)
+def check(request, context):
+    service = request[2:].decode() if request else ""
+    if service not in ("", "shop"):
+        context.abort(grpc.StatusCode.NOT_FOUND, "no such service")
+    return b"\x08\x02" if os.path.exists(sys.argv[2]) else b"\x08\x01"
+server = grpc.server(futures.ThreadPoolExecutor(4), handlers=(Health(),))
+server.add_insecure_port(f"127.0.0.1:{sys.argv[1]}")
+server.start()
+server.wait_for_termination()
+"#;
+
+#[test]
+#[expect(clippy::print_stderr, reason = "whoever runs the tests is to know")]
+fn a_server_is_asked_for_its_health_by_grpc() {
+    let tools = tempfile::tempdir().unwrap();
+    let [script, sick] = ["server.py", "sick"].map(|it| tools.path().join(it));
+    std::fs::write(&script, GRPC_SERVER).unwrap();
+    let tried = support::output_of(std::process::Command::new("python3").arg(&script));
+    if tried.status.code() == Some(77) {
+        assert!(std::env::var_os("OPSDECK_TEST_REQUIRE").is_none(), "no python3-grpcio");
+        return eprintln!("skipped: there is no python3-grpcio");
+    }
+    let command = format!("python3 {} {{port}} {}", script.display(), sick.display());
+    let ports = [free_port(), free_port(), free_port()];
+    let service = |name: &str, port: u16, asked: &str| {
+        format!(
+            "[service.{name}]\ncommand = {command:?}\ninstance.{name}1 = {{ port = {port} }}\n\
+             probe.readiness = {{ grpc = {{ {asked} }}, period = \"100ms\", timeout = \"10s\", failure_threshold = 1 }}\n"
+        )
+    };
+    let mut deck = Deck::start(
+        &[
+            service("named", ports[0], "service = \"shop\""),
+            service("whole", ports[1], ""),
+            service("stranger", ports[2], "service = \"shoe\""),
+        ]
+        .concat(),
+    );
+    deck.wait_ready(&["named1", "whole1"]);
+    let passed = result(&deck, "named1", "readiness");
+    assert_eq!((passed.status, passed.body.as_str()), (Some(0), "SERVING"));
+    deck.wait("a service that it does not know", |it, _| {
+        let probe = find(it, "stranger1").and_then(|it| it.probes.get("readiness").cloned());
+        probe.and_then(|it| it.error).is_some_and(|it| it.contains("NOT_FOUND"))
+    });
+    assert_ne!(deck.instance("stranger1").ready, Some(true));
+
+    std::fs::write(&sick, "").unwrap();
+    let is_ready = |deck: &opsdeck::api::Deck, wanted| {
+        ["named1", "whole1"]
+            .iter()
+            .all(|it| find(deck, it).is_some_and(|it| it.ready == Some(wanted)))
+    };
+    deck.wait("not ready", |it, _| is_ready(it, false));
+    let failed = result(&deck, "named1", "readiness").error;
+    assert_eq!(failed.as_deref(), Some("answered NOT_SERVING, expected SERVING"));
+    std::fs::remove_file(&sick).unwrap();
+    deck.wait("ready again", |it, _| is_ready(it, true));
+    assert_eq!(deck.instance("named1").restarts, 0);
+}

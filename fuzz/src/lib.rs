@@ -10,16 +10,17 @@ use std::time::Duration;
 use opsdeck::api::{Act, Event};
 use opsdeck::daemon::state::StateFile;
 use opsdeck::logger::{self, LogQuery};
-use opsdeck::probe::{self, Check, Checker, Expect, Haste, Probe};
+use opsdeck::probe::{self, Check, Checker, Expect, Haste, Outcome, Probe};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// A decoder, with what must hold.
 pub type Target = fn(&[u8]);
 
 /// The targets by name: that of the file in `fuzz_targets/` and of the directory in `corpus/`.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("api_body", api_body),
     ("config", config),
+    ("grpc_reply", grpc_reply),
     ("http_reply", http_reply),
     ("journal", journal),
     ("log_index", log_index),
@@ -118,6 +119,30 @@ fn read(path: &Path, query: LogQuery) -> Option<Vec<u8>> {
 
 /// What a probed server answers, to the end of the connection.
 pub fn http_reply(bytes: &[u8]) {
+    let outcome = answered(bytes, |port| Check::Http {
+        host: "127.0.0.1".into(),
+        port,
+        path: "/".into(),
+        headers: BTreeMap::new(),
+        expect: Expect { status: Some("2xx".into()), body: Some("version 4[23]".into()) },
+    });
+    assert!(!outcome.ok || outcome.status.is_some_and(|it| (200..300).contains(&it)));
+}
+
+/// The same of a server that speaks HTTP/2, and the message alone.
+pub fn grpc_reply(bytes: &[u8]) {
+    let alone = probe::grpc_reply(bytes);
+    assert!(alone.is_err() || bytes.len() >= 5);
+    let outcome = answered(bytes, |port| Check::Grpc {
+        host: "127.0.0.1".into(),
+        port,
+        service: "shop".into(),
+    });
+    assert!(!outcome.ok || outcome.body == b"SERVING");
+}
+
+/// What a probe makes of a server that sends these bytes and no more.
+fn answered(bytes: &[u8], check: impl FnOnce(u16) -> Check) -> Outcome {
     thread_local! {
         static RUNTIME: tokio::runtime::Runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -127,19 +152,13 @@ pub fn http_reply(bytes: &[u8]) {
             Checker::new(Arc::new(|_| Box::pin(async { Err("no command".into()) }))).unwrap();
     }
     let checker = CHECKER.with(Clone::clone);
-    RUNTIME.with(|it| it.block_on(probed(bytes, &checker)));
+    RUNTIME.with(|it| it.block_on(probed(bytes, check, &checker)))
 }
 
-async fn probed(bytes: &[u8], checker: &Checker) {
+async fn probed(bytes: &[u8], check: impl FnOnce(u16) -> Check, checker: &Checker) -> Outcome {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let probe = Probe {
-        check: Check::Http {
-            host: "127.0.0.1".into(),
-            port: listener.local_addr().unwrap().port(),
-            path: "/".into(),
-            headers: BTreeMap::new(),
-            expect: Expect { status: Some("2xx".into()), body: Some("version 4[23]".into()) },
-        },
+        check: check(listener.local_addr().unwrap().port()),
         initial_delay: Duration::ZERO,
         period: Duration::from_secs(1),
         timeout: Duration::from_secs(20),
@@ -156,7 +175,7 @@ async fn probed(bytes: &[u8], checker: &Checker) {
     let (outcome, ()) = tokio::join!(probe::once(probe, checker), answer);
     assert!(outcome.body.len() <= 1024);
     assert_eq!(outcome.ok, outcome.error.is_none());
-    assert!(!outcome.ok || outcome.status.is_some_and(|it| (200..300).contains(&it)));
+    outcome
 }
 
 /// A directory in memory, where there is one.

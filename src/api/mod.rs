@@ -387,7 +387,7 @@ pub struct ProbeResult {
     pub at: Option<Timestamp>,
     pub ok: bool,
     pub latency_ms: f64,
-    /// HTTP status or exit code.
+    /// HTTP status, gRPC status code or exit code.
     pub status: Option<i32>,
     /// The first KiB of the body or of the output, control characters included: strip before showing.
     pub body: String,

@@ -192,7 +192,9 @@ impl Service {
             let own = it.launch.argv.first().map(|it| it.0.clone());
             let probes = it.probes.values().filter_map(|it| match &it.check {
                 probe::Check::Exec { argv, .. } => argv.first().cloned(),
-                probe::Check::Http { .. } | probe::Check::Tcp { .. } => None,
+                probe::Check::Http { .. }
+                | probe::Check::Tcp { .. }
+                | probe::Check::Grpc { .. } => None,
             });
             all.extend(
                 own.into_iter().chain(commands).chain(probes).map(|program| (program, &it.launch)),

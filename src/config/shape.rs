@@ -432,6 +432,7 @@ const PROBES: &[Key] = &[
 const PROBE: &[Key] = &[
     key("http", Kind::Table(HTTP), "", "GET on the instance's port; 200 to 399 passes."),
     key("tcp", Kind::Table(TCP), "", "A connection to the instance's port."),
+    key("grpc", Kind::Table(GRPC), "", "grpc.health.v1 on the instance's port; SERVING passes."),
     key("exec", Kind::Table(EXEC), "", "A command; exit code 0 passes."),
     key("expect", Kind::Table(EXPECT), "", "What an http answer must be beyond 200 to 399."),
     duration("initial_delay", "\"0s\"", "Before the first check."),
@@ -444,12 +445,16 @@ const PROBE: &[Key] = &[
         "Successes in a row that change the verdict; 1 for startup and liveness.",
     ),
     count("failure_threshold", 1, "3", "Failures in a row that change the verdict."),
-    later("grpc", "checks by grpc.health.v1"),
 ];
 
 const HTTP: &[Key] = &[
     key("path", Kind::Text, "\"/\"", "Path and query."),
     key("headers", Kind::Named(&Kind::Loose, Naming::Field), "{}", "Header fields of the request."),
+    key("host", Kind::Text, "\"127.0.0.1\"", "The address to connect to."),
+];
+
+const GRPC: &[Key] = &[
+    key("service", Kind::Text, "\"\"", "The service that is asked for; the whole server if empty."),
     key("host", Kind::Text, "\"127.0.0.1\"", "The address to connect to."),
 ];
 

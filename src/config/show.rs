@@ -252,6 +252,9 @@ fn probe(probe: &Probe, thresholds: Thresholds) -> String {
             vec![("http", http), ("expect", inline(expected))]
         }
         Check::Tcp { host, .. } => vec![("tcp", inline([("host", text(host))]))],
+        Check::Grpc { host, service, .. } => {
+            vec![("grpc", inline([("service", text(service)), ("host", text(host))]))]
+        }
         Check::Exec { argv, .. } => {
             let words = join_command(argv.iter().map(String::as_str));
             vec![("exec", inline([("command", text(&words))]))]
@@ -377,7 +380,7 @@ mod tests {
         instance.one = { port = 1 }
         instance.two = { port = 2, backup = true }
         probe.startup = { exec.command = "check {instance} --x", timeout = "300ms" }
-        probe.liveness = { tcp = {} }
+        probe.liveness = { grpc.service = "{service}.Shop" }
         probe.readiness = { http = { path = "/r?{service}", headers = { Host = "{instance}" } }, expect = { status = 204, body = "v{version} \\d{{2}}" }, success_threshold = 2 }
         rollout = { build = ["make {instance}", ["x", "a b"]], rollback = ["undo"], build_timeout = "5s", min_ready = 0, surge = true }
         log = { max_size = "1MiB", keep = 0 }

@@ -68,6 +68,11 @@ fn check(
             *host = finished(host, names);
             *port = own_port.unwrap_or_default();
         }
+        Check::Grpc { host, port, service } => {
+            *host = finished(host, names);
+            *service = finished(service, names);
+            *port = own_port.unwrap_or_default();
+        }
         Check::Exec { argv, directory, environment, user, rights } => {
             for word in argv {
                 *word = put_in(word, names);

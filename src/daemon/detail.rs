@@ -136,6 +136,10 @@ fn in_words(probe: &Probe, thresholds: Thresholds) -> String {
     let what = match &probe.check {
         Check::Http { port, path, .. } => format!("GET {path} on port {port}"),
         Check::Tcp { port, .. } => format!("a connection to port {port}"),
+        Check::Grpc { port, service, .. } if service.is_empty() => {
+            format!("gRPC health on port {port}")
+        }
+        Check::Grpc { port, service, .. } => format!("gRPC health of {service} on port {port}"),
         Check::Exec { argv, .. } => format!("`{}`", veiled_arguments(argv).join(" ")),
     };
     let (period, timeout) = (format_duration(probe.period), format_duration(probe.timeout));

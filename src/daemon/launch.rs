@@ -379,7 +379,7 @@ pub(super) fn expanded(
             expect.body = expect.body.take().and_then(|it| Text(it).expand(&escaped).ok());
             expect.status = expect.status.as_deref().and_then(put);
         }
-        Check::Tcp { .. } => (),
+        Check::Tcp { .. } | Check::Grpc { .. } => (),
         Check::Exec { argv, directory, environment, user, rights: _ } => {
             for argument in argv {
                 if let Some(text) = put(argument) {

@@ -55,7 +55,7 @@ impl Hands {
             Check::Exec { argv, .. } => argv
                 .first()
                 .map(|it| Text(it.clone()).expand(&values).unwrap_or_else(|_| it.clone())),
-            Check::Http { .. } | Check::Tcp { .. } => None,
+            Check::Http { .. } | Check::Tcp { .. } | Check::Grpc { .. } => None,
         });
         let mut programs = std::iter::once(start.program().to_owned()).chain(probes);
         let verdict = programs.try_for_each(|it| verdicts.launch(&it, &known.settings.launch));

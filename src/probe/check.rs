@@ -9,7 +9,7 @@ use reqwest::Client;
 
 use super::exec::{self, ExecCheck, Runner};
 use super::http::{self, Question};
-use super::{Check, Outcome, Probe, tcp};
+use super::{Check, Outcome, Probe, grpc, tcp};
 
 /// How much of a body or an output is kept for the screen.
 const KEPT: usize = 1024;
@@ -49,6 +49,7 @@ enum Kind {
         host: String,
         port: u16,
     },
+    Grpc(grpc::Question),
     Exec(ExecCheck),
     /// Its texts make no sense, for instance after `{names}` were expanded:
     /// every run fails and says why.
@@ -81,6 +82,9 @@ impl Prepared {
                     .map_or_else(Kind::Unusable, Kind::Http)
             }
             Check::Tcp { host, port } => Kind::Tcp { host, port },
+            Check::Grpc { host, port, service } => {
+                grpc::Question::new(&host, port, &service).map_or_else(Kind::Unusable, Kind::Grpc)
+            }
             Check::Exec { argv, directory, environment, user, rights } => {
                 Kind::Exec(ExecCheck { argv, directory, environment, user, rights, timeout })
             }
@@ -107,6 +111,7 @@ impl Prepared {
         match &self.question {
             Kind::Http(question) => question.ask(&checker.client, seen).await,
             Kind::Tcp { host, port } => tcp::ask(host, *port).await,
+            Kind::Grpc(question) => question.ask(seen).await,
             Kind::Exec(check) => exec::ask(&checker.runner, check, seen).await,
             Kind::Unusable(why) => Err(why.clone()),
         }

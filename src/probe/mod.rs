@@ -1,4 +1,4 @@
-//! Does health checks: http, tcp, exec, each on its own jittered schedule.
+//! Does health checks: http, tcp, grpc, exec, each on its own jittered schedule.
 //!
 //! Knows no fleet: it reports results, and what they mean is decided elsewhere.
 //! One task per probe ([`run`]), one shared client for all of them
@@ -8,12 +8,14 @@
 //!
 //! ```text
 //! Probe ──► run: wait, check, report, wait, …  ──► Report { key, outcome }
-//!                  └► http | tcp | exec (the runner is handed in)
+//!                  └► http | tcp | grpc | exec (the runner is handed in)
 //! ```
 
 mod check;
 mod exec;
 mod expect;
+mod grpc;
+mod grpc_wire;
 mod http;
 mod pace;
 mod schedule;
@@ -54,6 +56,8 @@ pub enum Check {
     },
     /// A connection to the port.
     Tcp { host: String, port: u16 },
+    /// grpc.health.v1: SERVING passes. Asked of the whole server where the service is empty.
+    Grpc { host: String, port: u16, service: String },
     /// Exit code 0. The texts may hold `{names}` of `--set`; the daemon expands them.
     Exec {
         argv: Vec<String>,
@@ -87,9 +91,19 @@ pub struct Expect {
 pub struct Outcome {
     pub ok: bool,
     pub latency: Duration,
-    /// HTTP status or exit code.
+    /// HTTP status, gRPC status code or exit code.
     pub status: Option<i32>,
     /// The first KiB of the body or of the output.
     pub body: Vec<u8>,
     pub error: Option<String>,
+}
+
+/// What a server's answer to a health check means, for the fuzz target.
+///
+/// # Errors
+///
+/// When it is no answer.
+#[doc(hidden)]
+pub fn grpc_reply(bytes: &[u8]) -> Result<u64, String> {
+    grpc_wire::reply(bytes)
 }

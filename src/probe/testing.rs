@@ -122,7 +122,7 @@ pub(super) fn exec_probe(timeout: Duration) -> Probe {
     probe(check, timeout)
 }
 
-fn probe(check: Check, timeout: Duration) -> Probe {
+pub(super) fn probe(check: Check, timeout: Duration) -> Probe {
     Probe {
         check,
         initial_delay: Duration::ZERO,

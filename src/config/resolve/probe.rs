@@ -33,7 +33,7 @@ impl Resolver<'_> {
             let Some(entry) = table.inner("probe").find(name) else { continue };
             let Data::Table(own) = &entry.value.data else { continue };
             let own = Layers::new([own]);
-            let asks_port = own.find("http").or_else(|| own.find("tcp")).is_some();
+            let asks_port = ["http", "tcp", "grpc"].iter().any(|it| own.find(it).is_some());
             let has_port = members.iter().any(|it| it.port.is_some() || it.auto_port);
             if asks_port && !has_port && !table.nearest_is_own("probe", name) {
                 // A default for all is meant for those that have a port.
@@ -76,11 +76,8 @@ impl Resolver<'_> {
         members: &[Member<'_>],
     ) -> Option<Check> {
         let given: Vec<&Entry> =
-            ["http", "tcp", "exec"].iter().filter_map(|it| probe.find(it)).collect();
+            ["http", "tcp", "grpc", "exec"].iter().filter_map(|it| probe.find(it)).collect();
         let [kind] = given[..] else {
-            if probe.find("grpc").is_some() {
-                return None;
-            }
             self.report_kinds(entry, name, &given);
             return None;
         };
@@ -99,6 +96,10 @@ impl Resolver<'_> {
         match kind.name.as_str() {
             "http" => self.http(&inner, probe, host()),
             "tcp" => Some(Check::Tcp { host: host(), port: 0 }),
+            "grpc" => {
+                let service = inner.text("service").map_or("", |it| it.0).to_owned();
+                Some(Check::Grpc { host: host(), port: 0, service })
+            }
             _ => self.exec(kind, &inner),
         }
     }
@@ -106,7 +107,7 @@ impl Resolver<'_> {
     fn report_kinds(&mut self, entry: &Entry, name: &str, given: &[&Entry]) {
         let [first, rest @ ..] = given else {
             let title = format!("the {name} probe checks nothing");
-            let mistake = Mistake::new(entry.at, title, "no http, tcp or exec").absent();
+            let mistake = Mistake::new(entry.at, title, "no http, tcp, grpc or exec").absent();
             return self
                 .report(mistake.help("add http.path = \"/\", tcp = {} or exec.command = \"…\""));
         };
@@ -240,6 +241,11 @@ impl Resolver<'_> {
             Check::Tcp { host, .. } => {
                 Check::Tcp { host: self.fill(host, at("tcp", "host"), names, Others::Refuse), port }
             }
+            Check::Grpc { host, service, .. } => Check::Grpc {
+                host: self.fill(host, at("grpc", "host"), names, Others::Refuse),
+                port,
+                service: self.fill(service, at("grpc", "service"), names, Others::Refuse),
+            },
             Check::Exec { argv, .. } => Check::Exec {
                 argv: argv
                     .iter()

@@ -51,7 +51,7 @@ fn every_mistake_says_what_to_do_and_none_follows_from_another() {
     config.toml:35: `load` is not in this version of opsdeck
     config.toml:38: `command` cannot be run
     config.toml:39: `{instnace}` stands for nothing here
-    config.toml:40: `grpc` is not in this version of opsdeck
+    config.toml:40: the readiness probe needs a port, and `queue` has none
     config.toml:43: `a` has no port
     config.toml:44: a, b, c depend on each other in a circle
     config.toml:53: `engine = "pidfile"` is not in this version of opsdeck

@@ -205,7 +205,7 @@ fn a_probe_is_one_check_with_sensible_numbers() {
      --> config.toml:4:7
       |
     4 | probe.readiness = { period = "1ms" }
-      |       ^^^^^^^^^ no http, tcp or exec
+      |       ^^^^^^^^^ no http, tcp, grpc or exec
       |
       = help: add http.path = "/", tcp = {} or exec.command = "…"
 
