@@ -326,6 +326,9 @@ fn endpoints() -> Vec<String> {
         .map(|path| path.replace("{name}", "a"))
         .collect();
     assert!(all.len() > 25, "{all:?}");
+    for wanted in ["/v1/shutdown", "/v1/replace", "/v1/config/apply", "/v1/instances/a/kill"] {
+        assert!(all.iter().any(|it| it == wanted), "no {wanted} in {all:?}");
+    }
     all
 }
 

@@ -21,6 +21,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::haste::REQUEST_TIME;
 use super::log_pages;
 use super::metrics;
 use super::orders;
@@ -81,6 +82,7 @@ async fn admit(
     request: Request,
     next: Next,
 ) -> Result<Response, Failure> {
+    peer.stage.asked();
     let looks = request.method().is_safe()
         || request.method() == Method::POST && LOOKS.contains(&request.uri().path());
     match peer.role() {
@@ -291,14 +293,19 @@ impl<S: Send + Sync> FromRequest<S> for Body {
     type Rejection = Failure;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
-        let bytes =
-            Bytes::from_request(request, state).await.map_err(|err| match err.status() {
-                StatusCode::PAYLOAD_TOO_LARGE => {
-                    let most = LONGEST_BODY >> 10;
-                    misunderstood(err.status(), format!("a body has at most {most} KiB"))
-                }
-                status => misunderstood(status, "the body could not be read to its end".into()),
-            })?;
+        let read = Bytes::from_request(request, state);
+        let read = tokio::time::timeout(REQUEST_TIME, read).await.map_err(|_| {
+            let limit = REQUEST_TIME.as_secs();
+            let title = format!("the body was not there after {limit} seconds");
+            misunderstood(StatusCode::REQUEST_TIMEOUT, title)
+        })?;
+        let bytes = read.map_err(|err| match err.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                let most = LONGEST_BODY >> 10;
+                misunderstood(err.status(), format!("a body has at most {most} KiB"))
+            }
+            status => misunderstood(status, "the body could not be read to its end".into()),
+        })?;
         if bytes.is_empty() {
             return Ok(Self(Act::default()));
         }
@@ -366,3 +373,7 @@ impl IntoResponse for Failure {
         (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
     }
 }
+
+#[cfg(test)]
+#[path = "http_tests.rs"]
+mod tests;

@@ -13,6 +13,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
+use super::haste::Stage;
 use super::seats::{Connection, Seats};
 use crate::api::Role;
 use crate::config::settings::Deck;
@@ -28,6 +29,8 @@ pub struct Peer {
     access: watch::Receiver<Arc<Access>>,
     /// The person, once somebody asked. Whoever connected stays who it is.
     by: Arc<OnceLock<By>>,
+    /// What is going on on its connection.
+    pub(super) stage: Stage,
 }
 
 impl Peer {
@@ -141,7 +144,7 @@ impl Door {
         groups.push(cred.gid());
         let (uid, pid) = (cred.uid(), cred.pid().unwrap_or(0));
         let (groups, access) = (groups.into(), self.access.clone());
-        Ok(Peer { uid, pid, groups, access, by: Arc::default() })
+        Ok(Peer { uid, pid, groups, access, by: Arc::default(), stage: Stage::default() })
     }
 }
 
@@ -162,7 +165,10 @@ impl axum::serve::Listener for Door {
             };
             match self.peer(&stream) {
                 Ok(peer) => match self.seats.seat(stream, peer.uid, peer.role()) {
-                    Some(connection) => return (connection, peer),
+                    Some(connection) => {
+                        let stage = connection.stage.clone();
+                        return (connection, Peer { stage, ..peer });
+                    }
                     None => debug!(uid = peer.uid, "has too many connections"),
                 },
                 Err(err) => warn!(%err, "the credentials of a client could not be read"),
@@ -173,7 +179,8 @@ impl axum::serve::Listener for Door {
     fn local_addr(&self) -> std::io::Result<Self::Addr> {
         let pid = i32::try_from(std::process::id()).unwrap_or(0);
         let (uid, access) = (Uid::effective().as_raw(), self.access.clone());
-        Ok(Peer { uid, pid, groups: Arc::new([]), access, by: Arc::default() })
+        let (groups, stage) = (Arc::new([]), Stage::default());
+        Ok(Peer { uid, pid, groups, access, by: Arc::default(), stage })
     }
 }
 

@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
 
+use super::haste::{HeadTime, Stage, TOO_SLOW};
 use crate::api::Role;
 
 /// Of a viewer: a deck holds a few.
@@ -57,7 +58,8 @@ impl Seats {
             // A fresh connection has room for it; who has closed his end need not hear it.
             let _ = stream.try_write(FULL.as_bytes());
         }
-        Some(Connection { stream, _seat: seat? })
+        let (stage, head_time) = (Stage::default(), HeadTime::default());
+        Some(Connection { stream, stage, head_time, _seat: seat? })
     }
 }
 
@@ -83,6 +85,8 @@ impl Drop for Seat {
 #[derive(Debug)]
 pub struct Connection {
     stream: UnixStream,
+    pub(super) stage: Stage,
+    head_time: HeadTime,
     _seat: Seat,
 }
 
@@ -92,7 +96,19 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let this = &mut *self;
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut this.stream).poll_read(cx, buffer);
+        if read.is_ready() {
+            if buffer.filled().len() > before {
+                this.head_time.heard(&this.stage);
+            }
+            return read;
+        }
+        ready!(this.head_time.poll_over(&this.stage, cx));
+        // An empty socket has room for it; who has closed his end need not hear it.
+        let _ = this.stream.try_write(TOO_SLOW.as_bytes());
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
@@ -102,6 +118,7 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.stage.answered();
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
@@ -118,6 +135,7 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.stage.answered();
         Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
     }
 
