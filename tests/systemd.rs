@@ -78,6 +78,8 @@ fn it_says_when_it_is_ready_reloads_is_replaced_and_ends() {
 
     kill(deck.daemon_pid(), Signal::SIGUSR2);
     assert!(since_boot(&systemd.hear("RELOADING=1", &deck)) > first);
+    // Until the next program is up, its guardian is the one to watch.
+    assert_ne!(systemd.hear("MAINPID=", &deck), format!("MAINPID={}", deck.daemon_pid()));
     assert_eq!(systemd.hear("READY=1", &deck), ready, "the same process");
     systemd.hear("WATCHDOG=1", &deck);
 
@@ -88,6 +90,42 @@ fn it_says_when_it_is_ready_reloads_is_replaced_and_ends() {
     deck.wait_end();
     assert!(is_alive(steady), "the next one takes it over");
     kill(steady, Signal::SIGKILL);
+}
+
+#[test]
+fn a_next_program_that_hangs_leaves_systemd_with_the_guardian() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("notify");
+    let mut systemd = Listener::new(UnixDatagram::bind(&path).unwrap());
+    let environment = "export NOTIFY_SOCKET=\"$0\" WATCHDOG_USEC=400000 WATCHDOG_PID=$$";
+    let command = format!("{environment}; exec \"$@\" --trial 500ms");
+    let notify = path.display().to_string();
+    let mut deck = Deck::start_in(&["sh", "-c", &command, &notify], ONE, |_| ());
+    systemd.hear("READY=1", &deck);
+    systemd.hear("WATCHDOG=1", &deck);
+    deck.wait_ready(&["steady"]);
+    let (daemon, steady) = (deck.daemon_pid(), deck.pid("steady"));
+    // Written by another process: a child of this one that is just being started could hold it open.
+    let script = format!(
+        "#!/bin/sh\ncase \" $* \" in *' --check '*) ;; *' daemon '*) exec sleep 1000 ;; esac\nexec {OPSDECK} \"$@\"\n"
+    );
+    let write = "printf %s \"$1\" > \"$2.new\" && chmod 755 \"$2.new\" && mv -f \"$2.new\" \"$2\"";
+    let program = deck.path().join("bin/opsdeck").display().to_string();
+    let output = output_of(Command::new("sh").args(["-c", write, "sh", &script, &program]));
+    assert!(output.status.success(), "{output:?}");
+    kill(daemon, Signal::SIGUSR2);
+    systemd.hear("RELOADING=1", &deck);
+    let guardian = systemd.hear("MAINPID=", &deck);
+    assert_ne!(guardian, format!("MAINPID={daemon}"));
+    // It speaks for a program that says nothing, and when that is killed it is the daemon.
+    systemd.hear("WATCHDOG=1", &deck);
+    assert_eq!(systemd.hear("READY=1", &deck), format!("READY=1\n{guardian}"));
+    systemd.hear("WATCHDOG=1", &deck);
+    deck.watch_anew();
+    deck.wait_ready(&["steady"]);
+    assert_eq!(deck.pid("steady"), steady);
+    assert!(!is_alive(daemon));
+    deck.ok(&["shutdown"]);
 }
 
 #[test]

@@ -66,6 +66,27 @@ impl Notifier {
         self.send(&format!("RELOADING=1\nMONOTONIC_USEC={}", clock::monotonic_usec()));
     }
 
+    /// From now on this process is the one to watch: only of the main one anything is heard (sd_notify(3)).
+    pub fn hand_over(&self, pid: u32) {
+        self.send(&format!("MAINPID={pid}"));
+    }
+
+    /// The process that was watched before is up, and is the one to watch again.
+    pub fn hand_back(&self, pid: u32) {
+        self.send(&format!("READY=1\nMAINPID={pid}"));
+    }
+
+    /// A sign of life.
+    pub fn alive(&self) {
+        self.send("WATCHDOG=1");
+    }
+
+    /// How often systemd wants a sign of life: half of the time that it waits (sd_watchdog_enabled(3)).
+    pub fn watchdog_period(&self) -> Option<Duration> {
+        self.to.as_ref()?;
+        Some(Duration::from_micros(self.watchdog_usec? / 2))
+    }
+
     /// It ends.
     pub fn stopping(&self) {
         self.send("STOPPING=1");
@@ -86,14 +107,13 @@ impl Notifier {
             return;
         }
         self.ready();
-        let Some(usec) = self.watchdog_usec else { return };
-        // sd_watchdog_enabled(3): half of the time.
-        let mut often = tokio::time::interval(Duration::from_micros(usec / 2));
+        let Some(period) = self.watchdog_period() else { return };
+        let mut often = tokio::time::interval(period);
         often.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                _ = often.tick() => if answers(&turns).await { self.send("WATCHDOG=1") },
+                _ = often.tick() => if answers(&turns).await { self.alive() },
             }
         }
     }

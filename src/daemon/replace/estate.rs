@@ -22,6 +22,7 @@ use super::{Successor, Trial};
 use crate::api::Actor;
 use crate::daemon::listeners::Listeners;
 use crate::daemon::publish;
+use crate::daemon::systemd::Notifier;
 use crate::fleet::By;
 use crate::process::{inherited, spawn};
 
@@ -297,10 +298,12 @@ impl WayBack {
         let environment = environment.collect::<io::Result<Vec<_>>>()?;
         let argv = arguments.iter().map(|it| c_string(it)).collect::<io::Result<Vec<_>>>()?;
         // The first process of a container leaves nobody behind.
-        if let Some(guard) = guard.filter(|_| std::process::id() != 1)
-            && let Err(err) = guardian::start(number, &guard.ear, guard.trial)
-        {
-            tracing::warn!(%err, "nobody guards the next program");
+        if let Some(guard) = guard.filter(|_| std::process::id() != 1) {
+            match guardian::start(number, &guard.ear, guard.trial) {
+                // If this process dies now, the service goes on.
+                Ok(pid) => Notifier::from_environment().hand_over(pid),
+                Err(err) => tracing::warn!(%err, "nobody guards the next program"),
+            }
         }
         // The next program takes it for what its children are to have.
         spawn::restore_descriptor_limit()?;

@@ -11,13 +11,15 @@ use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, getppid, pidfd_open, pidfd_send_signal};
 
 use super::estate::WayBack;
+use crate::daemon::systemd::Notifier;
 use crate::process::inherited;
 
 /// A next program that watches itself has so many times its trial until it is taken for hung.
@@ -49,8 +51,9 @@ impl Line {
     }
 }
 
-/// Starts the guardian. What it is to hold is open to children already; so is `list`, which names it.
-pub fn start(list: i32, ear: &OwnedFd, trial: Duration) -> io::Result<()> {
+/// Starts the guardian, and returns its pid. What it is to hold is open to children already; so is `list`, which
+/// names it.
+pub fn start(list: i32, ear: &OwnedFd, trial: Duration) -> io::Result<u32> {
     let own = Pid::from_raw(std::process::id().cast_signed()).ok_or(io::ErrorKind::NotFound)?;
     let daemon = pidfd_open(own, PidfdFlags::empty())?;
     let words = [
@@ -61,10 +64,10 @@ pub fn start(list: i32, ear: &OwnedFd, trial: Duration) -> io::Result<()> {
         format!("{}ms", trial.as_millis()),
     ];
     let mut command = Command::new("/proc/self/exe");
-    // A ctrl-c for the daemon is none for it.
-    command.args(words).stdin(Stdio::null()).process_group(0);
+    // A ctrl-c for the daemon is none for it, and systemd's watchdog is for whoever is the main process.
+    command.args(words).stdin(Stdio::null()).process_group(0).env_remove("WATCHDOG_PID");
     // Its end is taken by the reaper of whoever is the daemon then.
-    command.spawn().map(drop)
+    command.spawn().map(|it| it.id())
 }
 
 /// Watches until the daemon is up; becomes it if it cannot be.
@@ -73,9 +76,31 @@ pub fn run(numbers: &[i32], trial: Duration) -> io::Result<()> {
     let way_back = WayBack::inherited(list)?;
     let daemon = inherited::take(daemon)?;
     let ear = File::from(inherited::take(ear)?);
-    let Some(why) = watch(&daemon, ear, trial * TRIALS)? else { return Ok(()) };
+    // While it lives; later it is somebody else's, or nobody's.
+    let guarded = getppid().map_or(0, |it| it.as_raw_pid().unsigned_abs());
+    let systemd = Arc::new(Notifier::from_environment());
+    live_for(systemd.clone())?;
+    let Some(why) = watch(&daemon, ear, trial * TRIALS)? else {
+        systemd.hand_back(guarded);
+        return Ok(());
+    };
     let Err(err) = take_over(&way_back, why);
     Err(err)
+}
+
+/// Gives systemd the signs of life that it wants of its main process, which is this one until the daemon is up. The
+/// thread ends with the program.
+fn live_for(systemd: Arc<Notifier>) -> io::Result<()> {
+    let Some(period) = systemd.watchdog_period() else { return Ok(()) };
+    let period = Timespec::try_from(period).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let signs = move || {
+        loop {
+            systemd.alive();
+            // Nothing is waited for but the time.
+            let _ = poll(&mut [], Some(&period));
+        }
+    };
+    std::thread::Builder::new().spawn(signs).map(drop)
 }
 
 /// Returns why the daemon does not come up; `None`: it is up.
