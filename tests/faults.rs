@@ -312,6 +312,49 @@ fn a_child_that_no_signal_reaches_is_said_and_waited_for() {
     assert!(!is_alive(pid));
 }
 
+/// A parent that waits in the kernel for its child, where SIGTERM does not reach it (vfork(2)).
+const UNINTERRUPTIBLE: &str = r#"
+#include <signal.h>
+#include <stdio.h>
+#include <unistd.h>
+void caught(int number) {}
+int main(void) {
+    signal(SIGTERM, caught);
+    setlinebuf(stdout);
+    puts("waits");
+    if (!vfork()) { pause(); _exit(0); }
+    puts("was waited for");
+    return 0;
+}
+"#;
+
+#[test]
+fn a_child_in_uninterruptible_sleep_is_ended_by_the_last_rung() {
+    let tools = tempfile::tempdir().unwrap();
+    let [source, program] =
+        ["sleeper.c", "sleeper"].map(|it| tools.path().join(it).display().to_string());
+    std::fs::write(&source, UNINTERRUPTIBLE).unwrap();
+    assert!(run(&["cc", "-w", "-o", &program, &source]), "a compiler of C is needed");
+    let mut deck = Deck::start(&format!(
+        "{STEADY}[service.sleeper]\ncommand = {program:?}\nmax_wait_time = \"1s\"\n"
+    ));
+    deck.wait_ready(&["steady", "sleeper"]);
+    deck.wait_line("sleeper", "waits");
+    let (pid, steady) = (deck.pid("sleeper"), deck.pid("steady"));
+    wait_until("in uninterruptible sleep", || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit(')').next().is_some_and(|it| it.trim().starts_with('D'))
+    });
+    deck.ok(&["restart", "sleeper"]);
+    let exit = deck.wait_event("killed by SIGKILL");
+    assert_eq!(exit.instance.as_deref(), Some("sleeper"), "{}", exit.message);
+    deck.wait("a second generation", |it, _| {
+        find(it, "sleeper").is_some_and(|it| it.generation == 2 && it.ready == Some(true))
+    });
+    assert!(!is_alive(pid));
+    assert_eq!((deck.pid("steady"), deck.instance("steady").generation), (steady, 1));
+}
+
 /// Answers every request with a good head and then a byte at a time, for as long as somebody listens.
 const TRICKLE: &str = r"
 import socket, sys, threading, time

@@ -191,6 +191,82 @@ fn a_full_disk_stops_nothing_and_is_said_until_there_is_room_again() {
     deck.wait_state("flood", State::Stopped);
 }
 
+/// A disk of its own at this place, as mkfs makes it, whose errors make it read-only; its device's name.
+fn mount_real_disk(at: &Path) -> Option<String> {
+    let image = at.with_extension("img");
+    std::fs::create_dir_all(at).ok()?;
+    std::fs::File::create(&image).and_then(|it| it.set_len(16 << 20)).ok()?;
+    let [at, image] = [at, &image].map(|it| it.display().to_string());
+    let made = run(&["mkfs.ext4", "-q", "-F", &image])
+        && run(&["mount", "-o", "loop,errors=remount-ro,nodelalloc", &image, &at]);
+    let mounts = std::fs::read_to_string("/proc/thread-self/mounts").ok()?;
+    let mut lines = mounts.lines().map(|it| it.split(' ').collect::<Vec<_>>());
+    let device = lines.find(|it| made && it[1] == at)?[0].rsplit('/').next()?.to_owned();
+    run(&["chmod", "700", &at]).then_some(device)
+}
+
+/// Makes a disk answer every write with EROFS, as it does after an error of its own.
+fn turn_read_only(_: &Path, device: &str) -> bool {
+    std::fs::write(format!("/sys/fs/ext4/{device}/trigger_fs_error"), "a test").is_ok()
+}
+
+/// Makes a disk answer everything with EIO (FS_IOC_SHUTDOWN of linux/fs.h), as if its cable had been pulled.
+fn pull_cable(at: &Path, _: &str) -> bool {
+    let program = "import fcntl, os, struct, sys\n\
+        fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587d, struct.pack('I', 2))";
+    run(&["python3", "-c", program, at.to_str().unwrap()])
+}
+
+/// Supervision goes on without its disk, and says what it cannot write and why.
+fn goes_on_without_a_disk(fault: fn(&Path, &str) -> bool, why: &str) {
+    if !mounts_of_its_own() {
+        return skipped("no mounts of its own for a process here");
+    }
+    let services = r#"
+        [defaults]
+        start_seconds = "100ms"
+        command = "opsdeck sample --worker"
+        [service.steady]
+        [service.mortal]
+        [service.chat]
+        command = "opsdeck sample --worker --print-every 20ms --work 0s""#;
+    let mut device = None;
+    let mut deck = Deck::start_in(&[], services, |dir| {
+        device = mount_real_disk(&dir.join("state"));
+    });
+    let Some(device) = device else { return skipped("no file may be mounted as a disk here") };
+    deck.wait_ready(&["steady", "mortal", "chat"]);
+    deck.wait_line("chat", "job");
+    let (steady, mortal, chat) = (deck.pid("steady"), deck.pid("mortal"), deck.pid("chat"));
+    if !fault(&deck.path().join("state"), &device) {
+        return skipped("this kernel does not break a disk when it is asked to");
+    }
+    deck.wait_event("output of chat cannot be kept");
+    kill(mortal, Signal::SIGKILL);
+    deck.wait("mortal replaced", |it, _| {
+        find(it, "mortal").is_some_and(|it| it.generation == 2 && it.ready == Some(true))
+    });
+    deck.ok(&["restart", "mortal"]);
+    deck.wait("it is said", |it, _| {
+        it.notices.iter().any(|it| it.contains("cannot be written") && it.contains(why))
+    });
+    deck.wait_ready(&["steady", "mortal", "chat"]);
+    assert_eq!((deck.pid("steady"), deck.pid("chat")), (steady, chat), "{}", deck.story());
+    deck.ok(&["shutdown"]);
+    deck.wait_end();
+    assert!(!is_alive(steady) && !is_alive(chat));
+}
+
+#[test]
+fn a_disk_that_turns_read_only_stops_nothing_and_is_said() {
+    goes_on_without_a_disk(turn_read_only, "Read-only file system");
+}
+
+#[test]
+fn a_disk_that_answers_with_errors_stops_nothing_and_is_said() {
+    goes_on_without_a_disk(pull_cable, "Input/output error");
+}
+
 fn append(path: &Path, bytes: &[u8]) -> bool {
     use std::io::Write;
     let file = std::fs::File::options().create(true).append(true).open(path);

@@ -3,8 +3,10 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::process::{Command, Stdio};
 
 use opsdeck::api::{self, Traffic};
 use support::{Deck, find, free_port};
@@ -133,6 +135,59 @@ fn prometheus_reads_it_on_the_socket_and_where_the_configuration_says() {
     shop.deck.write_config(&services);
     shop.deck.ok(&["config", "apply"]);
     support::wait_until("nobody listens", || TcpStream::connect(("127.0.0.1", port)).is_err());
+}
+
+/// Prints every sample as Prometheus' own client library understands it, and complains of what is unconventional.
+const CLIENT: &str = r#"
+import sys
+try:
+    from prometheus_client.parser import text_string_to_metric_families as parse
+except ImportError:
+    sys.exit(77)
+seen = set()
+for family in parse(sys.stdin.read()):
+    assert family.type in ("counter", "gauge") and family.documentation.endswith("."), family
+    for it in family.samples:
+        assert it.name.startswith("opsdeck_") and it.timestamp is None, it
+        assert it.name.endswith("_total") == (family.type == "counter"), it
+        assert not it.name.endswith(("_ms", "_kib", "_percent")), it
+        labels = ",".join(f"{name}={text}" for name, text in sorted(it.labels.items()))
+        assert (it.name, labels) not in seen, it
+        seen.add((it.name, labels))
+        print(f"{it.name}{{{labels}}} {float(it.value)!r}")
+"#;
+
+#[test]
+#[expect(clippy::print_stderr, reason = "whoever runs the tests is to know")]
+fn the_client_library_of_prometheus_reads_the_same() {
+    let mut shop = Shop::open();
+    shop.ask(2);
+    shop.wait_answered(2);
+    let answer = over_unix(&shop.deck.socket(), "/metrics");
+    let mut client = Command::new("python3");
+    client.args(["-c", CLIENT]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut client = client.stderr(Stdio::piped()).spawn().unwrap();
+    let body = answer.split_once("\r\n\r\n").unwrap().1;
+    // One that ends at once has not read it.
+    let _ = client.stdin.take().unwrap().write_all(body.as_bytes());
+    let output = support::finish(client);
+    if output.status.code() == Some(77) {
+        assert!(std::env::var_os("OPSDECK_TEST_REQUIRE").is_none(), "no python3-prometheus-client");
+        return eprintln!("skipped: there is no python3-prometheus-client");
+    }
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let read: BTreeSet<_> = std::str::from_utf8(&output.stdout).unwrap().lines().collect();
+    let own = samples(&answer);
+    assert_eq!(read.len(), own.len(), "{read:#?}");
+    for (name, mut labels, value) in own {
+        labels.sort();
+        let labels: Vec<_> = labels.iter().map(|(a, b)| format!("{a}={b}")).collect();
+        let start = format!("{name}{{{}}} ", labels.join(","));
+        let found = read.iter().find_map(|it| it.strip_prefix(&start)).unwrap_or_else(|| {
+            panic!("no {start} in {read:#?}");
+        });
+        assert_eq!(found.parse(), Ok(value), "{start}");
+    }
 }
 
 fn over_unix(socket: &std::path::Path, path: &str) -> String {

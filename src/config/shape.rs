@@ -454,7 +454,7 @@ const HTTP: &[Key] = &[
 ];
 
 const GRPC: &[Key] = &[
-    key("service", Kind::Text, "\"\"", "The service that is asked for; the whole server if empty."),
+    key("service", Kind::Text, "", "The service that is asked for; by default the whole server."),
     key("host", Kind::Text, "\"127.0.0.1\"", "The address to connect to."),
 ];
 

@@ -253,7 +253,8 @@ fn probe(probe: &Probe, thresholds: Thresholds) -> String {
         }
         Check::Tcp { host, .. } => vec![("tcp", inline([("host", text(host))]))],
         Check::Grpc { host, service, .. } => {
-            vec![("grpc", inline([("service", text(service)), ("host", text(host))]))]
+            let service = (!service.is_empty()).then(|| ("service", text(service)));
+            vec![("grpc", inline([("host", text(host))].into_iter().chain(service)))]
         }
         Check::Exec { argv, .. } => {
             let words = join_command(argv.iter().map(String::as_str));
