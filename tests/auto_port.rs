@@ -9,7 +9,7 @@ use std::process::Stdio;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use support::{Deck, ended, find, free_port, kill};
+use support::{Deck, ended, find, free_port, is_alive, kill, wait_until};
 
 fn config(entry: u16) -> String {
     format!(
@@ -81,4 +81,20 @@ fn a_port_stays_over_daemons_and_configurations_and_moves_when_it_is_taken() {
     wait_in_rotation(&mut deck);
     assert_ne!(ports(&deck)[1], before[1], "{}", deck.story());
     drop(taken);
+}
+
+#[test]
+fn a_port_is_found_again_when_no_record_names_it() {
+    let entry = free_port();
+    let mut deck = deck(entry);
+    let before = ports(&deck);
+    let pids = ["web1", "web2"].map(|it| deck.pid(it));
+    deck.restart_daemon(|deck| {
+        kill(deck.daemon_pid(), Signal::SIGKILL);
+        wait_until("the daemon is dead", || !is_alive(deck.daemon_pid()));
+        std::fs::remove_file(deck.path().join("state/state.jsonl")).unwrap();
+    });
+    wait_in_rotation(&mut deck);
+    assert_eq!(ports(&deck), before, "{}", deck.story());
+    assert_eq!(["web1", "web2"].map(|it| deck.pid(it)), pids, "{}", deck.story());
 }

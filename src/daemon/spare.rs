@@ -6,7 +6,9 @@ use super::launch::Trouble;
 use crate::config::settings::{Instance, Service};
 use crate::fleet::Name;
 use crate::fleet::input::Input;
+use crate::process::group::Group;
 use crate::process::port;
+use crate::process::table::Table;
 
 /// Ports that are tried: the kernel may offer one that an instance has, which is down just now.
 const TRIES: usize = 16;
@@ -39,6 +41,19 @@ impl Hands {
             known.prepared = None;
         }
         self.outcomes.push_back(Input::Port { instance: name.clone(), port });
+    }
+
+    /// The port of one that runs and that no record names: where it listens. Of several it is the one that
+    /// it was told.
+    pub(super) fn port_of(&self, name: &Name, group: &Group) -> Option<u16> {
+        if !self.picks_port(name) {
+            return None;
+        }
+        let members = group.members(&Table::sweep().ok()?).ok()?;
+        let pids: Vec<_> = members.iter().map(|it| it.identity.pid).collect();
+        let ports = port::listened_on(&pids).ok()?;
+        let told = ports.iter().find(|it| port::is_told(group.leader().pid, **it));
+        told.or(ports.first()).copied()
     }
 
     fn picks_port(&self, name: &Name) -> bool {

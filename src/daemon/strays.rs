@@ -84,7 +84,7 @@ impl Hands {
         let first = left.leader.map_or(left.oldest(), |it| it.identity);
         let running = Running {
             instance: name.to_string(),
-            port: None,
+            port: self.port_of(name, &self.group_of(name, left)),
             generation: intent.generation.max(1),
             pid: first.pid,
             start_time: first.start_time,

@@ -107,6 +107,24 @@ pub(super) fn addresses_of(inodes: &BTreeSet<u64>) -> io::Result<Vec<SocketAddr>
     Ok(found)
 }
 
+/// The ports that any of these processes listens on.
+pub fn listened_on(pids: &[i32]) -> io::Result<BTreeSet<u16>> {
+    let open = |pid: &i32| fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let links = pids.iter().flat_map(open).filter_map(|it| fs::read_link(it.path()).ok());
+    let inodes = links
+        .filter_map(|it| it.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
+    Ok(addresses_of(&inodes.collect())?.iter().map(SocketAddr::port).collect())
+}
+
+/// Whether a process was told this number, in its arguments or its environment.
+pub fn is_told(pid: i32, port: u16) -> bool {
+    let text = port.to_string();
+    ["cmdline", "environ"].iter().any(|file| {
+        let bytes = fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        bytes.split(|it| !it.is_ascii_digit()).any(|it| it == text.as_bytes())
+    })
+}
+
 fn listener(port: u16) -> io::Result<Option<Listener>> {
     let mut found = None;
     each_listener(|it| {
@@ -226,6 +244,16 @@ mod tests {
 
         assert_eq!(holder(address.port()).unwrap(), None);
         assert!(TcpListener::bind(address).is_ok(), "asking leaves nothing behind");
+    }
+
+    #[test]
+    fn the_ports_of_a_process_are_found() {
+        let listeners = ["127.0.0.1:0", "[::1]:0"].map(|it| TcpListener::bind(it).unwrap());
+        let found = listened_on(&[std::process::id().cast_signed()]).unwrap();
+        for port in listeners.map(|it| it.local_addr().unwrap().port()) {
+            assert!(found.contains(&port), "{port} is not in {found:?}");
+        }
+        assert_eq!(listened_on(&[]).unwrap(), BTreeSet::new());
     }
 
     #[test]
