@@ -190,6 +190,41 @@ fn last_words_outlive_the_daemon_and_the_logger() {
     wait_until("nobody holds anything", || !is_alive(holder));
 }
 
+#[test]
+fn a_log_is_followed_over_the_ends_of_daemons_without_a_gap_or_a_doubled_line() {
+    let counter = counter("{ max_size = \"1MiB\", keep = 9 }");
+    let quiet =
+        "[service.quiet]\ncommand = ['sh', '-c', '''echo old; until test -e go; do sleep 0.02; done
+                 echo new; exec sleep 1000''']\n";
+    let directory = tempfile::tempdir().unwrap();
+    let mut deck = Deck::start(&format!("{quiet}directory = {:?}\n{counter}", directory.path()));
+    deck.wait_line("counter", "line 1");
+    deck.wait_line("quiet", "old");
+    let lines = deck.follow_log("counter");
+    // Nothing of it is printed before the daemon is another one.
+    let news = Following::start(deck.command(&["logs", "-f", "-n", "0", "quiet"]));
+    let number = |line: String| line.strip_prefix("line ").unwrap().parse::<u64>().unwrap();
+    let mut last = number(lines.line());
+    let mut read = || {
+        for _ in 0..2_000 {
+            assert_eq!(number(lines.line()), last + 1);
+            last += 1;
+        }
+    };
+    read();
+    deck.ok(&["daemon", "--replace"]);
+    read();
+    deck.restart_daemon(|deck| kill(deck.daemon_pid(), Signal::SIGKILL));
+    read();
+    std::fs::write(directory.path().join("go"), "").unwrap();
+    assert_eq!(news.line(), "new");
+    deck.wait_state("counter", State::Running);
+    deck.ok(&["shutdown"]);
+    deck.wait_end();
+    // That is the end of it.
+    lines.rest();
+}
+
 /// Another instance is heard, in order, while one floods its log.
 fn another_is_heard_beside_a_flood(flags: &str) {
     let mut deck = Deck::start(&format!(

@@ -1,18 +1,20 @@
 //! `opsdeck logs`: what services wrote, several names interleaved by time.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
 
 use futures_util::stream::{self, Stream, StreamExt};
 
-use super::{Outcome, out_more, printable, unprinted};
-use crate::api::{LogLine, Problem};
+use super::{Outcome, notice, out_more, printable, unprinted, wait};
+use crate::api::{LogLine, LogPage, LogPlace, Problem};
 use crate::cli::LogsArgs;
-use crate::client::{Client, LogQuery};
+use crate::client::{Client, LogQuery, PageQuery};
 use crate::exit::Exit;
 
 /// Lines of each name when nothing else is asked for.
 const DEFAULT_LINES: usize = 100;
+/// So many times a daemon that was killed is asked for, each time for a fifth of a second and longer.
+const PATIENCE: u32 = 150;
 
 type Lines = Pin<Box<dyn Stream<Item = Result<LogLine, Problem>> + Send>>;
 
@@ -23,19 +25,22 @@ pub async fn run(client: &Client, args: &LogsArgs) -> Outcome {
         lines,
         since_ms: args.since.map(|it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX)),
         grep: args.grep.clone(),
+        places: args.follow,
         ..LogQuery::default()
     };
     let mut sources: Vec<Lines> = vec![];
     let deck = client.brief().await?;
     for name in &args.names {
-        if super::wait::find_service(&deck, name).is_none()
-            && super::wait::find(&deck, name).is_none()
-        {
+        if wait::find_service(&deck, name).is_none() && wait::find(&deck, name).is_none() {
             return Err(super::act::unknown(&deck, name));
         }
     }
     for name in &args.names {
-        sources.push(Box::pin(client.logs(name, &query).await?));
+        sources.push(if args.follow {
+            Followed::begin(client, name, query.clone()).await?
+        } else {
+            Box::pin(client.logs(name, &query).await?)
+        });
     }
     // A service's name may stand for several instances: then the column is needed as well.
     let mut named = args.names.len() > 1;
@@ -53,6 +58,72 @@ pub async fn run(client: &Client, args: &LogsArgs) -> Outcome {
         }
     }
     Ok(Exit::Done)
+}
+
+/// A log that is followed, over the ends of daemons.
+struct Followed {
+    client: Client,
+    name: String,
+    /// What the next daemon is asked for: what comes after the places that were reached.
+    query: LogQuery,
+    lines: Lines,
+}
+
+impl Followed {
+    async fn begin(client: &Client, name: &str, query: LogQuery) -> Result<Lines, Problem> {
+        let (client, name) = (client.clone(), name.to_owned());
+        // A log of which nothing is printed is gone on with where it ends now.
+        let after = ends(&client, &name).await;
+        let lines = Box::pin(client.logs(&name, &query).await?);
+        let query = LogQuery { lines: None, since_ms: None, after, ..query };
+        Ok(Box::pin(stream::unfold(Self { client, name, query, lines }, Self::next)))
+    }
+
+    async fn next(mut self) -> Option<(Result<LogLine, Problem>, Self)> {
+        loop {
+            let end = match self.lines.next().await {
+                Some(Ok(line)) => {
+                    self.query.after.extend(line.ends.map(|it| (line.instance.clone(), it)));
+                    return Some((Ok(line), self));
+                }
+                end => end,
+            };
+            match again(&self.client, &self.name, &self.query).await {
+                Some(lines) => self.lines = lines,
+                None => return end.map(|it| (it, self)),
+            }
+        }
+    }
+}
+
+/// Another program may be the daemon in a moment. One that was killed has left its socket: another is
+/// likely to come.
+async fn again(client: &Client, name: &str, query: &LogQuery) -> Option<Lines> {
+    for n in 0..PATIENCE {
+        if let Some(lines) = wait::again(|| client.logs(name, query)).await {
+            return Some(Box::pin(lines));
+        }
+        if !client.socket().exists() {
+            return None;
+        }
+        if n == 0 {
+            notice("opsdeck: the daemon is gone; waiting for the next one");
+        }
+    }
+    None
+}
+
+/// Where the logs behind a name end now.
+async fn ends(client: &Client, name: &str) -> BTreeMap<String, LogPlace> {
+    // A daemon of an older release does not know: then only what is printed has a place.
+    let Ok(page) = client.log_page(&[name.to_owned()], &PageQuery::default()).await else {
+        return BTreeMap::new();
+    };
+    let ends = page.filter_map(async |it| match it {
+        Ok(LogPage::End { ends, .. }) => Some(ends),
+        _ => None,
+    });
+    std::pin::pin!(ends).next().await.unwrap_or_default()
 }
 
 /// Merges streams that have an end, oldest line first; lines without a time follow the one before.
