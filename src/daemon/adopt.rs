@@ -69,6 +69,10 @@ pub fn begin(
         let service = Name::from(rollout.service.as_str());
         daemon.turn(Input::RolloutRecalled { service, rollout: Box::new(rollout.into()) });
     }
+    for round in remembered.rounds.into_values() {
+        let service = Name::from(round.service.as_str());
+        daemon.turn(Input::RoundRecalled { service, round: Box::new(round.into()) });
+    }
     for trouble in daemon.hands.take_sockets_back(settings) {
         daemon.note("socket-kept", None, trouble);
     }

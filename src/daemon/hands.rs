@@ -260,6 +260,13 @@ impl Hands {
                         None => Line::NoRollout { service },
                     });
                 }
+                Effect::KeepRound { service, round } => {
+                    let service = service.to_string();
+                    self.state.append(&match round {
+                        Some(it) => Line::Round(state::Round::of(service, it)),
+                        None => Line::NoRound { service },
+                    });
+                }
                 _ => {}
             }
         }
@@ -306,7 +313,7 @@ impl Hands {
                 }));
             }
             // Written down already.
-            Effect::Keep(_) | Effect::KeepRollout { .. } => {}
+            Effect::Keep(_) | Effect::KeepRollout { .. } | Effect::KeepRound { .. } => {}
             Effect::Record(record) => {
                 // The driver takes these; one that comes here is at least not lost.
                 warn!(message = record.message, "an event went astray");

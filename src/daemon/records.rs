@@ -5,6 +5,7 @@
 //! same boot only. New fields may come; each has a default, and readers skip what they do not know.
 
 mod rollout;
+mod round;
 #[cfg(test)]
 mod tests;
 
@@ -12,6 +13,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub use rollout::Rollout;
+pub use round::Round;
 use serde::{Deserialize, Serialize};
 
 use super::publish::{actor, millis};
@@ -52,6 +54,11 @@ pub enum Line {
     Rollout(Box<Rollout>),
     /// There is none to be remembered any more.
     NoRollout {
+        service: String,
+    },
+    Round(Round),
+    /// It went through.
+    NoRound {
         service: String,
     },
     /// A command of a rollout is about to be run, or runs.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::records::{FORMAT, Intent, Kept, Line, Rollout, Run, Running, Took, Wanted};
+use super::records::{FORMAT, Intent, Kept, Line, Rollout, Round, Run, Running, Took, Wanted};
 use crate::api::Actor;
 
 /// Everything the file says, folded.
@@ -19,6 +19,8 @@ pub struct Remembered {
     pub kept: BTreeMap<String, Kept>,
     /// By service.
     pub rollouts: BTreeMap<String, Rollout>,
+    /// Signals that were on their way through a service, on this boot, by service.
+    pub rounds: BTreeMap<String, Round>,
     /// The commands of rollouts that were not seen to end, on this boot, by service.
     pub runs: BTreeMap<String, Run>,
     /// Everything was being stopped, on this boot, and by whom.
@@ -86,6 +88,14 @@ impl Remembered {
             Line::NoRollout { service } => {
                 self.rollouts.remove(&service);
             }
+            Line::Round(round) => {
+                if this_boot {
+                    self.rounds.insert(round.service.clone(), round);
+                }
+            }
+            Line::NoRound { service } => {
+                self.rounds.remove(&service);
+            }
             Line::Run(run) => {
                 if this_boot {
                     self.runs.insert(run.service.clone(), run);
@@ -114,6 +124,7 @@ impl Remembered {
         lines.extend(self.took.values().cloned().map(Line::Took));
         lines.extend(self.kept.values().cloned().map(|it| Line::Kept(Box::new(it))));
         lines.extend(self.rollouts.values().cloned().map(|it| Line::Rollout(Box::new(it))));
+        lines.extend(self.rounds.values().cloned().map(Line::Round));
         lines.extend(self.runs.values().cloned().map(Line::Run));
         lines.extend(self.closing.clone().map(|by| Line::Closing { by }));
         lines

@@ -12,7 +12,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::clock;
-pub use super::records::{FORMAT, Intent, Line, Rollout, Run, Running, Took, Wanted};
+pub use super::records::{FORMAT, Intent, Line, Rollout, Round, Run, Running, Took, Wanted};
 pub use super::remembered::Remembered;
 
 /// A file that has grown by so many bytes is rewritten without its history.
@@ -150,6 +150,8 @@ impl StateFile {
             | Line::Took(_)
             | Line::Kept(_)
             | Line::NoRollout { .. }
+            | Line::Round(_)
+            | Line::NoRound { .. }
             | Line::Run(_)
             | Line::Ran { .. }
             | Line::Closed => false,

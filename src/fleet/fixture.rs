@@ -12,7 +12,7 @@ use super::input::{
     Command, Disposition, Effect, Exit, Goal, Haste, InFlight, Input, Order, OutOfMemory, Probe,
     Refusal, SpawnFailure, Status, Verb,
 };
-use super::memory::{Memory, Rollout};
+use super::memory::{Memory, Rollout, Round};
 use super::rules::{
     Backoff, InstanceRules, Meaning, Profile, Restart, RolloutRules, Rung, ServiceRules, Thresholds,
 };
@@ -138,6 +138,7 @@ pub(super) struct Rig {
     /// What the next daemon would be told.
     pub(super) kept: BTreeMap<Name, Memory>,
     pub(super) rollouts: BTreeMap<Name, Rollout>,
+    pub(super) rounds: BTreeMap<Name, Round>,
     /// Of the beginning of a [`Rig::replaced`].
     pub(super) effects: Vec<String>,
 }
@@ -154,6 +155,7 @@ impl Rig {
             may_wait: vec![],
             kept: BTreeMap::new(),
             rollouts: BTreeMap::new(),
+            rounds: BTreeMap::new(),
             effects: vec![],
         };
         rig.input(Input::Configured(rules));
@@ -185,6 +187,7 @@ impl Rig {
     ) -> Self {
         let mut next = Self::configured(rules);
         (next.kept, next.rollouts) = (self.kept.clone(), self.rollouts.clone());
+        next.rounds.clone_from(&self.rounds);
         next.now = self.now;
         next.gateway_answers = self.gateway_answers;
         let mut inputs = vec![];
@@ -208,6 +211,10 @@ impl Rig {
         inputs.extend(self.rollouts.iter().map(|(service, rollout)| Input::RolloutRecalled {
             service: service.clone(),
             rollout: Box::new(rollout.clone()),
+        }));
+        inputs.extend(self.rounds.iter().map(|(service, round)| Input::RoundRecalled {
+            service: service.clone(),
+            round: Box::new(round.clone()),
         }));
         inputs.push(Input::Begin);
         next.effects = inputs.into_iter().flat_map(|it| next.input(it)).collect();
@@ -253,6 +260,9 @@ impl Rig {
                 self.kept.insert(it.instance.clone(), *it);
             } else if let Effect::KeepRollout { service, rollout } = effect {
                 self.rollouts.extend(rollout.map(|it| (service, *it)));
+            } else if let Effect::KeepRound { service, round } = effect {
+                self.rounds.remove(&service);
+                self.rounds.extend(round.map(|it| (service, *it)));
             } else {
                 rest.push(effect);
             }
@@ -484,6 +494,7 @@ fn line(effect: &Effect) -> String {
         }
         Effect::Keep(it) => format!("keep {}", it.instance),
         Effect::KeepRollout { service, .. } => format!("keep rollout of {service}"),
+        Effect::KeepRound { service, .. } => format!("keep round of {service}"),
         Effect::Record(it) => it.message.clone(),
     }
 }

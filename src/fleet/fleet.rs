@@ -149,6 +149,9 @@ impl Fleet {
                 self.recall(*memory, turn);
             }
             Input::RolloutRecalled { service, rollout } => self.recall_rollout(&service, *rollout),
+            Input::RoundRecalled { service, round } => {
+                self.recall_round(&service, *round, turn.now);
+            }
             Input::Generation { instance, generation } => {
                 let known = self.touch(&instance, turn, |it, _| {
                     it.generation = it.generation.max(generation);
@@ -468,6 +471,9 @@ impl Fleet {
         let Some(it) = self.services.at(number).filter(empty) else { return };
         if it.kept != 0 {
             turn.push(Effect::KeepRollout { service: service.clone(), rollout: None });
+        }
+        if it.kept_round != 0 {
+            turn.push(Effect::KeepRound { service: service.clone(), round: None });
         }
         self.move_deadline(Key::Service(number), it.deadline, None);
         self.services.remove(number);

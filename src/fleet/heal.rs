@@ -20,6 +20,7 @@ impl Fleet {
         self.heal(service, turn);
         self.dismiss_spare(service, turn);
         self.keep_rollout(service, turn);
+        self.keep_round(service, turn);
         self.keep_deadline(service);
     }
 

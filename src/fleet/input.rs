@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::memory::{Memory, Rollout};
+use super::memory::{Memory, Rollout, Round};
 use super::rules::ServiceRules;
 use super::time::Timestamp;
 use super::words::{By, Name, Process, Signal};
@@ -41,6 +41,11 @@ pub enum Input {
     RolloutRecalled {
         service: Name,
         rollout: Box<Rollout>,
+    },
+    /// A signal that was on its way through a service, before [`Input::Begin`].
+    RoundRecalled {
+        service: Name,
+        round: Box<Round>,
     },
     /// Kept from the last daemon: the next generation is greater than this.
     Generation {
@@ -377,6 +382,11 @@ pub enum Effect {
     KeepRollout {
         service: Name,
         rollout: Option<Box<Rollout>>,
+    },
+    /// `None`: it went through.
+    KeepRound {
+        service: Name,
+        round: Option<Box<Round>>,
     },
     Record(Record),
 }

@@ -1,7 +1,7 @@
 //! What the next daemon has to know of what is under way, as plain data.
 //!
 //! After every turn, an instance or a rollout that would be remembered in another way than before asks for
-//! it ([`Effect::Keep`], [`Effect::KeepRollout`]); only the digest of what was asked for last stays here.
+//! it ([`Effect::Keep`], [`Effect::KeepRollout`], [`Effect::KeepRound`]); only the digest of what was asked for last stays here.
 //! The next daemon hands it in again before [`Input::Begin`](super::input::Input::Begin), and everything
 //! goes on where it was: a countdown to the same moment, a backoff with its count, a rollout at its step.
 //! What probes said is not kept: it was said to somebody else.
@@ -19,7 +19,8 @@ use super::roster::Named;
 use super::sheet::LastExit;
 use super::time::Timestamp;
 use super::turn::{Turn, count};
-use super::words::{By, Name};
+use super::wave::Wave;
+use super::words::{By, Name, Process, Signal};
 
 /// What is kept of one instance, beside what the operator wants of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -56,6 +57,19 @@ pub enum Last {
     Stopping(Box<Stop>),
     /// The leader has ended; what it left behind is being killed.
     Sweeping { ending: Ending, errand: Option<Errand> },
+}
+
+/// A signal that goes through a service, instance by instance.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Round {
+    pub by: By,
+    pub signal: Signal,
+    /// It was ordered although the last ready instance would go.
+    pub forced: bool,
+    /// Who gets it still, in this order.
+    pub left: Vec<(Name, Process)>,
+    /// Who got it last; the next one waits until that is ready.
+    pub last: Option<Name>,
 }
 
 pub(super) fn digest(of: &impl Hash) -> u64 {
@@ -254,6 +268,28 @@ impl Fleet {
         self.mark_changed(service);
     }
 
+    /// Asks for what is to be remembered of a signal that is on its way, if it is something else than before.
+    pub(super) fn keep_round(&mut self, service: &Name, turn: &mut Turn) {
+        let Some(it) = self.services.get_mut(service) else { return };
+        let round = it.wave.as_ref().map(Wave::round);
+        let digest = round.as_ref().map_or(0, digest);
+        if std::mem::replace(&mut it.kept_round, digest) != digest {
+            let (service, round) = (service.clone(), round.map(Box::new));
+            turn.push(Effect::KeepRound { service, round });
+        }
+    }
+
+    /// A signal of the last daemon is still on its way.
+    pub(super) fn recall_round(&mut self, service: &Name, round: Round, now: Timestamp) {
+        let names = round.last.iter().chain(round.left.iter().map(|it| &it.0));
+        let to: Vec<_> = names.filter_map(|it| self.instances.get(it)).collect();
+        let wave = Wave::recalled(round, &to, now);
+        let Some(it) = self.services.get_mut(service) else { return };
+        it.kept_round = digest(&wave.round());
+        it.wave = Some(wave);
+        self.keep_deadline(service);
+    }
+
     /// Everything that was under way goes on, and says so.
     pub(super) fn resume_all(&mut self, turn: &mut Turn) {
         let leaving = self.instances.values().filter(|it| it.is_occupied() && it.up().is_none());
@@ -263,7 +299,16 @@ impl Fleet {
         let names = self.services.values().map(|it| it.name().clone()).collect::<Vec<_>>();
         for name in names {
             self.resume_rollout(&name, turn);
+            self.resume_round(&name, turn);
         }
+    }
+
+    fn resume_round(&mut self, service: &Name, turn: &mut Turn) {
+        let Some(wave) = self.services.get(service).and_then(|it| it.wave.as_ref()) else { return };
+        let left = count(wave.left() as u64, "instance");
+        let message = format!("{} goes on under this daemon: {left} to get it still", wave.signal);
+        turn.say(service, "signal-resumed", Some(&wave.by), message);
+        self.look_at_service(service);
     }
 
     fn resume_rollout(&mut self, service: &Name, turn: &mut Turn) {

@@ -1,7 +1,7 @@
 //! The daemon is replaced in the middle of something: it goes on.
 
 use super::fixture::*;
-use super::input::{InFlight, Input};
+use super::input::{InFlight, Input, Probe, Verb};
 use super::rules::{Rung, ServiceRules};
 use super::sheet::Condition;
 use super::words::Signal;
@@ -159,4 +159,42 @@ fn one_of_the_same_name_as_one_that_is_gone_remembers_nothing() {
     rig.gone("cron", code(0));
     let rig = rig.replaced(vec![rules("cron", &["cron"])], &[], &[]);
     assert_eq!(rig.sheet("cron").restarts, 0);
+}
+
+#[test]
+fn a_signal_goes_on_through_a_service_and_reaches_nobody_twice() {
+    let service =
+        ServiceRules { profile: swoole_profile().into(), ..web(&["web1", "web2", "web3"]) };
+    let all = ["web1", "web2", "web3"];
+    let mut rig = Rig::ready(vec![service.clone()]);
+    let dispositions = std::collections::BTreeMap::new();
+    assert_eq!(
+        rig.tell(Verb::SignalService { service: "web".into(), signal: None, dispositions }),
+        ["SIGUSR1 web1"]
+    );
+
+    let mut rig = rig.replaced(vec![service.clone()], &all, &[]);
+    let told = rig.diary();
+    assert!(
+        told.iter()
+            .any(|it| it.contains("SIGUSR1 goes on under this daemon: 2 instances to get it")),
+        "{told:?}"
+    );
+    rig.later(SECOND);
+    // Ready under this daemon before the next one gets it.
+    assert!(rig.probed("web1", Probe::Readiness, true).contains(&"SIGUSR1 web2".to_owned()));
+    // That one is started anew while there is no daemon.
+    let mut rig = rig.replaced(vec![service.clone()], &["web1", "web3"], &["web2"]);
+    rig.swept("web2");
+    rig.spawned("web2");
+    rig.later(SECOND);
+    assert!(rig.probed("web2", Probe::Readiness, true).contains(&"SIGUSR1 web3".to_owned()));
+    rig.later(SECOND);
+    rig.probed("web3", Probe::Readiness, true);
+    assert_eq!(
+        rig.diary().last().unwrap(),
+        "web signal-finished: SIGUSR1 went through web (alice)"
+    );
+    let mut rig = rig.replaced(vec![service], &all, &[]);
+    assert!(rig.diary().iter().all(|it| !it.contains("SIGUSR1")));
 }

@@ -30,6 +30,8 @@ pub(super) struct Service {
     pub(super) rollout: Option<Rollout>,
     /// The digest of what the next daemon would be told of it; zero without one.
     pub(super) kept: u64,
+    /// The same of its wave.
+    pub(super) kept_round: u64,
     /// The spare, while there is one.
     pub(super) spare: Option<Name>,
     /// Of the last spare: the next one goes on from there.
@@ -66,6 +68,7 @@ impl Service {
             told_all_sick: false,
             rollout: None,
             kept: 0,
+            kept_round: 0,
             spare: None,
             spare_generation: 0,
             wave: None,

@@ -15,7 +15,7 @@ use super::Fleet;
 use super::input::{
     Effect, Exit, Goal, InFlight, Input, Order, OutOfMemory, Probe, Refusal, Status,
 };
-use super::memory::Memory;
+use super::memory::{Memory, Round};
 use super::rollout_state::Rollout;
 use super::roster::Named;
 use super::rules::ServiceRules;
@@ -52,6 +52,7 @@ pub(super) struct Sim {
     remembered: BTreeMap<Name, (Goal, Option<By>)>,
     kept: BTreeMap<Name, Memory>,
     rollouts: BTreeMap<Name, Rollout>,
+    rounds: BTreeMap<Name, Round>,
     pub(super) future: BTreeMap<(Timestamp, u64), Happening>,
     pub(super) counter: u64,
     /// How many served when the last rollout of a service began.
@@ -79,6 +80,7 @@ impl Sim {
             remembered: BTreeMap::new(),
             kept: BTreeMap::new(),
             rollouts: BTreeMap::new(),
+            rounds: BTreeMap::new(),
             future: BTreeMap::new(),
             counter: 1,
             served_before: BTreeMap::new(),
@@ -291,6 +293,10 @@ impl Sim {
                 self.rollouts.remove(&service);
                 self.rollouts.extend(rollout.map(|it| (service, *it)));
             }
+            Effect::KeepRound { service, round } => {
+                self.rounds.remove(&service);
+                self.rounds.extend(round.map(|it| (service, *it)));
+            }
             Effect::Set { .. }
             | Effect::Unset { .. }
             | Effect::TakeValues { .. }
@@ -398,6 +404,9 @@ impl Sim {
         }
         for (service, rollout) in self.rollouts.clone() {
             self.input(Input::RolloutRecalled { service, rollout: Box::new(rollout) });
+        }
+        for (service, round) in self.rounds.clone() {
+            self.input(Input::RoundRecalled { service, round: Box::new(round) });
         }
         self.input(Input::Begin);
     }

@@ -14,6 +14,7 @@ use super::fleet::Fleet;
 use super::guard::meaning;
 use super::instance::{Instance, Phase};
 use super::ladder::Traffic;
+use super::memory::Round;
 use super::roster::Named;
 use super::time::Timestamp;
 use super::turn::{Turn, count, span};
@@ -83,6 +84,34 @@ impl Wave {
         }
     }
 
+    /// What the next daemon has to know.
+    pub(super) fn round(&self) -> Round {
+        let draining = self.draining.iter().map(|it| (it.name.clone(), it.process));
+        Round {
+            by: self.by.clone(),
+            signal: self.signal,
+            forced: self.forced,
+            left: draining.chain(self.queue.iter().cloned()).collect(),
+            last: self.watched.as_ref().map(|it| it.name.clone()),
+        }
+    }
+
+    /// One of the last daemon, to these that are there. Whoever got the signal last is waited for once
+    /// more: its probes begin anew.
+    pub(super) fn recalled(round: Round, to: &[&Instance], now: Timestamp) -> Self {
+        let last = to.iter().find(|it| Some(it.name()) == round.last.as_ref());
+        Self {
+            queue: round.left.into(),
+            watched: last.map(|it| Watched::from(it, now)),
+            ..Self::new(round.by, round.signal, to, round.forced)
+        }
+    }
+
+    /// Who gets the signal still.
+    pub(super) fn left(&self) -> usize {
+        self.queue.len() + usize::from(self.draining.is_some())
+    }
+
     pub(super) fn deadline(&self) -> Option<Timestamp> {
         let watched = self.watched.as_ref().map(|it| it.wakes_at);
         let draining = self.draining.as_ref().map(|it| it.wakes_at);
@@ -119,6 +148,14 @@ impl Instance {
 }
 
 impl Watched {
+    fn from(instance: &Instance, since: Timestamp) -> Self {
+        let rules = &instance.rules;
+        let timeout = rules.rollout.ready_timeout;
+        let soon = if rules.readiness.is_none() { rules.start_seconds } else { timeout };
+        let (wakes_at, give_up) = (since + soon.min(timeout), since + timeout.max(soon));
+        Self { name: instance.name().clone(), since, wakes_at, give_up }
+    }
+
     fn has_come_through(&self, now: Timestamp, instance: &Instance) -> bool {
         let Some(body) = instance.up() else { return false };
         let fresh = match instance.rules.readiness {
@@ -296,15 +333,8 @@ impl Fleet {
             }
             it.remember_signal(signalled);
             it.pass_on(turn, signal, &by, does);
-            let rules = &it.rules;
-            let soon = rules.readiness.is_none().then_some(rules.start_seconds);
-            Some((soon.unwrap_or(rules.rollout.ready_timeout), rules.rollout.ready_timeout))
+            Some(Watched::from(it, turn.now))
         });
-        wave.watched = sent.flatten().map(|(soon, timeout)| Watched {
-            name,
-            since: turn.now,
-            wakes_at: turn.now + soon.min(timeout),
-            give_up: turn.now + timeout.max(soon),
-        });
+        wave.watched = sent.flatten();
     }
 }

@@ -96,3 +96,16 @@ fn what_is_kept_of_a_rollout_is_what_it_was() {
         assert_eq!((kept.service.as_str(), memory::Rollout::from(kept.clone())), ("web", it));
     }
 }
+
+#[test]
+fn what_is_kept_of_a_signal_on_its_way_is_what_it_was() {
+    let round = memory::Round {
+        by: alice(),
+        signal: Signal::USR1,
+        forced: true,
+        left: vec![("web2".into(), crate::fleet::Process { pid: 4712, start_time: 7 })],
+        last: Some("web1".into()),
+    };
+    let kept = Round::of("web".into(), &round);
+    assert_eq!(memory::Round::from(reread(&kept)), round);
+}
