@@ -122,7 +122,10 @@ fn the_snapshot_has_the_documented_fields_and_status_prints_the_same() {
         "deck:text host:text revision:count version:text pid:count now:time config:table at_boot:flag? \
          role:text notices:list services:list",
     );
-    has_exactly(&snapshot["config"], "path:text error:text? pending:list confirm:text keys:table");
+    has_exactly(
+        &snapshot["config"],
+        "path:text error:text? pending:list confirm:text keys:table look:table title:flag notify:text",
+    );
     let service = &snapshot["services"][0];
     has_exactly(
         service,
