@@ -125,10 +125,17 @@ fn who(event: &Event) -> &str {
 /// The message; where an operator did it, with the name of what it was done to.
 fn what(event: &Event) -> String {
     let of = event.instance.as_deref().or(event.service.as_deref());
-    match of.filter(|name| event.actor.is_some() && !event.message.contains(name)) {
+    match of.filter(|name| event.actor.is_some() && !names(&event.message, name)) {
         Some(name) => format!("{name}: {}", event.message),
         None => event.message.clone(),
     }
+}
+
+/// Whether `name` stands in the text as a word of its own: `a` is no part of "wanted".
+fn names(text: &str, name: &str) -> bool {
+    let joins = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_');
+    text.match_indices(name)
+        .any(|(at, _)| !text[..at].ends_with(joins) && !text[at + name.len()..].starts_with(joins))
 }
 
 pub(super) fn is_bad(event: &Event) -> bool {
@@ -147,4 +154,18 @@ pub(super) fn warning(model: &Model, lines: Lines, buf: &mut Buffer) {
 /// How a service stands, for the footer: whether its rolling restart goes on.
 pub(super) fn is_rolling(service: &Service) -> bool {
     service.rollout.as_ref().is_some_and(|it| it.ended.is_none() && it.halted.is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_operator_did_names_what_it_was_done_to_once() {
+        assert!(names("rolling restart of web", "web"));
+        assert!(names("web1: out of rotation", "web1"));
+        for (text, name) in [("wanted down", "a"), ("web10 is back", "web1"), ("web-api", "web")] {
+            assert!(!names(text, name), "{name} in {text:?}");
+        }
+    }
 }
