@@ -212,6 +212,41 @@ pub fn read_last(files: &[PathBuf], n: usize, keep: impl Fn(&Event) -> bool) -> 
     events.into()
 }
 
+/// The events of some files in order, read a piece at a time: all of them at once would take several times the memory
+/// that they take on the disk.
+#[derive(Debug)]
+pub struct Pieces {
+    /// Open from the beginning: what is rotated meanwhile is still the same file.
+    files: VecDeque<BufReader<File>>,
+}
+
+/// Events of one piece, at most.
+const PIECE: usize = 256;
+
+impl Pieces {
+    pub fn open(files: &[PathBuf]) -> Self {
+        let open = files.iter().filter_map(|it| File::open(it).ok());
+        Self { files: open.map(BufReader::new).collect() }
+    }
+
+    /// The next events, without what is torn; `None` at the end. Blocking.
+    pub fn read(&mut self) -> Option<Vec<Event>> {
+        let mut events = vec![];
+        let mut line = vec![];
+        while let Some(file) = self.files.front_mut() {
+            line.clear();
+            match file.read_until(b'\n', &mut line) {
+                Ok(1..) => events.extend(serde_json::from_slice::<Event>(&line)),
+                Ok(0) | Err(_) => drop(self.files.pop_front()),
+            }
+            if events.len() == PIECE {
+                break;
+            }
+        }
+        Some(events).filter(|it| !it.is_empty())
+    }
+}
+
 fn last_events(path: &Path, n: usize, mut each: impl FnMut(&Event)) -> VecDeque<Event> {
     let mut events = VecDeque::new();
     let keep = |event: &Event| {

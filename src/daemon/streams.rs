@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 
 use super::clock;
 use super::http::{Api, Failure, Path, Query, not_found};
+use super::journal::Pieces;
 use super::log_pages;
 use super::logs;
 use super::peer::Peer;
@@ -73,7 +74,7 @@ async fn subscribe(
 }
 
 /// What to read of the journal.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct EventQuery {
     follow: bool,
@@ -148,45 +149,149 @@ pub async fn events(
     Query(query): Query<EventQuery>,
 ) -> Result<Response, Failure> {
     let (files, recent, news) = api.ask(|reply| Question::Journal { reply }).await?;
-    let (span, filter) = (query.span(), query.filter());
-    let query = Arc::new(query);
-    let past = if query.is_recent(&recent) {
-        let mut past = recent;
-        past.retain(|it| query.wants(it, span, &filter));
-        past.drain(..past.len().saturating_sub(query.lines.unwrap_or(usize::MAX)));
-        past
-    } else {
-        let (query, filter) = (query.clone(), filter.clone());
-        from_disk(files, query.lines, move |it| query.wants(it, span, &filter)).await
+    let wanted = Wanted { span: query.span(), filter: query.filter(), query };
+    let past = match wanted.query.lines {
+        _ if wanted.query.is_recent(&recent) => Past::remembered(wanted.last_of(recent)),
+        Some(lines) => Past::remembered(last_on_disk(files, recent, lines, wanted.clone()).await),
+        None => Past::on_disk(&files, recent),
     };
-    let past = stream::iter(past.into_iter().map(|it| line_of(&it)).collect::<Vec<_>>());
-    if !query.follow {
-        return Ok(ndjson(past));
+    let teller = Teller { api, wanted, past: Some(past), news, last: 0 };
+    Ok(ndjson(stream::unfold(teller, Teller::step)))
+}
+
+/// A query at its moment.
+#[derive(Clone, Debug)]
+struct Wanted {
+    query: EventQuery,
+    span: Span,
+    filter: EventFilter,
+}
+
+impl Wanted {
+    fn has(&self, event: &Event) -> bool {
+        self.query.wants(event, self.span, &self.filter)
     }
-    let follow = stream::unfold((query, filter, news), |(query, filter, mut news)| async move {
+
+    /// The last ones that are wanted.
+    fn last_of(&self, mut events: Vec<Event>) -> Vec<Event> {
+        events.retain(|it| self.has(it));
+        let lines = self.query.lines.unwrap_or(usize::MAX);
+        events.drain(..events.len().saturating_sub(lines));
+        events
+    }
+}
+
+/// The last ones of the files, and of what is known beside: a full disk has not taken it.
+async fn last_on_disk(
+    files: Vec<PathBuf>,
+    recent: Vec<Event>,
+    lines: usize,
+    wanted: Wanted,
+) -> Vec<Event> {
+    let known = wanted.clone();
+    let read = move || super::journal::read_last(&files, lines, |it| known.has(it));
+    let mut all = tokio::task::spawn_blocking(read).await.unwrap_or_default();
+    let last = all.last().map_or(0, |it| it.seq);
+    all.extend(recent.into_iter().filter(|it| it.seq > last));
+    wanted.last_of(all)
+}
+
+/// Events that a client is told: those that were, and with `follow` those that come. A client that lags gets what it
+/// missed from the journal, never a gap.
+struct Teller {
+    api: Api,
+    wanted: Wanted,
+    past: Option<Past>,
+    news: broadcast::Receiver<Arc<Event>>,
+    /// The number of the last event that was looked at.
+    last: u64,
+}
+
+impl Teller {
+    async fn step(mut self) -> Option<(Bytes, Self)> {
+        let events = self.next().await?;
+        let lines: Vec<_> = events.iter().map(line_of).collect();
+        Some((lines.concat().into(), self))
+    }
+
+    async fn next(&mut self) -> Option<Vec<Event>> {
         loop {
-            match news.recv().await {
-                Ok(event) if query.wants(&event, Span::default(), &filter) => {
-                    return Some((line_of(&*event), (query, filter, news)));
+            if let Some(past) = &mut self.past {
+                if let Some(events) = past.next(&self.wanted).await {
+                    return Some(events);
                 }
-                Ok(_) | Err(RecvError::Lagged(_)) => (),
+                self.last = self.last.max(past.last);
+                self.past = None;
+                // What comes is of no moment that was asked for.
+                self.wanted.span = Span::default();
+            }
+            if !self.wanted.query.follow {
+                return None;
+            }
+            match self.news.recv().await {
+                Ok(event) if event.seq <= self.last => (),
+                Ok(event) => {
+                    self.last = event.seq;
+                    if self.wanted.has(&event) {
+                        return Some(vec![Event::clone(&event)]);
+                    }
+                }
+                Err(RecvError::Lagged(_)) => self.catch_up().await?,
                 Err(RecvError::Closed) => return None,
             }
         }
-    });
-    Ok(ndjson(stream::StreamExt::chain(past, follow)))
+    }
+
+    async fn catch_up(&mut self) -> Option<()> {
+        let (files, recent, news) = self.api.ask(|reply| Question::Journal { reply }).await.ok()?;
+        self.news = news;
+        let is_enough = recent.first().is_some_and(|it| it.seq <= self.last + 1);
+        let past = if is_enough { Past::remembered(recent) } else { Past::on_disk(&files, recent) };
+        self.past = Some(Past { last: self.last, ..past });
+        Some(())
+    }
 }
 
-async fn from_disk(
-    files: Vec<PathBuf>,
-    lines: Option<usize>,
-    wants: impl Fn(&Event) -> bool + Send + 'static,
-) -> Vec<Event> {
-    let read = tokio::task::spawn_blocking(move || match lines {
-        Some(lines) => super::journal::read_last(&files, lines, wants),
-        None => super::journal::read(&files, wants),
-    });
-    read.await.unwrap_or_default()
+/// What the files have, a piece at a time, and then what is known beside.
+struct Past {
+    pieces: Option<Pieces>,
+    recent: Vec<Event>,
+    /// The number of the last event that was looked at; only later ones are told.
+    last: u64,
+}
+
+impl Past {
+    fn remembered(recent: Vec<Event>) -> Self {
+        Self { pieces: None, recent, last: 0 }
+    }
+
+    fn on_disk(files: &[PathBuf], recent: Vec<Event>) -> Self {
+        Self { pieces: Some(Pieces::open(files)), recent, last: 0 }
+    }
+
+    /// The next ones that are wanted; never none.
+    async fn next(&mut self, wanted: &Wanted) -> Option<Vec<Event>> {
+        loop {
+            let mut events = self.read().await?;
+            events.retain(|it| it.seq > self.last);
+            self.last = events.last().map_or(self.last, |it| it.seq);
+            events.retain(|it| wanted.has(it));
+            if !events.is_empty() {
+                return Some(events);
+            }
+        }
+    }
+
+    async fn read(&mut self) -> Option<Vec<Event>> {
+        if let Some(mut pieces) = self.pieces.take() {
+            let read = tokio::task::spawn_blocking(move || (pieces.read(), pieces)).await;
+            if let Ok((Some(events), pieces)) = read {
+                self.pieces = Some(pieces);
+                return Some(events);
+            }
+        }
+        Some(std::mem::take(&mut self.recent)).filter(|it| !it.is_empty())
+    }
 }
 
 /// What to read of a log.
@@ -270,3 +375,7 @@ fn ndjson(lines: impl stream::Stream<Item = Bytes> + Send + 'static) -> Response
     let body = Body::from_stream(stream::StreamExt::map(lines, Ok::<_, Infallible>));
     ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
 }
+
+#[cfg(test)]
+#[path = "streams_tests.rs"]
+mod tests;
