@@ -231,7 +231,7 @@ depends_on = ["nobody"]
 stop = [{ signal = "SIGNOTHING" }]
 [service.queue]
 log = { max_size = "big" }
-probe.readiness = { grpc.service = 7 }
+engine = "supervisord"
 "#;
     let directory = tempfile::tempdir().unwrap();
     let output = config(directory.path(), text, &["check"]);

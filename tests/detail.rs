@@ -157,7 +157,9 @@ fn why_an_instance_is_not_ready_is_on_the_screen_after_two_keys() {
         "#,
         free_port()
     ));
-    deck.wait("web1 not ready", |deck, _| deck.services[0].instances[0].ready == Some(false));
+    deck.wait("web1 not ready", |deck, _| {
+        support::find(deck, "web1").is_some_and(|it| it.ready == Some(false))
+    });
     let mut console = Console::start(&deck.command(&[]), 80, 24);
     console.wait_for("web1");
     console.step("j");

@@ -24,6 +24,7 @@ const PICTURES: &[(&str, &str)] = &[
     ("table", "The table of services while all is well"),
     ("roll", "A rolling restart: the countdown to SIGKILL, and requests in flight"),
     ("detail", "Why an instance is in its state, its probes and its load"),
+    ("rollout", "The last rolling restart step by step, and the plan of the next"),
     ("logs", "The output of all instances of a service"),
     ("events", "What happened, and who did it"),
     ("config", "What applying the configuration would do"),
@@ -220,6 +221,8 @@ impl Studio {
         self.keys(&["l"], "logs of web");
         self.settle(3);
         self.take("logs", DARK);
+        self.keys(&["\x1b", "v"], "✓ renewed");
+        self.take("rollout", DARK);
         self.keys(&["\x1b", "e"], "rolling restart of web");
         self.take("events", DARK);
         self.keys(&["\x1b", "j", "\r"], "readiness");

@@ -179,7 +179,8 @@ impl Events {
 
     /// Whether older events should be asked for, on a screen of this height.
     pub fn wants_older(&self, height: usize) -> bool {
-        self.older == Older::Unknown && self.list.len() <= self.below + height + NEAR
+        let is_near = self.list.len() <= self.below + height + NEAR;
+        self.older == Older::Unknown && is_near && self.list.len() < MOST
     }
 
     /// The one under the cursor.

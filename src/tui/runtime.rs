@@ -226,8 +226,10 @@ impl Deck {
     }
 
     async fn typed(&mut self, typed: Typed) -> Option<Ending> {
+        let mixed = !typed.mouse.is_empty() || !typed.pastes.is_empty();
+        let brought = if mixed { Msg::MixedKeys } else { Msg::Keys };
         let pastes = typed.pastes.into_iter().map(Msg::Paste);
-        let keys = (!typed.keys.is_empty()).then_some(Msg::Keys(typed.keys));
+        let keys = (!typed.keys.is_empty()).then(|| brought(typed.keys));
         for msg in pastes.chain(typed.mouse.into_iter().map(Msg::Mouse)).chain(keys) {
             if let Some(ending) = self.turn(msg).await {
                 return Some(ending);
@@ -299,7 +301,7 @@ impl Deck {
             Command::History { of } => {
                 let (client, msgs) = (self.client.clone(), self.msgs.clone());
                 // One at a time: the last answer is long there, or does not matter any more.
-                self.history.abort_all();
+                self.history = JoinSet::new();
                 self.history.spawn(async move {
                     let name = of.instance.as_ref().unwrap_or(&of.service);
                     let result = client.history(name, of.instance.is_none()).await;
@@ -309,6 +311,7 @@ impl Deck {
             }
             Command::Catches { of } => {
                 let (client, msgs) = (self.client.clone(), self.msgs.clone());
+                while self.history.try_join_next().is_some() {}
                 self.history.spawn(async move {
                     let result = client.detail(&of).await.map(|it| it.signals);
                     // The deck may have been left.
@@ -317,7 +320,7 @@ impl Deck {
             }
             Command::Rollout { service } => {
                 let (client, msgs) = (self.client.clone(), self.msgs.clone());
-                self.rollout.abort_all();
+                self.rollout = JoinSet::new();
                 self.rollout.spawn(async move {
                     let record = client.rollout(&service).await;
                     let plan = client.plan(&service).await;
@@ -328,7 +331,7 @@ impl Deck {
             }
             Command::Detail { of } => {
                 let (client, msgs) = (self.client.clone(), self.msgs.clone());
-                self.closeup.abort_all();
+                self.closeup = JoinSet::new();
                 self.closeup.spawn(async move {
                     let result = client.detail(&of).await.map(Box::new);
                     // The deck may have been left.
@@ -336,7 +339,7 @@ impl Deck {
                 });
             }
             Command::Past { id, query } => {
-                self.past.abort_all();
+                self.past = JoinSet::new();
                 self.past.spawn(link::past(self.client.clone(), id, query, self.msgs.clone()));
             }
             Command::Follow { session, names, after, grep } => {

@@ -503,6 +503,12 @@ fn follow(dir: &Path) -> Receiver<Change> {
     changes
 }
 
+/// The distribution's Python, which has what its packages bring; another one may come first in PATH.
+pub fn python() -> &'static str {
+    let its = "/usr/bin/python3";
+    if Path::new(its).exists() { its } else { "python3" }
+}
+
 /// A process that exists and is no zombie.
 pub fn is_alive(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

@@ -253,8 +253,12 @@ fn begin(
         .queue
         .iter()
         .all(|it| matches!(it, Request::Rollout { verb, .. } if *verb != RolloutVerb::Rollback));
-    if deadly || (confirm == Confirm::Always && !harmless) {
-        let (question, told_all) = question(model, &batch.label, aims, deadly);
+    let undoes = batch.queue.iter().any(|it| undoes_what_is_well(model, it));
+    if deadly || undoes || (confirm == Confirm::Always && !harmless) {
+        let (mut question, told_all) = question(model, &batch.label, aims, deadly);
+        if undoes {
+            question.push_str(": no rollout of it has halted");
+        }
         // What this deck does not know, the daemon still asks.
         batch.queue.iter_mut().for_each(|it| set_guard(it, !told_all));
         model.guard.armed = Some(Armed { batch, question, by_daemon: false, drawn: None });
@@ -262,6 +266,13 @@ fn begin(
     }
     batch.queue.iter_mut().for_each(|it| set_guard(it, confirm != Confirm::Never));
     send(model, now, batch)
+}
+
+/// A rollback where nothing went wrong takes a release back that may be healthy.
+fn undoes_what_is_well(model: &Model, request: &Request) -> bool {
+    let Request::Rollout { service, verb: RolloutVerb::Rollback } = request else { return false };
+    let rollout = model.service(service).and_then(|it| it.rollout.as_ref());
+    rollout.is_none_or(|it| it.halted.is_none())
 }
 
 fn is_deadly(request: &Request) -> bool {

@@ -168,6 +168,8 @@ pub(super) fn on_page(
             return ask(model, What::After { found }, query);
         }
         What::After { found } => arrive(logs, &page, found, width, height),
+        // What is streamed has pushed lines out meanwhile: these do not join on.
+        What::Older if asked.query.places != *logs.window.begins() => (),
         What::Older => logs.window.older(&page),
         What::Newer => logs.window.newer(&page),
         What::Find { forward } => return on_found(model, now, &page, forward),
@@ -180,8 +182,9 @@ fn arrive(logs: &mut Logs, page: &Page, found: bool, width: usize, height: usize
     let half = std::mem::take(&mut logs.half);
     logs.window.begin(&half);
     logs.window.is_first = half.last;
-    let at = logs.window.lines.len();
     logs.window.newer(page);
+    // Long lines may have pushed some of the first half out.
+    let at = logs.window.lines.len().saturating_sub(page.lines.len());
     let above = if found { height / 2 } else { 0 };
     if at < logs.window.lines.len() {
         logs.window.found = found.then_some(at);

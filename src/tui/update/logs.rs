@@ -10,6 +10,7 @@ use crate::tui::keymap::{Action, Scope};
 use crate::tui::logs::moment::moment;
 use crate::tui::logs::{Logs, Prompt, PromptKind};
 use crate::tui::model::{Model, Now, Screen};
+use crate::tui::rows::RowId;
 use crate::tui::view::logs::room;
 
 /// Logs are interleaved of at most so many instances at once.
@@ -53,21 +54,21 @@ fn names(model: &Model) -> Vec<String> {
     let selected = model.rows.selected.iter();
     let ids: Vec<_> =
         if model.marked.is_empty() { selected.collect() } else { model.marked.iter().collect() };
-    let mut names: Vec<String> = vec![];
-    for id in ids {
-        match &id.instance {
-            Some(name) => names.push(name.clone()),
-            None => {
-                let service = model.service(&id.service);
-                names.extend(
-                    service.into_iter().flat_map(|it| &it.instances).map(|it| it.name.clone()),
-                );
-            }
-        }
-    }
+    let mut names: Vec<String> = ids.into_iter().flat_map(|it| names_of(model, it)).collect();
     let mut seen = std::collections::BTreeSet::new();
     names.retain(|it| seen.insert(it.clone()));
     names
+}
+
+/// The instance of a row, or all instances of its service.
+pub(super) fn names_of(model: &Model, id: &RowId) -> Vec<String> {
+    match &id.instance {
+        Some(name) => vec![name.clone()],
+        None => {
+            let service = model.service(&id.service);
+            service.into_iter().flat_map(|it| &it.instances).map(|it| it.name.clone()).collect()
+        }
+    }
 }
 
 pub(super) fn on_key(model: &mut Model, now: Now, key: Key) -> Vec<Command> {
@@ -125,6 +126,9 @@ fn other(model: &mut Model, now: Now, action: Action) -> Vec<Command> {
 fn leave(model: &mut Model) -> Vec<Command> {
     let Screen::Logs(logs) = &mut model.screen else { return vec![] };
     model.screen = std::mem::replace(&mut logs.from, Screen::Table);
+    // What happened meanwhile went past the page behind.
+    super::events::again(model);
+    super::rollout::again(model);
     vec![Command::Unfollow, Command::UnreadLog]
 }
 

@@ -33,6 +33,8 @@ use crate::client::{EventQuery, PageQuery};
 pub enum Msg {
     /// What one read of the terminal brought, in order.
     Keys(Vec<Key>),
+    /// Keys that came together with the mouse or a paste.
+    MixedKeys(Vec<Key>),
     /// A bracketed paste.
     Paste(String),
     Mouse(Mouse),
@@ -176,7 +178,11 @@ pub enum Command {
 pub fn update(model: &mut Model, now: Now, msg: Msg) -> Vec<Command> {
     expire(model, now);
     let mut commands = match msg {
-        Msg::Keys(keys) => keys::on_keys(model, now, keys),
+        Msg::Keys(keys) => {
+            let together = keys.len() > 1;
+            keys::on_keys(model, now, keys, together)
+        }
+        Msg::MixedKeys(keys) => keys::on_keys(model, now, keys, true),
         Msg::Paste(text) => keys::on_paste(model, now, &text),
         Msg::Mouse(it) => mouse::on_mouse(model, now, it),
         Msg::Resize(width, height) => {

@@ -75,5 +75,5 @@ fn wheel(model: &mut Model, now: Now, action: Action, code: Code) -> Vec<Command
     };
     let key = if writing { Some(Key::plain(code)) } else { model.keymap.key(action) };
     let Some(key) = key else { return vec![] };
-    (0..NOTCH).flat_map(|_| keys::on_keys(model, now, vec![key])).collect()
+    (0..NOTCH).flat_map(|_| keys::on_keys(model, now, vec![key], false)).collect()
 }

@@ -23,10 +23,11 @@ pub(super) fn open(model: &mut Model, now: Now, action: Action) {
             Some(id) => Page::Detail(id),
             None => return model.warn(now, "nothing is selected"),
         },
-        _ => {
+        Action::Palette => {
             model.screen = Screen::Palette(Palette::default());
             return;
         }
+        _ => return,
     };
     model.screen = Screen::Panel(Panel { page, top: 0 });
 }
@@ -104,8 +105,11 @@ pub(super) fn on_panel(model: &mut Model, now: Now, key: Key, together: bool) ->
         Some(Action::Quit | Action::Detail) => model.screen = Screen::Table,
         Some(Action::Help) if *page == Page::Help => model.screen = Screen::Table,
         Some(Action::Help) => open(model, now, Action::Help),
-        Some(Action::Logs) if matches!(page, Page::Detail(_)) => {
-            return super::logs::open(model, now);
+        Some(Action::Logs) => {
+            if let Page::Detail(id) = page {
+                let names = super::logs::names_of(model, id);
+                return super::logs::open_at(model, now, names, None);
+            }
         }
         Some(Action::Rollout) => {
             if let Page::Detail(id) = page {

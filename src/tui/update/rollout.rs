@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Command, RolloutAnswer, guard, logs, panels};
+use super::{Command, RolloutAnswer, events, guard, logs, panels};
 use crate::api::{Event, problem};
 use crate::tui::key::{Code, Key};
 use crate::tui::keymap::{Action, Scope};
@@ -76,8 +76,8 @@ pub(super) fn on_answer(model: &mut Model, answer: RolloutAnswer) {
             page.record = Some(Some(record));
         }
         Err(problem) if problem.kind == problem::NOT_FOUND => page.record = Some(None),
-        // The last picture stays; the header says that the daemon is away.
-        Err(_) => (),
+        // The last picture stays, and it is asked again; the header says if the daemon is away.
+        Err(_) => page.stale = true,
     }
     match answer.plan {
         Ok(mut plan) => {
@@ -113,7 +113,8 @@ pub(super) fn on_key(model: &mut Model, now: Now, key: Key, together: bool) -> V
         }
         Some(Action::Redraw) => return vec![Command::Redraw],
         Some(Action::Suspend) => return vec![Command::Suspend],
-        Some(action @ (Action::Help | Action::Events)) => panels::open(model, now, action),
+        Some(Action::Help) => panels::open(model, now, Action::Help),
+        Some(Action::Events) => events::open(model),
         Some(action) => step(model, now, action),
         None => (),
     }
