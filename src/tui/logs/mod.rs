@@ -146,18 +146,16 @@ impl Logs {
     pub fn scroll(&mut self, by: isize, width: usize, height: usize) {
         let end = self.first_of_end(width, height);
         let top = self.first(width, height).saturating_add_signed(by);
-        self.look_at(top, end);
+        // Going up pauses, also while what is above is not there yet.
+        let pauses = by < 0 && !self.window.is_first;
+        let follows = top >= end && self.window.is_last && !pauses;
+        self.window.top = (!follows).then_some(top.min(end));
     }
 
     /// Puts a line at the top of the screen, or into its middle.
     pub fn show(&mut self, index: usize, above: usize, width: usize, height: usize) {
         let end = self.first_of_end(width, height);
         self.window.top = Some(index.saturating_sub(above).min(end));
-    }
-
-    fn look_at(&mut self, top: usize, end: usize) {
-        let follows = top >= end && self.window.is_last;
-        self.window.top = (!follows).then_some(top.min(end));
     }
 
     /// The next line with the searched text from `from` on, or before it. Case does not matter.

@@ -131,6 +131,16 @@ fn a_gap_in_what_is_streamed_is_none_in_the_window() {
 }
 
 #[test]
+fn going_up_right_after_a_gap_pauses_although_all_that_is_there_is_on_the_screen() {
+    let mut logs = logs(0, 100);
+    logs.window.push(&LogLine { gap: true, ..line(5000, "after the gap") });
+    logs.scroll(-1, 80, 10);
+    assert_eq!(logs.window.top, Some(0));
+    (0..50).for_each(|_| push(&mut logs, "flood"));
+    assert_eq!(logs.first(80, 10), 0, "what is looked at stays");
+}
+
+#[test]
 fn places_of_several_logs_are_told_for_a_line() {
     let mut logs = Logs::new(1, vec!["web1".into(), "web2".into()], Screen::Table);
     let of = |name: &str, n| LogLine { instance: name.into(), ..line(n, "x") };
