@@ -40,7 +40,8 @@ const BEGINNINGS: [&str; 18] = [
 ];
 
 /// What stands before the secret within a value: `host=db password=…`, `?access_token=…`.
-const WITHIN: [&str; 10] = [
+const WITHIN: [&str; 11] = [
+    "authorization",
     "password",
     "passwd",
     "passphrase",
@@ -71,6 +72,14 @@ pub fn veiled_arguments(arguments: &[String]) -> Vec<String> {
         if std::mem::take(&mut is_next_secret) {
             return HIDDEN.to_owned();
         }
+        // A command line within one argument, as for a shell, or a title that was written whole.
+        if it.contains(' ') {
+            if veiled_value(it) == HIDDEN {
+                return HIDDEN.to_owned();
+            }
+            let words: Vec<_> = it.split(' ').map(str::to_owned).collect();
+            return veiled_arguments(&words).join(" ");
+        }
         let option = it.trim_start_matches('-');
         match it.split_once('=') {
             Some((name, value)) => {
@@ -88,7 +97,8 @@ pub fn veiled_arguments(arguments: &[String]) -> Vec<String> {
 /// Hides what is secret by itself, whatever it is called.
 fn veiled_value(value: &str) -> Cow<'_, str> {
     let bare = value.trim_start_matches(['"', '\'', ' ']);
-    if BEGINNINGS.iter().any(|it| bare.starts_with(it)) || has_secret_within(value) {
+    let bears = || value.to_ascii_lowercase().contains("bearer ");
+    if bears() || BEGINNINGS.iter().any(|it| bare.starts_with(it)) || has_secret_within(value) {
         return Cow::Borrowed(HIDDEN);
     }
     if value.contains('@') { Cow::Owned(without_userinfo(value)) } else { Cow::Borrowed(value) }
@@ -182,5 +192,11 @@ mod tests {
         );
         assert_eq!(shown("env TOKEN=geheim x"), "env TOKEN=******** x");
         assert_eq!(shown("x amqp://u:geheim@mq/"), "x amqp://********@mq/");
+        let whole = |it: &str| veiled_arguments(&[it.to_owned()]).join(" ");
+        assert_eq!(whole("APP=prod DB_PASS=geheim exec x"), "APP=prod DB_PASS=******** exec x");
+        assert_eq!(whole("worker --api-key geheim"), "worker --api-key ********");
+        for it in ["Authorization: Bearer geheim", "{\"password\": \"geheim\"}"] {
+            assert_eq!(whole(it), HIDDEN);
+        }
     }
 }

@@ -51,7 +51,7 @@ impl Daemon {
             }
             Question::Plan { service, set, reply } => {
                 let plan = self.fleet.plan(&service);
-                let values = self.hands.values_with(&service, set);
+                let values = super::rollouts::shown(self.hands.values_with(&service, set));
                 let plan = plan.map(|it| {
                     let mut plan = self.config.plan(&service, &it, &values);
                     self.rollouts.expect(&mut plan);

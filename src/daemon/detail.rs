@@ -134,7 +134,10 @@ impl Daemon {
 /// `GET /readiness on port 9502 every 2s, timeout 1s, fails after 3`
 fn in_words(probe: &Probe, thresholds: Thresholds) -> String {
     let what = match &probe.check {
-        Check::Http { port, path, .. } => format!("GET {path} on port {port}"),
+        Check::Http { port, path, .. } => {
+            let path = veiled_arguments(std::slice::from_ref(path)).join(" ");
+            format!("GET {path} on port {port}")
+        }
         Check::Tcp { port, .. } => format!("a connection to port {port}"),
         Check::Grpc { port, service, .. } if service.is_empty() => {
             format!("gRPC health on port {port}")

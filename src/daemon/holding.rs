@@ -12,21 +12,31 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::logging;
+use super::{clock, logging};
 use crate::logger;
 use crate::process::{identity, pidfd};
 
 /// Between the end of one and the start of the next.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// One that ends sooner than this could not do its work.
+const LONG: Duration = Duration::from_secs(5);
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// Sees to it that there is one, until `stop`.
 pub(super) async fn keep(program: PathBuf, runtime_dir: PathBuf, stop: CancellationToken) {
     let mut is_said = false;
+    let mut pause = PATIENCE;
     let work = async {
         loop {
             match find_or_start(&program, &runtime_dir) {
                 // A pidfd that cannot be waited for is as good as none.
-                Ok(Some(holder)) => drop(pidfd::ended(holder).await),
+                Ok(Some(holder)) => {
+                    let began = clock::now();
+                    drop(pidfd::ended(holder).await);
+                    // One that cannot begin says why; asking it every second says no more.
+                    let lived = clock::now().since(began) >= LONG;
+                    pause = if lived { PATIENCE } else { (pause * 2).min(LONGEST) };
+                }
                 Ok(None) => (),
                 Err(err) if is_said => drop(err),
                 Err(err) => {
@@ -34,7 +44,7 @@ pub(super) async fn keep(program: PathBuf, runtime_dir: PathBuf, stop: Cancellat
                     is_said = true;
                 }
             }
-            tokio::time::sleep(PATIENCE).await;
+            tokio::time::sleep(pause).await;
         }
     };
     let _: Option<()> = stop.run_until_cancelled(work).await;
@@ -46,7 +56,7 @@ fn find_or_start(program: &Path, runtime_dir: &Path) -> io::Result<Option<OwnedF
         Some(pid) => pid,
         None => {
             let mut command = logging::command(program, "holder", runtime_dir);
-            let child = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn()?;
+            let child = command.stdin(Stdio::null()).spawn()?;
             info!(pid = child.id(), "the holder was started");
             // Its end is seen through its pidfd; its status is taken by the reaper.
             child.id().cast_signed()

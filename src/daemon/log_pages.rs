@@ -10,7 +10,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tracing::debug;
 
 use super::clock;
@@ -25,6 +25,11 @@ const DEFAULT_LINES: usize = 500;
 const MOST_LINES: usize = 5000;
 /// The client hears how far it is after so many bytes.
 const PROGRESS: u64 = 16 << 20;
+
+/// Logs of a page: each has its files open, and a piece of it in memory.
+const MOST_LOGS: usize = 64;
+/// Pages that are looked for at a time.
+static LOOKS: Semaphore = Semaphore::const_new(8);
 
 /// Which page.
 #[derive(Debug, Default, Deserialize)]
@@ -50,6 +55,10 @@ pub async fn page(
     Query(query): Query<PageQuery>,
 ) -> Result<Response, Failure> {
     let files = log_files(&api, &name).await?;
+    if files.len() > MOST_LOGS {
+        let why = format!("a page is of at most {MOST_LOGS} logs, not of {}", files.len());
+        return Err(misunderstood(StatusCode::UNPROCESSABLE_ENTITY, why));
+    }
     let patterns = [&query.grep, &query.find].into_iter().flatten().map(|it| Pattern::new(it));
     let patterns = patterns.collect::<Result<Vec<_>, _>>().map_err(|err| no_pattern(&err))?;
     let forward = query.forward || query.after.is_some();
@@ -68,8 +77,8 @@ pub async fn page(
     let wanted = Wanted { files, edges, forward, lines, patterns };
     let (sender, queue) = mpsc::channel(QUEUE);
     // Ends when its client has gone: then the queue is closed.
-    tokio::task::spawn_blocking(move || {
-        if let Err(err) = wanted.send(&sender) {
+    tokio::spawn(async move {
+        if let Err(err) = look(wanted, sender).await {
             debug!(%err, "a log could not be read");
         }
     });
@@ -87,6 +96,20 @@ pub(super) fn places(text: Option<&str>) -> Result<BTreeMap<String, Mark>, Failu
     all.map_err(|why| misunderstood(StatusCode::BAD_REQUEST, why))
 }
 
+/// Looks for a page and tells it. Whoever does not read holds up no thread: those are for everybody.
+async fn look(wanted: Wanted, queue: mpsc::Sender<LogPage>) -> io::Result<()> {
+    let Ok(turn) = LOOKS.acquire().await else { return Ok(()) };
+    let into = queue.clone();
+    let page = tokio::task::spawn_blocking(move || wanted.look(&into)).await;
+    drop(turn);
+    for part in page.map_err(io::Error::other)?? {
+        if queue.send(part).await.is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
 struct Wanted {
     files: Vec<File>,
     edges: Vec<Edge>,
@@ -96,7 +119,8 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn send(&self, queue: &mpsc::Sender<LogPage>) -> io::Result<()> {
+    /// The lines and what is at their ends; nothing if the client has gone. Blocking.
+    fn look(&self, queue: &mpsc::Sender<LogPage>) -> io::Result<Vec<LogPage>> {
         let paths = self.files.iter().map(|it| it.path.as_path());
         let logs: Vec<_> = paths.zip(self.edges.iter().copied()).collect();
         let look = Look {
@@ -114,23 +138,20 @@ impl Wanted {
             }
             !queue.is_closed()
         })?;
-        let Some(Page { lines, ranges, is_last }) = page else { return Ok(()) };
+        let Some(Page { lines, ranges, is_last }) = page else { return Ok(vec![]) };
+        let mut parts = vec![];
         for found in lines {
             let place = Some((found.begins, found.ends));
             let line =
                 Line { at_ms: found.at_ms, bytes: found.bytes, partial: found.partial, place };
-            let line = LogPage::Line(wire(&self.files[found.log].instance, line, true));
-            if queue.blocking_send(line).is_err() {
-                return Ok(());
-            }
+            parts.push(LogPage::Line(wire(&self.files[found.log].instance, line, true)));
         }
         let edge = |which: fn((Mark, Mark)) -> Mark| -> BTreeMap<String, LogPlace> {
             let named = self.files.iter().map(|it| it.instance.clone()).zip(&ranges);
             named.filter_map(|(name, range)| Some((name, place(which((*range)?))))).collect()
         };
-        let end = LogPage::End { begins: edge(|it| it.0), ends: edge(|it| it.1), last: is_last };
-        // The client may have gone.
-        let _ = queue.blocking_send(end);
-        Ok(())
+        let (begins, ends) = (edge(|it| it.0), edge(|it| it.1));
+        parts.push(LogPage::End { begins, ends, last: is_last });
+        Ok(parts)
     }
 }

@@ -20,6 +20,9 @@ const BURST: usize = 1000;
 /// What is not sent more often than this then.
 const BREATH: Duration = Duration::from_millis(100);
 
+/// Lines that are read at a time.
+const PIECE: usize = 256;
+
 /// A log and whose it is.
 #[derive(Clone, Debug)]
 pub struct File {
@@ -46,17 +49,16 @@ pub struct Wanted {
 }
 
 type Queue = mpsc::Sender<LogLine>;
+/// Lines with the number of their log, oldest first.
+type Past = Box<dyn Iterator<Item = io::Result<(usize, Line)>> + Send>;
 
 /// Reads until the end, or with `follow` until the client goes.
 pub async fn read(wanted: Wanted, queue: Queue) {
     let files = wanted.files.clone();
     let latest = wanted.latest && wanted.grep.is_none();
     let places = wanted.places;
-    let into = queue.clone();
-    let read = tokio::task::spawn_blocking(move || send_past(wanted, &into));
-    let followers = match read.await {
-        Ok(Ok(followers)) => followers,
-        Ok(Err(err)) => return debug!(%err, "a log could not be read"),
+    let followers = match send_past(wanted, &queue).await {
+        Ok(followers) => followers,
         Err(err) => return debug!(%err, "a log could not be read"),
     };
     let mut tasks = JoinSet::new();
@@ -70,9 +72,34 @@ pub async fn read(wanted: Wanted, queue: Queue) {
     }
 }
 
-/// Sends what is there, oldest first, and returns who goes on where it ended.
-fn send_past(wanted: Wanted, queue: &Queue) -> io::Result<Vec<Follower>> {
-    let Wanted { files, after, lines, oldest, grep, follow, places, .. } = wanted;
+/// Sends what is there, oldest first, and returns who goes on where it ended. A client that does not read
+/// holds up no thread: those are for everybody.
+async fn send_past(wanted: Wanted, queue: &Queue) -> io::Result<Vec<Follower>> {
+    let (files, places) = (wanted.files.clone(), wanted.places);
+    let open = tokio::task::spawn_blocking(move || open_past(wanted));
+    let (mut past, followers) = open.await.map_err(io::Error::other)??;
+    loop {
+        let read = tokio::task::spawn_blocking(move || {
+            let piece: io::Result<Vec<_>> = past.by_ref().take(PIECE).collect();
+            (piece, past)
+        });
+        let (piece, rest) = read.await.map_err(io::Error::other)?;
+        past = rest;
+        let piece = piece?;
+        if piece.is_empty() {
+            return Ok(followers);
+        }
+        for (n, line) in piece {
+            if queue.send(wire(&files[n].instance, line, places)).await.is_err() {
+                return Ok(followers);
+            }
+        }
+    }
+}
+
+/// Opens what is there, and who goes on where it ends. Blocking.
+fn open_past(wanted: Wanted) -> io::Result<(Past, Vec<Follower>)> {
+    let Wanted { files, after, lines, oldest, grep, follow, .. } = wanted;
     let mut logs = vec![];
     let mut followers = vec![];
     for (n, file) in files.iter().enumerate() {
@@ -86,13 +113,7 @@ fn send_past(wanted: Wanted, queue: &Queue) -> io::Result<Vec<Follower>> {
             logs.push(logger::read(&file.path, query)?);
         }
     }
-    for line in logger::merge(logs) {
-        let (n, line) = line?;
-        if queue.blocking_send(wire(&files[n].instance, line, places)).is_err() {
-            break;
-        }
-    }
-    Ok(followers)
+    Ok((Box::new(logger::merge(logs)), followers))
 }
 
 /// One log that is followed.

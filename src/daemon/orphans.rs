@@ -15,7 +15,7 @@ use tracing::warn;
 
 use super::driver::Daemon;
 use super::hands::Hands;
-use super::state::Run;
+use super::state::{Line, Run};
 use super::strays::words;
 use crate::fleet::input::{Extra, Record};
 use crate::fleet::{Name, Signal};
@@ -48,10 +48,13 @@ pub(super) fn end(daemon: &mut Daemon, runs: &BTreeMap<String, Run>) {
     });
     for run in runs.values() {
         let marked = found.remove(&format!("{}/{}", run.service, run.run));
+        let ran = Line::Ran { service: run.service.clone(), run: run.run };
         if let Some(members) = daemon.hands.end_run(run, marked.as_ref()) {
             let of = format!("a command of the rolling restart of {}", run.service);
             tell(daemon, Some(&run.service), &run.instance, &of, &members, "stopped");
         }
+        // Looked for once: later its numbers are somebody else's.
+        daemon.hands.state.append(&ran);
     }
     // One that no record names was left in the background.
     for (instance, left) in found.iter().filter(|(name, _)| !name.contains('/')) {
@@ -89,7 +92,9 @@ impl Hands {
     /// Ends a command of a rollout: SIGTERM, then SIGKILL to what is left. Returns who lived.
     fn end_run(&self, run: &Run, marked: Option<&Left>) -> Option<Vec<Member>> {
         let recorded = Identity { pid: run.pid, start_time: run.start_time };
-        let leader = if run.pid > 0 { recorded } else { marked?.oldest() };
+        // Of one that is dead only the mark speaks: its number may lead the session of a stranger by now.
+        let lives = run.pid > 0 && identity::is_alive(recorded).unwrap_or(false);
+        let leader = if lives { recorded } else { marked?.oldest() };
         let mark = mark(&run.service, run.run, &self.places.state_dir);
         let group = Group::new(leader, None, Marks::new(None, Some((RUN, &mark))));
         let table = Table::sweep().inspect_err(|err| warn!(%err, "could not look for a command"));

@@ -58,6 +58,9 @@ impl Hands {
             });
             self.reloads.watched.insert(instance, (leader, workers));
         }
+        // Large trees are looked at less often: at most a tenth of the time is theirs.
+        let (end, tenth) = (clock::now(), 10);
+        self.reloads.due = Some(end + AGAIN.max(end.since(now) * tenth));
     }
 
     /// Forgets reloads that are over.

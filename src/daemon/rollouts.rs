@@ -274,7 +274,8 @@ fn counted(it: &Gateway) -> Counted {
     }
 }
 
-fn shown(values: BTreeMap<String, String>) -> BTreeMap<String, String> {
+/// Values as they may be shown.
+pub(super) fn shown(values: BTreeMap<String, String>) -> BTreeMap<String, String> {
     let veil = |(name, value): (String, String)| {
         let shown = veiled(&name, &value).into_owned();
         (name, shown)

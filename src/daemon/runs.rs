@@ -22,6 +22,7 @@ use super::orphans::{self, RUN};
 use super::publish::millis;
 use super::state::{Line, Run};
 use super::turn::{Turn, Turns};
+use crate::config::secret::veiled_arguments;
 use crate::config::settings::{RolloutCommand, Service};
 use crate::config::trust::Trust;
 use crate::fleet::Name;
@@ -222,7 +223,7 @@ impl Service {
         let text = |it: &RolloutCommand| {
             let words =
                 it.argv.iter().map(|it| it.expand(&values).unwrap_or_else(|_| it.0.clone()));
-            words.collect::<Vec<_>>().join(" ")
+            veiled_arguments(&words.collect::<Vec<_>>()).join(" ")
         };
         self.build.iter().map(text).collect()
     }

@@ -267,8 +267,11 @@ impl StateFile {
         let mut text = Vec::new();
         if !self.is_whole {
             // Without what is there its history cannot be told from what still counts.
-            let Ok(before) = std::fs::read(&self.path) else { return };
-            text = before;
+            text = match std::fs::read(&self.path) {
+                Ok(before) => before,
+                Err(err) if err.kind() == io::ErrorKind::NotFound => vec![],
+                Err(_) => return,
+            };
             text.push(b'\n');
         }
         let boot = Line::Boot { version: FORMAT, boot_id: self.boot_id.clone() };

@@ -316,7 +316,8 @@ pub async fn logs(
     Query(query): Query<LogQuery>,
 ) -> Result<Response, Failure> {
     let files = log_files(&api, &name).await?;
-    let grep = query.grep.as_deref().map(regex::bytes::Regex::new).transpose();
+    let compile = |it| regex::bytes::RegexBuilder::new(it).size_limit(1 << 20).build();
+    let grep = query.grep.as_deref().map(compile).transpose();
     let grep = grep.map_err(|err| no_pattern(&err))?;
     let places = log_pages::places(query.after.as_deref())?;
     let after = files.iter().map(|it| places.get(&it.instance).copied()).collect();

@@ -15,14 +15,20 @@ pub struct Pattern {
     block: Option<Regex>,
 }
 
+/// Bytes of a compiled expression, at most: whoever may look may ask for it.
+const LARGEST: usize = 1 << 20;
+
 impl Pattern {
     /// Compiles an expression of the regex crate's syntax.
     pub fn new(text: &str) -> Result<Self, regex::Error> {
-        let line = Regex::new(text)?;
+        let line = RegexBuilder::new(text).size_limit(LARGEST).build()?;
         // Anchors of the whole text, and flags that change what `^` means, know a block from a line.
         let is_plain = !["\\A", "\\z", "(?"].iter().any(|it| text.replace("(?i)", "").contains(it));
-        let block =
-            if is_plain { RegexBuilder::new(text).multi_line(true).build().ok() } else { None };
+        let block = if is_plain {
+            RegexBuilder::new(text).size_limit(LARGEST).multi_line(true).build().ok()
+        } else {
+            None
+        };
         Ok(Self { line, block })
     }
 

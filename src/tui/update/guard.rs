@@ -257,7 +257,7 @@ fn begin(
     if deadly || undoes || (confirm == Confirm::Always && !harmless) {
         let (mut question, told_all) = question(model, &batch.label, aims, deadly);
         if undoes {
-            question.push_str(": no rollout of it has halted");
+            question.push_str(": its last rollout has not halted");
         }
         // What this deck does not know, the daemon still asks.
         batch.queue.iter_mut().for_each(|it| set_guard(it, !told_all));
@@ -272,7 +272,7 @@ fn begin(
 fn undoes_what_is_well(model: &Model, request: &Request) -> bool {
     let Request::Rollout { service, verb: RolloutVerb::Rollback } = request else { return false };
     let rollout = model.service(service).and_then(|it| it.rollout.as_ref());
-    rollout.is_none_or(|it| it.halted.is_none())
+    rollout.is_none_or(|it| it.ended.is_some() && it.halted.is_none())
 }
 
 fn is_deadly(request: &Request) -> bool {

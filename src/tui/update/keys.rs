@@ -24,12 +24,7 @@ const LONGEST_TEXT: usize = 100;
 
 /// Takes what one read brought. Keys that come together may move but not act: they were pasted, or
 /// typed at a screen that nobody saw.
-pub(super) fn on_keys(
-    model: &mut Model,
-    now: Now,
-    keys: Vec<Key>,
-    together: bool,
-) -> Vec<Command> {
+pub(super) fn on_keys(model: &mut Model, now: Now, keys: Vec<Key>, together: bool) -> Vec<Command> {
     keys.into_iter().flat_map(|key| on_key(model, now, key, together)).collect()
 }
 

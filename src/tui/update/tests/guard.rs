@@ -297,8 +297,13 @@ fn a_rollout_is_aborted_paused_resumed_and_rolled_back_by_its_state() {
     assert_eq!(request(press(&mut model, 0, "p")), verb(RolloutVerb::Pause));
     assert_eq!(request(press(&mut model, 0, "b")), verb(RolloutVerb::Rollback));
     rolling.rollout = Some(Rollout { paused: true, ..Rollout::default() });
-    change(&mut model, 0, rolling);
+    change(&mut model, 0, rolling.clone());
     assert_eq!(request(press(&mut model, 0, "p")), verb(RolloutVerb::Resume));
+    // A release that went well is not taken back by one key.
+    rolling.rollout = None;
+    change(&mut model, 0, rolling);
+    assert_eq!(press(&mut model, 0, "b"), []);
+    assert!(model.guard.armed.as_ref().unwrap().question.contains("has not halted"));
 }
 
 #[test]
