@@ -126,7 +126,7 @@ fn pictures_are_made_where_that_is_asked_for() {
     studio.film();
     studio.pages();
     deck.write_config(&services(ports, "--print-every 1s"));
-    studio.keys(&["c"], "applying it would");
+    studio.keys(&["c"], "applying it: ");
     studio.take("config", DARK);
     drop(studio);
     for (theme, paper) in [("high-contrast", DARK), ("light", LIGHT)] {
