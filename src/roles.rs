@@ -16,7 +16,7 @@ pub struct Process {
     pub parent: i32,
     /// `comm`: the name of the program, cut to 15 bytes (proc_pid_comm(5)).
     pub name: String,
-    /// argv[0], which many servers overwrite: `nginx: worker process`.
+    /// `argv[0]`, which many servers overwrite: `nginx: worker process`.
     pub title: String,
 }
 

@@ -1,6 +1,6 @@
 //! One instance looked at closely, when somebody asks.
 //!
-//! The driver says what it knows ([`Daemon::subject`]); what `/proc` knows is read on a blocking thread, by
+//! The driver says what it knows (`Daemon::subject`); what `/proc` knows is read on a blocking thread, by
 //! few at a time, so that who asks often slows nobody but himself. Secrets are masked here: they never leave
 //! the daemon.
 

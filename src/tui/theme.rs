@@ -1,7 +1,7 @@
 //! How things look: roles with their colours and attributes, and the signs that are drawn.
 //!
 //! A colour is never the only sign: every state is also a word, every verdict also a shape. A theme
-//! ([`file`]) says what a role looks like, [`depth`] makes of it what the terminal can show. With
+//! ([`mod@file`]) says what a role looks like, [`depth`] makes of it what the terminal can show. With
 //! `NO_COLOR` only attributes are left, with `--ascii` only characters that every terminal has.
 
 use ratatui::style::Style;

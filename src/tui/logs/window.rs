@@ -20,7 +20,7 @@ const KEPT_ABOVE: usize = 1000;
 /// One line, safe to show.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// Which of [`super::Logs::names`] wrote it.
+    /// Which of the names of the window wrote it.
     pub by: usize,
     pub text: Box<str>,
     /// Where its colours change.
