@@ -6,7 +6,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::stat::{Mode, umask};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::info;
@@ -36,7 +37,7 @@ use super::rollouts::Rollouts;
 use super::signals::{Around, Children, Signals};
 use super::state::StateFile;
 use super::systemd::Notifier;
-use super::turn::{self, Turn};
+use super::turn::{self, Turn, Turns};
 use super::{adopt, config, holding, host, logging, metrics, nginx, nginx_log};
 use crate::config::settings::Settings;
 use crate::fleet::Fleet;
@@ -136,27 +137,9 @@ pub async fn run(plan: Plan, mut heir: Option<Heir>) -> Result<Ended, BootError>
     let hands = Hands::new(Places::of(&plan), state, link, turns.clone(), tasks.clone())
         .map_err(BootError::Prepare)?;
 
-    let keeper = Keeper::new(
-        plan.program.clone(),
-        plan.runtime_dir.clone(),
-        turns.clone(),
-        tasks.clone(),
-        hands.front.subscribe(),
-        stop.clone(),
-        heir.as_mut().map_or_else(Listeners::default, Heir::take_gateways),
-    );
-    let keeper = tasks.spawn(keeper.run());
+    let gateways = heir.as_mut().map_or_else(Listeners::default, Heir::take_gateways);
+    let keeper = keep_fronts(&plan, &hands, &turns, (&tasks, &stop), gateways);
     let reaper = hands.reaper.clone();
-    let nginx = nginx::Keeper {
-        reaper: reaper.clone(),
-        turns: turns.clone(),
-        jobs: hands.front.jobs(),
-        stop: stop.clone(),
-    };
-    tasks.spawn(nginx.run());
-    let log =
-        nginx_log::Reader { turns: turns.clone(), jobs: hands.front.jobs(), stop: stop.clone() };
-    tasks.spawn(log.run());
 
     let (access, seen) = watch::channel(Arc::new(Access::of(&plan.settings.deck)));
     let (metrics, readers) = watch::channel(plan.settings.deck.metrics);
@@ -193,35 +176,87 @@ pub async fn run(plan: Plan, mut heir: Option<Heir>) -> Result<Ended, BootError>
 
     let ended = daemon.run(queue, children).await;
     info!(?ended, "the daemon ends");
-    let (successor, sockets) = daemon.leave();
-    if successor.is_some() {
-        systemd.reloading();
-    } else {
-        systemd.stopping();
-        // A new daemon must not find the socket of an old one.
-        let _ = std::fs::remove_file(&plan.socket);
+    let house = House { plan, lock, door, systemd, stop, tasks, server, keeper };
+    house.leave(daemon, ended).await
+}
+
+/// Begins what looks after the gateways, our own and nginx; the handle has the listeners in the end.
+fn keep_fronts(
+    plan: &Plan,
+    hands: &Hands,
+    turns: &Turns,
+    (tasks, stop): (&TaskTracker, &CancellationToken),
+    gateways: Listeners,
+) -> JoinHandle<Listeners> {
+    let keeper = Keeper::new(
+        plan.program.clone(),
+        plan.runtime_dir.clone(),
+        turns.clone(),
+        tasks.clone(),
+        hands.front.subscribe(),
+        stop.clone(),
+        gateways,
+    );
+    let nginx = nginx::Keeper {
+        reaper: hands.reaper.clone(),
+        turns: turns.clone(),
+        jobs: hands.front.jobs(),
+        stop: stop.clone(),
+    };
+    tasks.spawn(nginx.run());
+    let log =
+        nginx_log::Reader { turns: turns.clone(), jobs: hands.front.jobs(), stop: stop.clone() };
+    tasks.spawn(log.run());
+    tasks.spawn(keeper.run())
+}
+
+/// What the daemon had besides itself.
+struct House {
+    plan: Plan,
+    lock: File,
+    door: OwnedFd,
+    systemd: Arc<Notifier>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    server: JoinHandle<io::Result<()>>,
+    /// Of the gateways, with their listeners.
+    keeper: JoinHandle<Listeners>,
+}
+
+impl House {
+    /// Ends what goes on beside the daemon, and hands everything to its successor if it has one.
+    async fn leave(self, daemon: Daemon, ended: Ended) -> Result<Ended, BootError> {
+        let Self { plan, lock, door, systemd, stop, tasks, server, keeper } = self;
+        let (successor, sockets) = daemon.leave();
+        if successor.is_some() {
+            systemd.reloading();
+        } else {
+            systemd.stopping();
+            // A new daemon must not find the socket of an old one.
+            let _ = std::fs::remove_file(&plan.socket);
+        }
+        stop.cancel();
+        // Clients hear the end of what they asked for; one that does not read is not waited for.
+        let _ = tokio::time::timeout(Duration::from_secs(1), server).await;
+        tasks.close();
+        // Nothing that is still under way matters to the services.
+        let patience = if successor.is_some() { NEXT_WAITS } else { LAST_WAITS };
+        let _ = tokio::time::timeout(patience, tasks.wait()).await;
+        if let Some(successor) = successor {
+            // One that does not end has its listeners in the gateway as well.
+            let listeners = tokio::time::timeout(patience, keeper).await.ok().and_then(Result::ok);
+            let gateways = listeners.map(Listeners::into_open).unwrap_or_default();
+            let estate = Estate { lock: lock.into(), door: (plan.socket, door), gateways, sockets };
+            let Err(source) = replace::hand_over(estate, &successor, plan.trial);
+            return Err(BootError::Replace { program: successor.program, source });
+        }
+        if ended == Ended::AtRest
+            && let Err(err) = std::fs::remove_dir_all(&plan.runtime_dir)
+        {
+            info!(path = %plan.runtime_dir.display(), %err, "left behind");
+        }
+        Ok(ended)
     }
-    stop.cancel();
-    // Clients hear the end of what they asked for; one that does not read is not waited for.
-    let _ = tokio::time::timeout(Duration::from_secs(1), server).await;
-    tasks.close();
-    // Nothing that is still under way matters to the services.
-    let patience = if successor.is_some() { NEXT_WAITS } else { LAST_WAITS };
-    let _ = tokio::time::timeout(patience, tasks.wait()).await;
-    if let Some(successor) = successor {
-        // One that does not end has its listeners in the gateway as well.
-        let listeners = tokio::time::timeout(patience, keeper).await.ok().and_then(Result::ok);
-        let gateways = listeners.map(Listeners::into_open).unwrap_or_default();
-        let estate = Estate { lock: lock.into(), door: (plan.socket, door), gateways, sockets };
-        let Err(source) = replace::hand_over(estate, &successor, plan.trial);
-        return Err(BootError::Replace { program: successor.program, source });
-    }
-    if ended == Ended::AtRest
-        && let Err(err) = std::fs::remove_dir_all(&plan.runtime_dir)
-    {
-        info!(path = %plan.runtime_dir.display(), %err, "left behind");
-    }
-    Ok(ended)
 }
 
 fn assemble(

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use super::update::Msg;
-use crate::api::{Problem, Request, problem};
+use crate::api::{Event, Problem, Request, problem};
 use crate::client::{Client, EventQuery};
 
 /// Tries again after this long, doubling up to [`SLOWEST`].
@@ -82,15 +82,13 @@ pub async fn send(
 }
 
 /// Asks for events of the journal, all of them in one message.
-pub async fn past(client: Client, id: u64, query: EventQuery, msgs: mpsc::Sender<Msg>) {
+pub async fn past(client: Client, query: EventQuery) -> Result<Vec<Event>, Problem> {
     let answer = async {
         let events = client.events(&query).await?;
         events.collect::<Vec<_>>().await.into_iter().collect()
     };
     let late = |_| Err(unreachable("the daemon did not answer within 10 s", ""));
-    let result = timeout(ANSWER, answer).await.unwrap_or_else(late);
-    // The deck may have been left.
-    let _ = msgs.send(Msg::Past { id, result }).await;
+    timeout(ANSWER, answer).await.unwrap_or_else(late)
 }
 
 #[cfg(test)]

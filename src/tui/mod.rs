@@ -35,6 +35,7 @@ pub mod logs;
 pub mod model;
 pub mod output;
 pub mod pace;
+pub mod questions;
 pub mod rollout;
 pub mod rows;
 pub mod runtime;
@@ -49,6 +50,8 @@ mod wardrobe;
 
 #[cfg(test)]
 mod fixtures;
+#[cfg(test)]
+mod random_answers;
 #[cfg(test)]
 mod random_tests;
 

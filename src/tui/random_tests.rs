@@ -13,7 +13,7 @@ use ratatui::layout::Rect;
 use unicode_width::UnicodeWidthStr;
 
 use super::fixtures::*;
-use super::key::{Code, Key};
+use super::key::{Code, Gesture, Key, Mouse};
 use super::keymap::TABLE;
 use super::logs::Page;
 use super::model::{Model, Screen};
@@ -117,6 +117,18 @@ impl Walk {
                     let msg = Msg::History { of, result: Ok(history) };
                     send(&mut self.model, self.ms, msg);
                 }
+                Command::Rollout { service } if !self.random.is(4) => {
+                    let msg = self.random.rollout_answer(service);
+                    send(&mut self.model, self.ms, msg);
+                }
+                Command::Detail { of } if !self.random.is(4) => {
+                    let msg = self.random.detail_answer(of);
+                    send(&mut self.model, self.ms, msg);
+                }
+                Command::Past { id, .. } if !self.random.is(4) => {
+                    let msg = self.random.past_answer(id);
+                    send(&mut self.model, self.ms, msg);
+                }
                 _ => (),
             }
         }
@@ -161,7 +173,7 @@ impl Walk {
 }
 
 /// xorshift64 (Marsaglia 2003): small, and the same everywhere.
-struct Random(u64);
+pub(super) struct Random(u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -171,19 +183,19 @@ impl Random {
         self.0
     }
 
-    fn below(&mut self, limit: u64) -> u64 {
+    pub(super) fn below(&mut self, limit: u64) -> u64 {
         if limit == 0 { 0 } else { (self.next() >> 11) % limit }
     }
 
-    fn of<T: Copy>(&mut self, all: &[T]) -> T {
+    pub(super) fn of<T: Copy>(&mut self, all: &[T]) -> T {
         all[usize::try_from(self.below(all.len() as u64)).unwrap_or(0)]
     }
 
-    fn is(&mut self, one_in: u64) -> bool {
+    pub(super) fn is(&mut self, one_in: u64) -> bool {
         self.below(one_in) == 0
     }
 
-    fn small(&mut self) -> u16 {
+    pub(super) fn small(&mut self) -> u16 {
         u16::try_from(self.below(2000)).unwrap_or(0)
     }
 
@@ -210,8 +222,15 @@ impl Random {
             }
             95..97 => Msg::LogEnded { session, name: self.of(NAMES).to_owned(), problem: None },
             97 => Msg::Drawn,
+            98 => self.mouse(model.size),
             _ => Msg::Wake,
         }
+    }
+
+    fn mouse(&mut self, (width, height): (u16, u16)) -> Msg {
+        let gesture = self.of(&[Gesture::Press, Gesture::WheelUp, Gesture::WheelDown]);
+        let (x, y) = (self.small() % (width + 1), self.small() % (height + 1));
+        Msg::Mouse(Mouse { gesture, x, y })
     }
 
     fn line(&mut self, instance: String) -> LogLine {
@@ -310,7 +329,7 @@ impl Random {
         }
     }
 
-    fn event(&mut self) -> Event {
+    pub(super) fn event(&mut self) -> Event {
         let who = self.is(2).then_some("alice");
         let name = self.of(NAMES);
         event("10:42:11", who, self.is(2).then_some(name), self.of(TEXTS))
@@ -406,7 +425,7 @@ impl Random {
 const NAMES: &[&str] =
     &["web", "cron", "queue", "漢字漢字", "a-service-with-a-very-long-name-indeed", "e\u{301}x"];
 
-const TEXTS: &[&str] = &[
+pub(super) const TEXTS: &[&str] = &[
     "",
     "all probes pass",
     "a long explanation of what went wrong, which does not fit into one line of a usual terminal, nor two",

@@ -17,9 +17,10 @@ use super::key::Typed;
 use super::model::{Link, Model, Now};
 use super::output::clipboard;
 use super::pace::Pace;
+use super::questions::Questions;
 use super::screen::Screen;
 use super::terminal::{Keyboard, MOUSE_OFF, MOUSE_ON, Terminal, forget_input, stop_self};
-use super::update::{Command, Msg, RolloutAnswer, update};
+use super::update::{Command, Msg, update};
 use super::wardrobe::Wardrobe;
 use super::{Farewell, Options, TuiError};
 use super::{link, log_tasks};
@@ -59,6 +60,7 @@ pub async fn run(options: Options) -> Result<Farewell, TuiError> {
         model.say(clock.now(), super::ansi::clean(&notice));
     }
     let terminal = Terminal::enter().map_err(|source| TuiError::NoTerminal { source })?;
+    let questions = Questions::new(options.client.clone(), msgs.clone());
     let deck = Deck {
         model,
         screen: Screen::default(),
@@ -71,10 +73,7 @@ pub async fn run(options: Options) -> Result<Farewell, TuiError> {
         logs: JoinSet::new(),
         pages: JoinSet::new(),
         saves: JoinSet::new(),
-        history: JoinSet::new(),
-        rollout: JoinSet::new(),
-        closeup: JoinSet::new(),
-        past: JoinSet::new(),
+        questions,
         terminal: Some(terminal),
         keyboard,
         flow: Flow::default(),
@@ -121,10 +120,7 @@ struct Deck {
     logs: JoinSet<()>,
     pages: JoinSet<()>,
     saves: JoinSet<()>,
-    history: JoinSet<()>,
-    rollout: JoinSet<()>,
-    closeup: JoinSet<()>,
-    past: JoinSet<()>,
+    questions: Questions,
     /// `None` while the shell has it.
     terminal: Option<Terminal>,
     keyboard: Keyboard,
@@ -298,50 +294,11 @@ impl Deck {
                 // It is on the socket before the frame that this key causes is drawn.
                 tokio::task::yield_now().await;
             }
-            Command::History { of } => {
-                let (client, msgs) = (self.client.clone(), self.msgs.clone());
-                // One at a time: the last answer is long there, or does not matter any more.
-                self.history = JoinSet::new();
-                self.history.spawn(async move {
-                    let name = of.instance.as_ref().unwrap_or(&of.service);
-                    let result = client.history(name, of.instance.is_none()).await;
-                    // The deck may have been left.
-                    let _ = msgs.send(Msg::History { of, result }).await;
-                });
-            }
-            Command::Catches { of } => {
-                let (client, msgs) = (self.client.clone(), self.msgs.clone());
-                while self.history.try_join_next().is_some() {}
-                self.history.spawn(async move {
-                    let result = client.detail(&of).await.map(|it| it.signals);
-                    // The deck may have been left.
-                    let _ = msgs.send(Msg::Catches { of, result }).await;
-                });
-            }
-            Command::Rollout { service } => {
-                let (client, msgs) = (self.client.clone(), self.msgs.clone());
-                self.rollout = JoinSet::new();
-                self.rollout.spawn(async move {
-                    let record = client.rollout(&service).await;
-                    let plan = client.plan(&service).await;
-                    let answer = Box::new(RolloutAnswer { service, record, plan });
-                    // The deck may have been left.
-                    let _ = msgs.send(Msg::Rollout(answer)).await;
-                });
-            }
-            Command::Detail { of } => {
-                let (client, msgs) = (self.client.clone(), self.msgs.clone());
-                self.closeup = JoinSet::new();
-                self.closeup.spawn(async move {
-                    let result = client.detail(&of).await.map(Box::new);
-                    // The deck may have been left.
-                    let _ = msgs.send(Msg::Detail { of, result }).await;
-                });
-            }
-            Command::Past { id, query } => {
-                self.past = JoinSet::new();
-                self.past.spawn(link::past(self.client.clone(), id, query, self.msgs.clone()));
-            }
+            Command::History { of } => self.questions.history(of),
+            Command::Catches { of } => self.questions.catches(of),
+            Command::Rollout { service } => self.questions.rollout(service),
+            Command::Detail { of } => self.questions.detail(of),
+            Command::Past { id, query } => self.questions.past(id, query),
             Command::Follow { session, names, after, grep } => {
                 self.logs =
                     log_tasks::follow(&self.client, session, names, after, grep, &self.msgs);
