@@ -280,6 +280,13 @@ pub struct Rollout {
     pub ended: Option<Timestamp>,
 }
 
+impl Rollout {
+    /// It goes on: neither over nor halted.
+    pub fn is_under_way(&self) -> bool {
+        self.ended.is_none() && self.halted.is_none()
+    }
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Instance {

@@ -35,6 +35,16 @@ pub const RESTART: Deed = Deed {
 pub const RELOAD: Deed =
     Deed { service: ServiceVerb::Reload, instance: InstanceVerb::Reload, until: None };
 
+impl Deed {
+    /// What to ask of the daemon for this name.
+    pub(super) fn request(self, meant: Meant, act: Act) -> Request {
+        match meant {
+            Meant::Service(name) => Request::Service { name, verb: self.service, act },
+            Meant::Instance(name) => Request::Instance { name, verb: self.instance, act },
+        }
+    }
+}
+
 /// Does the same to every name, in the order given, then waits for all of them.
 pub async fn all(client: &Client, deed: Deed, names: &[String], act: &Act, wait: bool) -> Outcome {
     let deck = client.brief().await?;
@@ -42,13 +52,7 @@ pub async fn all(client: &Client, deed: Deed, names: &[String], act: &Act, wait:
     let mut before = Before::new();
     for it in &meant {
         before.extend(instances(&deck, it));
-        let request = match it.clone() {
-            Meant::Service(name) => Request::Service { name, verb: deed.service, act: act.clone() },
-            Meant::Instance(name) => {
-                Request::Instance { name, verb: deed.instance, act: act.clone() }
-            }
-        };
-        tell(&client.send(&request).await?)?;
+        tell(&client.send(&deed.request(it.clone(), act.clone())).await?)?;
     }
     match deed.until {
         Some(until) if wait => wait::until(client, &before, until).await,

@@ -3,8 +3,8 @@
 use futures_util::StreamExt;
 
 use super::wait;
-use super::{Outcome, local, out, out_more, printable, printable_json, unprinted};
-use crate::api::{Event, Problem};
+use super::{Outcome, json_line, out, out_more, printable, unprinted};
+use crate::api::Event;
 use crate::cli::EventsArgs;
 use crate::client::{Client, EventQuery};
 use crate::exit::Exit;
@@ -30,7 +30,7 @@ pub async fn run(client: &Client, args: &EventsArgs) -> Outcome {
         match events.next().await {
             Some(Ok(event)) => {
                 query.after = Some(event.seq);
-                let text = if args.json { json(&event)? } else { plain(&event) };
+                let text = if args.json { json_line(&event, "an event")? } else { plain(&event) };
                 if !out_more(&text).map_err(|err| unprinted(&err))? {
                     return Ok(Exit::Done);
                 }
@@ -63,12 +63,6 @@ pub async fn why(client: &Client, name: &str) -> Outcome {
         out(&format!("{name}\n{sentences}")).map_err(|err| unprinted(&err))?;
     }
     Ok(Exit::Done)
-}
-
-fn json(event: &Event) -> Result<String, Problem> {
-    let text = serde_json::to_string(event)
-        .map_err(|err| local("could not write an event as JSON", err.to_string()))?;
-    Ok(printable_json(&text) + "\n")
 }
 
 /// `2026-11-21 10:42:11  alice  web  rolling restart of web`, in local time.

@@ -77,6 +77,13 @@ pub fn printer() -> fn(&str) -> String {
     if io::stdout().is_terminal() { safe } else { str::to_owned }
 }
 
+/// A value as a line of JSON that may be printed; `what` it is, where that fails.
+pub(super) fn json_line(value: &impl serde::Serialize, what: &str) -> Result<String, Problem> {
+    let json = serde_json::to_string(value)
+        .map_err(|err| local(format!("could not write {what} as JSON"), err.to_string()))?;
+    Ok(printable_json(&json) + "\n")
+}
+
 /// JSON as it may be printed: on a terminal, what such text would do there is written as escapes.
 pub fn printable_json(text: &str) -> String {
     if !io::stdout().is_terminal() {

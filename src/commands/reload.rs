@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use futures_util::StreamExt;
 
-use super::act::{self, Meant};
+use super::act;
 use super::wait::{self, apply, find};
 use super::{Outcome, notice, out, unprinted};
-use crate::api::{Act, Change, Deck, Event, Instance, Request};
+use crate::api::{Act, Change, Deck, Event, Instance};
 use crate::client::Client;
 use crate::exit::Exit;
 
@@ -46,14 +46,7 @@ pub async fn run(client: &Client, names: &[String], wait: bool) -> Outcome {
             let reload = it.reload.as_ref().map_or(0, |it| it.number);
             (it.name.clone(), Before { generation: it.generation, reload })
         }));
-        let request = match meant {
-            Meant::Service(name) => {
-                Request::Service { name, verb: act::RELOAD.service, act: Act::default() }
-            }
-            Meant::Instance(name) => {
-                Request::Instance { name, verb: act::RELOAD.instance, act: Act::default() }
-            }
-        };
+        let request = act::RELOAD.request(meant, Act::default());
         act::tell(&client.send(&request).await?)?;
     }
     loop {

@@ -8,7 +8,7 @@ use std::fmt::Write;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::{Outcome, local, out, printable_json, safe, unprinted};
+use super::{Outcome, json_line, local, out, safe, unprinted};
 use crate::api::{Actor, Problem, RolloutRecord, RolloutStep, took_ms};
 use crate::cli::ReportArgs;
 use crate::client::Client;
@@ -20,9 +20,7 @@ const PHASES: [&str; 6] = ["build", "draining", "stopping", "starting", "readine
 pub async fn run(client: &Client, args: &ReportArgs) -> Outcome {
     let record = client.rollout(&args.service).await?;
     let text = if args.json {
-        let json = serde_json::to_string(&record)
-            .map_err(|err| local("could not write the record as JSON", err.to_string()))?;
-        printable_json(&json) + "\n"
+        json_line(&record, "the record")?
     } else {
         let deck = client.brief().await?;
         let now = deck.now.ok_or_else(older_release)?;

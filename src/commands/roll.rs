@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 
 use super::wait;
-use super::{Outcome, local, notice, out, printable, safe, unprinted};
+use super::{Outcome, json_line, local, notice, out, printable, safe, unprinted};
 use crate::api::{
     Act, Change, Deck, Event, Plan, Problem, Request, Rollout, RolloutVerb, ServiceVerb, problem,
 };
@@ -48,13 +48,7 @@ fn request(args: &RollArgs) -> (Act, String) {
 
 async fn dry_run(client: &Client, args: &RollArgs) -> Outcome {
     let plan = plan(client, args).await?;
-    let text = if args.json {
-        serde_json::to_string(&plan)
-            .map_err(|err| local("could not write the plan as JSON", err.to_string()))?
-            + "\n"
-    } else {
-        plan_text(&plan)
-    };
+    let text = if args.json { json_line(&plan, "the plan")? } else { plan_text(&plan) };
     out(&text).map_err(|err| unprinted(&err))?;
     Ok(if plan.blocked.is_some() { Exit::Failed } else { Exit::Done })
 }

@@ -1,7 +1,7 @@
 //! `opsdeck status`: what is running, as a table or as the API's snapshot.
 
 use super::act::unknown;
-use super::{Outcome, local, out, printable_json, printer, unprinted};
+use super::{Outcome, json_line, out, printer, unprinted};
 use crate::api::{Deck, Goal, Instance, Service, State};
 use crate::cli::StatusArgs;
 use crate::client::Client;
@@ -14,13 +14,7 @@ pub async fn run(client: &Client, args: &StatusArgs) -> Outcome {
         return Err(unknown(&deck, name));
     }
     keep_only(&mut deck, &args.names);
-    let text = if args.json {
-        let json = serde_json::to_string(&deck)
-            .map_err(|err| local("could not write the snapshot as JSON", err.to_string()))?;
-        printable_json(&json) + "\n"
-    } else {
-        printable_table(&deck)
-    };
+    let text = if args.json { json_line(&deck, "the snapshot")? } else { printable_table(&deck) };
     out(&text).map_err(|err| unprinted(&err))?;
     Ok(if deck.services.iter().all(is_as_wanted) { Exit::Done } else { Exit::NotAsWanted })
 }

@@ -14,7 +14,7 @@ use tokio::time::MissedTickBehavior;
 use unicode_width::UnicodeWidthChar;
 
 use super::status::{is_there, keep_only, printable_table};
-use super::{Outcome, act, local, notice, out_more, printable_json, unprinted, wait};
+use super::{Outcome, act, json_line, local, notice, out_more, unprinted, wait};
 use crate::api::{Change, Deck, Problem};
 use crate::cli::StatusArgs;
 use crate::client::Client;
@@ -105,7 +105,8 @@ impl Page {
     fn show(&mut self, deck: &Deck, names: &[String]) -> Result<bool, Problem> {
         let mut deck = deck.clone();
         keep_only(&mut deck, names);
-        let text = if self.json { json(&deck)? } else { printable_table(&deck) };
+        let text =
+            if self.json { json_line(&deck, "the snapshot")? } else { printable_table(&deck) };
         if text == self.last {
             return Ok(true);
         }
@@ -122,12 +123,6 @@ impl Page {
         self.last = text;
         out_more(&printed).map_err(|err| unprinted(&err))
     }
-}
-
-fn json(deck: &Deck) -> Result<String, Problem> {
-    let json = serde_json::to_string(deck)
-        .map_err(|err| local("could not write the snapshot as JSON", err.to_string()))?;
-    Ok(printable_json(&json) + "\n")
 }
 
 fn terminal_size() -> (usize, usize) {

@@ -13,9 +13,8 @@ use crate::quantity::{format_duration, format_size};
 
 use super::command_line::join_command;
 use super::keys::ACTIONS;
-use super::mistake::is_secret_name;
 use super::resolve::PROBES;
-use super::secret::HIDDEN;
+use super::secret::veiled;
 use super::settings::{
     Confirm, Deck, Embedded, Gateway, Hooks, Nginx, Notify, Provider, RolloutCommand, Service,
     Settings, Text,
@@ -300,10 +299,7 @@ fn command<'a>(words: impl Iterator<Item = &'a Text>) -> String {
 }
 
 fn masked<'a>(values: impl Iterator<Item = (&'a str, &'a str)>) -> String {
-    let value = |(key, value): (&str, &str)| {
-        let value = if is_secret_name(key) { HIDDEN } else { value };
-        (name(key), text(value))
-    };
+    let value = |(key, value): (&str, &str)| (name(key), text(&veiled(key, value)));
     let values: BTreeMap<String, String> = values.map(value).collect();
     inline(values.iter().map(|(name, value)| (name.as_str(), value.clone())))
 }

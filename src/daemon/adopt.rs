@@ -173,7 +173,7 @@ impl Hands {
     }
 
     /// Everything that a leader of the last daemon has, or had, around it.
-    fn group_left(&self, name: &Name, leader: Process) -> Group {
+    pub(super) fn group_left(&self, name: &Name, leader: Process) -> Group {
         let fifo = self.known.get(name).map(|it| self.source(name, it.log).fifo);
         let mark = self.mark(name);
         let marks = Marks::new(fifo.as_deref(), Some((super::launch::MARK, &mark)));

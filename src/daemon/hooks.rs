@@ -10,7 +10,6 @@ use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 use tracing::warn;
@@ -22,8 +21,8 @@ use crate::api::{Event, HookCall};
 use crate::config::settings::{HOOK_PATH, Hook, Hooks as Settings};
 use crate::config::trust::Trust;
 use crate::fleet::Timestamp;
-use crate::process::command::{self, CommandError, Outcome};
-use crate::process::reaper::{Reaper, Status};
+use crate::process::command;
+use crate::process::reaper::Reaper;
 use crate::quantity::format_duration;
 
 /// Calls that wait for the one before them, per kind.
@@ -190,7 +189,8 @@ async fn carry_out(reaper: &Reaper, call: &HookCall, settings: &Settings) -> Res
         leaves_nothing: true,
     };
     let ran = command::run_with_input(reaper, command, &input.path).await;
-    verdict(&ran, settings.timeout)
+    let ran = ran.map_err(|err| format!("could not be run: {err}"))?;
+    super::runs::verdict(&ran, settings.timeout)
 }
 
 /// What a hook reads: in memory, because a full disk may be what it is to tell.
@@ -210,28 +210,10 @@ fn input(call: &HookCall) -> std::io::Result<Input> {
     Ok(Input { path, _file: file })
 }
 
-fn verdict(ran: &Result<Outcome, CommandError>, timeout: Duration) -> Result<(), String> {
-    match ran {
-        Err(err) => Err(format!("could not be run: {err}")),
-        Ok(it) if it.timed_out => {
-            Err(format!("was killed: it took longer than {}", format_duration(timeout)))
-        }
-        Ok(it) => match it.status {
-            Status::Exited(0) => Ok(()),
-            Status::Exited(code) => {
-                let output = String::from_utf8_lossy(&it.output);
-                let last = output.lines().rfind(|it| !it.trim().is_empty()).unwrap_or_default();
-                Err(format!("exited with {code}: {}", last.trim()))
-            }
-            Status::Signaled { signal, .. } => {
-                Err(format!("was ended by {}", crate::fleet::Signal(signal)))
-            }
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn settings() -> Settings {

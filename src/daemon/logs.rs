@@ -13,7 +13,7 @@ use tracing::debug;
 
 use super::logging::Link;
 use crate::api::{LogLine, LogPlace};
-use crate::logger::{self, Follower, Line, LogQuery, Mark};
+use crate::logger::{self, Follower, Line, LogQuery, Mark, Pattern};
 
 /// Of a log that floods, whoever wants the latest is sent so many lines at a time.
 const BURST: usize = 1000;
@@ -40,7 +40,7 @@ pub struct Wanted {
     pub lines: Option<usize>,
     /// Unix milliseconds.
     pub oldest: Option<u64>,
-    pub grep: Option<regex::bytes::Regex>,
+    pub grep: Option<Pattern>,
     pub follow: bool,
     /// Lines tell their places.
     pub places: bool,

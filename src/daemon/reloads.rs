@@ -47,7 +47,6 @@ impl Hands {
 
     /// Looks at every tree once more.
     pub fn look_at_reloads(&mut self, now: Timestamp) {
-        self.reloads.due = Some(now + AGAIN);
         let watched = std::mem::take(&mut self.reloads.watched);
         for (instance, (leader, before)) in watched {
             let workers = self.workers(&instance, leader, &before);

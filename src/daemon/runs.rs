@@ -29,8 +29,9 @@ use crate::fleet::Name;
 use crate::fleet::input::{Command, Input};
 use crate::probe::{Checker, ExecCheck, ExecOutcome, Rights, Runner};
 use crate::process::Identity;
-use crate::process::command::{self, CommandError, Outcome};
+use crate::process::command::{self, Outcome};
 use crate::process::reaper::{Reaper, Status};
+use crate::quantity::format_duration;
 
 /// Bytes of a command's output that are kept: the last ones.
 const KEEP: usize = 1 << 20;
@@ -261,7 +262,10 @@ async fn carry_out(reaper: &Reaper, turns: &Turns, job: &Job) -> Result<(), Stri
         }
         Err(err) => Err(err),
     };
-    let result = verdict(&ran, job.timeout);
+    let result = match &ran {
+        Ok(it) => verdict(it, job.timeout),
+        Err(err) => Err(err.to_string()),
+    };
     let said = ran.as_ref().map_or(&[][..], |it| &it.output);
     if let Err(err) = log(job, said, &result) {
         warn!(log = %job.log.display(), %err, "the rollout's log cannot be written");
@@ -269,21 +273,21 @@ async fn carry_out(reaper: &Reaper, turns: &Turns, job: &Job) -> Result<(), Stri
     result.map_err(|why| format!("`{}` {why}", job.argv.join(" ")))
 }
 
-fn verdict(ran: &Result<Outcome, CommandError>, timeout: Duration) -> Result<(), String> {
-    match ran {
-        Err(err) => Err(err.to_string()),
-        Ok(it) if it.timed_out => Err(format!("was killed: it took longer than {timeout:?}")),
-        Ok(it) => match it.status {
-            Status::Exited(0) => Ok(()),
-            Status::Exited(code) => {
-                let output = String::from_utf8_lossy(&it.output);
-                let last = output.lines().rfind(|it| !it.trim().is_empty()).unwrap_or_default();
-                Err(format!("exited with {code}: {}", last.trim()))
-            }
-            Status::Signaled { signal, .. } => {
-                Err(format!("was ended by {}", crate::fleet::Signal(signal)))
-            }
-        },
+/// Whether a command did what it was for; else why not, to be read after its name.
+pub(super) fn verdict(ran: &Outcome, timeout: Duration) -> Result<(), String> {
+    if ran.timed_out {
+        return Err(format!("was killed: it took longer than {}", format_duration(timeout)));
+    }
+    match ran.status {
+        Status::Exited(0) => Ok(()),
+        Status::Exited(code) => {
+            let output = String::from_utf8_lossy(&ran.output);
+            let last = output.lines().rfind(|it| !it.trim().is_empty()).unwrap_or_default();
+            Err(format!("exited with {code}: {}", last.trim()))
+        }
+        Status::Signaled { signal, .. } => {
+            Err(format!("was ended by {}", crate::fleet::Signal(signal)))
+        }
     }
 }
 
@@ -343,12 +347,12 @@ mod tests {
 
     #[test]
     fn a_command_that_fails_is_quoted_with_its_last_words() {
-        let ran = Ok(Outcome {
+        let ran = Outcome {
             status: Status::Exited(2),
             output: b"compiling\nerror: no such table\n\n".to_vec(),
             dropped: 0,
             timed_out: false,
-        });
+        };
         let why = verdict(&ran, Duration::from_secs(1)).unwrap_err();
         assert_eq!(why, "exited with 2: error: no such table");
     }

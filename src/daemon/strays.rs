@@ -10,12 +10,12 @@ use tracing::{info, warn};
 
 use super::boot::BootError;
 use super::driver::Daemon;
-use super::hands::Hands;
+use super::hands::{Hands, process_of};
 use super::launch::MARK;
 use super::state::{Intent, Running};
 use crate::fleet::Name;
 use crate::fleet::input::{Extra, Input, Record};
-use crate::process::group::{Group, Marks, Member};
+use crate::process::group::{Group, Member};
 use crate::process::stat::TICKS_PER_SECOND;
 use crate::process::strays::{Left, Signs};
 use crate::process::{Identity, identity};
@@ -119,11 +119,7 @@ impl Hands {
     }
 
     fn group_of(&self, name: &Name, left: &Left) -> Group {
-        let oldest = left.oldest();
-        let fifo = self.known.get(name).map(|it| self.source(name, it.log).fifo);
-        let mark = self.mark(name);
-        let marks = Marks::new(fifo.as_deref(), Some((MARK, &mark)));
-        Group::new(oldest, self.cgroup_left(name, oldest.pid), marks)
+        self.group_left(name, process_of(left.oldest()))
     }
 }
 

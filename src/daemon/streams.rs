@@ -25,6 +25,7 @@ use super::peer::Peer;
 use super::since::Since;
 use super::turn::Question;
 use crate::api::{Event, EventFilter, Problem, Role, problem};
+use crate::logger::Pattern;
 
 /// Lines between a task and a client that reads slowly.
 pub(super) const QUEUE: usize = 64;
@@ -316,8 +317,7 @@ pub async fn logs(
     Query(query): Query<LogQuery>,
 ) -> Result<Response, Failure> {
     let files = log_files(&api, &name).await?;
-    let compile = |it| regex::bytes::RegexBuilder::new(it).size_limit(1 << 20).build();
-    let grep = query.grep.as_deref().map(compile).transpose();
+    let grep = query.grep.as_deref().map(Pattern::new).transpose();
     let grep = grep.map_err(|err| no_pattern(&err))?;
     let places = log_pages::places(query.after.as_deref())?;
     let after = files.iter().map(|it| places.get(&it.instance).copied()).collect();

@@ -34,7 +34,8 @@ impl Pattern {
 
     /// Whether a line matches. Without its newline.
     pub fn matches(&self, line: &[u8]) -> bool {
-        matches(&self.line, line)
+        self.line.is_match(line)
+            || memchr::memchr(ESCAPE, line).is_some() && self.line.is_match(&plain(line))
     }
 
     /// Whether a block of several lines is worth a closer look.
@@ -42,12 +43,6 @@ impl Pattern {
         let Some(pattern) = &self.block else { return true };
         pattern.is_match(block) || memchr::memchr(ESCAPE, block).is_some()
     }
-}
-
-/// Whether a line matches, as it was written or without its control sequences.
-pub(super) fn matches(pattern: &Regex, line: &[u8]) -> bool {
-    pattern.is_match(line)
-        || memchr::memchr(ESCAPE, line).is_some() && pattern.is_match(&plain(line))
 }
 
 /// A line without its CSI sequences (ECMA-48 §5.4).

@@ -7,11 +7,9 @@
 use std::io;
 use std::path::Path;
 
-use regex::bytes::Regex;
-
 use super::follow::Follower;
 use super::page::Mark;
-use super::pattern;
+use super::pattern::Pattern;
 use super::segments::{BLOCK, Segments, Times};
 use super::tail;
 
@@ -26,14 +24,14 @@ pub struct LogQuery {
     /// What came at this time or later, unix milliseconds; up to a second more, because the index has that grain.
     pub since_ms: Option<u64>,
     /// Lines that match; each piece of a line that is too long is looked at by itself.
-    pub grep: Option<Regex>,
+    pub grep: Option<Pattern>,
     /// What begins at this byte or after it.
     pub after: Option<Mark>,
 }
 
 impl LogQuery {
     pub(super) fn lets_through(&self, line: &[u8]) -> bool {
-        self.grep.as_ref().is_none_or(|it| pattern::matches(it, line))
+        self.grep.as_ref().is_none_or(|it| it.matches(line))
     }
 }
 

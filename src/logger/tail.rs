@@ -108,14 +108,13 @@ mod tests {
     use std::fmt::Write;
 
     use proptest::prelude::*;
-    use regex::bytes::Regex;
 
     use super::*;
-    use crate::logger::read;
     use crate::logger::tests::{log_of, text};
+    use crate::logger::{Pattern, read};
 
     fn last(log: &[&str], lines: usize, grep: Option<&str>) -> String {
-        let grep = grep.map(|it| Regex::new(it).unwrap());
+        let grep = grep.map(|it| Pattern::new(it).unwrap());
         let log = log_of(log);
         text(
             read(log.path(), LogQuery { lines: Some(lines), grep, ..LogQuery::default() }).unwrap(),
@@ -163,7 +162,7 @@ mod tests {
         /// Whatever is asked for is the end of what a plain reading lets through.
         #[test]
         fn the_last_n_are_the_end_of_all(files in prop::collection::vec("[ab\n]{0,30}", 1..5), n in 0usize..12, by in 0..2) {
-            let grep = (by == 1).then(|| Regex::new("a").unwrap());
+            let grep = (by == 1).then(|| Pattern::new("a").unwrap());
             let files: Vec<&str> = files.iter().map(String::as_str).collect();
             let log = log_of(&files);
             let all = LogQuery { grep: grep.clone(), ..LogQuery::default() };

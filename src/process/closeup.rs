@@ -9,7 +9,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::group::Group;
-use super::port;
+use super::port::{self, socket_inode};
 use super::stat::Stat;
 use super::table::Table;
 
@@ -189,10 +189,6 @@ fn kind_of(target: &str) -> &'static str {
         _ if target.starts_with('/') => "file",
         _ => "other",
     }
-}
-
-fn socket_inode(target: &str) -> Option<u64> {
-    target.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
 /// Where any of these sockets listens, as `0.0.0.0:9502`, sorted.

@@ -107,12 +107,16 @@ pub(super) fn addresses_of(inodes: &BTreeSet<u64>) -> io::Result<Vec<SocketAddr>
     Ok(found)
 }
 
+/// The inode of a socket, as a link in `/proc/PID/fd` names it.
+pub(super) fn socket_inode(target: &str) -> Option<u64> {
+    target.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+}
+
 /// The ports that any of these processes listens on.
 pub fn listened_on(pids: &[i32]) -> io::Result<BTreeSet<u16>> {
     let open = |pid: &i32| fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     let links = pids.iter().flat_map(open).filter_map(|it| fs::read_link(it.path()).ok());
-    let inodes = links
-        .filter_map(|it| it.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
+    let inodes = links.filter_map(|it| socket_inode(it.to_str()?));
     Ok(addresses_of(&inodes.collect())?.iter().map(SocketAddr::port).collect())
 }
 

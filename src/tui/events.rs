@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use jiff::Timestamp;
-use jiff::civil::{Date, Time};
+use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use tui_input::Input;
 
@@ -105,10 +105,8 @@ fn moment(text: &str, now: Timestamp, tz: &TimeZone) -> String {
     let meant = match text {
         "today" => start(here.date()),
         "yesterday" => here.date().yesterday().ok().and_then(start),
-        _ => text.parse::<Date>().ok().filter(|_| text.len() == 10).and_then(start).or_else(|| {
-            let time = text.contains(':').then(|| text.parse::<Time>().ok())??;
-            Some(here.date().to_datetime(time).to_zoned(tz.clone()).ok()?.timestamp())
-        }),
+        _ if text.contains([':', '-']) => crate::tui::logs::moment::moment(text, now, tz).ok(),
+        _ => None,
     };
     meant.map_or_else(|| text.to_owned(), |it| it.to_string())
 }

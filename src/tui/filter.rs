@@ -6,7 +6,7 @@
 //! Pure: no clock, no model, only a service and its instances.
 
 use super::theme::word;
-use crate::api::{Goal, Instance, Service, State};
+use crate::api::{Goal, Instance, Rollout, Service, State};
 
 /// What can be asked for, for the help page: an example, and what it means.
 pub const WORDS: &[(&str, &str)] = &[
@@ -227,9 +227,7 @@ impl Flag {
     fn service(self, it: &Service) -> bool {
         match self {
             Self::Stale => it.stale,
-            Self::Rolling => {
-                it.rollout.as_ref().is_some_and(|it| it.ended.is_none() && it.halted.is_none())
-            }
+            Self::Rolling => it.rollout.as_ref().is_some_and(Rollout::is_under_way),
             Self::Held | Self::Backup | Self::Out | Self::Ejected => false,
         }
     }

@@ -66,6 +66,8 @@ pub struct Model {
     pub filter: Filter,
 
     pub screen: Screen,
+    /// The pages that lead back from it, the table first.
+    pub behind: Vec<Screen>,
     /// What the detail screen draws.
     pub chart: Option<Chart>,
     pub closeup: Option<Closeup>,
@@ -274,6 +276,7 @@ impl Model {
             sort: Sort::default(),
             filter: Filter::default(),
             screen: Screen::Table,
+            behind: vec![],
             chart: None,
             closeup: None,
             guard: Guard::default(),
@@ -282,6 +285,14 @@ impl Model {
             cost: None,
             notified: None,
         }
+    }
+
+    /// Puts a page in front of what is shown; Esc leads back.
+    pub fn cover(&mut self, screen: Screen) {
+        if matches!(self.screen, Screen::Table) {
+            self.behind.clear();
+        }
+        self.behind.push(std::mem::replace(&mut self.screen, screen));
     }
 
     pub fn say(&mut self, now: Now, text: impl Into<String>) {

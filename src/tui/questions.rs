@@ -15,7 +15,6 @@ pub struct Questions {
     client: Client,
     msgs: mpsc::Sender<Msg>,
     history: Last,
-    catches: Last,
     rollout: Last,
     detail: Last,
     past: Last,
@@ -26,8 +25,8 @@ type Last = Option<AbortOnDropHandle<()>>;
 
 impl Questions {
     pub fn new(client: Client, msgs: mpsc::Sender<Msg>) -> Self {
-        let (history, catches, rollout, detail, past) = Default::default();
-        Self { client, msgs, history, catches, rollout, detail, past }
+        let (history, rollout, detail, past) = Default::default();
+        Self { client, msgs, history, rollout, detail, past }
     }
 
     /// What was counted of a row in the last ten minutes.
@@ -37,15 +36,6 @@ impl Questions {
             let name = of.instance.as_ref().unwrap_or(&of.service);
             let result = client.history(name, of.instance.is_none()).await;
             Msg::History { of, result }
-        });
-    }
-
-    /// What an instance does with signals.
-    pub fn catches(&mut self, of: String) {
-        let client = self.client.clone();
-        self.catches = self.ask(async move {
-            let result = client.detail(&of).await.map(|it| it.signals);
-            Msg::Catches { of, result }
         });
     }
 

@@ -5,7 +5,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::ansi;
-use super::model::Screen;
 use crate::api::{Plan, PlanStep, RolloutRecord, RolloutStep};
 
 /// The page. What it shows is the daemon's; it is asked again whenever something happened to the service.
@@ -25,8 +24,6 @@ pub struct RolloutPage {
     pub asked: Option<Duration>,
     /// What is shown may be old.
     pub stale: bool,
-    /// The page that it was opened from.
-    pub from: Screen,
 }
 
 /// Tells one row from the others, also when rows come and go around it.
@@ -49,7 +46,7 @@ pub struct Row<'a> {
 }
 
 impl RolloutPage {
-    pub fn new(service: String, from: Screen) -> Self {
+    pub fn new(service: String) -> Self {
         Self {
             service,
             record: None,
@@ -59,7 +56,6 @@ impl RolloutPage {
             top: None,
             asked: None,
             stale: true,
-            from,
         }
     }
 

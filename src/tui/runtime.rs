@@ -295,7 +295,6 @@ impl Deck {
                 tokio::task::yield_now().await;
             }
             Command::History { of } => self.questions.history(of),
-            Command::Catches { of } => self.questions.catches(of),
             Command::Rollout { service } => self.questions.rollout(service),
             Command::Detail { of } => self.questions.detail(of),
             Command::Past { id, query } => self.questions.past(id, query),

@@ -10,7 +10,6 @@ pub mod window;
 use tui_input::Input;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use super::model::Screen;
 use crate::client::PageQuery;
 pub use window::{Line, Page, Places, Window};
 
@@ -19,8 +18,6 @@ pub use window::{Line, Page, Places, Window};
 pub struct Logs {
     /// Tells what is streamed to this page from what was to an earlier one.
     pub session: u64,
-    /// The page that it was opened from.
-    pub from: Screen,
     pub window: Window,
     pub wrap: bool,
     /// Lines show when they came.
@@ -93,10 +90,9 @@ impl What {
 }
 
 impl Logs {
-    pub fn new(session: u64, names: Vec<String>, from: Screen) -> Self {
+    pub fn new(session: u64, names: Vec<String>) -> Self {
         Self {
             session,
-            from,
             window: Window::new(names),
             wrap: false,
             times: false,

@@ -3,7 +3,6 @@
 use super::window::{MOST_BYTES, MOST_LINES};
 use super::*;
 use crate::api::{LogLine, LogPlace};
-use crate::tui::model::Screen;
 
 fn place(offset: usize) -> LogPlace {
     LogPlace { file: 1, offset: offset.try_into().unwrap_or(0) }
@@ -29,7 +28,7 @@ fn page(from: usize, to: usize, last: bool) -> Page {
 
 /// A page that shows lines `from..to` of a log that ends there.
 fn logs(from: usize, to: usize) -> Logs {
-    let mut logs = Logs::new(1, vec!["web1".into()], Screen::Table);
+    let mut logs = Logs::new(1, vec!["web1".into()]);
     logs.window.begin(&page(from, to, from == 0));
     logs.window.is_last = true;
     logs
@@ -142,7 +141,7 @@ fn going_up_right_after_a_gap_pauses_although_all_that_is_there_is_on_the_screen
 
 #[test]
 fn places_of_several_logs_are_told_for_a_line() {
-    let mut logs = Logs::new(1, vec!["web1".into(), "web2".into()], Screen::Table);
+    let mut logs = Logs::new(1, vec!["web1".into(), "web2".into()]);
     let of = |name: &str, n| LogLine { instance: name.into(), ..line(n, "x") };
     for (name, n) in [("web1", 0), ("web2", 7), ("web1", 1), ("web1", 2)] {
         logs.window.push(&of(name, n));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Command;
+use super::{Command, panels};
 use crate::api::{Detail, History, Problem};
 use crate::tui::ansi;
 use crate::tui::model::{Chart, Closeup, Link, Model, Now, Page, Panel, Screen};
@@ -66,11 +66,14 @@ pub(super) fn on_history(model: &mut Model, of: RowId, history: Option<History>)
 }
 
 /// Keeps the answer, if it is still wanted, and how busy each process was since the one before.
-pub(super) fn on_detail(model: &mut Model, of: &str, result: Result<Box<Detail>, Problem>) {
+pub(super) fn on_detail(model: &mut Model, of: &str, mut result: Result<Box<Detail>, Problem>) {
+    if let Ok(detail) = &mut result {
+        ansi::clean_detail(detail);
+        panels::on_signals(model, of, &detail.signals);
+    }
     let Some(closeup) = model.closeup.as_mut().filter(|it| it.of == of) else { return };
     match result {
-        Ok(mut detail) => {
-            ansi::clean_detail(&mut detail);
+        Ok(detail) => {
             closeup.problem = None;
             closeup.take(detail);
         }

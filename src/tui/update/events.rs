@@ -10,12 +10,13 @@ use crate::tui::events::{Events, Older, PORTION, Words};
 use crate::tui::key::{Code, Key};
 use crate::tui::keymap::{Action, Scope};
 use crate::tui::model::{Link, Model, Now, Screen};
+use crate::tui::rows::RowId;
 use crate::tui::view::events::height;
 
 pub(super) fn open(model: &mut Model) {
     let mut events = Events::new(model.rows.selected.clone());
     events.fill(&model.events);
-    model.screen = Screen::Events(Box::new(events));
+    model.cover(Screen::Events(Box::new(events)));
 }
 
 /// The question for older events, if the start of what is there is near.
@@ -106,7 +107,7 @@ pub(super) fn on_key(model: &mut Model, now: Now, key: Key) -> Vec<Command> {
         Some(Action::Help) => super::panels::open(model, now, Action::Help),
         Some(action) => scroll(model, action, page),
         None => match on_table {
-            Some(Action::Quit | Action::Events) => model.screen = Screen::Table,
+            Some(Action::Quit | Action::Events) => super::back(model),
             Some(Action::Detail) => {
                 events.whole = match events.whole {
                     None if events.selected().is_some() => Some(0),
@@ -127,7 +128,7 @@ fn leave(model: &mut Model, now: Now) {
         return;
     }
     if events.input.value().is_empty() {
-        model.screen = Screen::Table;
+        super::back(model);
     } else {
         events.input.reset();
         filter(model, now);
@@ -245,15 +246,9 @@ fn log(model: &mut Model, now: Now) -> Vec<Command> {
     let Screen::Events(events) = &model.screen else { return vec![] };
     let Some(event) = events.selected() else { return vec![] };
     let at = event.at;
-    let names = match (&event.instance, &event.service) {
-        (Some(instance), _) => vec![instance.clone()],
-        (None, Some(service)) => {
-            let service = model.service(service);
-            let instances = service.into_iter().flat_map(|it| &it.instances);
-            instances.map(|it| it.name.clone()).collect()
-        }
-        (None, None) => vec![],
-    };
+    let service = event.service.clone().unwrap_or_default();
+    let of = RowId { service, instance: event.instance.clone() };
+    let names = super::logs::names_of(model, &of);
     if names.is_empty() {
         model.say(now, "this event is about no instance, so there is no log of it");
         return vec![];

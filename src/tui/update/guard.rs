@@ -190,7 +190,7 @@ fn of_service(model: &Model, action: Action, aim: &Aim) -> Result<Request, Strin
     }
     let service = model.service(&name).ok_or_else(|| format!("{name} is gone"))?;
     let rollout = service.rollout.as_ref();
-    let running = rollout.filter(|it| it.ended.is_none() && it.halted.is_none());
+    let running = rollout.filter(|it| it.is_under_way());
     let verb = match action {
         Action::Rollback if !service.can_roll_back => {
             return Err(format!(
@@ -222,7 +222,7 @@ fn pick(model: &mut Model, now: Now, aims: Vec<Aim>) -> Vec<Command> {
             let picker =
                 Picker { cursor: PRESELECTED, aims, digits: String::new(), caught: vec![] };
             model.screen = Screen::Picker(picker);
-            return of.map(|of| Command::Catches { of }).into_iter().collect();
+            return of.map(|of| Command::Detail { of }).into_iter().collect();
         }
     }
     vec![]
@@ -322,6 +322,15 @@ fn last_ready(model: &Model, aim: &Aim) -> Option<String> {
     let service = model.service(&aim.service)?;
     let alone = service.instances.iter().filter(|it| it.ready == Some(true)).count() == 1;
     alone.then(|| format!("{name} is the last ready instance of {}", aim.service))
+}
+
+/// Whether a key that acts was typed. Keys that come together may not act, and that is said.
+pub(super) fn is_typed(model: &mut Model, now: Now, key: Key, together: bool) -> bool {
+    if together {
+        let why = "it arrived together with other keys, so it was not typed";
+        model.warn(now, format!("{key} was ignored: {why}"));
+    }
+    !together
 }
 
 /// A key while a question waits: the same again does it, any other cancels.

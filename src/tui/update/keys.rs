@@ -163,13 +163,7 @@ pub(super) fn run(
     together: bool,
 ) -> Vec<Command> {
     if entry(action).is_some_and(|it| it.acts) {
-        if together {
-            model.warn(
-                now,
-                format!(
-                    "{key} was ignored: it arrived together with other keys, so it was not typed"
-                ),
-            );
+        if !guard::is_typed(model, now, key, together) {
             return vec![];
         }
         return guard::act(model, now, action, key);

@@ -39,11 +39,10 @@ pub(super) fn open_at(
         names.truncate(MOST_NAMES);
     }
     model.guard.last_id += 1;
-    let from = std::mem::replace(&mut model.screen, Screen::Table);
-    let mut logs = Box::new(Logs::new(model.guard.last_id, names, from));
+    let mut logs = Box::new(Logs::new(model.guard.last_id, names));
     // An event says when it happened; what led to it stands in the lines before.
     logs.times = at.is_some();
-    model.screen = Screen::Logs(logs);
+    model.cover(Screen::Logs(logs));
     match at {
         Some(at) => log_pages::open_moment(model, at),
         None => open_end(model),
@@ -124,11 +123,7 @@ fn other(model: &mut Model, now: Now, action: Action) -> Vec<Command> {
 }
 
 fn leave(model: &mut Model) -> Vec<Command> {
-    let Screen::Logs(logs) = &mut model.screen else { return vec![] };
-    model.screen = std::mem::replace(&mut logs.from, Screen::Table);
-    // What happened meanwhile went past the page behind.
-    super::events::again(model);
-    super::rollout::again(model);
+    super::back(model);
     vec![Command::Unfollow, Command::UnreadLog]
 }
 

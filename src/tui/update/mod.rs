@@ -24,7 +24,6 @@ use super::model::{Model, Now, PATIENCE, Screen};
 use super::rows::RowId;
 use crate::api::{
     Change, Detail, Done, Event, History, LogLine, Look, Plan, Problem, Request, RolloutRecord,
-    SignalDetail,
 };
 use crate::client::{EventQuery, PageQuery};
 
@@ -51,11 +50,6 @@ pub enum Msg {
     History {
         of: RowId,
         result: Result<History, Problem>,
-    },
-    /// The answer to a [`Command::Catches`].
-    Catches {
-        of: String,
-        result: Result<Vec<SignalDetail>, Problem>,
     },
     /// The answer to a [`Command::Rollout`].
     Rollout(Box<RolloutAnswer>),
@@ -130,10 +124,6 @@ pub enum Command {
     History {
         of: RowId,
     },
-    /// Ask what an instance does with signals.
-    Catches {
-        of: String,
-    },
     /// Ask for the rollout of a service that runs or ran last, and for the next plan.
     Rollout {
         service: String,
@@ -204,10 +194,6 @@ pub fn update(model: &mut Model, now: Now, msg: Msg) -> Vec<Command> {
             closeup::on_detail(model, &of, result);
             vec![]
         }
-        Msg::Catches { of, result } => {
-            panels::on_catches(model, &of, result.unwrap_or_default());
-            vec![]
-        }
         Msg::Rollout(answer) => {
             rollout::on_answer(model, *answer);
             vec![]
@@ -250,6 +236,13 @@ fn expire(model: &mut Model, now: Now) {
     if model.guard.armed.take_if(|it| it.drawn.is_some_and(late)).is_some() {
         model.say(now, "nothing was sent: the second key did not come within 5 s");
     }
+}
+
+/// Shows the page behind the one in front again; what happened meanwhile went past it.
+fn back(model: &mut Model) {
+    model.screen = model.behind.pop().unwrap_or(Screen::Table);
+    events::again(model);
+    rollout::again(model);
 }
 
 /// Keeps the cursor on the screen.

@@ -29,12 +29,12 @@ pub(super) fn open(model: &mut Model, now: Now, action: Action) {
         }
         _ => return,
     };
-    model.screen = Screen::Panel(Panel { page, top: 0 });
+    model.cover(Screen::Panel(Panel { page, top: 0 }));
 }
 
 /// Opens the configuration and asks the daemon what applying it would do.
 pub(super) fn open_config(model: &mut Model) -> Vec<Command> {
-    model.screen = Screen::Panel(Panel { page: Page::Config(None), top: 0 });
+    model.cover(Screen::Panel(Panel { page: Page::Config(None), top: 0 }));
     ask(model)
 }
 
@@ -98,12 +98,12 @@ pub(super) fn on_panel(model: &mut Model, now: Now, key: Key, together: bool) ->
         return vec![];
     }
     match action {
-        _ if key.code == Code::Esc => model.screen = Screen::Table,
+        _ if key.code == Code::Esc => super::back(model),
         Some(Action::Config | Action::Detail) if config => {
             return apply(model, now, key, together);
         }
-        Some(Action::Quit | Action::Detail) => model.screen = Screen::Table,
-        Some(Action::Help) if *page == Page::Help => model.screen = Screen::Table,
+        Some(Action::Quit | Action::Detail) => super::back(model),
+        Some(Action::Help) if *page == Page::Help => super::back(model),
         Some(Action::Help) => open(model, now, Action::Help),
         Some(Action::Logs) => {
             if let Page::Detail(id) = page {
@@ -188,14 +188,11 @@ fn apply(model: &mut Model, now: Now, key: Key, together: bool) -> Vec<Command> 
             diff.iter().filter(|it| it.does == "stop").map(|it| it.name.as_str()).collect()
         }
     };
-    if together {
-        model.warn(
-            now,
-            format!("{key} was ignored: it arrived together with other keys, so it was not typed"),
-        );
+    let question = (!stops.is_empty()).then(|| format!("applying stops {}", stops.join(", ")));
+    if !guard::is_typed(model, now, key, together) {
         return vec![];
     }
-    let question = (!stops.is_empty()).then(|| format!("applying stops {}", stops.join(", ")));
+
     model.guard.last_id += 1;
     let act = Act { yes: question.is_some(), ..Act::default() };
     let batch = Batch {
@@ -238,14 +235,11 @@ pub(super) fn on_picker(model: &mut Model, now: Now, key: Key, together: bool) -
     vec![]
 }
 
-/// What the only target of the picker does with signals. The daemon may be a later one: its words are cleaned.
-pub(super) fn on_catches(model: &mut Model, of: &str, mut all: Vec<SignalDetail>) {
+/// What the only target of the picker does with signals.
+pub(super) fn on_signals(model: &mut Model, of: &str, all: &[SignalDetail]) {
     let Screen::Picker(picker) = &mut model.screen else { return };
     if matches!(picker.aims.as_slice(), [only] if only.name() == of) {
-        for it in &mut all {
-            it.means = it.means.as_deref().map(|it| ansi::clean(it).into_owned());
-        }
-        picker.caught = all;
+        picker.caught = all.to_vec();
     }
 }
 

@@ -15,8 +15,7 @@ const AGAIN: Duration = Duration::from_millis(200);
 
 /// Opens the page of this service, in front of what is shown now.
 pub(super) fn open(model: &mut Model, service: String) {
-    let from = std::mem::replace(&mut model.screen, Screen::Table);
-    model.screen = Screen::Rollout(Box::new(RolloutPage::new(service, from)));
+    model.cover(Screen::Rollout(Box::new(RolloutPage::new(service))));
 }
 
 /// The same of the service under the cursor.
@@ -92,10 +91,7 @@ pub(super) fn on_key(model: &mut Model, now: Now, key: Key, together: bool) -> V
     let action = model.keymap.action(Scope::Table, key);
     let leaves = matches!(action, Some(Action::Quit | Action::Rollout)) || key.code == Code::Esc;
     match action {
-        _ if leaves => {
-            let Screen::Rollout(page) = &mut model.screen else { return vec![] };
-            model.screen = std::mem::replace(&mut page.from, Screen::Table);
-        }
+        _ if leaves => super::back(model),
         Some(Action::Logs) => {
             let Screen::Rollout(page) = &model.screen else { return vec![] };
             let Some((name, at)) = page.log_place() else {
@@ -105,8 +101,7 @@ pub(super) fn on_key(model: &mut Model, now: Now, key: Key, together: bool) -> V
             return logs::open_at(model, now, vec![name], at);
         }
         Some(action) if acts(action) => {
-            if together {
-                model.warn(now, format!("{key} was ignored: it arrived together with other keys, so it was not typed"));
+            if !guard::is_typed(model, now, key, together) {
                 return vec![];
             }
             return guard::act(model, now, action, key);

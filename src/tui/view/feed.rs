@@ -153,7 +153,7 @@ pub(super) fn warning(model: &Model, lines: Lines, buf: &mut Buffer) {
 
 /// How a service stands, for the footer: whether its rolling restart goes on.
 pub(super) fn is_rolling(service: &Service) -> bool {
-    service.rollout.as_ref().is_some_and(|it| it.ended.is_none() && it.halted.is_none())
+    service.rollout.as_ref().is_some_and(Rollout::is_under_way)
 }
 
 #[cfg(test)]

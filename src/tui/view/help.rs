@@ -31,7 +31,7 @@ pub(super) fn lines(model: &Model) -> Vec<Line<'static>> {
     section(model, &mut lines, "In the logs", &logs);
     words(model, &mut lines);
     lines.push(Line::default());
-    let end = "Esc leads back to the table. Leaving stops nothing: `opsdeck shutdown` does.";
+    let end = "Esc leads back. Leaving stops nothing: `opsdeck shutdown` does.";
     let end = wrap(end, width.saturating_sub(2));
     lines.extend(end.iter().map(|it| Line::raw(format!(" {it}"))));
     lines

@@ -45,7 +45,7 @@ fn digits_choose_a_signal_and_sigkill_asks() {
 fn the_picker_asks_what_its_only_target_catches_and_shows_it() {
     let mut model = shop();
     let asked = type_keys(&mut model, &["j", "S"]);
-    assert_eq!(asked, [Command::Catches { of: "web1".into() }]);
+    assert_eq!(asked, [Command::Detail { of: "web1".into() }]);
     let told = |signal: &str, does: &str, means: Option<&str>| SignalDetail {
         signal: signal.into(),
         does: does.into(),
@@ -57,9 +57,10 @@ fn the_picker_asks_what_its_only_target_catches_and_shows_it() {
         told("SIGUSR2", "default", None),
         told("SIGKILL", "default", None),
     ];
-    send(&mut model, 0, Msg::Catches { of: "web2".into(), result: Ok(all.clone()) });
+    let detail = Box::new(Detail { signals: all, ..Detail::default() });
+    send(&mut model, 0, Msg::Detail { of: "web2".into(), result: Ok(detail.clone()) });
     assert!(!screen(&mut model, 80, 24, 0).contains("not caught"), "it is of another");
-    send(&mut model, 0, Msg::Catches { of: "web1".into(), result: Ok(all) });
+    send(&mut model, 0, Msg::Detail { of: "web1".into(), result: Ok(detail) });
     let shown = screen(&mut model, 80, 24, 0);
     for line in [
         "  15  SIGTERM    caught     swoole: end\n",
@@ -132,4 +133,22 @@ impl Model {
     fn screen_top(&self) -> usize {
         if let Screen::Panel(it) = &self.screen { it.top } else { 0 }
     }
+}
+
+#[test]
+fn help_leads_back_to_the_page_behind_it_and_that_to_the_table() {
+    let mut model = shop();
+    type_keys(&mut model, &["j", "enter", "v", "?"]);
+    assert!(matches!(&model.screen, Screen::Panel(it) if it.page == Page::Help));
+    press(&mut model, 0, "esc");
+    assert!(matches!(&model.screen, Screen::Rollout(it) if it.service == "web"));
+    type_keys(&mut model, &["e", "/", "w", "e", "b", "enter", "?", "esc"]);
+    assert!(matches!(&model.screen, Screen::Events(it) if it.input.value() == "web"));
+    // The words go first, then the page.
+    type_keys(&mut model, &["esc", "esc"]);
+    assert!(matches!(model.screen, Screen::Rollout(_)));
+    press(&mut model, 0, "esc");
+    assert!(matches!(&model.screen, Screen::Panel(it) if it.page != Page::Help));
+    press(&mut model, 0, "esc");
+    assert!(matches!(model.screen, Screen::Table) && model.behind.is_empty());
 }
