@@ -234,6 +234,11 @@ impl Keymap {
         self.bound.iter().find(|it| it.2 == action).map(|it| it.0)
     }
 
+    /// `r tries again`; nothing where no key does it.
+    pub fn hint(&self, action: Action, does: &str) -> Option<String> {
+        Some(format!("{} {does}", self.key(action)?))
+    }
+
     /// All keys of an action, as they are shown.
     pub fn keys(&self, action: Action) -> Vec<Key> {
         self.bound.iter().filter(|it| it.2 == action).map(|it| it.0).collect()

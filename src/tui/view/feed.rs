@@ -8,6 +8,7 @@ use unicode_width::UnicodeWidthStr;
 use super::format::{clock, wrap};
 use super::{put, put_line};
 use crate::api::{Event, Rollout, Service};
+use crate::tui::keymap::Action;
 use crate::tui::layout::{self, Lines};
 use crate::tui::model::{Model, Now};
 
@@ -29,8 +30,7 @@ pub(in crate::tui) fn rollout_lines(model: &Model, now: Now, width: u16) -> Vec<
         let Some(rollout) = &service.rollout else { continue };
         lines.push(rollout_line(model, service, rollout, width));
         if let Some(why) = &rollout.halted {
-            let back = if service.can_roll_back { "; b rolls back" } else { "" };
-            let text = format!("{why}; v shows why, r tries again{back}");
+            let text = format!("{why}{}", ways_on(model, service.can_roll_back, true));
             let parts = wrap(&text, width.saturating_sub(6));
             let style = model.theme.bad();
             lines.extend(
@@ -149,6 +149,17 @@ pub(super) fn warning(model: &Model, lines: Lines, buf: &mut Buffer) {
         let style: Style = model.theme.bad();
         put(buf, 1, lines.y, buf.area.width - 1, &format!("! {text}"), style);
     }
+}
+
+/// What can be done about a halt, by the keys that do it: `; v shows why, r tries again; b rolls back`.
+pub(super) fn ways_on(model: &Model, can_roll_back: bool, shows: bool) -> String {
+    let hint = |action, does| model.keymap.hint(action, does);
+    let show = hint(Action::Rollout, "shows why").filter(|_| shows);
+    let again = [show, hint(Action::Roll, "tries again")];
+    let again = again.into_iter().flatten().collect::<Vec<_>>().join(", ");
+    let back = hint(Action::Rollback, "rolls back").filter(|_| can_roll_back);
+    let all = [Some(again).filter(|it| !it.is_empty()), back];
+    all.into_iter().flatten().map(|it| format!("; {it}")).collect()
 }
 
 /// How a service stands, for the footer: whether its rolling restart goes on.

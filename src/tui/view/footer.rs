@@ -182,8 +182,8 @@ fn own_keys(model: &Model) -> Vec<(String, &'static str)> {
                 (key(Action::Rollout), "rollout"),
             ]
         }
-        Screen::Events(events) if events.whole.is_some() => vec![("⏎".into(), "close")],
-        Screen::Events(_) => vec![("⏎".into(), "whole")],
+        Screen::Events(events) if events.whole.is_some() => vec![(key(Action::Detail), "close")],
+        Screen::Events(_) => vec![(key(Action::Detail), "whole")],
         Screen::Table | Screen::Panel(_) | Screen::Logs(_) | Screen::Rollout(_) => vec![],
     }
 }

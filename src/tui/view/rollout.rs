@@ -9,8 +9,9 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 use super::format::{clock, date, span, tenths, wrap};
-use super::{countdown, put, put_line};
+use super::{countdown, feed, put, put_line};
 use crate::api::{Countdown, Instance, Plan, PlanStep, RolloutPhase, RolloutRecord, took_ms};
+use crate::tui::keymap::Action;
 use crate::tui::model::{Model, Now};
 use crate::tui::rollout::{RolloutPage, Row};
 
@@ -300,9 +301,9 @@ impl Writer<'_> {
         let theme = self.model.theme;
         if let Some(why) = &record.halted {
             let can = self.model.service(&record.service).is_some_and(|it| it.can_roll_back);
-            let back = if can { "; b rolls back" } else { "" };
             self.gap();
-            self.text(&format!("halted: {why}; r tries again{back}"), theme.bad());
+            let ways = feed::ways_on(self.model, can, false);
+            self.text(&format!("halted: {why}{ways}"), theme.bad());
         }
         for line in &record.evidence {
             self.all.push(Piece::Text(Line::raw(format!("   {line}"))));
@@ -338,7 +339,7 @@ impl Writer<'_> {
         }
         let Some(plan) = &self.page.plan else { return };
         self.gap();
-        self.text(&heading(plan), theme.strong());
+        self.text(&heading(self.model, plan), theme.strong());
         for (word, what) in [("downtime", &plan.downtime), ("blocked", &plan.blocked)] {
             if let Some(what) = what {
                 self.text(&format!("{word}: {what}"), theme.bad());
@@ -347,14 +348,15 @@ impl Writer<'_> {
     }
 }
 
-fn heading(plan: &Plan) -> String {
+fn heading(model: &Model, plan: &Plan) -> String {
     let instances = plan.steps.iter().filter(|it| it.because != "spare").count();
     let noun = if instances == 1 { "instance" } else { "instances" };
     let time = match plan.expected_ms {
         Some(ms) => format!("about {} as before", seconds(Some(ms))),
         None => "no earlier one tells how long".into(),
     };
-    let start = if plan.blocked.is_none() { "; r starts it" } else { "" };
+    let start = model.keymap.hint(Action::Roll, "starts it").filter(|_| plan.blocked.is_none());
+    let start = start.map(|it| format!("; {it}")).unwrap_or_default();
     format!("Next: {instances} {noun}, at least {} stay ready, {time}{start}", plan.min_ready)
 }
 
