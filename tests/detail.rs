@@ -115,7 +115,12 @@ fn probes_listeners_and_ends_are_told_with_their_past() {
         "#
     ));
     deck.wait_ready(&["web1"]);
-    let it = wait_detail(&deck, "web1", |it| it.probes["liveness"].results.len() >= 3);
+    // The first may have come before the port was open: that is a past to be told as well.
+    let answered = |it: &Detail| {
+        let past = it.probes["liveness"].results.iter();
+        past.filter(|it| !it.ok && it.status == Some(404)).count()
+    };
+    let it = wait_detail(&deck, "web1", |it| answered(it) >= 3);
     let readiness = &it.probes["readiness"];
     assert_eq!(
         readiness.check,
@@ -123,7 +128,7 @@ fn probes_listeners_and_ends_are_told_with_their_past() {
     );
     assert!(readiness.results.iter().any(|it| it.ok && it.status == Some(200)), "{readiness:?}");
     let liveness = &it.probes["liveness"].results;
-    assert!(liveness.iter().all(|it| !it.ok && it.status == Some(404)), "{liveness:?}");
+    assert!(liveness.iter().all(|it| !it.ok), "{liveness:?}");
     assert!(liveness.is_sorted_by_key(|it| it.at), "oldest first");
     let listening = it.files.unwrap().listening;
     assert_eq!(listening, [format!("127.0.0.1:{port}")]);
