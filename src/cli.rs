@@ -255,7 +255,7 @@ pub struct RollArgs {
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair, conflicts_with = "verb")]
     pub set: Vec<(String, String)>,
 
-    /// Also when the plan means downtime
+    /// Also when the plan means downtime, or a rollback takes back what is well
     #[arg(long)]
     pub yes: bool,
 

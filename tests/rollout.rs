@@ -267,7 +267,15 @@ fn a_rollback_runs_its_commands_and_renews_the_renewed_again() {
     assert_eq!(early.status.code(), Some(1), "{}", text(&early));
 
     deck.ok(&["roll", "web"]);
-    deck.ok(&["roll", "--rollback", "web"]);
+    // It went well: taking it back wants a word more.
+    let well = deck.opsdeck(&["roll", "--rollback", "web"]);
+    assert_eq!(well.status.code(), Some(6), "{}", text(&well));
+    assert!(
+        text(&well).contains("has not halted") && text(&well).contains("--yes"),
+        "{}",
+        text(&well)
+    );
+    deck.ok(&["roll", "--rollback", "--yes", "web"]);
     let written = std::fs::read_to_string(log).unwrap();
     assert_eq!(written, "new web2\nnew web1\nold web2\nold web1\n");
     deck.wait("the third generation", |deck, _| {

@@ -280,6 +280,13 @@ pub struct Rollout {
     pub ended: Option<Timestamp>,
 }
 
+impl Service {
+    /// A rollback would take back what is well: its last rollout has not halted.
+    pub fn is_well_rolled(&self) -> bool {
+        self.rollout.as_ref().is_none_or(|it| it.ended.is_some() && it.halted.is_none())
+    }
+}
+
 impl Rollout {
     /// It goes on: neither over nor halted.
     pub fn is_under_way(&self) -> bool {

@@ -31,6 +31,17 @@ pub async fn run(client: &Client, args: &RollArgs) -> Outcome {
 }
 
 async fn steer(client: &Client, args: &RollArgs, verb: RolloutVerb) -> Outcome {
+    if verb == RolloutVerb::Rollback
+        && !args.yes
+        && undoes_what_is_well(client, &args.service).await?
+    {
+        notice(&format!(
+            "opsdeck: {0}: the last rolling restart of {0} has not halted",
+            args.service
+        ));
+        notice("  help: to take back what it brought all the same, say it again with `--yes`");
+        return Ok(Exit::Confirm);
+    }
     let waits = verb == RolloutVerb::Rollback && args.wait.is_wanted();
     let changes = if waits { Some(client.watch().await?.boxed()) } else { None };
     let done = client.send(&Request::Rollout { service: args.service.clone(), verb }).await?;
@@ -39,6 +50,14 @@ async fn steer(client: &Client, args: &RollArgs, verb: RolloutVerb) -> Outcome {
         Some(changes) => follow(client, changes, &args.service, done.revision).await,
         None => Ok(Exit::Done),
     }
+}
+
+/// A rollback where nothing went wrong takes a release back that may be healthy. Where there is nothing that could be
+/// rolled back, the daemon says so.
+async fn undoes_what_is_well(client: &Client, service: &str) -> Result<bool, Problem> {
+    let deck = client.deck().await?;
+    let found = wait::find_service(&deck, service);
+    Ok(found.is_some_and(|it| it.can_roll_back && it.rollout.is_some() && it.is_well_rolled()))
 }
 
 fn request(args: &RollArgs) -> (Act, String) {

@@ -226,6 +226,13 @@ pub(super) fn press(model: &mut Model, ms: u64, text: &str) -> Vec<Command> {
     send(model, ms, Msg::Keys(vec![key(text)]))
 }
 
+/// The second press of a key that asked first, and the moment without another one that makes it count.
+pub(super) fn confirm(model: &mut Model, ms: u64, text: &str) -> Vec<Command> {
+    assert_eq!(press(model, ms, text), []);
+    assert_eq!(send(model, ms + 149, Msg::Wake), [], "it may still be a key that is held down");
+    send(model, ms + 150, Msg::Wake)
+}
+
 /// Presses keys one after another, far apart; returns what the last one caused.
 pub(super) fn type_keys(model: &mut Model, texts: &[&str]) -> Vec<Command> {
     texts.iter().map(|text| press(model, 0, text)).last().unwrap_or_default()

@@ -45,8 +45,7 @@ pub fn is_too_small((width, height): (u16, u16)) -> bool {
 /// Shares out the lines of the screen as it is now.
 pub fn layout(model: &Model, now: Now) -> Layout {
     let (width, height) = model.size;
-    let footer =
-        footer::height(model, now, usize::from(width)).min(height.saturating_sub(4).max(1));
+    let footer = footer_height(model);
     let mut left = height.saturating_sub(2 + footer);
     let warnings = u16::from(warning(model).is_some() && left > 3);
     left -= warnings;
@@ -74,6 +73,16 @@ pub fn layout(model: &Model, now: Now) -> Layout {
         warnings: next(warnings),
         footer: next(footer),
     }
+}
+
+/// A question may take lines; the picture it is about keeps some.
+fn footer_height(model: &Model) -> u16 {
+    footer::height(model).min(model.size.1.saturating_sub(4).max(1))
+}
+
+/// The lines of a page: below the header and its title, above the footer.
+pub fn body(model: &Model) -> Lines {
+    Lines { y: 2, height: model.size.1.saturating_sub(2 + footer_height(model)) }
 }
 
 fn count(n: usize) -> u16 {

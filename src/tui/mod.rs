@@ -35,6 +35,7 @@ pub mod logs;
 pub mod model;
 pub mod output;
 pub mod pace;
+pub mod presses;
 pub mod questions;
 pub mod rollout;
 pub mod rows;

@@ -15,6 +15,7 @@ use super::cost::Cost;
 use super::filter::Query;
 use super::key::Key;
 use super::keymap::Keymap;
+use super::presses::{self, Presses};
 use super::rows::{RowId, Rows, Sort};
 use super::theme::Theme;
 use crate::api::{
@@ -27,8 +28,8 @@ pub const MOST_EVENTS: usize = 1000;
 
 /// A question waits this long for its answer.
 pub const PATIENCE: Duration = Duration::from_secs(5);
-/// A second press counts from here on; a key that is held down repeats sooner.
-pub const REPEAT: Duration = Duration::from_millis(300);
+/// A second press counts from here on after its question was drawn.
+pub const READ: Duration = Duration::from_millis(300);
 
 const NOTICE: Duration = Duration::from_secs(10);
 
@@ -218,8 +219,11 @@ pub struct Guard {
     pub last_id: u64,
     /// The id of the last question for a configuration diff.
     pub diff: u64,
+    /// When its answer was on the screen.
+    pub diff_drawn: Option<Duration>,
     /// How many keys were pressed so far; tells whether one came after another.
     pub keys: u64,
+    pub presses: Presses,
 }
 
 /// Requests that are sent one after another.
@@ -247,6 +251,20 @@ pub struct Armed {
     pub by_daemon: bool,
     /// When the question was on the screen.
     pub drawn: Option<Duration>,
+    /// When the second press came; it counts once no other one follows.
+    pub pressed: Option<Duration>,
+}
+
+impl Armed {
+    /// When its second press counts.
+    pub fn acts_at(&self) -> Option<Duration> {
+        self.pressed.map(|at| at + presses::ALONE)
+    }
+
+    /// When nobody waits for its second press any more.
+    pub fn late_at(&self) -> Option<Duration> {
+        self.drawn.filter(|_| self.pressed.is_none()).map(|at| at + PATIENCE)
+    }
 }
 
 /// A line for the operator that goes away by itself.
@@ -311,6 +329,17 @@ impl Model {
         self.service(service)?.instances.iter().find(|it| it.name == name)
     }
 
+    /// What must have been on the screen before a key may answer it: the number of the question, or of the
+    /// differences of the configuration.
+    pub fn unseen(&self) -> Option<u64> {
+        if let Some(armed) = &self.guard.armed {
+            return armed.drawn.is_none().then_some(armed.batch.id);
+        }
+        let is_told =
+            matches!(&self.screen, Screen::Panel(Panel { page: Page::Config(Some(_)), .. }));
+        (is_told && self.guard.diff_drawn.is_none()).then_some(self.guard.diff)
+    }
+
     /// Why nothing may be changed from here, if so.
     pub fn forbidden(&self) -> Option<&'static str> {
         if self.read_only {
@@ -343,7 +372,7 @@ impl Model {
         let past = now.wall.subsec_nanosecond().rem_euclid(1_000_000_000).unsigned_abs();
         let clock = now.mono + Duration::from_nanos(1_000_000_000 - u64::from(past));
         let notice = self.notice.as_ref().map(|it| it.until);
-        let armed = self.guard.armed.as_ref().and_then(|it| it.drawn).map(|at| at + PATIENCE);
+        let armed = self.guard.armed.as_ref().and_then(|it| it.acts_at().or_else(|| it.late_at()));
         let moving = self.next_tenth(now);
         let asks = super::update::rollout_asks_at(self);
         [notice, armed, moving, asks, self.rows.due]

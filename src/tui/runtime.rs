@@ -126,8 +126,8 @@ struct Deck {
     keyboard: Keyboard,
     flow: Flow,
     held: Held,
-    /// The question of the guard that is on its way to the screen, by its batch, and the number of
-    /// the terminal's answer that tells when it is there.
+    /// What is on its way to the screen and must be read there first ([`Model::unseen`]), and the number
+    /// of the terminal's answer that tells when it is there.
     asking: Option<(u64, Option<u64>)>,
     wardrobe: Wardrobe,
     /// The terminal was told to report the mouse.
@@ -331,8 +331,7 @@ impl Deck {
         bytes.extend(self.title.change(&self.model));
         bytes.extend(std::mem::take(&mut self.announced).into_bytes());
         terminal.set_titled(self.title.is_shown());
-        let armed = self.model.guard.armed.as_ref().filter(|it| it.drawn.is_none());
-        let question = armed.map(|it| it.batch.id);
+        let question = self.model.unseen();
         let mut answer = None;
         if !bytes.is_empty() {
             answer = self.flow.frame(now.mono, &mut bytes, question.is_some());
@@ -359,7 +358,7 @@ impl Deck {
             return;
         }
         self.asking = None;
-        if self.model.guard.armed.as_ref().is_some_and(|it| it.batch.id == id) {
+        if self.model.unseen() == Some(id) {
             update(&mut self.model, now, Msg::Drawn);
         }
     }

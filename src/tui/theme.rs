@@ -4,6 +4,8 @@
 //! ([`mod@file`]) says what a role looks like, [`depth`] makes of it what the terminal can show. With
 //! `NO_COLOR` only attributes are left, with `--ascii` only characters that every terminal has.
 
+use std::borrow::Cow;
+
 use ratatui::style::Style;
 
 use crate::api::State;
@@ -103,6 +105,22 @@ pub static ASCII: Signs = Signs {
     bar: &[".", "#"],
     ascii: true,
 };
+
+/// Keys and arrows that are drawn, and what they are called where there are only letters.
+const DRAWN: [(&str, &str); 6] =
+    [("⏎", "Enter"), ("↑", "Up"), ("↓", "Down"), ("←", "Left"), ("→", "Right"), ("…", "..")];
+
+impl Signs {
+    /// A text of the deck's own in these signs.
+    pub fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        if !self.ascii || text.is_ascii() {
+            return Cow::Borrowed(text);
+        }
+        DRAWN
+            .iter()
+            .fold(Cow::Borrowed(text), |text, (sign, name)| Cow::Owned(text.replace(sign, name)))
+    }
+}
 
 impl Roles {
     pub fn get(&self, role: Role) -> Style {

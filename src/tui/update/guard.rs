@@ -11,12 +11,13 @@ use std::collections::VecDeque;
 
 use super::Command;
 use crate::api::{
-    Act, Confirm, Done, InstanceVerb, Problem, Request, RolloutVerb, ServiceVerb, Target, problem,
+    Act, Confirm, Done, InstanceVerb, Problem, Request, RolloutVerb, Service, ServiceVerb, Target,
+    problem,
 };
 use crate::tui::ansi;
 use crate::tui::key::Key;
 use crate::tui::keymap::Action;
-use crate::tui::model::{Aim, Armed, Batch, Model, Now, PATIENCE, Page, Picker, REPEAT, Screen};
+use crate::tui::model::{Aim, Armed, Batch, Model, Now, Page, Picker, READ, Screen};
 use crate::tui::rollout::RolloutPage;
 use crate::tui::rows::{Kind, Row};
 use crate::tui::signals::{KILL, PRESELECTED};
@@ -25,6 +26,10 @@ use crate::tui::signals::{KILL, PRESELECTED};
 pub(super) fn act(model: &mut Model, now: Now, action: Action, key: Key) -> Vec<Command> {
     if let Some(why) = model.forbidden() {
         model.warn(now, why);
+        return vec![];
+    }
+    // A key that is held down acts once, or a second SIGTERM would go out before anybody has seen the first.
+    if model.guard.presses.is_repeat() && action != Action::Extend {
         return vec![];
     }
     let aims = aims(model, action);
@@ -261,7 +266,8 @@ fn begin(
         }
         // What this deck does not know, the daemon still asks.
         batch.queue.iter_mut().for_each(|it| set_guard(it, !told_all));
-        model.guard.armed = Some(Armed { batch, question, by_daemon: false, drawn: None });
+        model.guard.armed =
+            Some(Armed { batch, question, by_daemon: false, drawn: None, pressed: None });
         return vec![];
     }
     batch.queue.iter_mut().for_each(|it| set_guard(it, confirm != Confirm::Never));
@@ -271,8 +277,7 @@ fn begin(
 /// A rollback where nothing went wrong takes a release back that may be healthy.
 fn undoes_what_is_well(model: &Model, request: &Request) -> bool {
     let Request::Rollout { service, verb: RolloutVerb::Rollback } = request else { return false };
-    let rollout = model.service(service).and_then(|it| it.rollout.as_ref());
-    rollout.is_none_or(|it| it.ended.is_some() && it.halted.is_none())
+    model.service(service).is_none_or(Service::is_well_rolled)
 }
 
 fn is_deadly(request: &Request) -> bool {
@@ -333,23 +338,23 @@ pub(super) fn is_typed(model: &mut Model, now: Now, key: Key, together: bool) ->
     !together
 }
 
-/// A key while a question waits: the same again does it, any other cancels.
+/// A key while a question waits: the same again does it, once it is known not to be held down; any other cancels.
 pub(super) fn answer(model: &mut Model, now: Now, key: Key, together: bool) -> Vec<Command> {
-    let Some(armed) = &model.guard.armed else { return vec![] };
-    let waited = armed.drawn.map(|at| now.mono.saturating_sub(at));
-    let same = key == armed.batch.key;
-    // Too early: the first press, repeating.
-    if same && !together && waited.is_none_or(|it| it < REPEAT) {
+    let repeats = model.guard.presses.is_repeat();
+    let Some(armed) = &mut model.guard.armed else { return vec![] };
+    if key != armed.batch.key || together {
+        cancel(model, now);
         return vec![];
     }
-    let Some(Armed { mut batch, by_daemon, drawn: _, question: _ }) = model.guard.armed.take()
-    else {
-        return vec![];
-    };
-    if !same || together || waited.is_some_and(|it| it >= PATIENCE) {
-        model.say(now, format!("{} was not sent", batch.label));
-        return vec![];
-    }
+    let is_read = armed.drawn.is_some_and(|at| now.mono >= at + READ);
+    // What follows a second press takes it back: somebody leans on the key.
+    armed.pressed = (is_read && !repeats).then_some(now.mono);
+    vec![]
+}
+
+/// The second press was one, and not a key that is held down.
+pub(super) fn confirmed(model: &mut Model, now: Now) -> Vec<Command> {
+    let Some(Armed { mut batch, by_daemon, .. }) = model.guard.armed.take() else { return vec![] };
     if let Some(first) = batch.queue.front_mut() {
         // Its own question is answered; whether it may still ask was settled when this deck asked.
         if by_daemon {
@@ -448,7 +453,8 @@ fn confirm(model: &mut Model, now: Now, batch: Batch, problem: &Problem) {
         model.warn(now, format!("{question}; it was not sent"));
         return;
     }
-    model.guard.armed = Some(Armed { batch, question, by_daemon: true, drawn: None });
+    model.guard.armed =
+        Some(Armed { batch, question, by_daemon: true, drawn: None, pressed: None });
 }
 
 /// A problem in one line: what, why, what to do.

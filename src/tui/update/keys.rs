@@ -30,6 +30,7 @@ pub(super) fn on_keys(model: &mut Model, now: Now, keys: Vec<Key>, together: boo
 
 fn on_key(model: &mut Model, now: Now, key: Key, together: bool) -> Vec<Command> {
     model.guard.keys += 1;
+    model.guard.presses.came(key, now.mono);
     if key == Key::ctrl('c') {
         return vec![Command::Quit];
     }
@@ -39,7 +40,7 @@ fn on_key(model: &mut Model, now: Now, key: Key, together: bool) -> Vec<Command>
     if model.guard.armed.is_some() {
         return guard::answer(model, now, key, together);
     }
-    if !together {
+    if !together && !model.guard.presses.is_repeat() {
         model.notice = None;
     }
     match model.screen {

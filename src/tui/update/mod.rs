@@ -14,13 +14,15 @@ mod mouse;
 mod panels;
 mod rollout;
 
+use std::time::Duration;
+
 pub(in crate::tui) use panels::choices;
 pub(in crate::tui) use rollout::wakeup as rollout_asks_at;
 
 use super::key::{Key, Mouse};
 use super::layout::layout;
 use super::logs::{Page, Places};
-use super::model::{Model, Now, PATIENCE, Screen};
+use super::model::{Model, Now, Screen};
 use super::rows::RowId;
 use crate::api::{
     Change, Detail, Done, Event, History, LogLine, Look, Plan, Problem, Request, RolloutRecord,
@@ -166,8 +168,8 @@ pub enum Command {
 
 /// Applies one message to the model and returns what to do about it.
 pub fn update(model: &mut Model, now: Now, msg: Msg) -> Vec<Command> {
-    expire(model, now);
-    let mut commands = match msg {
+    let mut commands = expire(model, now);
+    commands.extend(match msg {
         Msg::Keys(keys) => {
             let together = keys.len() > 1;
             keys::on_keys(model, now, keys, together)
@@ -212,13 +214,14 @@ pub fn update(model: &mut Model, now: Now, msg: Msg) -> Vec<Command> {
             vec![]
         }
         Msg::Drawn => {
-            if let Some(armed) = &mut model.guard.armed {
-                armed.drawn.get_or_insert(now.mono);
+            match &mut model.guard.armed {
+                Some(armed) => _ = armed.drawn.get_or_insert(now.mono),
+                None => _ = model.guard.diff_drawn.get_or_insert(now.mono),
             }
-            return vec![];
+            return commands;
         }
         Msg::Wake => vec![],
-    };
+    });
     settle(model, now);
     commands.extend(rollout::wanted(model, now));
     commands.extend(closeup::wanted(model, now));
@@ -226,16 +229,22 @@ pub fn update(model: &mut Model, now: Now, msg: Msg) -> Vec<Command> {
     commands
 }
 
-/// Takes away what had its time.
-fn expire(model: &mut Model, now: Now) {
+/// Takes away what had its time, and does what was waited with.
+fn expire(model: &mut Model, now: Now) -> Vec<Command> {
     if model.rows.due.is_some_and(|it| it <= now.mono) {
         keys::rebuild_soon(model, now);
     }
     model.notice.take_if(|it| it.until <= now.mono);
-    let late = |at: std::time::Duration| now.mono >= at + PATIENCE;
-    if model.guard.armed.take_if(|it| it.drawn.is_some_and(late)).is_some() {
+    let armed = model.guard.armed.as_ref();
+    let has_come = |at: Option<Duration>| at.is_some_and(|it| it <= now.mono);
+    if armed.is_some_and(|it| has_come(it.acts_at())) {
+        return guard::confirmed(model, now);
+    }
+    if armed.is_some_and(|it| has_come(it.late_at())) {
+        model.guard.armed = None;
         model.say(now, "nothing was sent: the second key did not come within 5 s");
     }
+    vec![]
 }
 
 /// Shows the page behind the one in front again; what happened meanwhile went past it.

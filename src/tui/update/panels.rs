@@ -6,7 +6,8 @@ use crate::tui::ansi;
 use crate::tui::fuzzy::{find, fit};
 use crate::tui::key::{Code, Key};
 use crate::tui::keymap::{Action, Entry, Scope, TABLE};
-use crate::tui::model::{Armed, Batch, Model, Now, Page, Palette, Panel, Picker, Screen};
+use crate::tui::layout::body;
+use crate::tui::model::{Armed, Batch, Model, Now, Page, Palette, Panel, Picker, READ, Screen};
 use crate::tui::rows::RowId;
 use crate::tui::signals::SIGNALS;
 use crate::tui::view::detail;
@@ -41,6 +42,7 @@ pub(super) fn open_config(model: &mut Model) -> Vec<Command> {
 fn ask(model: &mut Model) -> Vec<Command> {
     model.guard.last_id += 1;
     model.guard.diff = model.guard.last_id;
+    model.guard.diff_drawn = None;
     let request = Request::Config { verb: ConfigVerb::Diff, act: Act::default() };
     vec![Command::Send { id: model.guard.diff, request }]
 }
@@ -129,7 +131,7 @@ pub(super) fn on_panel(model: &mut Model, now: Now, key: Key, together: bool) ->
 fn section(model: &Model, now: Now, id: &RowId, top: usize, key: Key) -> Option<usize> {
     let Key { code, ctrl: false, alt: false } = key else { return None };
     let page = detail::page(model, now, id);
-    let last = page.lines.len().saturating_sub(usize::from(model.size.1.saturating_sub(3)));
+    let last = page.lines.len().saturating_sub(usize::from(body(model).height));
     let at = top.min(last);
     let starts = page.sections.iter().copied();
     match code {
@@ -146,7 +148,7 @@ fn section(model: &Model, now: Now, id: &RowId, top: usize, key: Key) -> Option<
 
 /// Scrolls a page.
 fn scroll(model: &mut Model, now: Now, action: Action) {
-    let height = usize::from(model.size.1.saturating_sub(3));
+    let height = usize::from(body(model).height);
     let Screen::Panel(panel) = &model.screen else { return };
     let last = last_top(model, now, panel);
     let at = panel.top.min(last);
@@ -173,9 +175,12 @@ fn apply(model: &mut Model, now: Now, key: Key, together: bool) -> Vec<Command> 
     let Screen::Panel(Panel { page: Page::Config(diff), .. }) = &model.screen else {
         return vec![];
     };
+    let is_read = model.guard.diff_drawn.is_some_and(|at| now.mono >= at + READ);
     let stops: Vec<&str> = match diff {
         _ if together => vec![],
+        // Nobody has read yet what it would do.
         None => return vec![],
+        Some(_) if !is_read || model.guard.presses.is_repeat() => return vec![],
         Some(Err(_)) => {
             model.warn(now, "nothing to apply: the configuration has mistakes");
             return vec![];
@@ -204,7 +209,8 @@ fn apply(model: &mut Model, now: Now, key: Key, together: bool) -> Vec<Command> 
         asked_at_key: model.guard.keys,
     };
     if let Some(question) = question {
-        model.guard.armed = Some(Armed { batch, question, by_daemon: true, drawn: None });
+        model.guard.armed =
+            Some(Armed { batch, question, by_daemon: true, drawn: None, pressed: None });
         return vec![];
     }
     guard::send(model, now, batch)

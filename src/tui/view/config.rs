@@ -22,8 +22,8 @@ pub(super) fn lines(model: &Model, diff: Option<&Answer>) -> Vec<Line<'static>> 
     lines.push(Line::default());
     match diff {
         None => {
-            let text = " asking the daemon what applying it would do…";
-            lines.push(Line::styled(text, theme.faint()));
+            let text = theme.signs.text(" asking the daemon what applying it would do…");
+            lines.push(Line::styled(text.into_owned(), theme.faint()));
         }
         Some(Err(why)) => lines.extend(why.iter().map(|it| mistake(model, it))),
         Some(Ok(diff)) if diff.is_empty() => {

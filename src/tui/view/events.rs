@@ -10,6 +10,7 @@ use super::text::Text;
 use super::{feed, put, put_line, put_right};
 use crate::api::Event;
 use crate::tui::events::{Events, Older};
+use crate::tui::layout::body;
 use crate::tui::model::{Model, Now};
 
 /// From this width on who and what have their own columns.
@@ -20,7 +21,7 @@ const WHAT: usize = 14;
 
 /// Lines for events.
 pub(in crate::tui) fn height(model: &Model) -> usize {
-    usize::from(model.size.1.saturating_sub(3))
+    usize::from(body(model).height)
 }
 
 pub(super) fn draw(model: &Model, now: Now, events: &Events, buf: &mut Buffer) {
@@ -38,13 +39,15 @@ pub(super) fn draw(model: &Model, now: Now, events: &Events, buf: &mut Buffer) {
     let (window, at) = events.window(height(model));
     let window: Vec<&Event> = window.collect();
     if window.is_empty() {
+        let is_asked = matches!(events.older, Older::Unknown | Older::Asked(_));
         let text = match events.older {
-            Older::Unknown | Older::Asked(_) => "asking the daemon…",
+            Older::Unknown | Older::Asked(_) => "asking the daemon",
             Older::None if events.input.value().is_empty() => "nothing has happened yet",
             Older::None => "no event has these words",
             Older::Failed(_) => "",
         };
-        put(buf, 1, 2, buf.area.width, text, model.theme.faint());
+        let more = if is_asked { model.theme.signs.more } else { "" };
+        put(buf, 1, 2, buf.area.width, &format!("{text}{more}"), model.theme.faint());
     }
     let today = date(now.wall, &model.tz);
     let is_old = |it: &&Event| date(it.at, &model.tz)[..10] != today[..10];
@@ -62,7 +65,7 @@ fn heading(model: &Model, events: &Events, buf: &mut Buffer) {
     let words = events.input.value();
     let title = if words.is_empty() { "events".to_owned() } else { format!("events: {words}") };
     let right = match &events.older {
-        Older::Asked(_) => "asking for older ones…".to_owned(),
+        Older::Asked(_) => format!("asking for older ones{}", model.theme.signs.more),
         Older::Failed(why) => why.clone(),
         Older::None => format!("all {}", events.list.len()),
         Older::Unknown if events.back > 0 => format!("{} newer", events.back),
@@ -96,7 +99,8 @@ fn line(model: &Model, event: &Event, dated: bool, width: u16) -> Line<'static> 
     }
     spans.push(Span::styled(event.message.clone(), style));
     if event.evidence.as_ref().is_some_and(|it| !it.is_empty()) {
-        spans.push(Span::styled("  (⏎ evidence)", theme.faint()));
+        let hint = theme.signs.text("  (⏎ evidence)").into_owned();
+        spans.push(Span::styled(hint, theme.faint()));
     }
     Line::from(spans)
 }

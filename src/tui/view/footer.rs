@@ -18,7 +18,8 @@ use crate::tui::rollout::RolloutPage;
 const MOST_LINES: usize = 3;
 
 /// How many lines the footer needs.
-pub(in crate::tui) fn height(model: &Model, _: Now, width: usize) -> u16 {
+pub(in crate::tui) fn height(model: &Model) -> u16 {
+    let width = usize::from(model.size.0);
     let lines = message(model).map_or(1, |(text, _)| wrap(&text, width.saturating_sub(2)).len());
     u16::try_from(lines.min(MOST_LINES)).unwrap_or(1)
 }
@@ -28,11 +29,11 @@ fn message(model: &Model) -> Option<(String, Style)> {
     if let Some(armed) = &model.guard.armed {
         let key = armed.batch.key;
         let text = format!("{}. {key} again does it, any other key cancels", armed.question);
-        return Some((text, model.theme.question()));
+        return Some((model.theme.signs.text(&text).into_owned(), model.theme.question()));
     }
     let notice = model.notice.as_ref()?;
     let style = if notice.bad { model.theme.bad() } else { model.theme.strong() };
-    Some((notice.text.clone(), style))
+    Some((model.theme.signs.text(&notice.text).into_owned(), style))
 }
 
 pub(super) fn draw(model: &Model, now: Now, buf: &mut Buffer) {
@@ -94,6 +95,7 @@ fn input(
     input: &tui_input::Input,
     (help, style): (&str, Style),
 ) {
+    let help = &*model.theme.signs.text(help);
     // On a narrow screen both are cut.
     let help_width = help.width().min(usize::from(buf.area.width) / 2);
     let room = usize::from(buf.area.width).saturating_sub(label.width() + help_width + 6);
@@ -115,22 +117,24 @@ fn keys(model: &Model, y: u16, buf: &mut Buffer) {
     let mut x = 1;
     if matches!(model.screen, Screen::Table) {
         for text in prefix(model) {
-            x = put(buf, x, y, buf.area.width, &text, theme.moving()) + 2;
+            x = put(buf, x, y, buf.area.width, &theme.signs.text(&text), theme.moving()) + 2;
         }
     }
     let text = |action: Action| {
         let key = model.keymap.key(action)?;
         Some((key.to_string(), entry(action)?.label))
     };
+    let drawn =
+        |(key, label): (String, &'static str)| (model.theme.signs.text(&key).into_owned(), label);
     let width =
         |(key, label): &(String, &str)| u16::try_from(key.width() + label.width() + 3).unwrap_or(0);
-    let mut tail: Vec<_> = last.iter().filter_map(|it| text(*it)).collect();
+    let mut tail: Vec<_> = last.iter().filter_map(|it| text(*it)).map(drawn).collect();
     if !matches!(model.screen, Screen::Table) {
         tail.push(("Esc".into(), "back"));
     }
     let mut room = buf.area.width.saturating_sub(x + tail.iter().map(width).sum::<u16>());
     let mut all = vec![];
-    for it in own.into_iter().chain(shown.iter().filter_map(|it| text(*it))) {
+    for it in own.into_iter().chain(shown.iter().filter_map(|it| text(*it))).map(drawn) {
         let Some(left) = room.checked_sub(width(&it)) else { break };
         room = left;
         all.push(it);

@@ -62,9 +62,10 @@ fn section(model: &Model, lines: &mut Vec<Line<'static>>, title: &'static str, e
         let keys: Vec<String> =
             model.keymap.keys(entry.action).iter().map(ToString::to_string).collect();
         let keys = if keys.is_empty() { "(no key)".into() } else { keys.join(" ") };
+        let keys = model.theme.signs.text(&keys);
         let room = usize::from(model.size.0).saturating_sub(14);
         for (n, part) in wrap(entry.help, room).into_iter().enumerate() {
-            let keys = if n == 0 { keys.as_str() } else { "" };
+            let keys = if n == 0 { &*keys } else { "" };
             lines.push(Line::from(vec![
                 Span::styled(format!(" {keys:>10}  "), model.theme.name()),
                 Span::raw(part),

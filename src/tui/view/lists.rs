@@ -18,7 +18,7 @@ fn first(cursor: usize, height: usize) -> usize {
 pub(super) fn picker(model: &Model, picker: &Picker, buf: &mut Buffer) {
     let names: Vec<&str> = picker.aims.iter().map(Aim::name).collect();
     let title = format!("signal to {}   ⏎ sends, Esc does not, digits choose", names.join(", "));
-    let height = heading(model, &title, buf);
+    let height = heading(model, &model.theme.signs.text(&title), buf);
     let profiles: Vec<&str> = picker
         .aims
         .iter()
@@ -68,7 +68,7 @@ pub(super) fn palette(model: &Model, palette: &Palette, buf: &mut Buffer) {
     let skip = first(palette.cursor, usize::from(height));
     for (y, (n, it)) in (3..3 + height).zip(all.iter().enumerate().skip(skip)) {
         let key = model.keymap.key(it.entry.action).map(|it| it.to_string()).unwrap_or_default();
-        put_right(buf, 1, y, 6, &key, model.theme.name());
+        put_right(buf, 1, y, 6, &model.theme.signs.text(&key), model.theme.name());
         put(buf, 9, y, 11, it.entry.name, model.theme.strong());
         hits(buf, 9, y, 11, &it.name);
         put(buf, 21, y, buf.area.width.saturating_sub(21), it.entry.help, model.theme.plain());

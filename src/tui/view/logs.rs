@@ -8,14 +8,15 @@ use unicode_width::UnicodeWidthStr;
 
 use super::format::{bytes, clock, date};
 use super::{put, put_line, put_right};
+use crate::tui::layout::body;
 use crate::tui::logs::{Line, Logs, TIME, pieces};
 use crate::tui::model::{Model, Now, Screen};
 
 /// Columns and lines that the text has.
 pub(in crate::tui) fn room(model: &Model) -> (usize, usize) {
     let gutter = if let Screen::Logs(logs) = &model.screen { logs.gutter() } else { 0 };
-    let (width, height) = model.size;
-    (usize::from(width).saturating_sub(gutter).max(2), usize::from(height.saturating_sub(3)).max(1))
+    let (width, height) = (usize::from(model.size.0), usize::from(body(model).height));
+    (width.saturating_sub(gutter).max(2), height.max(1))
 }
 
 pub(super) fn draw(model: &Model, now: Now, logs: &Logs, buf: &mut Buffer) {

@@ -66,7 +66,8 @@ fn table(model: &Model, now: Now, buf: &mut Buffer) {
 fn only_ascii(buf: &mut Buffer) {
     for cell in &mut buf.content {
         if !cell.symbol().is_ascii() {
-            cell.set_symbol("?");
+            // The sign of what was cut off is told from what cannot be shown.
+            cell.set_symbol(if cell.symbol() == "…" { "~" } else { "?" });
         }
     }
 }

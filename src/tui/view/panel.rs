@@ -4,11 +4,12 @@ use ratatui::buffer::Buffer;
 use ratatui::text::Line;
 
 use super::{config, detail, help, put_line};
+use crate::tui::layout::body;
 use crate::tui::model::{Model, Now, Page, Panel};
 
 /// Lines that a page has on the screen.
 fn height(model: &Model) -> usize {
-    usize::from(model.size.1.saturating_sub(3))
+    usize::from(body(model).height)
 }
 
 /// The last scroll position that wastes no room.

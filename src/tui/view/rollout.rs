@@ -12,6 +12,7 @@ use super::format::{clock, date, span, tenths, wrap};
 use super::{countdown, feed, put, put_line};
 use crate::api::{Countdown, Instance, Plan, PlanStep, RolloutPhase, RolloutRecord, took_ms};
 use crate::tui::keymap::Action;
+use crate::tui::layout::body;
 use crate::tui::model::{Model, Now};
 use crate::tui::rollout::{RolloutPage, Row};
 
@@ -36,7 +37,7 @@ struct Pieces {
 
 /// Lines of the page on the screen.
 pub(in crate::tui) fn height(model: &Model) -> usize {
-    usize::from(model.size.1.saturating_sub(3))
+    usize::from(body(model).height)
 }
 
 /// The last scroll position that wastes no room.

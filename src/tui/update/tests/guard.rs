@@ -80,33 +80,61 @@ fn what_the_daemon_finds_dangerous_needs_the_same_key_again_and_keeps_its_target
     let mut other = web();
     other.instances[0].pid = Some(4711);
     change(&mut model, 1100, other);
-    let (id, request) = sent(press(&mut model, 1300, "t"));
+    let (id, request) = sent(confirm(&mut model, 1600, "t"));
     assert_eq!(request, signal(&web().instances[0], "SIGTERM", false));
 
     let changed = problem(problem::CHANGED, "web1 was not signalled", "it is another process now");
-    reply(&mut model, 1400, id, Err(changed));
+    reply(&mut model, 1800, id, Err(changed));
     assert_eq!(notice(&model), "web1 was not signalled: it is another process now");
     assert!(model.guard.armed.is_none());
 }
 
 #[test]
-fn a_second_press_within_300_ms_of_the_question_is_a_held_key() {
+fn the_second_press_counts_when_the_question_was_read_and_no_keyboard_repeats_so() {
     let mut model = asked();
     assert_eq!(press(&mut model, 1299, "t"), []);
     assert!(model.guard.armed.is_some(), "and it does not cancel either");
-    assert_eq!(press(&mut model, 1300, "t").len(), 1);
+    assert_eq!(confirm(&mut model, 1600, "t").len(), 1);
 }
 
 #[test]
-fn the_300_ms_begin_when_the_question_is_on_the_screen() {
+fn a_key_that_is_held_down_is_never_the_second_press() {
+    for pause in [250, 500, 660, 1000, 2000] {
+        let mut model = asked_at(910);
+        for n in 0..40 {
+            let ms = 900 + pause + n * 40;
+            assert_eq!(press(&mut model, ms, "t"), [], "{pause} {n}");
+            send(&mut model, ms + 39, Msg::Wake);
+        }
+        let released = 900 + pause + 40 * 40;
+        if model.guard.armed.is_some() {
+            assert_eq!(confirm(&mut model, released + 300, "t").len(), 1, "once it was released");
+        }
+    }
+}
+
+#[test]
+fn a_held_key_acts_once_and_only_extending_repeats() {
+    let mut model = shop();
+    press(&mut model, 0, "j");
+    let sent = |model: &mut Model, key| -> usize {
+        (0..40).map(|n| press(model, n * 40, key).len()).sum()
+    };
+    assert_eq!(sent(&mut model, "t"), 1);
+    assert_eq!(sent(&mut model, "+"), 40);
+}
+
+#[test]
+fn nothing_counts_before_the_question_is_on_the_screen() {
     let mut model = shop();
     press(&mut model, 0, "j");
     let (id, _) = sent(press(&mut model, 0, "t"));
     reply(&mut model, 10, id, dangerous());
     assert_eq!(press(&mut model, 2000, "t"), [], "nobody has seen it yet");
     send(&mut model, 2100, Msg::Drawn);
-    assert_eq!(press(&mut model, 2200, "t"), []);
-    assert_eq!(press(&mut model, 2400, "t").len(), 1);
+    assert_eq!(press(&mut model, 2350, "t"), []);
+    assert_eq!(send(&mut model, 2600, Msg::Wake), []);
+    assert_eq!(confirm(&mut model, 2800, "t").len(), 1);
 }
 
 #[test]
@@ -178,13 +206,13 @@ fn what_always_loses_something_asks_here_and_at_once() {
     let target = Some(Target { pid: web1.pid.unwrap(), start_time: web1.start_time.unwrap() });
     let act = Act { target, now: true, ..Act::default() };
     let stop = |act| Request::Instance { name: "web1".into(), verb: InstanceVerb::Stop, act };
-    assert_eq!(request(press(&mut model, 300, "X")), stop(act));
+    assert_eq!(request(confirm(&mut model, 700, "X")), stop(act));
 
-    assert_eq!(press(&mut model, 400, "!"), []);
-    send(&mut model, 400, Msg::Drawn);
+    assert_eq!(press(&mut model, 1000, "!"), []);
+    send(&mut model, 1000, Msg::Drawn);
     let act = Act { target, ..Act::default() };
     let kill = Request::Instance { name: "web1".into(), verb: InstanceVerb::Kill, act };
-    assert_eq!(request(press(&mut model, 700, "!")), kill);
+    assert_eq!(request(confirm(&mut model, 1700, "!")), kill);
 }
 
 #[test]
@@ -199,7 +227,10 @@ fn with_confirm_always_every_acting_key_asks_and_with_never_only_the_deadly_ones
     assert_eq!(press(&mut model, 0, "t"), []);
     assert_eq!(question(&model), "SIGTERM web2; web2 is the last ready instance of web");
     send(&mut model, 0, Msg::Drawn);
-    assert_eq!(request(press(&mut model, 300, "t")), signal(&web().instances[1], "SIGTERM", false));
+    assert_eq!(
+        request(confirm(&mut model, 700, "t")),
+        signal(&web().instances[1], "SIGTERM", false)
+    );
 
     // This deck does not know whether web1 catches it: the daemon is still asked to ask.
     let mut model = with(Confirm::Always);
@@ -207,12 +238,15 @@ fn with_confirm_always_every_acting_key_asks_and_with_never_only_the_deadly_ones
     press(&mut model, 0, "h");
     assert_eq!(question(&model), "SIGHUP web1");
     send(&mut model, 0, Msg::Drawn);
-    let (id, sighup) = sent(press(&mut model, 300, "h"));
+    let (id, sighup) = sent(confirm(&mut model, 700, "h"));
     assert_eq!(sighup, signal(&web().instances[0], "SIGHUP", true));
     let uncaught = problem(problem::CONFIRM, "confirm", "SIGHUP is not caught: it will kill web1");
-    reply(&mut model, 310, id, Err(uncaught));
-    send(&mut model, 320, Msg::Drawn);
-    assert_eq!(request(press(&mut model, 700, "h")), signal(&web().instances[0], "SIGHUP", false));
+    reply(&mut model, 900, id, Err(uncaught));
+    send(&mut model, 920, Msg::Drawn);
+    assert_eq!(
+        request(confirm(&mut model, 1400, "h")),
+        signal(&web().instances[0], "SIGHUP", false)
+    );
 
     let mut model = with(Confirm::Never);
     press(&mut model, 0, "G");
@@ -234,10 +268,10 @@ fn marked_rows_are_acted_on_one_after_another_under_the_same_guard() {
     assert_eq!(second, signal(&web.instances[1], "SIGUSR1", true));
     reply(&mut model, 20, id, dangerous());
     send(&mut model, 30, Msg::Drawn);
-    let (id, again) = sent(press(&mut model, 400, "u"));
+    let (id, again) = sent(confirm(&mut model, 700, "u"));
     assert_eq!(again, signal(&web.instances[1], "SIGUSR1", false));
 
-    assert_eq!(reply(&mut model, 410, id, done("web2 reloads")), []);
+    assert_eq!(reply(&mut model, 900, id, done("web2 reloads")), []);
     assert_eq!(notice(&model), "SIGUSR1: 2 of 2 done; web2 reloads");
     assert!(model.marked.is_empty());
 }

@@ -38,7 +38,7 @@ fn digits_choose_a_signal_and_sigkill_asks() {
     let question = &model.guard.armed.as_ref().unwrap().question;
     assert_eq!(question, "SIGKILL web1 at once: requests in flight are lost");
     send(&mut model, 0, Msg::Drawn);
-    assert_eq!(press(&mut model, 400, "enter").len(), 1, "the same key again");
+    assert_eq!(confirm(&mut model, 700, "enter").len(), 1, "the same key again");
 }
 
 #[test]
@@ -104,19 +104,46 @@ fn the_configuration_shows_its_diff_and_asks_before_it_stops_something() {
         Ok(Done { diff: Some(vec![it]), ..Done::default() })
     };
     send(&mut model, 0, Msg::Reply { id: 1, result: answer("stop") });
-    assert_eq!(press(&mut model, 0, "c"), []);
-    assert_eq!(model.guard.armed.as_ref().unwrap().question, "applying stops queue");
     send(&mut model, 0, Msg::Drawn);
+    assert_eq!(press(&mut model, 1000, "c"), []);
+    assert_eq!(model.guard.armed.as_ref().unwrap().question, "applying stops queue");
+    send(&mut model, 1000, Msg::Drawn);
     let apply = config(ConfigVerb::Apply, Act { yes: true, ..Act::default() });
-    assert_eq!(press(&mut model, 400, "c"), [Command::Send { id: 2, request: apply }]);
+    assert_eq!(confirm(&mut model, 1700, "c"), [Command::Send { id: 2, request: apply }]);
 
     let mut model = shop();
     type_keys(&mut model, &["c"]);
     send(&mut model, 0, Msg::Reply { id: 1, result: answer("start") });
     let apply = config(ConfigVerb::Apply, Act::default());
-    assert_eq!(press(&mut model, 0, "enter"), [Command::Send { id: 2, request: apply }]);
+    send(&mut model, 0, Msg::Drawn);
+    assert_eq!(press(&mut model, 300, "enter"), [Command::Send { id: 2, request: apply }]);
     send(&mut model, 0, Msg::Reply { id: 2, result: Ok(Done::default()) });
     assert!(matches!(model.screen, Screen::Table));
+}
+
+#[test]
+fn a_diff_that_nobody_has_read_is_not_applied() {
+    let start = Difference { does: "start".into(), ..Difference::default() };
+    let diff = |id| Msg::Reply {
+        id,
+        result: Ok(Done { diff: Some(vec![start.clone()]), ..Done::default() }),
+    };
+    let mut model = shop();
+    press(&mut model, 0, "c");
+    send(&mut model, 10, diff(1));
+    assert_eq!(model.unseen(), Some(1));
+    assert_eq!(press(&mut model, 1000, "c"), [], "it is not on the screen yet");
+    send(&mut model, 1100, Msg::Drawn);
+    assert_eq!(model.unseen(), None);
+    assert_eq!(press(&mut model, 1399, "enter"), [], "nor for long");
+    assert_eq!(press(&mut model, 1400, "c").len(), 1);
+
+    // Held down since it opened the page.
+    let mut model = shop();
+    press(&mut model, 0, "c");
+    send(&mut model, 10, diff(1));
+    send(&mut model, 20, Msg::Drawn);
+    assert!((660..5000).step_by(40).all(|ms| press(&mut model, ms, "c").is_empty()));
 }
 
 #[test]

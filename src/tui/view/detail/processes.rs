@@ -22,7 +22,7 @@ pub(super) fn draw(now: Now, text: &mut Text, it: &Instance, closeup: Option<&Cl
     let theme = text.theme;
     let Some((closeup, detail)) = closeup.and_then(|it| Some((it, it.detail.as_ref()?))) else {
         let said = if it.pid.is_some() { "asking the daemon…" } else { "none" };
-        return text.paragraph(3, said, theme.faint());
+        return text.paragraph(3, &theme.signs.text(said), theme.faint());
     };
     if detail.processes.is_empty() {
         return text.paragraph(3, "none", theme.faint());

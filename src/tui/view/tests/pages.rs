@@ -69,8 +69,9 @@ fn the_configuration_says_what_applying_it_would_do() {
     ];
     let result = Ok(Done { diff: Some(diff), ..Done::default() });
     send(&mut model, 0, Msg::Reply { id: 1, result });
-    type_keys(&mut model, &["c"]);
-    assert_snapshot!(screen(&mut model, 80, 12, 0), @r"
+    send(&mut model, 0, Msg::Drawn);
+    press(&mut model, 900, "c");
+    assert_snapshot!(screen(&mut model, 80, 12, 900), @r"
     opsdeck shop   1 service   2/2 ready   ~14 in flight      root@web-7  10:42:17
 
     /etc/opsdeck/config.toml
@@ -114,7 +115,8 @@ fn every_mistake_of_the_configuration_is_shown_at_its_place() {
 
     c apply  PgUp page up  PgDn page down  g first  G last  Esc back
     "#);
-    assert_eq!(press(&mut model, 0, "c"), []);
+    send(&mut model, 0, Msg::Drawn);
+    assert_eq!(press(&mut model, 900, "c"), []);
     assert_eq!(
         model.notice.as_ref().unwrap().text,
         "nothing to apply: the configuration has mistakes"
