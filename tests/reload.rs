@@ -9,7 +9,7 @@ use std::path::Path;
 use nix::sys::signal::Signal;
 use opsdeck::api::Detail;
 use opsdeck::client::Client;
-use support::{Deck, PATIENCE, free_port, kill, wait_until};
+use support::{Deck, Following, PATIENCE, free_port, kill, wait_until};
 
 /// Pids of those of its processes that have this role.
 fn with_role(deck: &Deck, name: &str, role: &str) -> BTreeSet<i32> {
@@ -102,6 +102,54 @@ fn a_server_that_ends_while_it_is_reloaded_is_a_failure() {
     assert!(deck.instance("shop").why.starts_with("reloading 0/2 workers"), "{}", deck.story());
     kill(deck.pid("shop"), Signal::SIGKILL);
     assert_eq!(support::finish(reload).status.code(), Some(1));
+}
+
+/// A deck in the middle of a reload that goes on until somebody kills the workers, which are returned.
+fn under_way() -> (Deck, BTreeSet<i32>, Following) {
+    let flags = "--tree swoole --ignore-term --max-wait-time 1h";
+    let mut deck = Deck::start(&sample(flags, "swoole"));
+    deck.wait_ready(&["shop"]);
+    let before = workers(&deck, "shop", 2);
+    let reload = Following::start(deck.command(&["reload", "shop"]));
+    wait_under_way(&mut deck);
+    (deck, before, reload)
+}
+
+fn wait_under_way(deck: &mut Deck) {
+    deck.wait("a reload under way", |deck, _| {
+        let reload = support::find(deck, "shop").and_then(|it| it.reload.as_ref());
+        reload.is_some_and(|it| it.of == 2 && it.ended.is_none())
+    });
+}
+
+#[test]
+fn the_next_daemon_watches_a_reload_on() {
+    let (mut deck, before, _reload) = under_way();
+    deck.restart_daemon(|deck| kill(deck.daemon_pid(), Signal::SIGKILL));
+    wait_under_way(&mut deck);
+    deck.wait_event("its reload is watched on by this daemon: reloading 0/2 workers");
+    for worker in before {
+        kill(worker, Signal::SIGKILL);
+    }
+    deck.wait("a whole reload", |deck, _| {
+        let reload = support::find(deck, "shop").and_then(|it| it.reload.as_ref());
+        reload.is_some_and(|it| it.number == 1 && it.complete)
+    });
+}
+
+#[test]
+fn who_waits_for_a_reload_goes_on_with_the_next_program() {
+    let (mut deck, before, reload) = under_way();
+    kill(deck.daemon_pid(), Signal::SIGUSR2);
+    deck.wait_replacement("replaced");
+    wait_under_way(&mut deck);
+    for worker in before {
+        kill(worker, Signal::SIGKILL);
+    }
+    let (status, lines) = reload.rest();
+    assert!(status.success(), "{lines:#?}\n{}", deck.story());
+    let told = lines.join("\n");
+    assert!(told.contains("shop: renewed 2 of 2 workers in "), "{told}");
 }
 
 #[test]

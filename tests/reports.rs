@@ -3,12 +3,14 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::process::Command;
 
 use nix::sys::signal::Signal;
 use opsdeck::api::{self, HookCall, Plan, RolloutRecord};
 use support::console::Console;
-use support::{Deck, Following, find, free_port, is_alive, kill, wait_until};
+use support::{Deck, Following, find, free_port, is_alive, kill, output_of, wait_until};
 
 /// Two web instances behind a gateway, the second one a backup.
 fn web(flags: &str) -> String {
@@ -177,6 +179,51 @@ fn a_hook_that_hangs_is_killed_with_all_that_it_has_started() {
     if let Some(pid) = read() {
         wait_until("what it started is gone", || !is_alive(pid));
     }
+}
+
+/// Two instances that are given up, and a hook that goes on once it reads a line from `gate`.
+const GIVEN_UP: &str = "[service.bad1]\ncommand = \"false\"\nretries = 0\n\
+                        [service.bad2]\ncommand = \"false\"\nretries = 0\n";
+
+#[test]
+fn the_next_daemon_waits_for_a_hook_and_makes_the_calls_that_waited() {
+    let directory = tempfile::tempdir().unwrap();
+    let (at, gate) = (directory.path().display(), directory.path().join("gate"));
+    assert!(output_of(Command::new("mkfifo").arg(&gate)).status.success());
+    let command = format!("cat >> {at}/calls; read it < {at}/gate");
+    let mut deck = Deck::start(&format!(
+        "{GIVEN_UP}[hooks]\ncommand = [\"sh\", \"-c\", \"{command}\"]\ntimeout = \"60s\"\n"
+    ));
+    deck.wait("both given up", |_, events| {
+        events.iter().filter(|it| it.kind == "fatal").count() == 2
+    });
+    wait_until("the hook was told", || !calls(directory.path()).is_empty());
+    deck.restart_daemon(|deck| kill(deck.daemon_pid(), Signal::SIGKILL));
+    let event = deck.wait_event("the hook for fatal that the last daemon has run goes on: sh (pid");
+    assert_eq!(event.kind, "hook-resumed");
+    assert_eq!(calls(directory.path()).len(), 1, "one at a time: {}", deck.story());
+
+    let mut gate = std::fs::File::options().read(true).write(true).open(gate).unwrap();
+    std::io::Write::write_all(&mut gate, b"go\ngo\n").unwrap();
+    let told = || -> BTreeSet<_> {
+        calls(directory.path()).into_iter().filter_map(|it| it.instance).collect()
+    };
+    wait_until("both were told", || told().len() == 2);
+    assert_eq!(calls(directory.path()).len(), 2, "each once: {}", deck.story());
+}
+
+#[test]
+fn a_hook_has_its_time_when_the_daemon_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path().display();
+    let command = format!("cat >> {at}/calls; sleep 1; echo done >> {at}/ends");
+    let mut deck =
+        Deck::start(&format!("{GIVEN_UP}[hooks]\ncommand = [\"sh\", \"-c\", \"{command}\"]\n"));
+    wait_until("the hook was told", || !calls(directory.path()).is_empty());
+    deck.ok(&["shutdown"]);
+    deck.wait_end();
+    let ends = std::fs::read_to_string(directory.path().join("ends")).unwrap_or_default();
+    assert!(ends.starts_with("done\n"), "{ends}\n{}", deck.story());
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 use nix::sys::signal::Signal;
-use support::{Deck, OPSDECK, PATIENCE, is_alive, kill, output_of};
+use support::{Deck, OPSDECK, PATIENCE, is_alive, kill, output_of, wait_until};
 
 const UNIT: &str = include_str!("../assets/opsdeck.service");
 const ONE: &str = r#"
@@ -92,6 +92,64 @@ fn it_says_when_it_is_ready_reloads_is_replaced_and_ends() {
     kill(steady, Signal::SIGKILL);
 }
 
+/// Puts a script in the place of the daemon's program: what it does as the daemon, before it becomes it, after
+/// it has passed its check. Written by another process: a child of this one that is just being started could
+/// hold it open.
+fn become_script(deck: &Path, as_daemon: &str) {
+    let script = format!(
+        "#!/bin/sh\ncase \" $* \" in *' --check '*) ;; *' daemon '*) {as_daemon} ;; esac\nexec {OPSDECK} \"$@\"\n"
+    );
+    let write = "printf %s \"$1\" > \"$2.new\" && chmod 755 \"$2.new\" && mv -f \"$2.new\" \"$2\"";
+    let program = deck.join("bin/opsdeck").display().to_string();
+    let output = output_of(Command::new("sh").args(["-c", write, "sh", &script, &program]));
+    assert!(output.status.success(), "{output:?}");
+}
+
+/// A deck whose host goes down, in the middle of a replacement by a program that does this: what systemd would
+/// send to the main process goes to the guardian, and all that runs is stopped before the unit ends.
+fn ends_in_the_window(trial: &str, as_daemon: impl Fn(&Path) -> String, go_on: impl Fn(&Path)) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("notify");
+    let mut systemd = Listener::new(UnixDatagram::bind(&path).unwrap());
+    let environment = format!("export NOTIFY_SOCKET={}", path.display());
+    let command = format!("{environment}; exec \"$0\" \"$@\" --trial {trial}");
+    let prepare = |deck: &Path| systemctl(deck, "stopping");
+    let mut deck = Deck::start_in(&["sh", "-c", &command], ONE, prepare);
+    deck.wait_ready(&["steady"]);
+    let (daemon, steady) = (deck.daemon_pid(), deck.pid("steady"));
+    become_script(deck.path(), &as_daemon(deck.path()));
+    kill(daemon, Signal::SIGUSR2);
+    systemd.hear("RELOADING=1", &deck);
+    let guardian = systemd.hear("MAINPID=", &deck);
+    let guardian: i32 = guardian.strip_prefix("MAINPID=").unwrap().parse().unwrap();
+    assert_ne!(guardian, daemon);
+
+    kill(guardian, Signal::SIGTERM);
+    go_on(deck.path());
+    systemd.hear("STOPPING=1", &deck);
+    for (who, pid) in [("service", steady), ("daemon", daemon), ("guardian", guardian)] {
+        wait_until(who, || !is_alive(pid));
+    }
+    let journal = std::fs::read_to_string(deck.path().join("state/journal.jsonl")).unwrap();
+    assert!(journal.contains("stopping all services, then the daemon"), "{journal}");
+}
+
+#[test]
+fn a_term_between_two_programs_reaches_the_next_one() {
+    let gate = |deck: &Path| deck.join("gate");
+    let waits = |deck: &Path| {
+        let gate = gate(deck);
+        assert!(output_of(Command::new("mkfifo").arg(&gate)).status.success());
+        format!("read it < {}", gate.display())
+    };
+    ends_in_the_window("20s", waits, |deck| std::fs::write(gate(deck), "go\n").unwrap());
+}
+
+#[test]
+fn a_term_that_a_next_program_never_heard_reaches_the_one_that_is_back() {
+    ends_in_the_window("500ms", |_| "exec sleep 1000".into(), |_| ());
+}
+
 #[test]
 fn a_next_program_that_hangs_leaves_systemd_with_the_guardian() {
     let dir = tempfile::tempdir().unwrap();
@@ -105,14 +163,7 @@ fn a_next_program_that_hangs_leaves_systemd_with_the_guardian() {
     systemd.hear("WATCHDOG=1", &deck);
     deck.wait_ready(&["steady"]);
     let (daemon, steady) = (deck.daemon_pid(), deck.pid("steady"));
-    // Written by another process: a child of this one that is just being started could hold it open.
-    let script = format!(
-        "#!/bin/sh\ncase \" $* \" in *' --check '*) ;; *' daemon '*) exec sleep 1000 ;; esac\nexec {OPSDECK} \"$@\"\n"
-    );
-    let write = "printf %s \"$1\" > \"$2.new\" && chmod 755 \"$2.new\" && mv -f \"$2.new\" \"$2\"";
-    let program = deck.path().join("bin/opsdeck").display().to_string();
-    let output = output_of(Command::new("sh").args(["-c", write, "sh", &script, &program]));
-    assert!(output.status.success(), "{output:?}");
+    become_script(deck.path(), "exec sleep 1000");
     kill(daemon, Signal::SIGUSR2);
     systemd.hear("RELOADING=1", &deck);
     let guardian = systemd.hear("MAINPID=", &deck);

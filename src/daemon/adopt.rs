@@ -14,6 +14,7 @@ use super::boot::BootError;
 use super::clock;
 use super::driver::Daemon;
 use super::hands::{Hands, Living, identity_of};
+use super::hooks;
 use super::orphans;
 use super::records;
 use super::state::{Line, Remembered, Running, Wanted};
@@ -61,7 +62,7 @@ pub fn begin(
         }
     }
     strays::take_in(daemon, &remembered.intents)?;
-    orphans::end(daemon, &remembered.runs);
+    let pagers = orphans::end(daemon, &remembered.runs);
     for kept in remembered.kept.into_values() {
         daemon.turn(Input::Recalled(Box::new(kept.into())));
     }
@@ -82,6 +83,7 @@ pub fn begin(
         Some(_) => daemon.hands.state.append(&Line::Closed),
         None => (),
     }
+    hooks::resume(daemon, remembered.hooks, &pagers);
     daemon.turn(Input::Begin);
     Ok(())
 }

@@ -143,7 +143,8 @@ pub async fn run(plan: Plan, mut heir: Option<Heir>) -> Result<Ended, BootError>
 
     let (access, seen) = watch::channel(Arc::new(Access::of(&plan.settings.deck)));
     let (metrics, readers) = watch::channel(plan.settings.deck.metrics);
-    let hooks = Hooks::new(hands.reaper.clone(), turns.clone(), tasks.clone());
+    let state_dir = plan.state_dir.clone();
+    let hooks = Hooks::new(hands.reaper.clone(), turns.clone(), tasks.clone(), state_dir);
     let mut daemon = assemble(&plan, (hands, hooks), journal, access, metrics);
     daemon.rollouts = rollouts;
     if let Some(heir) = &mut heir {

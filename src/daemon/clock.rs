@@ -24,6 +24,12 @@ pub fn monotonic_usec() -> i64 {
     it.tv_sec * 1_000_000 + it.tv_nsec / 1_000
 }
 
+/// Begins to measure how long this process waits: it stands still while the machine is suspended.
+pub fn stopwatch() -> impl Fn() -> Duration {
+    let began = monotonic_usec();
+    move || Duration::from_micros(monotonic_usec().abs_diff(began))
+}
+
 /// Now, for people.
 pub fn wall() -> jiff::Timestamp {
     jiff::Timestamp::now()

@@ -6,6 +6,7 @@
 //! empty group) comes back from the hands before anything else is waited for.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use tokio::sync::{broadcast, mpsc};
@@ -37,6 +38,9 @@ const BATCH: usize = 64;
 /// Events that wait for a slow follower of the journal.
 const EVENTS: usize = 1024;
 
+/// How long hooks that run hold up the end of the daemon.
+const LAST_HOOKS: Duration = Duration::from_secs(10);
+
 /// How the daemon ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
@@ -66,6 +70,8 @@ pub struct Daemon {
     stopping: bool,
     pub(super) succession: Succession,
     ended: Option<Ended>,
+    /// Until when it waits for hooks in its end.
+    lingers_until: Option<Timestamp>,
 }
 
 impl Daemon {
@@ -94,6 +100,7 @@ impl Daemon {
             stopping: false,
             succession: Succession::default(),
             ended: None,
+            lingers_until: None,
         }
     }
 
@@ -103,7 +110,9 @@ impl Daemon {
         self.reap();
         loop {
             let busy = self.settle();
-            if let Some(ended) = self.ended {
+            if let Some(ended) = self.ended
+                && !self.lingers()
+            {
                 self.publisher.publish_now(clock::now(), &self.fleet, &self.facts);
                 match ended {
                     Ended::AtRest => self.hands.retire(),
@@ -131,6 +140,12 @@ impl Daemon {
         }
     }
 
+    /// Somebody is being paged: what that was about may be why the daemon ends.
+    fn lingers(&mut self) -> bool {
+        let now = clock::now();
+        self.hooks.is_busy() && now < *self.lingers_until.get_or_insert(now + LAST_HOOKS)
+    }
+
     /// The next program begins with what it finds: a signal to end that came last is for it.
     fn leave_turns(&mut self, turns: &mut mpsc::Receiver<Turn>) {
         self.hands.probes.stop_all();
@@ -146,7 +161,7 @@ impl Daemon {
 
     fn next_deadline(&self) -> Option<Timestamp> {
         let hands = [self.hands.next_sample(), self.hands.next_look(), self.hands.next_survey()];
-        let others = [self.fleet.next_deadline(), self.publisher.due()];
+        let others = [self.fleet.next_deadline(), self.publisher.due(), self.lingers_until];
         hands.into_iter().chain(others).flatten().min()
     }
 
@@ -273,7 +288,7 @@ impl Daemon {
             Turn::Logger(news) => self.on_logger(news),
             Turn::Gateway(news) => self.on_gateway(news),
             Turn::Nginx(news) => self.on_nginx(news),
-            Turn::Hooked { hook, outcome } => self.on_hooked(hook, outcome),
+            Turn::Hooked { hook, seq, outcome } => self.on_hooked(hook, seq, outcome),
             Turn::Metrics(trouble) => self.config.metrics_trouble = trouble,
             Turn::AdoptedExit { instance, generation } => {
                 self.hands.adopted_exit(&instance, generation);

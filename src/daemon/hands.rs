@@ -283,7 +283,7 @@ impl Hands {
                 self.state.write();
                 self.send(&instance, process, signal);
             }
-            Effect::Survey { instance, process } => self.survey(&instance, process),
+            Effect::Survey { instance, process, known } => self.survey(&instance, process, &known),
             Effect::KillAll { instance, generation } => {
                 self.trust.forget(&instance);
                 self.follow_end(&instance);

@@ -1,28 +1,35 @@
 //! `[hooks]`: a command that is run so that somebody is paged.
 //!
-//! It runs as the daemon's own user in `/`, with `PATH` and nothing else in its environment and without a
+//! It runs as the daemon's own user in `/`, with `PATH` and its mark in its environment and without a
 //! shell; what happened is JSON on its standard input ([`HookCall`]). For each kind one at a time, at most `burst`
 //! in `interval`; what was too much is counted and told with the next. What becomes of a hook is an event
-//! and never runs another one.
+//! and never runs another one. The calls that wait or are being made are in the state file, by the number of their
+//! event: the next daemon makes them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use super::clock;
 use super::driver::Daemon;
+use super::orphans::{self, RUN};
+use super::state::{self, Line};
 use super::turn::{Turn, Turns};
+use super::{journal, runs, strays};
 use crate::api::{Event, HookCall};
 use crate::config::settings::{HOOK_PATH, Hook, Hooks as Settings};
 use crate::config::trust::Trust;
 use crate::fleet::Timestamp;
-use crate::process::command;
+use crate::process::group::{Group, Marks};
 use crate::process::reaper::Reaper;
+use crate::process::strays::Left;
+use crate::process::{command, identity, pidfd};
 use crate::quantity::format_duration;
 
 /// Calls that wait for the one before them, per kind.
@@ -36,6 +43,7 @@ pub struct Hooks {
     reaper: Reaper,
     turns: Turns,
     tasks: TaskTracker,
+    state_dir: PathBuf,
     lanes: BTreeMap<Hook, Lane>,
     /// Every hook that runs has one of these.
     busy: Arc<()>,
@@ -81,8 +89,8 @@ impl Lane {
 }
 
 impl Hooks {
-    pub fn new(reaper: Reaper, turns: Turns, tasks: TaskTracker) -> Self {
-        Self { reaper, turns, tasks, lanes: BTreeMap::new(), busy: Arc::default() }
+    pub fn new(reaper: Reaper, turns: Turns, tasks: TaskTracker, state_dir: PathBuf) -> Self {
+        Self { reaper, turns, tasks, state_dir, lanes: BTreeMap::new(), busy: Arc::default() }
     }
 
     /// Some hook runs.
@@ -92,11 +100,34 @@ impl Hooks {
 
     fn run(&self, hook: Hook, call: HookCall, settings: Settings) {
         let (reaper, turns, busy) = (self.reaper.clone(), self.turns.clone(), self.busy.clone());
+        let mark = orphans::hook_mark(call.seq, &self.state_dir);
         self.tasks.spawn(async move {
-            let outcome = carry_out(&reaper, &call, &settings).await;
+            let outcome = carry_out(&reaper, &call, &settings, mark).await;
             drop(busy);
             // The driver is gone only when the daemon ends.
-            let _ = turns.send(Turn::Hooked { hook, outcome }).await;
+            let _ = turns.send(Turn::Hooked { hook, seq: call.seq, outcome }).await;
+        });
+    }
+
+    /// Waits for one that the last daemon has begun: it runs on in any case, should this one end.
+    fn wait_for(&self, hook: Hook, seq: u64, left: &Left, timeout: Duration) {
+        let mark = orphans::hook_mark(seq, &self.state_dir);
+        let leader = left.oldest();
+        let mut group = Group::new(leader, None, Marks::new(None, Some((RUN, &mark))));
+        let turns = self.turns.clone();
+        self.tasks.spawn(async move {
+            let end = async {
+                if let Ok(Some(pidfd)) = identity::open(leader) {
+                    // It fails only with the runtime.
+                    let _ = pidfd::ended(pidfd).await;
+                }
+            };
+            let in_time = tokio::time::timeout(timeout, end).await.is_ok();
+            if let Err(err) = group.kill() {
+                warn!(hook = hook.word(), %err, "what a hook left could not be killed");
+            }
+            let outcome = if in_time { Ok(()) } else { Err(runs::too_long(timeout)) };
+            let _ = turns.send(Turn::Hooked { hook, seq, outcome }).await;
         });
     }
 }
@@ -110,7 +141,13 @@ impl Daemon {
         let frame = self.publisher.frame();
         let call = call(hook, event, &frame.deck, &frame.host);
         let lane = self.hooks.lanes.entry(hook).or_default();
-        if lane.offer(call, clock::now(), &settings) {
+        let before = lane.waiting.len();
+        let is_first_too_many = lane.offer(call, clock::now(), &settings);
+        if let Some(call) = lane.waiting.get(before) {
+            let (seq, hook, suppressed) = (call.seq, hook.word().into(), call.suppressed);
+            self.hands.state.append(&Line::Hook(state::HookCall { seq, hook, suppressed }));
+        }
+        if is_first_too_many {
             let message = format!(
                 "the hook for {} is not run: {} in {} are enough; what follows is counted",
                 hook.word(),
@@ -125,7 +162,11 @@ impl Daemon {
     fn next_hook(&mut self, hook: Hook) {
         let Some(settings) = self.config.settings.hooks.clone() else {
             // They are not configured any more: what waits for them waits in vain.
-            self.hooks.lanes.clear();
+            for call in
+                std::mem::take(&mut self.hooks.lanes).into_values().flat_map(|it| it.waiting)
+            {
+                self.hands.state.append(&Line::Hooked { seq: call.seq });
+            }
             return;
         };
         if let Some(call) = self.hooks.lanes.get_mut(&hook).and_then(Lane::next) {
@@ -134,7 +175,8 @@ impl Daemon {
     }
 
     /// A hook has ended.
-    pub(super) fn on_hooked(&mut self, hook: Hook, outcome: Result<(), String>) {
+    pub(super) fn on_hooked(&mut self, hook: Hook, seq: u64, outcome: Result<(), String>) {
+        self.hands.state.append(&Line::Hooked { seq });
         if let Some(lane) = self.hooks.lanes.get_mut(&hook) {
             lane.running = false;
         }
@@ -144,6 +186,50 @@ impl Daemon {
             self.note("hook-failed", None, message);
         }
         self.next_hook(hook);
+    }
+}
+
+/// Goes on with the calls that were not seen to end. `running`: the hooks that the last daemon has begun and
+/// that have not ended, by the number of their event.
+///
+/// One whose end nobody saw is called again: better twice, with the same number, than never.
+pub(super) fn resume(
+    daemon: &mut Daemon,
+    left: BTreeMap<u64, state::HookCall>,
+    running: &BTreeMap<u64, Left>,
+) {
+    let settings = daemon.config.settings.hooks.clone();
+    let told =
+        journal::read_last(&daemon.journal.files(), left.len(), |it| left.contains_key(&it.seq));
+    for (seq, state::HookCall { hook: word, suppressed, .. }) in left {
+        let hook = Hook::ALL.into_iter().find(|it| it.word() == word);
+        let wanted = settings.as_ref().zip(hook).filter(|(of, hook)| of.on.contains(hook));
+        let Some((settings, hook)) = wanted else {
+            // Nobody wants to be told of it any more.
+            daemon.hands.state.append(&Line::Hooked { seq });
+            continue;
+        };
+        if let Some(left) = running.get(&seq) {
+            daemon.hooks.lanes.entry(hook).or_default().running = true;
+            daemon.hooks.wait_for(hook, seq, left, settings.timeout);
+            let (words, time) = (strays::words(&left.members), format_duration(settings.timeout));
+            let message = format!(
+                "the hook for {word} that the last daemon has run goes on: {words}; it has {time}"
+            );
+            daemon.note("hook-resumed", None, message);
+        } else if let Some(event) = told.iter().find(|it| it.seq == seq) {
+            let frame = daemon.publisher.frame();
+            let call = HookCall { suppressed, ..call(hook, event, &frame.deck, &frame.host) };
+            daemon.hooks.lanes.entry(hook).or_default().waiting.push_back(call);
+        } else {
+            daemon.hands.state.append(&Line::Hooked { seq });
+            let message =
+                format!("the hook for {word} was not run: the journal has no event {seq} any more");
+            daemon.note("hook-failed", None, message);
+        }
+    }
+    for hook in Hook::ALL {
+        daemon.next_hook(hook);
     }
 }
 
@@ -172,13 +258,18 @@ fn call(hook: Hook, event: &Event, deck: &str, host: &str) -> HookCall {
     }
 }
 
-async fn carry_out(reaper: &Reaper, call: &HookCall, settings: &Settings) -> Result<(), String> {
+async fn carry_out(
+    reaper: &Reaper,
+    call: &HookCall,
+    settings: &Settings,
+    mark: String,
+) -> Result<(), String> {
     let program = settings.command.first().map_or("", String::as_str);
     if let Some(trust) = Trust::of_root() {
         trust.command(program, HOOK_PATH).map_err(|it| format!("was not run: {}", it.in_full()))?;
     }
     let input = input(call).map_err(|err| format!("was not run: {err}"))?;
-    let environment = [("PATH".to_owned(), HOOK_PATH.to_owned())];
+    let environment = [("PATH".to_owned(), HOOK_PATH.to_owned()), (RUN.to_owned(), mark)];
     let command = command::Command {
         argv: &settings.command,
         directory: Some("/".as_ref()),
@@ -190,7 +281,7 @@ async fn carry_out(reaper: &Reaper, call: &HookCall, settings: &Settings) -> Res
     };
     let ran = command::run_with_input(reaper, command, &input.path).await;
     let ran = ran.map_err(|err| format!("could not be run: {err}"))?;
-    super::runs::verdict(&ran, settings.timeout)
+    runs::verdict(&ran, settings.timeout)
 }
 
 /// What a hook reads: in memory, because a full disk may be what it is to tell.
@@ -212,8 +303,6 @@ fn input(call: &HookCall) -> std::io::Result<Input> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn settings() -> Settings {

@@ -1,4 +1,5 @@
-//! Ends the commands that the last daemon was running when it died: those of rollouts, and exec probes.
+//! Ends the commands that the last daemon was running when it died: those of rollouts, and exec probes. Hooks
+//! run on; who looks after them is told.
 //!
 //! Nobody waits for their outcome any more, and a rollout that is begun again would run the same command
 //! beside them. A variable in their environment says which command of which deck each is, and the record
@@ -25,8 +26,10 @@ use crate::process::table::Table;
 use crate::process::{Identity, identity, pidfd, signal};
 
 /// Names the command in the environment of everything it starts: `SERVICE/NUMBER@STATE_DIR`, of an exec
-/// probe `INSTANCE@STATE_DIR`.
+/// probe `INSTANCE@STATE_DIR`, of a hook `:hook/NUMBER@STATE_DIR`.
 pub(super) const RUN: &str = "OPSDECK_RUN";
+/// No name begins with a colon.
+const HOOK: &str = ":hook/";
 /// From SIGTERM to SIGKILL.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -35,12 +38,18 @@ pub(super) fn mark(service: &str, run: u64, state_dir: &Path) -> String {
     format!("{service}/{run}@{}", state_dir.display())
 }
 
-/// Looks for them; `runs` are those of rollouts that were not seen to end.
-pub(super) fn end(daemon: &mut Daemon, runs: &BTreeMap<String, Run>) {
+/// What marks the hook that tells the event of this number.
+pub(super) fn hook_mark(seq: u64, state_dir: &Path) -> String {
+    format!("{HOOK}{seq}@{}", state_dir.display())
+}
+
+/// Looks for them; `runs` are those of rollouts that were not seen to end. Returns the hooks that run still, by
+/// the number of the event that each tells.
+pub(super) fn end(daemon: &mut Daemon, runs: &BTreeMap<String, Run>) -> BTreeMap<u64, Left> {
     let deck = format!("@{}", daemon.hands.places.state_dir.display());
     if std::env::var(RUN).is_ok_and(|it| it.ends_with(&deck)) {
         // One of them has started this daemon: whatever is marked may be its own.
-        return;
+        return BTreeMap::new();
     }
     let mut found = Signs::new(RUN, &deck).find(|_| false).unwrap_or_else(|err| {
         warn!(%err, "no command of the last daemon was looked for");
@@ -56,12 +65,18 @@ pub(super) fn end(daemon: &mut Daemon, runs: &BTreeMap<String, Run>) {
         // Looked for once: later its numbers are somebody else's.
         daemon.hands.state.append(&ran);
     }
-    // One that no record names was left in the background.
-    for (instance, left) in found.iter().filter(|(name, _)| !name.contains('/')) {
-        daemon.hands.kill_probe(instance, left);
-        let of = format!("an exec probe of {instance}");
-        tell(daemon, None, instance, &of, &left.members, "killed");
+    let mut hooks = BTreeMap::new();
+    for (name, left) in found {
+        if let Some(seq) = name.strip_prefix(HOOK) {
+            hooks.extend(seq.parse().map(|seq: u64| (seq, left)));
+        } else if !name.contains('/') {
+            daemon.hands.kill_probe(&name, &left);
+            let of = format!("an exec probe of {name}");
+            tell(daemon, None, &name, &of, &left.members, "killed");
+        }
+        // A command of a rollout that no record names was left in the background.
     }
+    hooks
 }
 
 fn tell(

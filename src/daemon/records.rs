@@ -4,6 +4,7 @@
 //! fleet has become meanwhile. Moments are milliseconds of `CLOCK_BOOTTIME`; they mean something on the
 //! same boot only. New fields may come; each has a default, and readers skip what they do not know.
 
+mod reload;
 mod rollout;
 mod round;
 #[cfg(test)]
@@ -68,6 +69,12 @@ pub enum Line {
         service: String,
         run: u64,
     },
+    /// A call of a hook that is to be made.
+    Hook(HookCall),
+    /// It was made, or will not be.
+    Hooked {
+        seq: u64,
+    },
     /// Everything is being stopped.
     Closing {
         by: Option<Actor>,
@@ -101,6 +108,17 @@ pub struct Run {
     pub pid: i32,
     #[serde(skip_serializing_if = "is_default")]
     pub start_time: u64,
+}
+
+/// A call of a hook whose end was not seen; the journal has what it is to tell.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HookCall {
+    /// The event's number.
+    pub seq: u64,
+    /// As it is written under `on`.
+    pub hook: String,
+    pub suppressed: u64,
 }
 
 /// The values of `--set` that an instance has, and had before.
@@ -157,6 +175,8 @@ pub struct Kept {
     stop: Option<Stop>,
     #[serde(skip_serializing_if = "is_default")]
     sweep: Option<Sweep>,
+    #[serde(skip_serializing_if = "is_default")]
+    reloads: Option<reload::Reloads>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -258,7 +278,7 @@ impl Kept {
 
     /// What is left of it after a reboot: nothing runs, and everything gets another chance.
     pub fn after_reboot(self) -> Self {
-        Self { crashes: 0, rest: Rest::Stopped, stop: None, sweep: None, ..self }
+        Self { crashes: 0, rest: Rest::Stopped, stop: None, sweep: None, reloads: None, ..self }
     }
 }
 
@@ -282,6 +302,7 @@ impl From<&Memory> for Kept {
             },
             stop: None,
             sweep: None,
+            reloads: it.reloads.as_ref().map(Into::into),
         };
         match it.farewell.as_ref().map(|it| (it.generation, &it.at)) {
             Some((generation, Last::Stopping(stop))) => {
@@ -322,6 +343,7 @@ impl From<Kept> for Memory {
                 Rest::Fatal => memory::Rest::Fatal,
             },
             farewell: stop.or(sweep),
+            reloads: it.reloads.map(Into::into),
         }
     }
 }

@@ -28,9 +28,9 @@ pub(super) struct Reloads {
 }
 
 impl Hands {
-    /// Takes the first look, and goes on with it.
-    pub(super) fn survey(&mut self, instance: &Name, leader: Process) {
-        let workers = self.workers(instance, leader, &[]);
+    /// Takes the first look, and goes on with it. `known`: workers of whom the last daemon knew.
+    pub(super) fn survey(&mut self, instance: &Name, leader: Process, known: &[Process]) {
+        let workers = self.workers(instance, leader, known);
         self.reloads.watched.insert(instance.clone(), (leader, workers.clone()));
         self.reloads.due = Some(clock::now() + AGAIN);
         self.outcomes.push_back(Input::Workers {

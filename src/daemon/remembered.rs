@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::records::{FORMAT, Intent, Kept, Line, Rollout, Round, Run, Running, Took, Wanted};
+use super::records::{
+    FORMAT, HookCall, Intent, Kept, Line, Rollout, Round, Run, Running, Took, Wanted,
+};
 use crate::api::Actor;
 
 /// Everything the file says, folded.
@@ -23,6 +25,8 @@ pub struct Remembered {
     pub rounds: BTreeMap<String, Round>,
     /// The commands of rollouts that were not seen to end, on this boot, by service.
     pub runs: BTreeMap<String, Run>,
+    /// Calls of hooks that were not seen to end, by the number of their event.
+    pub hooks: BTreeMap<u64, HookCall>,
     /// Everything was being stopped, on this boot, and by whom.
     pub closing: Option<Option<Actor>>,
     /// What an operator should know about the file.
@@ -106,6 +110,12 @@ impl Remembered {
                     self.runs.remove(&service);
                 }
             }
+            Line::Hook(call) => {
+                self.hooks.insert(call.seq, call);
+            }
+            Line::Hooked { seq } => {
+                self.hooks.remove(&seq);
+            }
             Line::Closing { by } => self.closing = this_boot.then_some(by),
             Line::Closed => self.closing = None,
         }
@@ -126,6 +136,7 @@ impl Remembered {
         lines.extend(self.rollouts.values().cloned().map(|it| Line::Rollout(Box::new(it))));
         lines.extend(self.rounds.values().cloned().map(Line::Round));
         lines.extend(self.runs.values().cloned().map(Line::Run));
+        lines.extend(self.hooks.values().cloned().map(Line::Hook));
         lines.extend(self.closing.clone().map(|by| Line::Closing { by }));
         lines
     }

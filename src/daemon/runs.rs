@@ -276,7 +276,7 @@ async fn carry_out(reaper: &Reaper, turns: &Turns, job: &Job) -> Result<(), Stri
 /// Whether a command did what it was for; else why not, to be read after its name.
 pub(super) fn verdict(ran: &Outcome, timeout: Duration) -> Result<(), String> {
     if ran.timed_out {
-        return Err(format!("was killed: it took longer than {}", format_duration(timeout)));
+        return Err(too_long(timeout));
     }
     match ran.status {
         Status::Exited(0) => Ok(()),
@@ -289,6 +289,11 @@ pub(super) fn verdict(ran: &Outcome, timeout: Duration) -> Result<(), String> {
             Err(format!("was ended by {}", crate::fleet::Signal(signal)))
         }
     }
+}
+
+/// Of a command whose time was over, to be read after its name.
+pub(super) fn too_long(timeout: Duration) -> String {
+    format!("was killed: it took longer than {}", format_duration(timeout))
 }
 
 fn log(job: &Job, said: &[u8], result: &Result<(), String>) -> io::Result<()> {

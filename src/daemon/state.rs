@@ -12,7 +12,9 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::clock;
-pub use super::records::{FORMAT, Intent, Line, Rollout, Round, Run, Running, Took, Wanted};
+pub use super::records::{
+    FORMAT, HookCall, Intent, Line, Rollout, Round, Run, Running, Took, Wanted,
+};
 pub use super::remembered::Remembered;
 
 /// A file that has grown by so many bytes is rewritten without its history.
@@ -154,6 +156,8 @@ impl StateFile {
             | Line::NoRound { .. }
             | Line::Run(_)
             | Line::Ran { .. }
+            | Line::Hook(_)
+            | Line::Hooked { .. }
             | Line::Closed => false,
         };
         if serde_json::to_writer(&mut self.pending, line).is_ok() {

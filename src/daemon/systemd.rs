@@ -5,14 +5,16 @@
 //! is sent. Services never see these variables: their environment is made from nothing.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::io::{self, IoSlice, Write};
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 use std::time::Duration;
 
+use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::fstat;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +32,9 @@ pub const OWN_VARIABLES: [&str; 4] =
 
 /// How long a question to systemd may take.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long it is waited for to have heard something.
+const MOST_UNHEARD: Duration = Duration::from_secs(5);
 
 /// The way to whoever started this daemon, if it wants to hear.
 #[derive(Debug)]
@@ -74,6 +79,34 @@ impl Notifier {
     /// The process that was watched before is up, and is the one to watch again.
     pub fn hand_back(&self, pid: u32) {
         self.send(&format!("READY=1\nMAINPID={pid}"));
+    }
+
+    /// Returns once everything that was said before is heard (sd_notify_barrier(3)), or after
+    /// [`MOST_UNHEARD`].
+    pub fn settle(&self) {
+        if let Err(err) = self.barrier() {
+            debug!(%err, "systemd was not waited for");
+        }
+    }
+
+    /// systemd closes the descriptor that comes with the message, as whoever does not know it does.
+    fn barrier(&self) -> io::Result<()> {
+        let Some((socket, address)) = &self.to else { return Ok(()) };
+        let address = match (address.as_pathname(), address.as_abstract_name()) {
+            (Some(path), _) => UnixAddr::new(path)?,
+            (None, Some(name)) => UnixAddr::new_abstract(name)?,
+            (None, None) => return Ok(()),
+        };
+        let (ours, theirs) = io::pipe()?;
+        let message = [IoSlice::new(b"BARRIER=1")];
+        let rights = [theirs.as_raw_fd()];
+        let rights = [ControlMessage::ScmRights(&rights)];
+        sendmsg(socket.as_raw_fd(), &message, &rights, MsgFlags::empty(), Some(&address))?;
+        drop(theirs);
+        let limit = Timespec::try_from(MOST_UNHEARD).map_err(io::Error::other)?;
+        // Whether it is closed or the time is over: there is nothing more to wait for.
+        poll(&mut [PollFd::new(&ours, PollFlags::HUP)], Some(&limit))?;
+        Ok(())
     }
 
     /// A sign of life.

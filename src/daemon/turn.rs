@@ -36,6 +36,8 @@ pub enum Turn {
     /// A hook has ended: why not well, where it has not.
     Hooked {
         hook: Hook,
+        /// Of the event that it was told.
+        seq: u64,
         outcome: Result<(), String>,
     },
     /// Why Prometheus cannot read, or that it can.

@@ -308,6 +308,8 @@ pub enum Effect {
     Survey {
         instance: Name,
         process: Process,
+        /// Who was seen there by an earlier daemon.
+        known: Vec<Process>,
     },
     /// SIGKILL to everything of that generation; report [`Input::Swept`] once nothing is left, after
     /// [`Input::Exited`]. It may be asked for again while that takes long.

@@ -14,6 +14,7 @@ use super::instance::{Aftermath, Instance, Phase, Spare};
 pub use super::instance::{Ending, Rest};
 use super::ladder::PATIENCE_WITH_KILL;
 pub use super::ladder::{Errand, Stage as StopStage, Stop};
+pub use super::reload::{Ended as ReloadEnded, Reload, Reloads};
 pub use super::rollout_state::{Outcome, Rollout, Stage, Waiting};
 use super::roster::Named;
 use super::sheet::LastExit;
@@ -41,6 +42,8 @@ pub struct Memory {
     /// Why nothing of it runs, where nothing does.
     pub rest: Rest,
     pub farewell: Option<Farewell>,
+    /// Where it runs and was reloaded.
+    pub reloads: Option<Reloads>,
 }
 
 /// The end of a generation that was under way.
@@ -91,6 +94,7 @@ impl Memory {
             restarts: 0,
             rest: Rest::Stopped,
             farewell: None,
+            reloads: None,
         }
     }
 }
@@ -119,6 +123,7 @@ impl Instance {
                 }
             },
             farewell: at.map(|at| Farewell { generation: self.generation, at }),
+            reloads: self.reloads(),
         }
     }
 
@@ -195,6 +200,9 @@ impl Instance {
             (Phase::Idle(_), None) => Phase::Idle(memory.rest),
             (phase, _) => phase,
         };
+        if let Some(reloads) = memory.reloads {
+            self.recall_reloads(reloads);
+        }
         self.kept = digest(&self.memory());
     }
 
@@ -295,6 +303,10 @@ impl Fleet {
         let leaving = self.instances.values().filter(|it| it.is_occupied() && it.up().is_none());
         for name in leaving.map(|it| it.name().clone()).collect::<Vec<_>>() {
             self.touch(&name, turn, Instance::resume);
+        }
+        let reloading = self.instances.values().filter(|it| it.is_under_reload());
+        for name in reloading.map(|it| it.name().clone()).collect::<Vec<_>>() {
+            self.touch(&name, turn, Instance::resume_reload);
         }
         let names = self.services.values().map(|it| it.name().clone()).collect::<Vec<_>>();
         for name in names {

@@ -23,29 +23,42 @@ const SETTLED: Duration = Duration::from_secs(5);
 /// How much later than its limit the end of a worker may be seen.
 const GRAIN: Duration = Duration::from_millis(400);
 
-#[derive(Clone, Debug)]
-pub(super) struct Reload {
-    by: By,
-    signal: Signal,
-    since: Timestamp,
-    /// `None` until the first look, right before the signal.
-    before: Option<Vec<Process>>,
-    /// Those of them that are gone, and how long each took.
-    gone: Vec<(Process, Duration)>,
-    /// Workers that were not there before, now and at most.
-    fresh: usize,
-    most_fresh: usize,
-    moved: Timestamp,
-    ended: Option<Ended>,
+/// The reloads of one generation, as the next daemon has to know them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Reloads {
+    pub generation: u64,
+    /// How many there were.
+    pub number: u64,
+    /// Processes that a reload leaves alone, as earlier ones have shown.
+    pub spared: Vec<Process>,
+    pub last: Reload,
 }
 
-#[derive(Clone, Debug)]
-struct Ended {
-    at: Timestamp,
-    whole: bool,
-    told: String,
+/// A signal that renews workers, and how far it has come.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Reload {
+    pub by: By,
+    pub signal: Signal,
+    pub since: Timestamp,
+    /// `None` until the first look, right before the signal.
+    pub before: Option<Vec<Process>>,
+    /// Those of them that are gone, and how long each took.
+    pub gone: Vec<(Process, Duration)>,
+    /// Workers that were not there before, now and at most.
+    pub fresh: usize,
+    pub most_fresh: usize,
+    pub moved: Timestamp,
+    pub ended: Option<Ended>,
+}
+
+/// How a reload has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Ended {
+    pub at: Timestamp,
+    pub whole: bool,
+    pub told: String,
     /// Workers that did not change.
-    stayed: Vec<Process>,
+    pub stayed: Vec<Process>,
 }
 
 impl Reload {
@@ -233,7 +246,43 @@ impl Instance {
             return;
         }
         body.reload = Some(Reload::new(by.clone(), signal, turn.now));
-        turn.push(Effect::Survey { instance, process: body.process });
+        turn.push(Effect::Survey { instance, process: body.process, known: vec![] });
+    }
+
+    pub(super) fn reloads(&self) -> Option<Reloads> {
+        let body = self.up()?;
+        let last = body.reload.clone()?;
+        let spared = body.spared.clone();
+        Some(Reloads { generation: self.generation, number: body.reloads, spared, last })
+    }
+
+    /// Takes over what the last daemon knew of the reloads of this generation.
+    pub(super) fn recall_reloads(&mut self, it: Reloads) {
+        let generation = self.generation;
+        if let Phase::Up(body) = &mut self.phase
+            && it.generation == generation
+        {
+            (body.reloads, body.spared, body.reload) = (it.number, it.spared, Some(it.last));
+        }
+    }
+
+    /// Goes on with a reload that was watched when the last daemon ended, or says why it does not.
+    pub(super) fn resume_reload(&mut self, turn: &mut Turn) {
+        let instance = self.own.name.clone();
+        let Phase::Up(body) = &mut self.phase else { return };
+        let process = body.process;
+        let Some(reload) = body.reload.as_mut().filter(|it| it.is_under_way()) else { return };
+        let by = reload.by.clone();
+        if reload.before.is_some() {
+            let known = reload.unchanged();
+            let message = format!("its reload is watched on by this daemon: {}", reload.phrase());
+            turn.push(Effect::Survey { instance, process, known });
+            self.say(turn, "reload-resumed", Some(&by), message);
+        } else {
+            let told = "the daemon ended before it had seen which workers there were".to_owned();
+            reload.end(turn.now, false, told.clone(), vec![]);
+            self.say(turn, "reload-incomplete", Some(&by), told);
+        }
     }
 
     /// Returns whether anything looks different.

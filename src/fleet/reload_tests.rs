@@ -107,6 +107,53 @@ fn workers_that_nobody_follows_are_told() {
     assert_snapshot!(rig.diary().join("\n"), @"web1 reload-incomplete: 3 workers gone, and none came in their place within 1m 1s (alice)");
 }
 
+/// What is there under the next daemon; the first one died now.
+fn under_the_next_daemon(rig: &Rig) -> Rig {
+    rig.replaced(vec![web(&["web1"])], &["web1"], &[])
+}
+
+fn of_reloads(rig: &mut Rig) -> String {
+    let mut lines = rig.diary();
+    lines.retain(|it| it.contains(" reload"));
+    lines.join("\n")
+}
+
+#[test]
+fn the_next_daemon_watches_on() {
+    let mut rig = reloading();
+    tell(&mut rig, SECOND, "web1", &[2, 3, 4]);
+    let mut next = under_the_next_daemon(&rig);
+    assert!(next.effects.contains(&"survey web1".to_owned()), "{:?}", next.effects);
+    assert!(next.sheet("web1").why.starts_with("reloading 1/3 workers"));
+    tell(&mut next, SECOND, "web1", &[4, 5, 6]);
+    let reload = next.sheet("web1").reload.unwrap();
+    assert_eq!((reload.number, reload.renewed, reload.complete), (1, 3, true));
+    assert_snapshot!(of_reloads(&mut next), @"
+    web1 reload-resumed: its reload is watched on by this daemon: reloading 1/3 workers (alice)
+    web1 reloaded: renewed 3 of 3 workers in 2.0s; the slowest took 2.0s (alice)
+    ");
+}
+
+#[test]
+fn a_reload_that_was_over_is_known_to_the_next_daemon() {
+    let mut rig = reloading();
+    tell(&mut rig, SECOND, "web1", &[4, 5, 6]);
+    let next = under_the_next_daemon(&rig);
+    assert_eq!(next.sheet("web1").reload, rig.sheet("web1").reload);
+    assert!(!next.fleet.watches_reload("web1"));
+}
+
+#[test]
+fn a_reload_that_nobody_had_looked_at_ends_with_its_daemon() {
+    let mut rig = Rig::ready(vec![web(&["web1"])]);
+    rig.ask(signal("web1", Signal::USR1)).0.unwrap();
+    let mut next = under_the_next_daemon(&rig);
+    assert!(!next.fleet.watches_reload("web1"));
+    let reload = next.sheet("web1").reload.unwrap();
+    assert_eq!((reload.number, reload.ended.is_some(), reload.complete), (1, true, false));
+    assert_snapshot!(of_reloads(&mut next), @"web1 reload-incomplete: the daemon ended before it had seen which workers there were (alice)");
+}
+
 #[test]
 fn an_exit_ends_the_watch() {
     let mut rig = reloading();

@@ -23,6 +23,11 @@ const HELD_BACK: [Signal; 6] = [
     Signal::SIGALRM,
 ];
 
+/// The signals that wait for the program that is next.
+pub fn held_back() -> SigSet {
+    HELD_BACK.into_iter().collect()
+}
+
 /// Takes a descriptor over that was left open with [`leave_open`]. Call it once for each number.
 pub fn take(number: i32) -> io::Result<OwnedFd> {
     // SAFETY: only borrowed for as long as it takes to ask whether it is open.
@@ -48,8 +53,7 @@ pub fn leave_open(descriptor: &impl AsFd) -> io::Result<i32> {
 ///
 /// Called by the first thread of the process, which is to call [`execute`].
 pub fn hold_signals_back() -> io::Result<()> {
-    let held_back: SigSet = HELD_BACK.into_iter().collect();
-    held_back.thread_block()?;
+    held_back().thread_block()?;
     // The other threads do not block them.
     let handler = SigHandler::Handler(pass_on);
     let action = SigAction::new(handler, SaFlags::SA_RESTART, SigSet::all());
@@ -83,7 +87,7 @@ pub fn execute(
     argv: &[CString],
     environment: &[CString],
 ) -> io::Result<Infallible> {
-    let mut held_back: SigSet = HELD_BACK.into_iter().collect();
+    let mut held_back = held_back();
     // Its own descriptor for deaths is there before anything else: see `daemon::signals`.
     held_back.add(Signal::SIGCHLD);
     held_back.thread_set_mask()?;
@@ -92,6 +96,5 @@ pub fn execute(
 
 /// Takes the signals that were held back by [`execute`]. Does no harm where none were.
 pub fn let_signals_in() -> io::Result<()> {
-    let held_back: SigSet = HELD_BACK.into_iter().collect();
-    Ok(held_back.thread_unblock()?)
+    Ok(held_back().thread_unblock()?)
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::fleet::Process;
 
 fn alice() -> By {
     By { uid: 7, login: "alice".into(), pid: 4711, ssh: Some("192.0.2.1 1 2 3".into()) }
@@ -38,7 +39,24 @@ fn memory_of(rest: memory::Rest, at: Option<Last>) -> Memory {
         restarts: 4,
         rest,
         farewell: at.map(|at| Farewell { generation: 9, at }),
+        reloads: None,
     }
+}
+
+fn reloads(ended: Option<memory::ReloadEnded>) -> memory::Reloads {
+    let worker = |pid| Process { pid, start_time: 5 };
+    let last = memory::Reload {
+        by: alice(),
+        signal: Signal::USR1,
+        since: moment(1000),
+        before: Some(vec![worker(1), worker(2)]),
+        gone: vec![(worker(1), Duration::from_millis(300))],
+        fresh: 1,
+        most_fresh: 2,
+        moved: moment(1300),
+        ended,
+    };
+    memory::Reloads { generation: 3, number: 2, spared: vec![worker(7)], last }
 }
 
 fn reread<T: Serialize + for<'de> Deserialize<'de>>(it: &T) -> T {
@@ -60,6 +78,16 @@ fn what_is_kept_of_an_instance_is_what_it_was() {
             memory::Rest::Stopped,
             ended(memory::Ending::ByItself { clean: true, ran: Duration::from_secs(1) }, None),
         ),
+        Memory { reloads: Some(reloads(None)), ..memory_of(memory::Rest::Stopped, None) },
+        Memory {
+            reloads: Some(reloads(Some(memory::ReloadEnded {
+                at: moment(9000),
+                whole: false,
+                told: "renewed 1 of 2 workers".into(),
+                stayed: vec![Process { pid: 2, start_time: 5 }],
+            }))),
+            ..memory_of(memory::Rest::Stopped, None)
+        },
     ];
     for memory in all {
         assert_eq!(Memory::from(reread(&Kept::from(&memory))), memory);
