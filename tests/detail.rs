@@ -22,9 +22,7 @@ const TREE: &str = r#"
 "#;
 
 fn detail(deck: &Deck, name: &str) -> Detail {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let answer = async { Client::new(&deck.socket())?.detail(name).await };
-    runtime.block_on(async { tokio::time::timeout(PATIENCE, answer).await.unwrap() }).unwrap()
+    deck.detail(name)
 }
 
 /// Asks until the answer is as it should become.

@@ -90,6 +90,7 @@ fn yesterday(directory: &Path) {
         message: message.into(),
         evidence: None,
         rollout: None,
+        stop: None,
         lost: None,
     };
     let crash = |seq| event(seq, "exited", "one", None, "exited with code 255");

@@ -17,8 +17,10 @@ pub struct Detail {
     pub service: String,
     /// The daemon's clock when it looked.
     pub now: Option<Timestamp>,
-    /// Sentences: what `GET /v1/instances/{name}/why` answers.
+    /// Sentences: what `GET /v1/instances/{name}/why` answers, the advice at its end.
     pub why: Vec<String>,
+    /// What the evidence speaks for.
+    pub advice: Vec<Advice>,
     /// By `startup`, `liveness`, `readiness`: those that are configured.
     pub probes: BTreeMap<String, ProbePast>,
     /// The tree, each process after its parent.
@@ -38,6 +40,21 @@ pub struct Detail {
     pub command: String,
     /// What could not be read, and why.
     pub missing: Vec<String>,
+}
+
+/// A piece of advice on evidence.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Advice {
+    /// The rule, kebab-case: `own-limit`, `accept-queue-full`, `never-ends`, …
+    pub kind: String,
+    /// What was seen, with its numbers.
+    pub seen: String,
+    pub means: String,
+    /// What to do.
+    pub help: String,
+    /// All of that, as it stands in `why`.
+    pub sentence: String,
 }
 
 /// A probe and what it said lately.

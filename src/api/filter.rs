@@ -59,6 +59,7 @@ mod tests {
             message: "Not ready".into(),
             evidence: None,
             rollout: None,
+            stop: None,
             lost: None,
         };
         let some = |it: &str| Some(it.to_owned());

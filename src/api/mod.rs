@@ -435,6 +435,23 @@ pub struct Event {
     /// On what is told of a rollout: where it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Box<RolloutMark>>,
+    /// On `exited`: how the stop went that it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop: Option<Box<StopMark>>,
+}
+
+/// How long a process took to end once it was told to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StopMark {
+    /// The last signal before SIGKILL, if there was one.
+    pub signal: Option<String>,
+    /// From the first signal to the exit.
+    pub after_ms: u64,
+    /// From the first moment of the drain to SIGKILL.
+    pub max_wait_time_ms: u64,
+    /// SIGKILL was needed: `max_wait_time` was over.
+    pub killed: bool,
 }
 
 /// What a hook reads on its standard input: one line of JSON.

@@ -381,6 +381,7 @@ pub(crate) const PROFILE: &[Key] = &[
 const LIMIT: &[Key] = &[
     key("name", Kind::Text, "", "What the server calls it."),
     duration("default", "\"3s\"", "What it is where nobody has set it."),
+    count("times", 1, "1", "How many times as long a stop may take."),
 ];
 
 const MEANING: &[Key] = &[

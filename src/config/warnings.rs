@@ -5,6 +5,7 @@ use std::fmt;
 
 use nix::unistd::{Group, User};
 
+use crate::fleet::advice;
 use crate::fleet::input::Probe as ProbeKind;
 use crate::fleet::words::Signal;
 use crate::probe::{Check, Probe};
@@ -37,6 +38,7 @@ pub fn warnings(settings: &Settings) -> Vec<Warning> {
         only_tcp,
         only_backups,
         guessed_profile,
+        short_budget,
         cutting_signal,
         reload_drain,
         names_of_set,
@@ -185,6 +187,13 @@ fn guessed_profile(service: &Service) -> Found {
     )
 }
 
+/// A budget that ends before the server's own limits have.
+fn short_budget(service: &Service) -> Found {
+    let rules = &service.rules;
+    let advice = advice::short_budget(&rules.profile, rules.max_wait_time, None)?;
+    found(format!("{}: {}", advice.seen, advice.means), advice.help)
+}
+
 /// A first signal that cuts requests where the server has one that does not.
 fn cutting_signal(service: &Service) -> Found {
     let profile = &service.rules.profile;
@@ -279,6 +288,16 @@ mod tests {
         a: `reload.drain` does nothing: the profile generic knows no reload signal; set `profile`, or remove it
         b: `reload.drain` does nothing: no gateway stands in front, so SIGUSR1 goes out at once; add [gateway.NAME] with service = "b", or remove it
         "#);
+    }
+
+    #[test]
+    fn a_budget_must_hold_what_a_server_may_take() {
+        let told = |budget: &str| {
+            of(&format!("[service.a]\ncommand = \"a\"\nprofile = \"swoole\"\n{budget}"))
+        };
+        assert_eq!(told(""), "", "the default is long enough");
+        assert_eq!(told("max_wait_time = \"6s\"\n"), "");
+        assert_snapshot!(told("max_wait_time = \"5s\"\n"), @r#"a: max_wait_time is 5s, and the server's own max_wait_time is 3s where nobody has set it: a swoole may take 2 times its max_wait_time to stop, 6s: SIGKILL comes before that; set max_wait_time = "7s" or more"#);
     }
 
     #[test]

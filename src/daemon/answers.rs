@@ -40,9 +40,6 @@ impl Daemon {
                 let line = publish::line(&api::Change::Snapshot { deck, events });
                 let _ = reply.send((line, changes));
             }
-            Question::Why { instance, reply } => {
-                let _ = reply.send(self.why(&instance));
-            }
             Question::Detail { instance, reply } => {
                 let _ = reply.send(self.subject(&instance));
             }

@@ -12,6 +12,7 @@ use axum::Json;
 use axum::extract::{ConnectInfo, State};
 use tokio::sync::Semaphore;
 
+use super::advice::Clues;
 use super::clock;
 use super::driver::Daemon;
 use super::http::{Api, Failure, Path, ending, not_found};
@@ -59,6 +60,7 @@ pub struct Subject {
     running: Option<(Identity, Group)>,
     profile: Option<Arc<KnownProfile>>,
     log: String,
+    clues: Option<Clues>,
 }
 
 /// `GET /v1/instances/{name}/detail`
@@ -67,18 +69,35 @@ pub async fn detail(
     ConnectInfo(peer): ConnectInfo<Peer>,
     Path(instance): Path<String>,
 ) -> Result<Json<Detail>, Failure> {
+    let role = peer.role().unwrap_or_default();
+    looked(&api, instance, move |it| it.look(role)).await
+}
+
+/// `GET /v1/instances/{name}/why`: sentences, the advice at their end.
+pub async fn why(
+    State(api): State<Api>,
+    Path(instance): Path<String>,
+) -> Result<Json<Vec<String>>, Failure> {
+    looked(&api, instance, Subject::why).await
+}
+
+/// Asks the driver, then looks on a blocking thread.
+async fn looked<T: Send + 'static>(
+    api: &Api,
+    instance: String,
+    look: impl FnOnce(Subject) -> T + Send + 'static,
+) -> Result<Json<T>, Failure> {
     let asked = instance.clone();
     let subject = api.ask(|reply| Question::Detail { instance, reply }).await?;
     let subject = subject.ok_or_else(|| not_found(&asked))?;
-    let role = peer.role().unwrap_or_default();
     let _turn = READERS.acquire().await.map_err(|_| ending())?;
-    let look = tokio::task::spawn_blocking(move || subject.look(role));
+    let look = tokio::task::spawn_blocking(move || look(*subject));
     Ok(Json(look.await.map_err(|_| ending())?))
 }
 
 impl Daemon {
     /// Why an instance is in its state, with what it said last.
-    pub(super) fn why(&self, instance: &str) -> Option<Vec<String>> {
+    fn why(&self, instance: &str) -> Option<Vec<String>> {
         let mut why = self.fleet.why(instance)?;
         let words = self.facts.last_words(instance);
         why.extend(words.map(|it| format!("its last words were \"{it}\"")));
@@ -127,6 +146,7 @@ impl Daemon {
             log: known.map_or_else(String::new, |it| {
                 self.hands.source(&sheet.name, it.log).log.display().to_string()
             }),
+            clues: self.clues(instance),
         }))
     }
 }
@@ -152,8 +172,10 @@ fn in_words(probe: &Probe, thresholds: Thresholds) -> String {
 impl Subject {
     /// Reads what the kernel knows. Blocking.
     fn look(self, role: Role) -> Detail {
-        let Self { known: mut detail, running, profile, log } = self;
+        let Self { known: mut detail, running, profile, log, clues } = self;
         detail.now = Some(clock::wall());
+        let mut tree = vec![];
+        let table = Table::sweep();
         let mut files = api::Files { log, ..api::Files::default() };
         if let Some((leader, group)) = running {
             let mut look = Look { leader, missing: vec![] };
@@ -161,7 +183,9 @@ impl Subject {
                 Some(it) => (&it.profile.signals[..], &it.roles),
                 None => (&[][..], &roles::Rules::default()),
             };
-            (detail.processes, detail.more_processes) = look.processes(&group, rules);
+            let table = table.as_ref().map_err(|err| io::Error::from(err.kind()));
+            (tree, detail.more_processes) = look.tree(table, &group, rules);
+            detail.processes = tree.iter().map(process).collect();
             let pids: Vec<i32> = detail.processes.iter().map(|it| it.pid).collect();
             detail.signals = look.signals(meanings);
             detail.limits = look.limits();
@@ -178,8 +202,38 @@ impl Subject {
             detail.missing = look.missing;
         }
         detail.files = Some(files);
+        detail.advice = clues.map_or(vec![], |it| it.advice(table.as_ref().ok(), &tree));
+        detail.why.extend(detail.advice.iter().map(|it| it.sentence.clone()));
         detail
     }
+
+    /// The sentences alone. Blocking.
+    fn why(self) -> Vec<String> {
+        let Self { known, running, profile, clues, .. } = self;
+        let mut why = known.why;
+        let Some(clues) = clues else { return why };
+        let table = Table::sweep();
+        let tree = running.map_or(vec![], |(leader, group)| {
+            let rules = profile.as_ref().map(|it| &it.roles);
+            let table = table.as_ref().map_err(|err| io::Error::from(err.kind()));
+            let mut look = Look { leader, missing: vec![] };
+            look.tree(table, &group, rules.unwrap_or(&roles::Rules::default())).0
+        });
+        why.extend(clues.advice(table.as_ref().ok(), &tree).into_iter().map(|it| it.sentence));
+        why
+    }
+}
+
+/// A process of the tree, with what it is by its profile.
+#[derive(Debug)]
+pub(super) struct Seen {
+    /// How far below a root.
+    pub depth: u32,
+    pub stat: Stat,
+    pub arguments: Vec<String>,
+    pub role: Option<String>,
+    /// It was started by the deck.
+    pub leads: bool,
 }
 
 /// A look at a process that runs; what could not be seen is noted.
@@ -196,8 +250,13 @@ impl Look {
         })
     }
 
-    fn processes(&mut self, group: &Group, rules: &roles::Rules) -> (Vec<api::ProcessDetail>, u32) {
-        let tree = Table::sweep().and_then(|it| closeup::tree(group, &it, PROCESSES));
+    fn tree(
+        &mut self,
+        table: io::Result<&Table>,
+        group: &Group,
+        rules: &roles::Rules,
+    ) -> (Vec<Seen>, u32) {
+        let tree = table.and_then(|it| closeup::tree(group, it, PROCESSES));
         let (tree, more) = self.seen("its processes", tree);
         let arguments: Vec<_> = tree
             .iter()
@@ -206,9 +265,9 @@ impl Look {
         let seen: Vec<_> =
             tree.iter().zip(&arguments).map(|((_, stat), it)| observed(stat, it)).collect();
         let roles = roles::assign(rules, self.leader.pid, &seen);
-        let all = tree.iter().zip(&arguments).map(|((depth, stat), arguments)| {
+        let all = tree.into_iter().zip(arguments).map(|((depth, stat), arguments)| {
             let role = roles.get(&stat.identity.pid).map(|it| it.role.clone());
-            process(*depth, stat, arguments, role)
+            Seen { depth, stat, arguments, role, leads: stat.identity == self.leader }
         });
         (all.collect(), u32::try_from(more).unwrap_or(u32::MAX))
     }
@@ -294,23 +353,19 @@ pub(super) fn observed(stat: &Stat, arguments: &[String]) -> roles::Process {
     }
 }
 
-fn process(
-    depth: u32,
-    stat: &Stat,
-    arguments: &[String],
-    role: Option<String>,
-) -> api::ProcessDetail {
+fn process(seen: &Seen) -> api::ProcessDetail {
+    let stat = &seen.stat;
     let Identity { pid, start_time } = stat.identity;
     let ticks = |it: u64| it.saturating_mul(1000) / TICKS_PER_SECOND;
     let started = Timestamp(std::time::Duration::from_millis(ticks(start_time)));
     api::ProcessDetail {
         pid,
         start_time,
-        depth,
-        role,
+        depth: seen.depth,
+        role: seen.role.clone(),
         state: char::from(stat.state).to_string(),
         name: stat.name.to_string(),
-        title: veiled_arguments(arguments).join(" "),
+        title: veiled_arguments(&seen.arguments).join(" "),
         started: Some(clock::wall_of(started)),
         cpu_ms: ticks(stat.cpu_ticks),
         memory_bytes: stat.resident_pages.saturating_mul(page_bytes()),

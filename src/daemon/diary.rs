@@ -27,6 +27,7 @@ impl Daemon {
     fn write_down(&mut self, at: jiff::Timestamp, record: Record) {
         let evidence =
             record.with_evidence.then(|| self.hands.evidence(&record, &self.fleet, &self.facts));
+        let evidence = evidence.or_else(|| self.who_lived(&record));
         let (lost, rollout) = (rollouts::lost(&record), self.mark_of(&record));
         let event = self.journal.append(api::Event {
             seq: 0,
@@ -39,6 +40,7 @@ impl Daemon {
             evidence,
             lost,
             rollout,
+            stop: stop_of(&record.extra),
         });
         self.rollouts.note(&event);
         info!(
@@ -55,6 +57,14 @@ impl Daemon {
         self.publisher.event(event);
     }
 
+    /// Who lived until SIGKILL, where the time of a stop was over.
+    fn who_lived(&mut self, record: &Record) -> Option<Vec<String>> {
+        let ended = record.instance.as_ref().filter(|_| record.kind == "exited")?;
+        let lived = self.hands.who_lived(ended);
+        let was_late = matches!(record.extra, Extra::Stopped(stop, _) if stop.killed);
+        lived.filter(|_| was_late)
+    }
+
     /// An event that the fleet does not know of.
     pub(super) fn note(&mut self, kind: &'static str, by: Option<By>, message: String) {
         self.record(Record {
@@ -67,4 +77,15 @@ impl Daemon {
             extra: Extra::Nothing,
         });
     }
+}
+
+/// How the stop went that an event tells the end of.
+fn stop_of(extra: &Extra) -> Option<Box<api::StopMark>> {
+    let Extra::Stopped(it, _) = extra else { return None };
+    Some(Box::new(api::StopMark {
+        signal: it.signal.map(|it| it.to_string()),
+        after_ms: publish::millis(it.after),
+        max_wait_time_ms: publish::millis(it.max_wait_time),
+        killed: it.killed,
+    }))
 }

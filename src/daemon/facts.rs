@@ -129,8 +129,11 @@ impl Facts {
             return;
         }
         let exits = self.exits.entry(instance.clone()).or_default();
-        // The evidence is in the journal.
-        exits.push_back(Event { evidence: None, ..event.clone() });
+        // The evidence of the others is in the journal.
+        exits.iter_mut().for_each(|it| it.evidence = None);
+        let is_of_a_stop = event.stop.is_some();
+        let evidence = event.evidence.clone().filter(|_| is_of_a_stop);
+        exits.push_back(Event { evidence, ..event.clone() });
         let excess = exits.len().saturating_sub(EXITS);
         exits.drain(..excess);
     }

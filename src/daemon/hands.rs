@@ -14,6 +14,7 @@ use std::sync::Arc;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
+use super::advice::Last;
 use super::boot::Plan;
 use super::clock;
 use super::facts::Facts;
@@ -126,6 +127,7 @@ pub struct Hands {
     pub(super) reloads: Reloads,
     pub(super) front: Front,
     pub(super) sockets: Sockets,
+    pub(super) last: Last,
 }
 
 impl Hands {
@@ -149,6 +151,7 @@ impl Hands {
             reloads: Reloads::default(),
             front: Front::new(clock::now()),
             sockets: Sockets::new(),
+            last: Last::default(),
             places,
             turns,
             tasks,
@@ -288,6 +291,7 @@ impl Hands {
                 self.trust.forget(&instance);
                 self.follow_end(&instance);
                 self.state.write();
+                self.note_who_lives(&instance);
                 self.kill_all(&instance, generation);
             }
             Effect::Sweep { instance, generation } => self.sweep(&instance, generation),

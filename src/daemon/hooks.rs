@@ -355,6 +355,7 @@ mod tests {
             evidence: None,
             lost,
             rollout: None,
+            stop: None,
         };
         let hooks = [
             ("fatal", None),

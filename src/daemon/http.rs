@@ -50,7 +50,7 @@ pub async fn serve(door: Door, api: Api, stop: CancellationToken) -> std::io::Re
         .route("/v1/events", get(streams::events))
         .route("/v1/instances/{name}/logs", get(streams::logs))
         .route("/v1/instances/{name}/logs/page", get(log_pages::page))
-        .route("/v1/instances/{name}/why", get(why))
+        .route("/v1/instances/{name}/why", get(super::detail::why))
         .route("/v1/instances/{name}/detail", get(super::detail::detail))
         .route("/v1/services/{name}/history", get(service_history))
         .route("/v1/instances/{name}/history", get(instance_history))
@@ -127,15 +127,6 @@ async fn deck(
         return Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response());
     }
     Ok(Json(api.ask(|reply| Question::Deck { role, reply }).await?).into_response())
-}
-
-async fn why(
-    State(api): State<Api>,
-    Path(instance): Path<String>,
-) -> Result<Json<Vec<String>>, Failure> {
-    let asked = instance.clone();
-    let why = api.ask(|reply| Question::Why { instance, reply }).await?;
-    why.map(Json).ok_or_else(|| not_found(&asked))
 }
 
 async fn service_history(

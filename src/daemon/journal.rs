@@ -278,6 +278,7 @@ mod tests {
             evidence: None,
             lost: None,
             rollout: None,
+            stop: None,
         }
     }
 

@@ -12,6 +12,7 @@
 //! reads the time.
 
 pub mod adopt;
+mod advice;
 mod answers;
 pub mod applying;
 pub mod boot;

@@ -258,10 +258,12 @@ impl Daemon {
 
 /// What was in flight at an end.
 pub(super) fn lost(record: &Record) -> Option<u32> {
-    match record.extra {
-        Extra::Lost(lost) => Some(InFlight::count(lost)).filter(|it| *it > 0),
+    let lost = match record.extra {
+        Extra::Lost(lost) => Some(lost),
+        Extra::Stopped(_, lost) => lost,
         Extra::Nothing | Extra::Rollout(_) => None,
-    }
+    };
+    lost.map(InFlight::count).filter(|it| *it > 0)
 }
 
 fn counted(it: &Gateway) -> Counted {

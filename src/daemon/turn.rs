@@ -94,10 +94,6 @@ pub enum Question {
         role: Role,
         reply: Reply<(Arc<str>, broadcast::Receiver<Arc<str>>)>,
     },
-    Why {
-        instance: String,
-        reply: Reply<Option<Vec<String>>>,
-    },
     /// What there is to look at closely.
     Detail {
         instance: String,

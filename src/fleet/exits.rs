@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::input::{Exit, InFlight, OutOfMemory, Status};
+use super::input::{Exit, InFlight, OutOfMemory, Status, Stopped};
 use super::ladder::Stop;
 use super::time::Timestamp;
 use super::turn::{count, elapsed, span};
@@ -153,6 +153,26 @@ pub(super) fn told_of_stop(
     };
     let memory = memory(exit, stop.killing().is_some());
     format!("{verb} {into} into its drain{}{memory}{suspicion}", loss(lost))
+}
+
+/// How the stop went, where the exit tells something about the server: nobody else had a hand in it.
+pub(super) fn stopped(now: Timestamp, exit: &Exit, stop: &Stop) -> Option<Stopped> {
+    let killed = stop.killing().is_some();
+    let ours = match exit.status {
+        Status::Code(_) | Status::Unknown => true,
+        Status::Signal(signal) => killed || stop.last_rung() == Some(signal),
+    };
+    // A second SIGTERM ends many servers at once, and an operator's SIGKILL says nothing of their time.
+    let alone = stop.passed.is_empty() && stop.killed_by.is_none();
+    if !ours || !alone || exit.out_of_memory != OutOfMemory::No {
+        return None;
+    }
+    Some(Stopped {
+        signal: stop.last_rung(),
+        after: now.since(stop.first_signal?),
+        max_wait_time: stop.deadline.since(stop.began),
+        killed,
+    })
 }
 
 /// The limit a server seems to have of its own: it exited before our SIGKILL, a whole number of seconds

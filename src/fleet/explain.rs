@@ -3,6 +3,7 @@
 //! The first sentence says what is the case and who or what wants it so; the others say what else an
 //! operator would ask next: what failed, what is held, what ended the last process, what comes then.
 
+use super::advice::{Case, Leaving};
 use super::fleet::Fleet;
 use super::health::Gauge;
 use super::input::{Goal, InFlight};
@@ -12,6 +13,7 @@ use super::rollout_state::Rollout;
 use super::roster::Named;
 use super::service::Service;
 use super::sheet::{LastExit, ServiceSheet, Sheet};
+use super::time::Timestamp;
 use super::turn::{count, span};
 
 impl Fleet {
@@ -30,6 +32,30 @@ impl Fleet {
             sentences.push(format!("its profile {} is a guess from `{because}`", profile.name));
         }
         Some(sentences)
+    }
+
+    /// What is known of an instance, for [`super::advice::advise`].
+    pub fn case(&self, instance: &str, now: Timestamp) -> Option<Case> {
+        let instance = self.instances.get(instance)?;
+        let rules = &instance.rules;
+        let leaving = instance.stop().and_then(|stop| {
+            Some(Leaving {
+                signal: stop.last_signal()?,
+                ago: now.since(stop.first_signal?),
+                left: stop.deadline.since(now),
+            })
+        });
+        Some(Case {
+            instance: instance.name().clone(),
+            service: rules.name.clone(),
+            profile: rules.profile.clone(),
+            wanted: instance.is_wanted(),
+            max_wait_time: rules.max_wait_time,
+            begins_with: rules.stop.first().map(|it| it.signal),
+            fronted: rules.fronted,
+            port: instance.own.port,
+            leaving,
+        })
     }
 
     pub(super) fn describe_service(&self, service: &Service) -> ServiceSheet {

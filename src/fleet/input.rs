@@ -421,8 +421,23 @@ pub enum Extra {
     Nothing,
     /// What was in flight when a process ended.
     Lost(InFlight),
+    /// How a stop went that ended a process, and what was in flight then.
+    Stopped(Stopped, Option<InFlight>),
     /// A rollout has come to this.
     Rollout(Mark),
+}
+
+/// How a stop went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stopped {
+    /// The last signal before SIGKILL.
+    pub signal: Option<Signal>,
+    /// From the first signal to the exit.
+    pub after: Duration,
+    /// From the first moment of the drain to SIGKILL.
+    pub max_wait_time: Duration,
+    /// SIGKILL was needed: `max_wait_time` was over.
+    pub killed: bool,
 }
 
 /// Where a rollout is.

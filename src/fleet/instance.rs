@@ -468,7 +468,7 @@ impl Instance {
         turn: &mut Turn,
         by: Option<&By>,
         message: String,
-        lost: Option<InFlight>,
+        extra: Extra,
     ) {
         turn.push(Effect::Record(Record {
             kind: "exited",
@@ -477,7 +477,7 @@ impl Instance {
             by: by.cloned(),
             message,
             with_evidence: false,
-            extra: lost.map_or(Extra::Nothing, Extra::Lost),
+            extra,
         }));
     }
 

@@ -182,7 +182,7 @@ impl Instance {
         self.note_exit(turn.now, exit, cause, lost);
         self.stop_probes(turn, probing);
         self.sweep(turn, ending, None);
-        self.say_exited(turn, by, message, lost);
+        self.say_exited(turn, by, message, lost.map_or(Extra::Nothing, Extra::Lost));
     }
 
     fn on_exit_in_stop(&mut self, turn: &mut Turn, exit: Exit, body: &Body, stop: Stop) {
@@ -191,6 +191,10 @@ impl Instance {
         let ending = if sick { Ending::Sick { ran } } else { Ending::Expected };
         let lost = self.lost();
         let message = exits::told_of_stop(turn.now, &exit, &stop, lost);
+        let extra = match exits::stopped(turn.now, &exit, &stop) {
+            Some(stopped) => Extra::Stopped(stopped, lost),
+            None => lost.map_or(Extra::Nothing, Extra::Lost),
+        };
         let cause = exits::cause_of_stop(turn.now, &exit, &stop, self.signalled.as_ref());
         self.note_exit(turn.now, exit, cause, lost);
         let by = stop.errand.by().cloned();
@@ -205,7 +209,7 @@ impl Instance {
         } else {
             self.sweep(turn, ending, Some(stop.errand));
         }
-        self.say_exited(turn, by.as_ref(), message, lost);
+        self.say_exited(turn, by.as_ref(), message, extra);
     }
 
     /// What was in flight at the last measurement.

@@ -17,10 +17,11 @@
 //! | `rollout`, `rollout_*`, `spare` | which instance is next; the work on it; how it ends; orders about it; who stands by |
 //! | `configure`, `orders`, `service_orders`, `guard` | new rules; what operators ask for; when to ask back |
 //! | `memory` | what the next daemon has to know, and how it goes on |
-//! | `explain` | sheets, and why |
+//! | `explain`, `advice` | sheets, and why; what evidence speaks for |
 //! | `sim`, `sim_host`, `sim_promises`, `sim_tests` | a host with faults that holds all of it to its promises |
 #![warn(clippy::wildcard_enum_match_arm)]
 
+pub mod advice;
 mod configure;
 mod depends;
 mod exits;

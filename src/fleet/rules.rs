@@ -111,6 +111,8 @@ pub struct Profile {
     /// The server's own limit for finishing, where nobody has set it, and what it calls it.
     pub limit: Duration,
     pub limit_name: Option<String>,
+    /// A stop may take that limit so many times.
+    pub limit_times: u32,
     /// Nobody has named it: the words of the command it was guessed from.
     pub guess: Option<String>,
 }
@@ -136,6 +138,7 @@ impl Profile {
             renews: false,
             limit: Duration::from_secs(3),
             limit_name: None,
+            limit_times: 1,
             guess: None,
         }
     }

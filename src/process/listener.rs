@@ -19,7 +19,7 @@ const FIRST: i32 = 3;
 
 /// A copy of the descriptor by which this process listens on the address; `None`: it does not.
 pub fn take(pid: i32, pidfd: BorrowedFd<'_>, address: SocketAddr) -> io::Result<Option<OwnedFd>> {
-    let inodes = port::listeners(address.port())?;
+    let inodes: Vec<u64> = port::listeners(address.port())?.iter().map(|it| it.inode).collect();
     for number in numbers(pid, &inodes)? {
         let copy = pidfd_getfd(pidfd, number, PidfdGetfdFlags::empty())?;
         if is_listener(&copy, address) {

@@ -12,8 +12,8 @@
 //! - [`strays`] finds what no record names.
 //! - [`inherited`] lets this process become another program with some descriptors left open.
 //! - [`listener`] takes a listening socket back from a process that has it.
-//! - [`preflight`], [`port`], [`usage`], [`closeup`], [`descendants`], [`oom`], [`stat`] and [`table`] read what the kernel
-//!   knows.
+//! - [`preflight`], [`port`], [`usage`], [`closeup`], [`descendants`], [`waits`], [`oom`], [`stat`] and [`table`] read
+//!   what the kernel knows.
 
 pub mod cgroup;
 pub mod closeup;
@@ -36,6 +36,7 @@ pub mod stat;
 pub mod strays;
 pub mod table;
 pub mod usage;
+pub mod waits;
 
 #[cfg(test)]
 mod alone;

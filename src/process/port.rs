@@ -77,22 +77,44 @@ pub fn is_free(port: u16) -> bool {
     }
 }
 
+/// A socket that listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Listener {
-    address: SocketAddr,
-    inode: u64,
+pub struct Listener {
+    pub address: SocketAddr,
+    /// As links in `/proc/PID/fd` name it.
+    pub inode: u64,
 }
 
-/// The inodes of all sockets that listen on this port.
-pub(super) fn listeners(port: u16) -> io::Result<Vec<u64>> {
-    let mut inodes = vec![];
+/// All sockets that listen on this port.
+///
+/// # Errors
+///
+/// Those of reading `/proc/net/tcp`.
+pub fn listeners(port: u16) -> io::Result<Vec<Listener>> {
+    let mut found = vec![];
     each_listener(|it| {
         if it.address.port() == port {
-            inodes.push(it.inode);
+            found.push(it);
         }
         false
     })?;
-    Ok(inodes)
+    Ok(found)
+}
+
+/// Which of these sockets are TCP connections that are established.
+///
+/// # Errors
+///
+/// As [`listeners`].
+pub fn connections(inodes: &BTreeSet<u64>) -> io::Result<BTreeSet<u64>> {
+    let mut found = BTreeSet::new();
+    each_socket(|it| {
+        if it.state == ESTABLISHED && inodes.contains(&it.inode) {
+            found.insert(it.inode);
+        }
+        false
+    })?;
+    Ok(found)
 }
 
 /// Where these sockets listen, by their inodes.
@@ -142,16 +164,32 @@ fn listener(port: u16) -> io::Result<Option<Listener>> {
 
 /// Shows every listener of this network namespace until `enough` says so.
 fn each_listener(mut enough: impl FnMut(Listener) -> bool) -> io::Result<()> {
+    // Listeners come first; there may be thousands of connections behind them.
+    each_socket_while(
+        |it| it.state == LISTEN,
+        |it| enough(Listener { address: it.address, inode: it.inode }),
+    )
+}
+
+/// Shows every TCP socket of this network namespace until `enough` says so.
+fn each_socket(enough: impl FnMut(Socket) -> bool) -> io::Result<()> {
+    each_socket_while(|_| true, enough)
+}
+
+/// Of each family as many as are wanted in a row.
+fn each_socket_while(
+    is_wanted: impl Fn(&Socket) -> bool,
+    mut enough: impl FnMut(Socket) -> bool,
+) -> io::Result<()> {
     for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
         let file = match fs::File::open(table) {
             Err(source) if source.kind() == io::ErrorKind::NotFound => continue,
             file => file?,
         };
         for line in BufReader::new(file).lines().skip(1) {
-            match parse(&line?) {
+            match parse(&line?).filter(|it| is_wanted(it)) {
                 Some(found) if enough(found) => return Ok(()),
                 Some(_) => {}
-                // Listeners come first; there may be thousands of connections behind them.
                 None => break,
             }
         }
@@ -159,12 +197,24 @@ fn each_listener(mut enough: impl FnMut(Listener) -> bool) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads a line of `/proc/net/tcp` or `tcp6`; `None` unless it is a listener.
-fn parse(line: &str) -> Option<Listener> {
+/// A line of `/proc/net/tcp` or `tcp6` (proc_pid_net(5)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Socket {
+    address: SocketAddr,
+    /// As the kernel numbers them (include/net/tcp_states.h).
+    state: u8,
+    inode: u64,
+}
+
+const ESTABLISHED: u8 = 1;
+const LISTEN: u8 = 10;
+
+/// Reads a line; `None` if it is none.
+fn parse(line: &str) -> Option<Socket> {
     let mut fields = line.split_ascii_whitespace().skip(1);
     let (address, port) = fields.next()?.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
-    let state = fields.nth(1)?;
+    let state = u8::from_str_radix(fields.nth(1)?, 16).ok()?;
     let inode = fields.nth(5)?.parse().ok()?;
     // Each 32 bits of an address are printed as a number of this machine.
     let word = |at: usize| {
@@ -179,7 +229,7 @@ fn parse(line: &str) -> Option<Listener> {
         }
         _ => return None,
     };
-    (state == "0A").then_some(Listener { address: SocketAddr::new(address, port), inode })
+    Some(Socket { address: SocketAddr::new(address, port), state, inode })
 }
 
 fn named(Listener { address, inode }: Listener) -> Holder {
@@ -261,6 +311,21 @@ mod tests {
     }
 
     #[test]
+    fn open_connections_are_told_from_other_sockets() {
+        let me = std::process::id().cast_signed();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let inode = |fd: &dyn std::os::fd::AsRawFd| {
+            let link = fs::read_link(format!("/proc/{me}/fd/{}", fd.as_raw_fd())).unwrap();
+            socket_inode(link.to_str().unwrap()).unwrap()
+        };
+        let both = BTreeSet::from([inode(&listener), inode(&client)]);
+        assert_eq!(connections(&both).unwrap(), BTreeSet::from([inode(&client)]));
+        let here = listeners(listener.local_addr().unwrap().port()).unwrap();
+        assert_eq!(here.iter().map(|it| it.inode).collect::<Vec<_>>(), [inode(&listener)]);
+    }
+
+    #[test]
     fn asking_for_no_port_is_answered() {
         assert_eq!(holder(0).unwrap(), None);
     }
@@ -269,12 +334,14 @@ mod tests {
     fn lines_of_both_tables_are_read() {
         let four = "   0: 0100007F:251E 00000000:0000 0A 00000000:00000000 00:00000000 00000000  \
             1000        0 4242 1 0000000000000000 100 0 0 10 0";
-        let expected = Listener { address: "127.0.0.1:9502".parse().unwrap(), inode: 4242 };
+        let address = "127.0.0.1:9502".parse().unwrap();
+        let expected = Socket { address, state: LISTEN, inode: 4242 };
         assert_eq!(parse(four), Some(expected));
-        assert_eq!(parse(&four.replace(" 0A ", " 01 ")), None);
+        let open = parse(&four.replace(" 0A ", " 01 "));
+        assert_eq!(open, Some(Socket { state: ESTABLISHED, ..expected }));
 
         let six = four.replace("0100007F", "00000000000000000000000001000000");
-        let expected = Listener { address: "[::1]:9502".parse().unwrap(), inode: 4242 };
+        let expected = Socket { address: "[::1]:9502".parse().unwrap(), ..expected };
         assert_eq!(parse(&six), Some(expected));
         for line in [
             "",

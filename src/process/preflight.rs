@@ -36,9 +36,11 @@ pub fn dispositions(pid: i32) -> io::Result<Vec<(i32, Disposition)>> {
     Ok((1..=64).filter_map(|it| Some((it, parse(&status, it)?))).collect())
 }
 
+/// `/proc/PID/status`.
+///
 /// All of it in one read: a file without a size is read in eight small ones otherwise, between a key and
 /// its signal.
-fn status(pid: i32) -> io::Result<String> {
+pub fn status(pid: i32) -> io::Result<String> {
     let mut status = String::with_capacity(STATUS_BYTES);
     File::open(format!("/proc/{pid}/status"))?.read_to_string(&mut status)?;
     Ok(status)

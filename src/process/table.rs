@@ -93,7 +93,7 @@ impl Table {
         Self { stats, heirs, marks: RefCell::default() }
     }
 
-    pub(super) fn all(&self) -> impl Iterator<Item = &Stat> {
+    pub fn all(&self) -> impl Iterator<Item = &Stat> {
         self.stats.values()
     }
 
@@ -102,7 +102,7 @@ impl Table {
     }
 
     /// Whether its parent is somebody who inherits orphans.
-    pub(super) fn is_left_behind(&self, stat: &Stat) -> bool {
+    pub fn is_left_behind(&self, stat: &Stat) -> bool {
         self.heirs.contains(&stat.parent)
     }
 

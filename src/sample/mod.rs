@@ -27,7 +27,7 @@ mod worker;
 
 use std::io::{self, Write};
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket, lookup_host};
 use tokio::sync::mpsc;
 
 pub use self::options::{Faults, Mode, Part, Role, SampleArgs, Shape, Tree};
@@ -136,8 +136,25 @@ async fn listener(args: &SampleArgs) -> Result<TcpListener, String> {
         let passed = inherited::take()?;
         return TcpListener::from_std(passed).map_err(|err| err.to_string());
     }
-    let bound = TcpListener::bind((args.host.as_str(), args.port)).await;
-    bound.map_err(|error| format!("cannot listen on {}:{}: {error}", args.host, args.port))
+    bind(args)
+        .await
+        .map_err(|error| format!("cannot listen on {}:{}: {error}", args.host, args.port))
+}
+
+/// Tokio's own backlog, where nothing else is asked for.
+const BACKLOG: u32 = 1024;
+
+async fn bind(args: &SampleArgs) -> io::Result<TcpListener> {
+    let place = (args.host.as_str(), args.port);
+    if args.faults.backlog.is_none() && !args.faults.reuse_port {
+        return TcpListener::bind(place).await;
+    }
+    let address = lookup_host(place).await?.next().ok_or(io::ErrorKind::AddrNotAvailable)?;
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.set_reuseport(args.faults.reuse_port)?;
+    socket.bind(address)?;
+    socket.listen(args.faults.backlog.unwrap_or(BACKLOG))
 }
 
 /// Prints a line of output. A reader that has gone away is no reason to stop.

@@ -121,6 +121,15 @@ pub struct Faults {
     /// Keep the listener open while draining and never accept, as Swoole does
     #[arg(long)]
     pub deaf_drain: bool,
+    /// Listen and never accept
+    #[arg(long)]
+    pub deaf: bool,
+    /// Let so many connections wait to be accepted (listen(2))
+    #[arg(long, value_name = "N")]
+    pub backlog: Option<u32>,
+    /// Share the port with whoever does the same (SO_REUSEPORT)
+    #[arg(long)]
+    pub reuse_port: bool,
     /// Close every kept connection at SIGUSR1, once its request is answered
     #[arg(long)]
     pub close_on_reload: bool,

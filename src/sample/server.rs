@@ -86,6 +86,9 @@ pub(super) fn announce(name: &str, address: io::Result<SocketAddr>) {
 }
 
 async fn accept_all(listener: &TcpListener, shared: &Arc<Shared>, connections: &mut JoinSet<()>) {
+    if shared.args.faults.deaf {
+        return std::future::pending().await;
+    }
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {

@@ -179,6 +179,17 @@ pub fn clean_difference(it: &mut Difference) {
 pub fn clean_detail(it: &mut Detail) {
     [&mut it.instance, &mut it.service, &mut it.command].into_iter().for_each(clean_in_place);
     it.why.iter_mut().chain(&mut it.missing).for_each(clean_in_place);
+    for advice in &mut it.advice {
+        [
+            &mut advice.kind,
+            &mut advice.seen,
+            &mut advice.means,
+            &mut advice.help,
+            &mut advice.sentence,
+        ]
+        .into_iter()
+        .for_each(clean_in_place);
+    }
     for past in it.probes.values_mut() {
         clean_in_place(&mut past.check);
         past.results.iter_mut().for_each(clean_probe);

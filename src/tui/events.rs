@@ -235,6 +235,7 @@ mod tests {
             message: String::new(),
             evidence: None,
             rollout: None,
+            stop: None,
             lost: None,
         }
     }

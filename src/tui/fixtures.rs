@@ -153,6 +153,7 @@ pub(super) fn event(at: &str, who: Option<&str>, instance: Option<&str>, message
         evidence: None,
         lost: None,
         rollout: None,
+        stop: None,
     }
 }
 

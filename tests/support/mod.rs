@@ -127,6 +127,28 @@ impl Deck {
         }
     }
 
+    /// A close look at an instance.
+    #[track_caller]
+    pub fn detail(&self, name: &str) -> api::Detail {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let answer = async { Client::new(&self.socket())?.detail(name).await };
+        runtime.block_on(async { tokio::time::timeout(PATIENCE, answer).await.unwrap() }).unwrap()
+    }
+
+    /// Asks `opsdeck why` until it says all of this, and returns what it said.
+    #[track_caller]
+    pub fn wait_why(&self, name: &str, texts: &[&str]) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let said = self.ok(&["why", name]);
+            if texts.iter().all(|it| said.contains(it)) {
+                return said;
+            }
+            assert!(Instant::now() < deadline, "no {texts:?} in:\n{said}\n{}", self.story());
+            pause();
+        }
+    }
+
     /// Follows what an instance writes, from its last 1,000 lines on.
     pub fn follow_log(&self, name: &str) -> Following {
         Following::start(self.command(&["logs", "-f", "-n", "1000", name]))

@@ -50,6 +50,10 @@ impl Reader {
                 renews: roles.0.iter().any(|it| it.renewed),
                 limit: limit.duration("default").map_or(Duration::from_secs(3), |it| it.0),
                 limit_name: text(&limit, "name"),
+                limit_times: limit
+                    .integer("times")
+                    .and_then(|it| u32::try_from(it.0).ok())
+                    .unwrap_or(1),
                 guess: None,
             }),
             stop,

@@ -20,6 +20,7 @@ fn event(seconds: f64, kind: &str, instance: &str, message: &str) -> Event {
         evidence: None,
         lost: None,
         rollout: None,
+        stop: None,
     }
 }
 

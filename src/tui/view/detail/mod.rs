@@ -175,7 +175,13 @@ fn why(text: &mut Text, it: &Instance, closeup: Option<&Closeup>) {
     let told = closeup.and_then(|it| it.detail.as_ref()).map(|it| it.why.as_slice());
     match told {
         Some(all) if !all.is_empty() => {
-            all.iter().for_each(|it| text.paragraph(3, it, theme.plain()));
+            let advice = closeup.and_then(|it| it.detail.as_ref()).map(|it| it.advice.as_slice());
+            let is_advice =
+                |it: &String| advice.iter().copied().flatten().any(|of| of.sentence == *it);
+            for it in all {
+                let style = if is_advice(it) { theme.moving() } else { theme.plain() };
+                text.paragraph(3, it, style);
+            }
         }
         _ => text.paragraph(3, &it.why, theme.plain()),
     }

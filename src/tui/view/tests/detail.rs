@@ -57,6 +57,7 @@ fn detail(ms: u64) -> Detail {
         unit: unit.into(),
     };
     Detail {
+        advice: vec![],
         instance: "web1".into(),
         service: "web".into(),
         now: Some(at(ms).wall),

@@ -1,0 +1,251 @@
+//! Gathers the evidence for advice, when somebody asks.
+//!
+//! What the driver knows is taken at once ([`Daemon::clues`]); what the kernel knows is read on the thread that
+//! looks closely, and only what a rule could go by: sockets of an instance with a port, what its processes
+//! wait for while it stops or nobody accepts, strangers only if there is a listener that is none of its own.
+//! Who lives when SIGKILL is due is noted right before it, for a few at a time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::time::Duration;
+
+use tracing::debug;
+
+use super::clock;
+use super::detail::{Seen, observed};
+use super::driver::Daemon;
+use super::hands::{Hands, identity_of};
+use super::launch::MARK;
+use crate::api::{self, Event};
+use crate::fleet::advice::{
+    self, Case, Evidence, Listener, Member, PastStop, Queue, Stranger, Taken,
+};
+use crate::fleet::{Name, Signal, Timestamp};
+use crate::load::sockets::Sockets;
+use crate::process::port;
+use crate::process::preflight::{self, Disposition};
+use crate::process::stat::{Stat, TICKS_PER_SECOND};
+use crate::process::table::Table;
+use crate::process::{closeup, descendants, waits};
+use crate::roles;
+
+/// Processes of a tree that are looked at for what they wait for.
+const LOOKED_AT: usize = 16;
+/// Lines about those who lived when SIGKILL was due.
+const LIVED: usize = 8;
+/// Trees that are noted before their SIGKILL within [`NOTING`]: killing must not wait for reading.
+const NOTED: u32 = 16;
+const NOTING: Duration = Duration::from_secs(1);
+/// net.core.somaxconn (listen(2)).
+const SOMAXCONN: &str = "/proc/sys/net/core/somaxconn";
+
+/// What is known without looking.
+#[derive(Debug)]
+pub(super) struct Clues {
+    case: Case,
+    stops: Vec<PastStop>,
+    /// The daemon has the listening socket itself: that others have it as well is how it is meant.
+    is_held: bool,
+    /// What follows the name of an instance in the mark of this deck's processes.
+    deck: String,
+}
+
+impl Daemon {
+    pub(super) fn clues(&self, instance: &str) -> Option<Clues> {
+        let known = self.hands.known.get(instance);
+        Some(Clues {
+            case: self.fleet.case(instance, clock::now())?,
+            stops: self.facts.exits(instance).iter().filter_map(past_stop).collect(),
+            is_held: known.is_some_and(|it| it.settings.launch.socket.is_some()),
+            deck: format!("@{}", self.hands.places.state_dir.display()),
+        })
+    }
+}
+
+fn past_stop(event: &Event) -> Option<PastStop> {
+    let stop = event.stop.as_ref()?;
+    Some(PastStop {
+        signal: stop.signal.clone().unwrap_or_default(),
+        after: Duration::from_millis(stop.after_ms),
+        max_wait_time: Duration::from_millis(stop.max_wait_time_ms),
+        killed: stop.killed,
+        lost: event.lost.unwrap_or(0),
+        lived: event.evidence.clone().unwrap_or_default(),
+    })
+}
+
+impl Clues {
+    /// Reads what the rules go by, and asks them. Blocking.
+    pub(super) fn advice(self, table: Option<&Table>, tree: &[Seen]) -> Vec<api::Advice> {
+        let evidence = self.evidence(table, tree);
+        let told = |it: advice::Advice| api::Advice {
+            kind: it.kind.into(),
+            sentence: it.to_string(),
+            seen: it.seen,
+            means: it.means,
+            help: it.help,
+        };
+        advice::advise(&evidence).into_iter().map(told).collect()
+    }
+
+    fn evidence(self, table: Option<&Table>, tree: &[Seen]) -> Evidence {
+        let Self { case, stops, is_held, deck } = self;
+        let port = case.port.filter(|_| !is_held);
+        let queue = port.and_then(queue);
+        let opened: BTreeMap<i32, BTreeSet<u64>> = match port {
+            Some(_) => tree.iter().map(|it| sockets_of(it.stat.identity.pid)).collect(),
+            None => BTreeMap::new(),
+        };
+        let here = port.map_or(vec![], |port| {
+            port::listeners(port)
+                .inspect_err(|err| debug!(%err, "listeners cannot be read"))
+                .unwrap_or_default()
+        });
+        let inodes: BTreeSet<u64> = here.iter().map(|it| it.inode).collect();
+        let is_busy = queue.is_some_and(|it| it.waiting > 0) || case.leaving.is_some();
+        let signal = case.leaving.map(|it| it.signal);
+        let members = tree.iter().enumerate().map(|(n, it)| {
+            let sockets = opened.get(&it.stat.identity.pid);
+            let mut member = member(it, is_busy && n < LOOKED_AT, signal);
+            member.children = tree.iter().filter(|child| child.stat.parent == member.pid).count();
+            member.listens = sockets.is_some_and(|it| !it.is_disjoint(&inodes));
+            if is_busy && let Some(sockets) = sockets {
+                member.connections = port::connections(sockets).map_or(0, |it| it.len());
+            }
+            member
+        });
+        let members: Vec<Member> = members.collect();
+        let own: BTreeSet<u64> = opened.into_values().flatten().collect();
+        let listeners = here.into_iter().map(|it| Listener {
+            address: it.address.to_string(),
+            own: own.contains(&it.inode),
+            strangers: match table {
+                Some(table) if !own.contains(&it.inode) => strangers(table, it.inode, &deck),
+                _ => vec![],
+            },
+        });
+        Evidence { listeners: listeners.collect(), case, stops, tree: members, queue }
+    }
+}
+
+fn queue(port: u16) -> Option<Queue> {
+    let dump = Sockets::open().and_then(|mut it| it.dump());
+    let dump = dump.inspect_err(|err| debug!(%err, "the sockets cannot be read")).ok()?;
+    let it = dump.get(&port).filter(|it| it.listening)?;
+    let most = fs::read_to_string(SOMAXCONN).ok().and_then(|it| it.trim().parse().ok());
+    Some(Queue { waiting: it.accept_queue, limit: it.accept_limit, most })
+}
+
+fn sockets_of(pid: i32) -> (i32, BTreeSet<u64>) {
+    // It may have ended, or be another user's.
+    (pid, closeup::open_files(pid).unwrap_or_default().sockets)
+}
+
+/// One process; `closely`: with what it waits for.
+fn member(seen: &Seen, closely: bool, signal: Option<Signal>) -> Member {
+    let pid = seen.stat.identity.pid;
+    let mut member = Member {
+        pid,
+        name: seen.stat.name.to_string(),
+        role: seen.role.clone(),
+        leads: seen.leads,
+        orphan: seen.depth == 0 && !seen.leads,
+        state: char::from(seen.stat.state),
+        ..Member::default()
+    };
+    if closely {
+        member.call = waits::call(pid);
+        member.timers = waits::timers(pid);
+        member.taken = signal.map_or(Taken::Caught, |it| taken(pid, it));
+    }
+    member
+}
+
+fn taken(pid: i32, signal: Signal) -> Taken {
+    let Ok(status) = preflight::status(pid) else { return Taken::Caught };
+    if waits::is_pending(&status, signal.0) {
+        return Taken::Pending;
+    }
+    match preflight::parse(&status, signal.0) {
+        Some(Disposition::Ignored) => Taken::Ignored,
+        Some(Disposition::Caught | Disposition::Default) | None => Taken::Caught,
+    }
+}
+
+/// Who has this socket; `deck` ends the mark of this deck's processes.
+fn strangers(table: &Table, inode: u64, deck: &str) -> Vec<Stranger> {
+    let me = std::process::id().cast_signed();
+    let has = |it: &&Stat| {
+        let pid = it.identity.pid;
+        pid != me && !it.is_gone() && sockets_of(pid).1.contains(&inode)
+    };
+    let mut all: Vec<&Stat> = table.all().filter(has).collect();
+    all.sort_by_key(|it| (it.identity.start_time, it.identity.pid));
+    let stranger = |it: &Stat| Stranger {
+        pid: it.identity.pid,
+        name: it.name.to_string(),
+        age: age(it),
+        orphan: table.is_left_behind(it),
+        of: marked(it.identity.pid, deck),
+    };
+    all.into_iter().map(stranger).collect()
+}
+
+fn age(stat: &Stat) -> Duration {
+    let ms = stat.identity.start_time.saturating_mul(1000) / TICKS_PER_SECOND;
+    clock::now().since(Timestamp(Duration::from_millis(ms)))
+}
+
+/// The instance of this deck whose mark a process carries.
+fn marked(pid: i32, deck: &str) -> Option<String> {
+    let (variables, _) = closeup::environment(pid).ok()?;
+    let mark = variables.into_iter().find(|it| it.0 == MARK)?.1;
+    mark.strip_suffix(deck).map(str::to_owned)
+}
+
+/// Who lived when SIGKILL was due.
+#[derive(Debug, Default)]
+pub(super) struct Last {
+    lived: BTreeMap<Name, Vec<String>>,
+    /// How many were noted since then.
+    noted: u32,
+    since: Timestamp,
+}
+
+impl Hands {
+    /// Looks at a tree right before SIGKILL ends it.
+    pub(super) fn note_who_lives(&mut self, name: &Name) {
+        let Some(living) = self.living.get(name).filter(|it| !it.killing) else { return };
+        let now = clock::now();
+        if now.since(self.last.since) >= NOTING {
+            (self.last.noted, self.last.since) = (0, now);
+        }
+        self.last.noted += 1;
+        if self.last.noted > NOTED {
+            return;
+        }
+        let leader = identity_of(living.process);
+        let tree = descendants::of(leader).unwrap_or_default();
+        let rules = self.known.get(name).and_then(|it| self.service(&it.service));
+        let none = roles::Rules::default();
+        let rules = rules.map_or(&none, |it| &it.profile.roles);
+        let processes: Vec<_> = tree
+            .iter()
+            .map(|it| observed(it, &closeup::arguments(it.identity.pid).unwrap_or_default()))
+            .collect();
+        let roles = roles::assign(rules, leader.pid, &processes);
+        let line = |stat: &Stat| {
+            let role = roles.get(&stat.identity.pid).map(|it| it.role.clone());
+            let leads = stat.identity == leader;
+            let seen = Seen { depth: 0, stat: *stat, arguments: vec![], role, leads };
+            member(&seen, true, None).to_string()
+        };
+        let lines: Vec<String> = tree.iter().take(LIVED).map(line).collect();
+        self.last.lived.insert(name.clone(), lines);
+    }
+
+    /// What was noted of it, once.
+    pub(super) fn who_lived(&mut self, name: &Name) -> Option<Vec<String>> {
+        self.last.lived.remove(name).filter(|it| !it.is_empty())
+    }
+}

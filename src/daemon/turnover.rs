@@ -1,0 +1,181 @@
+//! Workers that come and go while their master stays, remembered from one look to the next.
+//!
+//! A worker that cannot start is started again and again, and no exit of the leader tells of it. Whoever looks
+//! closely notes who works there ([`Turnover::note`]); who was there at one look and is not at the next has
+//! ended, and was at most so old. Where a worker is very young some more looks follow within a second. Nothing
+//! is read for what nobody looks at, and what nobody looks at is forgotten.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::clock;
+use super::reloads::renewed_by;
+use crate::fleet::advice::Churn;
+use crate::fleet::{Name, Process, Timestamp};
+use crate::process::stat::TICKS_PER_SECOND;
+use crate::roles::Rules;
+
+/// Between two looks that follow each other.
+const AGAIN: Duration = Duration::from_millis(100);
+/// How many of them there are at most.
+const LOOKS: usize = 15;
+/// A worker of this age may be one of many.
+const YOUNG: Duration = Duration::from_secs(2);
+/// Its leader is no longer starting.
+const SETTLED: Duration = Duration::from_secs(3);
+/// Ends that are remembered, and for how long.
+const ENDS: usize = 32;
+const MEMORY: Duration = Duration::from_secs(120);
+/// So many are evidence.
+const ENOUGH: usize = 3;
+
+/// Shared by everybody who looks.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Turnover(Arc<Mutex<BTreeMap<Name, Past>>>);
+
+#[derive(Debug, Default)]
+struct Past {
+    leader: Option<Process>,
+    /// At the last look.
+    workers: BTreeSet<(u64, i32)>,
+    looked: Timestamp,
+    /// When an end was noticed, and how old the worker was at most.
+    ends: VecDeque<(Timestamp, Duration)>,
+}
+
+impl Turnover {
+    /// Notes who works below this leader now.
+    fn note(&self, name: &Name, leader: Process, workers: &[Process], now: Timestamp) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, it| now.since(it.looked) <= MEMORY);
+        all.entry(name.clone()).or_default().note(leader, workers, now);
+    }
+
+    /// Workers of this leader that have ended lately.
+    pub(super) fn of(&self, name: &Name, leader: Process) -> Option<Churn> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let past = all.get(name).filter(|it| it.leader == Some(leader))?;
+        past.churn(clock::now(), leader)
+    }
+}
+
+impl Past {
+    fn note(&mut self, leader: Process, workers: &[Process], now: Timestamp) {
+        if self.leader != Some(leader) {
+            *self = Self { leader: Some(leader), ..Self::default() };
+        }
+        let here: BTreeSet<_> = workers.iter().map(|it| (it.start_time, it.pid)).collect();
+        let gone = self.workers.difference(&here);
+        self.ends.extend(gone.map(|it| (now, now.since(began(it.0)))));
+        self.ends.retain(|it| now.since(it.0) <= MEMORY);
+        let excess = self.ends.len().saturating_sub(ENDS);
+        self.ends.drain(..excess);
+        (self.workers, self.looked) = (here, now);
+    }
+
+    fn churn(&self, now: Timestamp, leader: Process) -> Option<Churn> {
+        let (first, _) = self.ends.front()?;
+        let oldest = self.ends.iter().map(|it| it.1).max()?;
+        Some(Churn {
+            ended: self.ends.len(),
+            within: now.since(*first),
+            oldest,
+            leader_age: now.since(began(leader.start_time)),
+        })
+    }
+
+    /// Worth another look: its youngest worker has just begun, and nothing is known yet.
+    fn is_suspicious(&self, now: Timestamp, leader: Process) -> bool {
+        let youngest = self.workers.last().map(|it| now.since(began(it.0)));
+        // None at all, although there were some: the next one is on its way.
+        let is_young = youngest.map_or(!self.ends.is_empty(), |it| it < YOUNG);
+        let settled = now.since(began(leader.start_time)) >= SETTLED;
+        is_young && settled && self.ends.len() < ENOUGH
+    }
+}
+
+/// What is to be watched for a moment.
+#[derive(Clone, Debug)]
+pub(super) struct Watch {
+    pub name: Name,
+    pub leader: Process,
+    pub rules: Rules,
+    pub turnover: Turnover,
+}
+
+impl Watch {
+    /// Looks once, and some times more while a worker is very young.
+    pub(super) async fn follow(self) {
+        for _ in 0..LOOKS {
+            let it = self.clone();
+            let look = tokio::task::spawn_blocking(move || it.look());
+            if !look.await.unwrap_or(false) {
+                return;
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    /// Whether to look again. Blocking.
+    fn look(&self) -> bool {
+        let workers = renewed_by(&self.rules, self.leader);
+        let now = clock::now();
+        self.turnover.note(&self.name, self.leader, &workers, now);
+        let all = self.turnover.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(&self.name).is_some_and(|it| it.is_suspicious(now, self.leader))
+    }
+}
+
+fn began(start_time: u64) -> Timestamp {
+    Timestamp(Duration::from_millis(start_time.saturating_mul(1000) / TICKS_PER_SECOND))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(pid: i32, start_time: u64) -> Process {
+        Process { pid, start_time }
+    }
+
+    fn at(ms: u64) -> Timestamp {
+        Timestamp(Duration::from_millis(ms))
+    }
+
+    #[test]
+    fn who_is_gone_at_the_next_look_has_ended_and_was_at_most_so_old() {
+        let leader = process(1, 0);
+        let mut past = Past::default();
+        past.note(leader, &[process(2, 1000), process(3, 10)], at(10_200));
+        assert!(past.churn(at(10_200), leader).is_none() && past.is_suspicious(at(10_200), leader));
+        past.note(leader, &[process(3, 10), process(4, 1030)], at(10_400));
+        past.note(leader, &[process(3, 10)], at(10_500));
+        let churn = past.churn(at(10_600), leader).unwrap();
+        assert_eq!((churn.ended, churn.within), (2, Duration::from_millis(200)));
+        assert_eq!(churn.oldest, Duration::from_millis(400), "born at 10 s, missed at 10.4 s");
+        assert!(!past.is_suspicious(at(10_500), leader), "who is left is old");
+    }
+
+    #[test]
+    fn another_leader_has_no_past_and_a_starting_one_is_not_suspected() {
+        let mut past = Past::default();
+        past.note(process(1, 0), &[process(2, 1000)], at(10_100));
+        past.note(process(9, 1000), &[process(10, 1001)], at(10_300));
+        assert!(past.ends.is_empty());
+        assert!(!past.is_suspicious(at(10_300), process(9, 1000)));
+    }
+
+    #[test]
+    fn no_more_is_remembered_than_is_of_use() {
+        let leader = process(1, 0);
+        let mut past = Past::default();
+        for n in 0..100 {
+            let (pid, start) = (n + 2, 1000 + n.unsigned_abs().into());
+            past.note(leader, &[process(pid, start)], at(20_000));
+        }
+        assert_eq!(past.ends.len(), ENDS);
+        past.note(leader, &[], at(20_000) + 2 * MEMORY);
+        assert_eq!(past.ends.len(), 1);
+    }
+}

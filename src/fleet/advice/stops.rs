@@ -1,0 +1,326 @@
+//! What stops show: a limit of the server's own, a signal that cuts, one that is not obeyed.
+
+use std::time::Duration;
+
+use super::tree::listed;
+use super::{Advice, Evidence, Member, PastStop, Taken};
+use crate::fleet::rules::Profile;
+use crate::fleet::turn::{count, elapsed, span};
+use crate::fleet::words::Signal;
+
+/// An end within this time after a signal is no drain.
+const AT_ONCE: Duration = Duration::from_millis(500);
+/// What ends this close to a limit has met it.
+const GRAIN: Duration = Duration::from_millis(150);
+/// What ends this much before SIGKILL has not waited for it.
+const MARGIN: Duration = Duration::from_millis(500);
+/// The clock of a server may count whole seconds, so that its limit ends up to one early (Swoole's
+/// worker.cc, `Worker_reactor_try_to_exit`).
+const SECOND: Duration = Duration::from_secs(1);
+/// How long a stop may take where no limit is known.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Requests that were cut off although there was time left, or stops that all took the same time.
+pub(super) fn own_limit(evidence: &Evidence) -> Option<Advice> {
+    let stops = &evidence.stops;
+    let (cut, alike) = (cut(stops), alike(stops));
+    let newest = cut.last().or(alike.last())?;
+    let profile = &evidence.case.profile;
+    let (limit, is_default) = limit_of(newest.after, profile);
+    let (after, signal) = (elapsed(newest.after), &newest.signal);
+    let had = span(newest.max_wait_time);
+    let seen = match cut.len() {
+        0 => format!("its last {} stops all took {after} from {signal} on, of {had}", alike.len()),
+        1 => {
+            let lost = count(newest.lost.into(), "request");
+            let verb = if newest.lost == 1 { "was" } else { "were" };
+            format!("{lost} {verb} cut off {after} after {signal}, although it had {had}")
+        }
+        n => {
+            let of = stops.len();
+            format!(
+                "{n} of its last {of} stops cut requests off, the last {after} after {signal}, \
+                 although it had {had}"
+            )
+        }
+    };
+    let name = limit_name(profile);
+    let default = if is_default { ", its default" } else { "" };
+    let means = format!("its own {name} looks like {}{default}", span(limit));
+    let help = if cut.is_empty() {
+        format!(
+            "nothing was lost, but something kept it until then: an idle connection, a timer, \
+             a job; `opsdeck why {}` tells what while it stops",
+            evidence.case.instance
+        )
+    } else {
+        raise(profile)
+    };
+    Some(Advice { kind: "own-limit", seen, means, help })
+}
+
+fn raise(profile: &Profile) -> String {
+    let name = limit_name(profile);
+    let twice = match profile.limit_times {
+        0 | 1 => String::new(),
+        times => format!(", and the deck's max_wait_time to more than {times} times that"),
+    };
+    format!("raise the server's {name} to what its longest request takes{twice}")
+}
+
+fn limit_name(profile: &Profile) -> &str {
+    profile.limit_name.as_deref().unwrap_or("max_wait_time")
+}
+
+/// Stops that lost requests with time left.
+fn cut(stops: &[PastStop]) -> Vec<&PastStop> {
+    stops.iter().filter(|it| it.lost > 0 && it.after >= AT_ONCE && had_time(it)).collect()
+}
+
+fn had_time(stop: &PastStop) -> bool {
+    !stop.killed && stop.after + MARGIN <= stop.max_wait_time
+}
+
+/// The last stops, if two or more of them took the same number of whole seconds.
+fn alike(stops: &[PastStop]) -> Vec<&PastStop> {
+    let Some(last) = stops.last() else { return vec![] };
+    let near = |a: Duration, b: Duration| a.abs_diff(b) <= GRAIN;
+    let is_whole = last.after >= SECOND - GRAIN && near(last.after, rounded(last.after, SECOND));
+    let same = |it: &&PastStop| had_time(it) && near(it.after, last.after);
+    let mut found: Vec<_> = stops.iter().rev().take_while(same).collect();
+    found.reverse();
+    if is_whole && found.len() > 1 { found } else { vec![] }
+}
+
+/// The limit that an end at this time speaks for, and whether it is what the server does by default.
+fn limit_of(after: Duration, profile: &Profile) -> (Duration, bool) {
+    let limit = profile.limit;
+    let is_known = profile.limit_name.is_some() && !limit.is_zero();
+    let meets = |limit: Duration| {
+        // Shorter ones are met exactly, or not at all.
+        let early = if limit > SECOND { SECOND } else { Duration::ZERO };
+        (limit - early..=limit + 2 * GRAIN).contains(&after)
+    };
+    if is_known && (meets(limit) || meets(limit * profile.limit_times)) {
+        return (limit, true);
+    }
+    (rounded(after, SECOND / 2), false)
+}
+
+fn rounded(time: Duration, to: Duration) -> Duration {
+    let steps = (time.as_secs_f64() / to.as_secs_f64()).round();
+    to.mul_f64(steps)
+}
+
+/// The first signal of its stop cuts requests, and nothing takes it out of the traffic before.
+pub(super) fn cuts_at_once(evidence: &Evidence) -> Option<Advice> {
+    let case = &evidence.case;
+    let (port, signal) = (case.port?, case.begins_with?);
+    if case.fronted {
+        return None;
+    }
+    let is_seen = |it: &&PastStop| it.lost > 0 && it.after < AT_ONCE && !it.killed;
+    let seen = evidence.stops.iter().rfind(is_seen);
+    let cuts = case.profile.term_cuts && signal == Signal::TERM;
+    // In base mode the first process is the manager, or all there is; only a master has connections.
+    let master = evidence.tree.iter().find(|it| it.leads && it.role.as_deref() == Some("master"));
+    let name = &case.profile.name;
+    let (seen, means) = match (seen, master.filter(|_| cuts)) {
+        (Some(stop), _) => {
+            let lost = count(stop.lost.into(), "request");
+            (
+                format!("its stop cut {lost} off {} after {}", elapsed(stop.after), stop.signal),
+                "it ends without finishing what is in flight, and nothing stands in front that \
+                 would send it nothing new before"
+                    .to_owned(),
+            )
+        }
+        (None, Some(master)) => (
+            format!("{master} takes connections on port {port}, and nothing stands in front"),
+            format!("a {name} of this kind may cut every connection at {signal}"),
+        ),
+        (None, None) => return None,
+    };
+    let base = if case.profile.name.as_str() == "swoole" {
+        ", or run it in base mode (SWOOLE_BASE), which finishes what it has"
+    } else {
+        ""
+    };
+    let help = format!(
+        "add [gateway.NAME] with listen = \"…\" and service = \"{}\": it is drained before the \
+         signal{base}",
+        case.service
+    );
+    Some(Advice { kind: "cuts-at-signal", seen, means, help })
+}
+
+/// A budget that ends before the server's own limits have.
+pub(super) fn budget(evidence: &Evidence) -> Option<Advice> {
+    let stops = &evidence.stops;
+    let newest = cut(stops).last().copied().or(alike(stops).last().copied());
+    let profile = &evidence.case.profile;
+    let seen = newest.map(|it| limit_of(it.after, profile).0);
+    short_budget(profile, evidence.case.max_wait_time, seen)
+}
+
+/// Whether this `max_wait_time` ends before the server's own limits have: `seen`, or what it does by
+/// default. Only of servers that may take their limit several times.
+pub fn short_budget(
+    profile: &Profile,
+    max_wait_time: Duration,
+    seen: Option<Duration>,
+) -> Option<Advice> {
+    let name = profile.limit_name.as_deref()?;
+    let times = profile.limit_times;
+    let limit = seen.unwrap_or(profile.limit);
+    let needed = limit * times;
+    if times < 2 || max_wait_time >= needed {
+        return None;
+    }
+    let default = if seen.is_none() { " where nobody has set it" } else { "" };
+    Some(Advice {
+        kind: "short-budget",
+        seen: format!(
+            "max_wait_time is {}, and the server's own {name} is {}{default}",
+            span(max_wait_time),
+            span(limit)
+        ),
+        means: format!(
+            "a {} may take {times} times its {name} to stop, {}: SIGKILL comes before that",
+            profile.name,
+            span(needed)
+        ),
+        help: format!("set max_wait_time = \"{}\" or more", span(needed + SECOND)),
+    })
+}
+
+/// It was told to end, had its time, and lives.
+pub(super) fn never_ends(evidence: &Evidence) -> Option<Advice> {
+    let leaving = evidence.case.leaving?;
+    let profile = &evidence.case.profile;
+    let patience = profile.limit_name.as_ref().map_or(PATIENCE, |_| profile.limit);
+    if leaving.ago < patience || evidence.tree.is_empty() {
+        return None;
+    }
+    let (ago, signal) = (elapsed(leaving.ago), leaving.signal);
+    let live = match evidence.tree.len() {
+        1 => "1 of its processes still lives".to_owned(),
+        n => format!("{n} of its processes still live"),
+    };
+    let limit = profile.limit_name.as_ref().map_or(String::new(), |name| {
+        format!(", longer than its {name} ({})", span(profile.limit))
+    });
+    let seen = format!(
+        "{ago} after the first signal of its stop{limit}, {live}: {}",
+        listed(&evidence.tree)
+    );
+    let (means, help) = reason(evidence, signal);
+    let end = if leaving.left.is_zero() {
+        "SIGKILL was sent: the kernel ends it as soon as it can".to_owned()
+    } else {
+        format!("SIGKILL ends it in {}; `!` on the deck at once, `+` later", elapsed(leaving.left))
+    };
+    let help = if help.is_empty() { end } else { format!("{help}; {end}") };
+    Some(Advice { kind: "never-ends", seen, means, help })
+}
+
+/// Why it may not have ended, and what could be done about that alone.
+fn reason(evidence: &Evidence, signal: Signal) -> (String, String) {
+    let tree = &evidence.tree;
+    let leader = tree.iter().find(|it| it.leads);
+    let first = |is: &dyn Fn(&Member) -> bool| tree.iter().find(|it| is(it));
+    if let Some(it) = first(&|it| matches!(it.state, 'T' | 't')) {
+        let means = format!("pid {} stands still and cannot take a signal", it.pid);
+        return (means, format!("`kill -CONT {}` lets it go on", it.pid));
+    }
+    if let Some(it) = first(&|it| it.state == 'D') {
+        let means = format!("pid {} waits in the kernel: a disk, a network file system", it.pid);
+        return (means, "look at that device: SIGKILL has to wait for it as well".into());
+    }
+    match leader.map(|it| it.taken) {
+        Some(Taken::Ignored) => {
+            let help = "begin `stop` with a signal that it obeys";
+            return (format!("its first process ignores {signal}"), help.into());
+        }
+        Some(Taken::Pending) => {
+            let means = format!("{signal} waits: its first process blocks it and does not look");
+            return (means, String::new());
+        }
+        Some(Taken::Caught) => {}
+        None => {
+            let means = "its first process has ended and left these behind".to_owned();
+            return (means, String::new());
+        }
+    }
+    let connections: usize = tree.iter().map(|it| it.connections).sum();
+    let means = if connections > 0 {
+        let n = count(connections as u64, "connection");
+        let are = if connections == 1 { "is" } else { "are" };
+        format!("it has taken the signal and goes on; {n} {are} open, which it may wait for")
+    } else {
+        "it has taken the signal and goes on, without a connection that it could wait for".into()
+    };
+    (means, String::new())
+}
+
+/// The last stop ended with SIGKILL because its time was over.
+pub(super) fn needed_kill(evidence: &Evidence) -> Option<Advice> {
+    let last = evidence.stops.last().filter(|it| it.killed && it.after >= AT_ONCE)?;
+    // What is the case now is worth more than what was.
+    if evidence.case.leaving.is_some() {
+        return None;
+    }
+    let told = if last.signal.is_empty() { "the first signal" } else { &last.signal };
+    let lived = match &last.lived[..] {
+        [] => String::new(),
+        lived => format!("; then lived {}", lived.join("; ")),
+    };
+    let profile = &evidence.case.profile;
+    let means = match &profile.limit_name {
+        Some(name) if profile.limit * profile.limit_times > last.max_wait_time => {
+            format!("its own {name} may be longer than max_wait_time")
+        }
+        _ => "it does not end by itself in that time".to_owned(),
+    };
+    let help = "raise max_wait_time if it only needs longer; if not, what held it is named here";
+    Some(Advice {
+        kind: "needed-kill",
+        seen: format!(
+            "its last stop needed SIGKILL {} after {told}, when max_wait_time ({}) was over{lived}",
+            elapsed(last.after),
+            span(last.max_wait_time)
+        ),
+        means,
+        help: help.into(),
+    })
+}
+
+/// It lets clients in while it leaves, and nothing sends them elsewhere.
+pub(super) fn listens_on(evidence: &Evidence) -> Option<Advice> {
+    let case = &evidence.case;
+    let (leaving, port) = (case.leaving?, case.port?);
+    let listens = evidence.listeners.iter().any(|it| it.own);
+    if case.fronted || !listens || leaving.ago < SECOND {
+        return None;
+    }
+    let waiting = evidence.queue.map_or(0, |it| it.waiting);
+    let wait = match waiting {
+        0 => String::new(),
+        1 => ", and 1 connection waits there to be accepted".to_owned(),
+        n => format!(", and {n} connections wait there to be accepted"),
+    };
+    Some(Advice {
+        kind: "listens-while-stopping",
+        seen: format!(
+            "port {port} is still listened on {} after the first signal of its stop{wait}",
+            elapsed(leaving.ago)
+        ),
+        means: "the kernel lets new clients in that nobody serves: they are cut off when it ends"
+            .into(),
+        help: format!(
+            "add [gateway.NAME] with service = \"{}\": it sends new requests elsewhere before the \
+             signal",
+            case.service
+        ),
+    })
+}

@@ -1,0 +1,266 @@
+//! Each rule with evidence that speaks for it, and with evidence that does not.
+
+use std::time::Duration;
+
+use insta::assert_snapshot;
+
+use super::*;
+use crate::fleet::rules::Profile;
+use crate::fleet::words::Signal;
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn swoole() -> Profile {
+    Profile {
+        term_cuts: true,
+        limit_name: Some("max_wait_time".into()),
+        limit_times: 2,
+        ..Profile::plain("swoole")
+    }
+}
+
+/// web1 on port 9502 with ten seconds for a stop, behind a gateway, and nothing else.
+fn case(profile: Profile) -> Evidence {
+    let case = Case {
+        instance: "web1".into(),
+        service: "web".into(),
+        profile: profile.into(),
+        wanted: true,
+        max_wait_time: ms(10_000),
+        begins_with: Some(Signal::TERM),
+        fronted: true,
+        port: Some(9502),
+        leaving: None,
+    };
+    Evidence { case, stops: vec![], tree: vec![], queue: None, listeners: vec![] }
+}
+
+fn generic() -> Evidence {
+    case(Profile::plain("generic"))
+}
+
+/// A stop that was over after so long, with so many requests lost.
+fn stop(after: u64, lost: u32) -> PastStop {
+    PastStop {
+        signal: "SIGTERM".into(),
+        after: ms(after),
+        max_wait_time: ms(10_000),
+        lost,
+        ..PastStop::default()
+    }
+}
+
+fn told(evidence: &Evidence) -> String {
+    let all = advise(evidence);
+    all.iter().map(|it| format!("[{}] {it}", it.kind)).collect::<Vec<_>>().join("\n")
+}
+
+fn with_stops(profile: Profile, stops: &[PastStop]) -> String {
+    told(&Evidence { stops: stops.to_vec(), ..case(profile) })
+}
+
+fn leader() -> Member {
+    Member { pid: 11, name: "php".into(), leads: true, state: 'S', ..Member::default() }
+}
+
+fn member(pid: i32, role: &str) -> Member {
+    Member { pid, leads: false, role: Some(role.into()), ..leader() }
+}
+
+/// Told to end so long ago, with four seconds left.
+fn leaving(ago: u64, tree: Vec<Member>, evidence: Evidence) -> Evidence {
+    let leaving = Leaving { signal: Signal::TERM, ago: ms(ago), left: ms(4_000) };
+    Evidence { case: Case { leaving: Some(leaving), ..evidence.case }, tree, ..evidence }
+}
+
+#[test]
+fn nothing_is_said_without_evidence() {
+    assert_eq!(told(&generic()), "");
+    assert_eq!(told(&case(swoole())), "");
+}
+
+#[test]
+fn requests_that_are_cut_with_time_left_speak_for_a_limit() {
+    let plain = || Profile::plain("generic");
+    assert_snapshot!(with_stops(plain(), &[stop(3_040, 2)]), @"[own-limit] 2 requests were cut off 3.0s after SIGTERM, although it had 10s: its own max_wait_time looks like 3s; raise the server's max_wait_time to what its longest request takes");
+    assert_snapshot!(with_stops(plain(), &[stop(40, 0), stop(3_040, 2), stop(3_010, 1)]), @"[own-limit] 2 of its last 3 stops cut requests off, the last 3.0s after SIGTERM, although it had 10s: its own max_wait_time looks like 3s; raise the server's max_wait_time to what its longest request takes");
+    // Whole seconds, up to one early.
+    assert_snapshot!(with_stops(swoole(), &[stop(2_300, 1)]), @"[own-limit] 1 request was cut off 2.3s after SIGTERM, although it had 10s: its own max_wait_time looks like 3s, its default; raise the server's max_wait_time to what its longest request takes, and the deck's max_wait_time to more than 2 times that");
+    assert_snapshot!(with_stops(swoole(), &[stop(6_050, 1)]), @"[own-limit] 1 request was cut off 6.0s after SIGTERM, although it had 10s: its own max_wait_time looks like 3s, its default; raise the server's max_wait_time to what its longest request takes, and the deck's max_wait_time to more than 2 times that");
+}
+
+#[test]
+fn a_limit_needs_time_that_was_left_and_more_than_one_like_it() {
+    let none = [
+        vec![stop(9_800, 3)],
+        vec![PastStop { killed: true, ..stop(3_000, 0) }],
+        vec![stop(3_000, 0)],
+        vec![stop(3_000, 0), stop(2_000, 0)],
+        vec![stop(3_400, 0), stop(3_410, 0)],
+        vec![stop(20, 0), stop(30, 0)],
+    ];
+    for stops in none {
+        let said = with_stops(Profile::plain("generic"), &stops);
+        assert!(!said.contains("own-limit"), "{stops:?}: {said}");
+    }
+    let alike = [stop(3_080, 0), stop(3_010, 0)];
+    assert_snapshot!(with_stops(Profile::plain("generic"), &alike), @"[own-limit] its last 2 stops all took 3.0s from SIGTERM on, of 10s: its own max_wait_time looks like 3s; nothing was lost, but something kept it until then: an idle connection, a timer, a job; `opsdeck why web1` tells what while it stops");
+}
+
+#[test]
+fn a_signal_that_cuts_wants_something_in_front() {
+    let mut evidence = Evidence { stops: vec![stop(30, 4)], ..generic() };
+    assert_eq!(told(&evidence), "", "the gateway sends it nothing new before the signal");
+    evidence.case.fronted = false;
+    assert_snapshot!(told(&evidence), @r#"[cuts-at-signal] its stop cut 4 requests off 0.0s after SIGTERM: it ends without finishing what is in flight, and nothing stands in front that would send it nothing new before; add [gateway.NAME] with listen = "…" and service = "web": it is drained before the signal"#);
+
+    let mut master = case(swoole());
+    master.case.fronted = false;
+    master.tree = vec![Member { role: Some("master".into()), ..leader() }];
+    assert_snapshot!(told(&master), @r#"[cuts-at-signal] master php (pid 11) takes connections on port 9502, and nothing stands in front: a swoole of this kind may cut every connection at SIGTERM; add [gateway.NAME] with listen = "…" and service = "web": it is drained before the signal, or run it in base mode (SWOOLE_BASE), which finishes what it has"#);
+    master.tree[0].role = Some("manager".into());
+    assert_eq!(told(&master), "", "base mode finishes what it has");
+    master.tree[0].role = Some("master".into());
+    master.case.begins_with = Some(Signal::QUIT);
+    assert_eq!(told(&master), "", "this signal does not cut");
+}
+
+#[test]
+fn a_budget_must_hold_the_servers_limit_as_often_as_it_may_take_it() {
+    let mut evidence = case(swoole());
+    evidence.case.max_wait_time = ms(6_000);
+    assert_eq!(told(&evidence), "");
+    evidence.case.max_wait_time = ms(5_000);
+    assert_snapshot!(told(&evidence), @r#"[short-budget] max_wait_time is 5s, and the server's own max_wait_time is 3s where nobody has set it: a swoole may take 2 times its max_wait_time to stop, 6s: SIGKILL comes before that; set max_wait_time = "7s" or more"#);
+    let seen = with_stops(swoole(), &[stop(8_000, 1)]);
+    assert!(
+        seen.contains("max_wait_time is 10s, and the server's own max_wait_time is 8s: a"),
+        "{seen}"
+    );
+    assert!(seen.contains("set max_wait_time = \"17s\" or more"), "{seen}");
+    let mut other = generic();
+    other.case.max_wait_time = ms(1_000);
+    assert_eq!(told(&other), "", "nothing is known of its limit");
+}
+
+#[test]
+fn who_does_not_end_is_named_with_what_it_waits_for() {
+    let call = Some("waits for events (epoll_wait)".to_owned());
+    let master = Member { role: Some("master".into()), call, children: 2, ..leader() };
+    let worker = Member { connections: 1, timers: 2, ..member(12, "worker") };
+    let tree = vec![master, worker.clone()];
+    assert_eq!(told(&leaving(2_900, tree.clone(), case(swoole()))), "");
+    assert_snapshot!(told(&leaving(3_100, tree, case(swoole()))), @"[never-ends] 3.1s after the first signal of its stop, longer than its max_wait_time (3s), 2 of its processes still live: master php (pid 11) waits for events (epoll_wait), 2 children; worker php (pid 12), 1 connection, 2 timers: it has taken the signal and goes on; 1 connection is open, which it may wait for; SIGKILL ends it in 4.0s; `!` on the deck at once, `+` later");
+
+    let alone = |it: Member| told(&leaving(5_000, vec![it], generic()));
+    assert_eq!(told(&leaving(4_900, vec![leader()], generic())), "", "no limit is known");
+    let stopped = alone(Member { state: 'T', ..leader() });
+    assert!(
+        stopped.contains("1 of its processes still lives: php (pid 11) stands still"),
+        "{stopped}"
+    );
+    assert!(
+        stopped.contains("`kill -CONT 11` lets it go on; SIGKILL ends it in 4.0s"),
+        "{stopped}"
+    );
+    let asleep = alone(Member { state: 'D', ..leader() });
+    assert!(asleep.contains("pid 11 waits in the kernel"), "{asleep}");
+    let deaf = alone(Member { taken: Taken::Ignored, ..leader() });
+    assert!(
+        deaf.contains("its first process ignores SIGTERM; begin `stop` with a signal"),
+        "{deaf}"
+    );
+    let blocked = alone(Member { taken: Taken::Pending, ..leader() });
+    assert!(blocked.contains("SIGTERM waits: its first process blocks it"), "{blocked}");
+    let left = told(&leaving(9_000, vec![worker; 6], generic()));
+    assert!(left.contains("its first process has ended and left these behind"), "{left}");
+    assert!(left.contains("2 timers; 2 others: "), "{left}");
+}
+
+#[test]
+fn what_lived_until_sigkill_is_told_afterwards() {
+    let lived = vec!["php (pid 11) waits for another thread (futex)".to_owned()];
+    let killed = PastStop { killed: true, lived, ..stop(10_000, 0) };
+    assert_snapshot!(with_stops(Profile::plain("generic"), std::slice::from_ref(&killed)), @"[needed-kill] its last stop needed SIGKILL 10.0s after SIGTERM, when max_wait_time (10s) was over; then lived php (pid 11) waits for another thread (futex): it does not end by itself in that time; raise max_wait_time if it only needs longer; if not, what held it is named here");
+    let since = [killed, stop(100, 0)];
+    assert_eq!(with_stops(Profile::plain("generic"), &since), "", "the last one was well");
+}
+
+#[test]
+fn a_full_queue_names_who_should_accept() {
+    let queue = Queue { waiting: 129, limit: 128, most: Some(4096) };
+    let call = Some("waits for another thread (futex)".to_owned());
+    let worker = Member { listens: true, call, ..member(12, "worker") };
+    let mut evidence = Evidence { queue: Some(queue), tree: vec![leader(), worker], ..generic() };
+    assert_snapshot!(told(&evidence), @"[accept-queue-full] the accept queue of port 9502 is full, 129 of 128; who should accept: worker php (pid 12) waits for another thread (futex): connections come faster than it accepts: new clients get no answer from the kernel, try again after a second, and time out; find out what it waits for, or give it more workers; its backlog is 128, and net.core.somaxconn allows 4096");
+    evidence.tree[1].state = 'T';
+    assert!(told(&evidence).contains(": nobody accepts: "), "{}", told(&evidence));
+    evidence.queue = Some(Queue { most: Some(128), ..queue });
+    assert!(told(&evidence).ends_with("net.core.somaxconn (128) limits its backlog"));
+    for (waiting, limit) in [(127, 128), (0, 0)] {
+        evidence.queue = Some(Queue { waiting, limit, most: None });
+        assert_eq!(told(&evidence), "");
+    }
+}
+
+fn php(pid: i32) -> Stranger {
+    Stranger { pid, name: "php".into(), age: ms(7_200_900), ..Stranger::default() }
+}
+
+fn listener(address: &str, own: bool, strangers: &[Stranger]) -> Listener {
+    Listener { address: address.into(), own, strangers: strangers.to_vec() }
+}
+
+#[test]
+fn who_has_the_port_instead_is_named() {
+    let on = |strangers: &[Stranger]| Evidence {
+        listeners: vec![listener("0.0.0.0:9502", false, strangers)],
+        ..generic()
+    };
+    assert_snapshot!(told(&on(&[php(4711)])), @"[port-taken] php (pid 4711, for 2h 0m) listens on port 9502, not web1: requests to this port are not served by web1; end it: kill 4711; or give web1 another port");
+    let orphan = |pid| Stranger { orphan: true, ..php(pid) };
+    assert_snapshot!(told(&on(&[orphan(12), orphan(13)])), @"[port-taken] php (pid 12, for 2h 0m, its parent is gone), php (pid 13, for 2h 0m, its parent is gone) listen on port 9502, not web1: their parent has died: orphans of a server go on serving the code it had, and nobody reloads or replaces them; end them: kill 12 13");
+    let marked = Stranger { of: Some("web1".into()), ..orphan(12) };
+    assert!(told(&on(&[marked])).contains("left behind by an earlier generation of it"));
+    let mut unwanted = on(&[php(4711)]);
+    unwanted.case.wanted = false;
+    assert_eq!(told(&unwanted), "", "somebody may run it by hand");
+    assert_eq!(told(&on(&[])), "", "who cannot be seen cannot be named");
+}
+
+#[test]
+fn twins_on_one_port_are_told_from_two_addresses() {
+    let two = |other: &str| Evidence {
+        listeners: vec![listener("0.0.0.0:9502", true, &[]), listener(other, false, &[php(4711)])],
+        ..generic()
+    };
+    assert_snapshot!(told(&two("0.0.0.0:9502")), @"[port-shared] php (pid 4711, for 2h 0m) listens on 0.0.0.0:9502 as well, beside web1 on 0.0.0.0:9502: the kernel deals new connections out to both (SO_REUSEPORT on port 9502); if it should not serve here, end it: kill 4711");
+    assert!(told(&two("127.0.0.1:9502")).contains("to the more exact address of the two"));
+    let mut own = two("0.0.0.0:9502");
+    own.listeners[1] = listener("0.0.0.0:9502", true, &[]);
+    assert_eq!(told(&own), "", "each worker of it may have its own");
+}
+
+#[test]
+fn workers_without_a_manager_are_named_while_they_serve() {
+    let orphan = Member { orphan: true, listens: true, ..member(12, "worker") };
+    let mut evidence = Evidence { tree: vec![leader(), orphan], ..generic() };
+    assert_snapshot!(told(&evidence), @"[orphan-workers] worker php (pid 12) lost its parent and still listens on port 9502: who managed them has died: nobody reloads or replaces them, and they serve the code they began with; renew all of it: opsdeck restart web1 (or opsdeck roll web)");
+    evidence.tree[1].listens = false;
+    assert_eq!(told(&evidence), "", "whatever it does in the background is its business");
+}
+
+#[test]
+fn a_listener_that_stays_open_while_nothing_stands_in_front_is_told() {
+    let tree = vec![Member { listens: true, ..leader() }];
+    let listeners = vec![listener("0.0.0.0:9502", true, &[])];
+    let queue = Some(Queue { waiting: 3, limit: 128, most: None });
+    let mut evidence = leaving(1_500, tree, Evidence { listeners, queue, ..generic() });
+    assert_eq!(told(&evidence), "", "the gateway sends new requests elsewhere");
+    evidence.case.fronted = false;
+    assert_snapshot!(told(&evidence), @r#"[listens-while-stopping] port 9502 is still listened on 1.5s after the first signal of its stop, and 3 connections wait there to be accepted: the kernel lets new clients in that nobody serves: they are cut off when it ends; add [gateway.NAME] with service = "web": it sends new requests elsewhere before the signal"#);
+    evidence.case.leaving = Some(Leaving { signal: Signal::TERM, ago: ms(500), left: ms(9_500) });
+    assert_eq!(told(&evidence), "", "it may be about to close it");
+}
