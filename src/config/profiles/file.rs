@@ -50,10 +50,7 @@ impl Reader {
                 renews: roles.0.iter().any(|it| it.renewed),
                 limit: limit.duration("default").map_or(Duration::from_secs(3), |it| it.0),
                 limit_name: text(&limit, "name"),
-                limit_times: limit
-                    .integer("times")
-                    .and_then(|it| u32::try_from(it.0).ok())
-                    .unwrap_or(1),
+                limit_times: limit.integer("times").map_or(1, |it| it.0),
                 guess: None,
             }),
             stop,

@@ -114,7 +114,7 @@ impl fmt::Display for Member {
             ('T' | 't', _) => f.write_str(" stands still (SIGSTOP or a debugger)")?,
             ('D', Some(call)) => write!(f, " {call}, and no signal wakes it (state D)")?,
             ('D', None) => {
-                f.write_str(" sleeps in the kernel, and no signal wakes it (state D)")?
+                f.write_str(" sleeps in the kernel, and no signal wakes it (state D)")?;
             }
             (_, Some(call)) => write!(f, " {call}")?,
             ('R', None) => f.write_str(" runs")?,
