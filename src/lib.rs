@@ -10,7 +10,7 @@
 //!             ├─► tui ──► client ──► api ◄── daemon ──► fleet      decides, does nothing
 //!             │                                │
 //!             │                                ├──► process, probe, logger, load, gateway    do, decide nothing
-//!             │                                └──► config ──► fleet, probe, roles  what they are told
+//!             │                                └──► config ──► fleet, load, probe, roles  what they are told
 //!             ├─► gateway             a proxy that is told where to send, and tells what it counted
 //!             └─► sample, loadgen     a server and its clients, for the demo and the tests
 //! ```

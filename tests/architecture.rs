@@ -16,7 +16,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "process", "sample", "tui",
         ],
     ),
-    ("config", &["fleet", "probe", "quantity", "roles"]),
+    ("config", &["fleet", "load", "probe", "quantity", "roles"]),
     (
         "daemon",
         &[
@@ -27,7 +27,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("exit", &[]),
     ("fleet", &[]),
     ("gateway", &[]),
-    ("load", &[]),
+    ("load", &["probe"]),
     ("loadgen", &["quantity"]),
     ("logger", &[]),
     ("probe", &[]),

@@ -17,12 +17,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 pub type Target = fn(&[u8]);
 
 /// The targets by name: that of the file in `fuzz_targets/` and of the directory in `corpus/`.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("api_body", api_body),
     ("config", config),
     ("grpc_reply", grpc_reply),
     ("http_reply", http_reply),
     ("journal", journal),
+    ("load_pages", load_pages),
     ("log_index", log_index),
     ("state_file", state_file),
 ];
@@ -139,6 +140,11 @@ pub fn grpc_reply(bytes: &[u8]) {
         service: "shop".into(),
     });
     assert!(!outcome.ok || outcome.body == b"SERVING");
+}
+
+/// A page on which a server says what it has to do, of whatever kind.
+pub fn load_pages(bytes: &[u8]) {
+    opsdeck::load::read_all(bytes);
 }
 
 /// What a probe makes of a server that sends these bytes and no more.
