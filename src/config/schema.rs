@@ -43,7 +43,9 @@ fn described(key: &Key) -> Value {
 
 fn kind(kind: &Kind) -> Value {
     match kind {
-        Kind::Text | Kind::Path | Kind::Pattern => json!({ "type": "string", "minLength": 1 }),
+        Kind::Text | Kind::Path | Kind::Pattern | Kind::Url => {
+            json!({ "type": "string", "minLength": 1 })
+        }
         Kind::Loose => json!({ "type": ["string", "integer", "boolean"] }),
         Kind::Boolean => json!({ "type": "boolean" }),
         Kind::Integer { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
@@ -84,6 +86,7 @@ fn kind(kind: &Kind) -> Value {
             json!({ "anyOf": [of, { "type": "array", "items": of }] })
         }
         Kind::Table(keys) => table(keys),
+        Kind::Either(of, keys) => json!({ "anyOf": [self::kind(of), table(keys)] }),
         Kind::Named(of, naming) => named(self::kind(of), *naming),
         Kind::Later(_) => json!(false),
     }
@@ -135,6 +138,7 @@ mod tests {
                 let default = serde_json::from_str::<Value>(key.default);
                 assert!(key.default.is_empty() || default.is_ok(), "{}", key.name);
                 if let Kind::Table(keys)
+                | Kind::Either(_, keys)
                 | Kind::Named(&Kind::Table(keys), _)
                 | Kind::List(&Kind::Table(keys)) = key.kind
                 {

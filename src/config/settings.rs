@@ -13,6 +13,7 @@ use super::profiles::KnownProfile;
 use crate::fleet::input::Probe as ProbeKind;
 use crate::fleet::rules::ServiceRules;
 use crate::fleet::words::Name;
+use crate::load::source::Source;
 use crate::probe::{self, Rights};
 
 /// A whole configuration.
@@ -179,6 +180,19 @@ pub struct Written {
     pub environment: BTreeMap<String, Text>,
     /// With port 0.
     pub probes: BTreeMap<ProbeKind, probe::Probe>,
+    pub load: Load,
+}
+
+/// Where the load of a service is read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Load {
+    /// Nothing is said: by its gateway where it has one, else in the kernel's sockets.
+    #[default]
+    Unsaid,
+    Gateway,
+    Sockets,
+    /// Its instances are asked. What stands in front counts what it sends all the same.
+    Asked(Source),
 }
 
 impl Service {
@@ -243,6 +257,8 @@ pub struct Instance {
     pub weight: Option<u32>,
     pub launch: Launch,
     pub probes: BTreeMap<ProbeKind, probe::Probe>,
+    /// Whom to ask for its load.
+    pub load: Option<Source>,
 }
 
 /// How a process is started. All of it but the backlog counts for `stale`.

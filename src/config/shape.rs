@@ -49,6 +49,10 @@ pub(crate) enum Kind {
     Status,
     /// An address to listen on: `0.0.0.0:8080`, `[::]:8080`.
     Listen,
+    /// A page of a server; what is secret in it is never shown.
+    Url,
+    /// A value in short, or a table in its place.
+    Either(&'static Self, &'static [Key]),
     Pattern,
     List(&'static Self),
     /// One value or a list of them.
@@ -322,7 +326,12 @@ const SERVICE: &[Key] = &[
     key("probe", Kind::Table(PROBES), "", "Health checks."),
     key("rollout", Kind::Table(ROLLOUT), "", "How a rolling restart goes."),
     key("log", Kind::Table(LOG), "", "Its output."),
-    later("load", "where the load of a server is read"),
+    key(
+        "load",
+        Kind::Either(&Kind::Choice(&[Word("gateway"), Word("sockets")]), LOAD),
+        "",
+        "Where its load is read; by default what stands in front counts, else the kernel's sockets are looked at.",
+    ),
     key("reload", Kind::Table(RELOAD), "", "How the reload signal of the profile is sent."),
     key(
         "socket",
@@ -341,6 +350,67 @@ const SERVICE: &[Key] = &[
     later("capabilities", "privileges of the processes"),
     later("limits", "resource limits of the processes"),
     later("umask", "the umask of the processes"),
+];
+
+const LOAD: &[Key] = &[
+    key(
+        "swoole",
+        Kind::Either(&Kind::Url, SWOOLE),
+        "",
+        "Server::stats() of Swoole: a route that answers it, or one of its other ways.",
+    ),
+    key(
+        "php_fpm",
+        Kind::Either(&Kind::Url, PHP_FPM),
+        "",
+        "The status page of a pool: fcgi://127.0.0.1:9000/status, fcgi://unix:/run/php/fpm.sock:/status, or over http.",
+    ),
+    key("nginx", Kind::Url, "", "The page of stub_status."),
+    key("puma", Kind::Url, "", "/stats of the control app, with its token: …/stats?token=…."),
+    key("prometheus", Kind::Table(PROMETHEUS), "", "Metrics of its own."),
+];
+
+const SWOOLE: &[Key] = &[
+    key(
+        "route",
+        Kind::Url,
+        "",
+        "A route that answers Server::stats() as JSON: a path on the instance's port, or a URL.",
+    ),
+    key(
+        "file",
+        Kind::Path,
+        "",
+        "Its stats_file, as JSON or as lines; {instance} and {port} expand.",
+    ),
+    key(
+        "admin",
+        Kind::Url,
+        "",
+        "Its admin_server, written as there: \"127.0.0.1:9611\", \"user:password@127.0.0.1:9611\".",
+    ),
+];
+
+const PHP_FPM: &[Key] = &[
+    key("status", Kind::Url, "", "Its pm.status_path."),
+    key(
+        "status_listen",
+        Kind::Boolean,
+        "false",
+        "This is its pm.status_listen: the process that answers is none of the pool's.",
+    ),
+];
+
+const PROMETHEUS: &[Key] = &[
+    key("url", Kind::Url, "", "The page: a path on the instance's port, or a URL."),
+    key("requests", Kind::Text, "", "The counter of requests: name or name{label=\"value\"}."),
+    key("in_flight", Kind::Text, "", "The gauge of what is in flight; a drain waits for it."),
+    key(
+        "counts_itself",
+        Kind::Boolean,
+        "false",
+        "The request that asks for the page is one of those that are counted.",
+    ),
 ];
 
 const RELOAD: &[Key] = &[key(

@@ -8,16 +8,17 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::fleet::rules::{Restart, Rung, Thresholds};
+use crate::load::source::{Kind, Source};
 use crate::probe::{Check, Probe, Rights};
 use crate::quantity::{format_duration, format_size};
 
 use super::command_line::join_command;
 use super::keys::ACTIONS;
 use super::resolve::PROBES;
-use super::secret::veiled;
+use super::secret::{HIDDEN, veiled};
 use super::settings::{
-    Confirm, Deck, Embedded, Gateway, Hooks, Nginx, Notify, Provider, RolloutCommand, Service,
-    Settings, Text,
+    Confirm, Deck, Embedded, Gateway, Hooks, Load, Nginx, Notify, Provider, RolloutCommand,
+    Service, Settings, Text,
 };
 
 /// Prints the settings as TOML.
@@ -219,11 +220,49 @@ fn service(out: &mut Toml, service: &Service) {
         }
     }
     out.key("rollout", rollout(service));
+    out.key_or("load", load(&written.load), "what stands in front counts, else the sockets tell");
     let log = [
         ("max_size", text(&format_size(service.log.max_size))),
         ("keep", service.log.keep.to_string()),
     ];
     out.key("log", inline(log));
+}
+
+/// Without what is secret in a URL.
+fn load(load: &Load) -> Option<String> {
+    let source = match load {
+        Load::Unsaid => return None,
+        Load::Gateway => return Some(text("gateway")),
+        Load::Sockets => return Some(text("sockets")),
+        Load::Asked(source) => source,
+    };
+    let at = text(&place(source));
+    let key = |name: &str| inline([(name, at.clone())]);
+    let value = match &source.kind {
+        Kind::Swoole | Kind::Nginx | Kind::Puma => at,
+        Kind::SwooleFile => key("file"),
+        Kind::SwooleAdmin => key("admin"),
+        Kind::PhpFpm if source.counts_itself => at,
+        Kind::PhpFpm => inline([("status", at), ("status_listen", true.to_string())]),
+        Kind::Prometheus { requests, in_flight } => {
+            let metrics = [("requests", requests), ("in_flight", in_flight)];
+            let metrics =
+                metrics.into_iter().filter_map(|(key, it)| Some((key, text(it.as_ref()?))));
+            let own = ("counts_itself", source.counts_itself.to_string());
+            inline([("url", at)].into_iter().chain(metrics).chain([own]))
+        }
+    };
+    Some(inline([(source.kind.word(), value)]))
+}
+
+/// Where a source is, without its password or its token.
+fn place(source: &Source) -> String {
+    match (&source.kind, source.at.rsplit_once('@'), source.at.split_once('?')) {
+        (Kind::SwooleFile, ..) => source.at.clone(),
+        (Kind::SwooleAdmin, Some((_, address)), _) => format!("{HIDDEN}@{address}"),
+        (_, _, Some((page, query))) => format!("{page}?{}", veiled("", query)),
+        _ => source.at.clone(),
+    }
 }
 
 fn restart(restart: Restart) -> &'static str {
@@ -439,6 +478,7 @@ mod tests {
         reload = { drain = false }
         instance.queue = { backup = false }
         rollout = { build = [], rollback = [], build_timeout = "10m", settle = "3s", successes = 1, ready_timeout = "1m", min_ready = 0, surge = false }
+        # load: what stands in front counts, else the sockets tell
         log = { max_size = "50MiB", keep = 5 }
         "#);
     }

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::placeholder::{put_in, unescape};
-use super::settings::{Instance, Launch, Service, Text};
+use super::settings::{Instance, Launch, Load, Service, Text};
+use crate::load::source::Source;
 use crate::probe::{Check, Probe};
 
 impl Service {
@@ -40,7 +41,11 @@ impl Service {
         let filled =
             |it: &Probe| Probe { check: check(&it.check, &names, port, &launch), ..it.clone() };
         let probes = written.probes.iter().map(|(kind, it)| (*kind, filled(it))).collect();
-        Instance { name, port, weight, launch, probes }
+        let load = match &written.load {
+            Load::Asked(it) => Some(Source { at: finished(&it.at, &names), ..it.clone() }),
+            Load::Unsaid | Load::Gateway | Load::Sockets => None,
+        };
+        Instance { name, port, weight, launch, probes, load }
     }
 }
 

@@ -77,6 +77,11 @@ impl<'a> Layers<'a> {
         nearest.is_some_and(|it| it.inner(table).find(key).is_some())
     }
 
+    /// Whether `key` stands in the nearest layer.
+    pub(crate) fn has_own(&self, key: &str) -> bool {
+        self.tables.first().is_some_and(|it| it.find(key).is_some())
+    }
+
     pub(crate) fn find(&self, name: &str) -> Option<&'a Entry> {
         self.tables.iter().find_map(|it| it.find(name))
     }

@@ -242,6 +242,7 @@ fn rules_of_a_stray(name: &Name) -> ServiceRules {
         },
         profile: Profile::plain("generic").into(),
         fronted: false,
+        gauged: false,
         reload_drain: false,
     }
 }

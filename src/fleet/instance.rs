@@ -386,7 +386,8 @@ impl Instance {
             return;
         }
         self.rotation = belongs_in;
-        if belongs_in == Some(false) && self.rules.fronted {
+        // What stands in front is to let go of it; where nothing does, its own gauge is read once more.
+        if belongs_in == Some(false) && (self.rules.fronted || self.rules.gauged) {
             self.takeouts += 1;
         }
         let was_ready = self.told_ready.filter(|_| !kept_out && matches!(self.phase, Phase::Up(_)));

@@ -73,7 +73,8 @@ impl Instance {
                 turn.push(Effect::Signal { instance, process, signal });
                 let purpose = errand.map_or(String::new(), Errand::purpose);
                 let by = errand.and_then(Errand::by);
-                let late = self.stop().is_some_and(Stop::waits_for_the_drain) && self.takeouts > 0;
+                let waited = self.rules.fronted && self.takeouts > 0;
+                let late = waited && self.stop().is_some_and(Stop::waits_for_the_drain);
                 let late =
                     if late { "; what stands in front may still send it requests" } else { "" };
                 self.say(turn, "signal-sent", by, format!("{signal}{purpose}{late}"));

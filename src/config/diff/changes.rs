@@ -157,6 +157,7 @@ fn other(old: &Service, new: &Service) -> Vec<&'static str> {
         ("probe.liveness", probe(old, 1) != probe(new, 1)),
         ("probe.readiness", probe(old, 2) != probe(new, 2)),
         ("rollout", before.rollout != after.rollout || commands),
+        ("load", old.written.load != new.written.load),
         ("log", old.log != new.log),
         ("reload", before.reload_drain != after.reload_drain),
         ("socket.backlog", backlog(old).zip(backlog(new)).is_some_and(|(old, new)| old != new)),

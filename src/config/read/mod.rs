@@ -9,6 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::mistake::{Mistake, Span, is_secret_name};
+use super::secret::veiled;
 use super::shape::{Key, Kind, Naming, ROOT};
 use super::value::{Data, Entry, Table, Value};
 use words::{bad_name, known_names, nearest, unknown_key};
@@ -101,6 +102,10 @@ impl Reader<'_> {
             Kind::Table(keys) => {
                 self.as_table(name, item).map(|it| Data::Table(self.table(keys, it)))
             }
+            Kind::Either(short, keys) => match item.get_ref() {
+                DeValue::Table(table) => Some(Data::Table(self.table(keys, table))),
+                _ => return self.value(short, name, item),
+            },
             Kind::Named(kind, naming) => self.named(kind, *naming, name, item),
             Kind::List(kind) => self.list(kind, name, item),
             Kind::OneOrMore(kind) => Some(self.one_or_more(kind, name, item)),
@@ -115,6 +120,12 @@ impl Reader<'_> {
             | Kind::Signal
             | Kind::AnySignal
             | Kind::Listen => self.scalar(kind, name, item),
+            Kind::Url => {
+                if item.get_ref().as_str().is_some_and(|it| veiled("", it) != it) {
+                    self.out.secrets.push(span);
+                }
+                self.words(kind, name, item)
+            }
             Kind::Text | Kind::Path | Kind::Choice(_) | Kind::Profile | Kind::Pattern => {
                 self.words(kind, name, item)
             }

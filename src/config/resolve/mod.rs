@@ -13,6 +13,7 @@ use super::{keys, placeholder::names};
 mod deck;
 mod gateway;
 mod hooks;
+mod load;
 mod nginx;
 mod probe;
 mod rollout;
@@ -75,6 +76,7 @@ pub(crate) fn resolve(
     }
     resolver.whole(roots, &services);
     let gateways = resolver.gateways(roots, &mut services);
+    resolver.want_gateways(roots, &services);
     resolver.spares(roots, &mut services);
     Resolved { deck, keys, hooks, services, gateways }
 }

@@ -9,7 +9,7 @@ use super::socket::share;
 use super::{Names, Others, Resolver};
 use crate::config::mistake::{Mistake, Span};
 use crate::config::profiles::{KnownProfile, generic};
-use crate::config::settings::{Instance, Launch, Log, Service, Socket, Text, Written};
+use crate::config::settings::{Instance, Launch, Load, Log, Service, Socket, Text, Written};
 use crate::config::value::{Data, Entry, Layers, Table};
 use crate::config::{capability, fingerprint};
 use crate::fleet::rules::{Backoff, InstanceRules, Restart, Rung, ServiceRules};
@@ -39,7 +39,9 @@ impl Resolver<'_> {
         let profile = self.profile(table);
         let written = self.written(entry, table);
         let (probes, thresholds) = self.probes(table, &members);
-        let written = Written { probes, ..written };
+        let load = self.load(table, &members);
+        let gauged = matches!(&load, Load::Asked(it) if it.is_exact());
+        let written = Written { probes, load, ..written };
         let instances: Vec<Instance> = members
             .iter()
             .map(|it| self.instance(entry, table, it, &written, socket.as_ref()))
@@ -73,6 +75,7 @@ impl Resolver<'_> {
             rollout,
             profile: profile.profile.clone(),
             fronted: false,
+            gauged,
             reload_drain: table.inner("reload").boolean("drain").unwrap_or(false),
         };
         let user = table.text("user").map(|it| it.0.to_owned());
@@ -115,6 +118,7 @@ impl Resolver<'_> {
             directory: table.text("directory").map(|it| it.0.to_owned()),
             environment: environment.collect(),
             probes: BTreeMap::new(),
+            load: Load::Unsaid,
         }
     }
 
@@ -145,8 +149,9 @@ impl Resolver<'_> {
         };
         let launch = Launch { socket: socket.cloned(), ..self.launch(table, names, written) };
         let probes = self.filled_probes(table, names, member, &launch, written);
+        let load = self.filled_load(table, names, &written.load);
         let (name, port, weight) = (member.name.to_owned(), member.port, member.weight);
-        Instance { name, port, weight, launch, probes }
+        Instance { name, port, weight, launch, probes, load }
     }
 
     fn launch(&mut self, table: &Layers<'_>, names: Names<'_>, written: &Written) -> Launch {

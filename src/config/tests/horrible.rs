@@ -48,7 +48,7 @@ fn every_mistake_says_what_to_do_and_none_follows_from_another() {
     config.toml:33: `keep` must be between 0 and 1000
     config.toml:34: this cannot be the name of a variable
     config.toml:34: `OK` must be text
-    config.toml:35: `load` is not in this version of opsdeck
+    config.toml:35: nothing stands in front of `web` that could count
     config.toml:38: `command` cannot be run
     config.toml:39: `{instnace}` stands for nothing here
     config.toml:40: the readiness probe needs a port, and `queue` has none

@@ -7,6 +7,7 @@ use super::*;
 
 mod gateways;
 mod horrible;
+mod load;
 mod values;
 mod whole;
 
