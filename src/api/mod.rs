@@ -240,6 +240,38 @@ pub struct Traffic {
     pub p99_ms: f64,
 }
 
+/// What a server says of its load when it is asked. What it does not say is `null`, and all of it while it does
+/// not answer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Load {
+    /// Who is asked, and where: `swoole http://127.0.0.1:9502/stats`.
+    pub source: String,
+    /// Why it says nothing.
+    pub error: Option<String>,
+    /// Since its counters began.
+    pub requests: Option<u64>,
+    /// Without those that asked for this.
+    pub requests_per_second: Option<f64>,
+    /// Without the request that asked.
+    pub in_flight: Option<u64>,
+    /// False where it is some seconds old or not all of it.
+    pub in_flight_exact: bool,
+    /// Of clients, open.
+    pub connections: Option<u64>,
+    /// Processes that work; or, of Puma, its worker processes, and below its threads.
+    pub workers: Option<u64>,
+    pub busy: Option<u64>,
+    pub idle: Option<u64>,
+    /// What waits within: tasks of Swoole, requests of Puma without a thread.
+    pub queued: Option<u64>,
+    /// Of the process that answered.
+    pub coroutines: Option<u64>,
+    /// Connections that php-fpm has not accepted yet, and how many may wait.
+    pub backlog: Option<u64>,
+    pub backlog_limit: Option<u64>,
+}
+
 /// `GET /v1/services/{name}/history` and the same of an instance: what the gateway in front of it counted and
 /// what its processes used in the last ten minutes, oldest first. The last point is now; a list may be shorter
 /// than another, or empty.
@@ -287,6 +319,14 @@ impl Service {
     }
 }
 
+impl Instance {
+    /// Whoever connects now waits for nothing: nobody accepts, and no more fit.
+    pub fn is_backlog_full(&self) -> bool {
+        let queue = self.accept_queue.zip(self.accept_limit);
+        queue.is_some_and(|(waiting, limit)| waiting > 0 && waiting >= limit)
+    }
+}
+
 impl Rollout {
     /// It goes on: neither over nor halted.
     pub fn is_under_way(&self) -> bool {
@@ -319,11 +359,17 @@ pub struct Instance {
     pub in_flight_exact: bool,
     /// Connections that wait in the accept queue of its port.
     pub accept_queue: Option<u32>,
+    /// How many may wait there: the backlogs of listen(2), as the kernel granted them; `null` while nobody looks.
+    pub accept_limit: Option<u32>,
+    /// Connections of its port, those in the accept queue included; `null` while nobody looks.
+    pub connections: Option<u32>,
     pub oldest_ms: Option<u64>,
     pub requests_per_second: Option<f64>,
     pub p99_ms: Option<u64>,
     /// What the gateway in front of it counted.
     pub traffic: Option<Traffic>,
+    /// What it says of its load itself, where `load` says how it is asked; `null` while nobody asks.
+    pub load: Option<Load>,
     /// The gateway could not reach it lately, and gives it no requests while another is left.
     pub ejected: bool,
     /// The one deadline of a stop.

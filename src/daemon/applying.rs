@@ -206,7 +206,8 @@ impl Daemon {
         let counted = |name: &str| front.counts(&Name::from(name));
         self.facts.retain_gateways(fronted, counted);
         let known = |name: &str| self.fleet.instance_sheet(name).is_some();
-        self.history.retain(fronted, counted, known);
+        let told = |name: &str| counted(name) || self.hands.gauges.speaks_for(&Name::from(name));
+        self.history.retain(fronted, told, known);
         self.show_gateways();
         self.facts.retain(|name| self.fleet.instance_sheet(name).is_some());
     }

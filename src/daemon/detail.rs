@@ -101,6 +101,12 @@ impl Daemon {
         let mut why = self.fleet.why(instance)?;
         let words = self.facts.last_words(instance);
         why.extend(words.map(|it| format!("its last words were \"{it}\"")));
+        let sheet = self.fleet.instance_sheet(instance)?;
+        let load = self.facts.load(instance, sheet.generation).filter(|_| sheet.process.is_some());
+        let silent = load.and_then(|it| Some((it.error.as_ref()?, &it.source)));
+        why.extend(
+            silent.map(|(error, source)| format!("its load is not known: {error} at {source}")),
+        );
         Some(why)
     }
 

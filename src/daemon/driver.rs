@@ -23,6 +23,7 @@ use super::logging::News;
 use super::publish::{self, Publisher};
 use super::replace::Succession;
 use super::rollouts::Rollouts;
+use super::sampling::Measured;
 use super::signals::Children;
 use super::state::Line;
 use super::turn::{Reply, Turn};
@@ -161,7 +162,12 @@ impl Daemon {
 
     fn next_deadline(&self) -> Option<Timestamp> {
         let hands = [self.hands.next_sample(), self.hands.next_look(), self.hands.next_survey()];
-        let others = [self.fleet.next_deadline(), self.publisher.due(), self.lingers_until];
+        let others = [
+            self.hands.next_reading(),
+            self.fleet.next_deadline(),
+            self.publisher.due(),
+            self.lingers_until,
+        ];
         hands.into_iter().chain(others).flatten().min()
     }
 
@@ -178,6 +184,9 @@ impl Daemon {
         }
         if self.hands.next_sample().is_some_and(|it| it <= now) {
             self.hands.sample(now);
+        }
+        if self.hands.next_reading().is_some_and(|it| it <= now) {
+            self.hands.read_gauges(now, &self.fleet);
         }
     }
 
@@ -202,6 +211,7 @@ impl Daemon {
         let now = clock::now();
         self.hands.end_surveys(&self.fleet);
         self.hands.watched(self.publisher.is_watched(), &self.fleet);
+        self.watch_gauges();
         self.publisher.publish(now, &self.fleet, &self.facts);
         if self.stopping && !busy && self.fleet.is_at_rest() {
             self.ended = Some(Ended::AtRest);
@@ -284,6 +294,7 @@ impl Daemon {
             Turn::Input(input) => self.turn(input),
             Turn::Probed(probed) => self.on_probed(probed),
             Turn::Measured(measured) => self.on_measured(measured),
+            Turn::Gauged(reading) => self.on_gauged(reading),
             Turn::Command(news) => self.on_command(news),
             Turn::Logger(news) => self.on_logger(news),
             Turn::Gateway(news) => self.on_gateway(news),
@@ -318,9 +329,16 @@ impl Daemon {
         });
     }
 
-    fn on_measured(&mut self, measured: Vec<(String, facts::Usage)>) {
+    fn on_measured(&mut self, measured: Measured) {
         let now = clock::now();
-        for (instance, usage) in measured {
+        for (instance, port) in measured.ports {
+            if self.facts.connected(instance.as_str(), port)
+                && let Some(sheet) = self.fleet.instance_sheet(instance.as_str())
+            {
+                self.publisher.mark_counted([sheet.service]);
+            }
+        }
+        for (instance, usage) in measured.usages {
             self.history.used(&instance, now, usage);
             if self.facts.measured(&instance, usage)
                 && let Some(sheet) = self.fleet.instance_sheet(&instance)

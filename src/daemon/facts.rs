@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 use super::clock;
 use super::front::Figures;
 use super::publish::millis;
-use crate::api::{Event, Gateway, ProbeResult};
+use crate::api::{Event, Gateway, Load, ProbeResult};
 use crate::fleet::input::Probe;
+use crate::load::sockets::Port;
 use crate::probe::Outcome;
 
 /// Results of a probe that are kept for the detail screen.
@@ -34,6 +35,10 @@ pub struct Facts {
     last_words: BTreeMap<String, String>,
     /// What a gateway counted, by instance.
     figures: BTreeMap<String, Figures>,
+    /// What the kernel knows of the port of an instance.
+    ports: BTreeMap<String, Port>,
+    /// What an instance said of its load itself, and its generation.
+    loads: BTreeMap<String, (u64, Load)>,
     /// The gateway of each service that has one.
     gateways: BTreeMap<String, Gateway>,
 }
@@ -168,6 +173,46 @@ impl Facts {
         self.figures.get(instance).copied()
     }
 
+    /// Keeps what an instance says of its load and says whether it is something else than before.
+    pub fn loaded(&mut self, instance: &str, generation: u64, load: Load) -> bool {
+        let new = (generation, load);
+        match self.loads.get_mut(instance) {
+            Some(old) if *old == new => false,
+            Some(old) => {
+                *old = new;
+                true
+            }
+            None => self.loads.insert(instance.to_owned(), new).is_none(),
+        }
+    }
+
+    /// Keeps what the kernel knows of its port and says whether it is something else than before.
+    pub fn connected(&mut self, instance: &str, port: Port) -> bool {
+        match self.ports.get_mut(instance) {
+            Some(old) => std::mem::replace(old, port) != port,
+            None => self.ports.insert(instance.to_owned(), port).is_none(),
+        }
+    }
+
+    pub fn port(&self, instance: &str) -> Option<Port> {
+        self.ports.get(instance).copied()
+    }
+
+    /// Nobody looks at the ports any more: what was seen holds no longer.
+    pub fn disconnect(&mut self) {
+        self.ports.clear();
+    }
+
+    /// It is not asked any more.
+    pub fn unload(&mut self, instance: &str) {
+        self.loads.remove(instance);
+    }
+
+    /// What it said last, in this generation.
+    pub fn load(&self, instance: &str, generation: u64) -> Option<&Load> {
+        self.loads.get(instance).filter(|it| it.0 == generation).map(|it| &it.1)
+    }
+
     /// Keeps the state of a service's gateway and says whether it is another one than before.
     pub fn fronted(&mut self, service: &str, gateway: Gateway) -> bool {
         let old = self.gateways.insert(service.to_owned(), gateway.clone());
@@ -195,6 +240,8 @@ impl Facts {
         self.exits.retain(|name, _| known(name));
         self.last_words.retain(|name, _| known(name));
         self.figures.retain(|name, _| known(name));
+        self.loads.retain(|name, _| known(name));
+        self.ports.retain(|name, _| known(name));
     }
 }
 

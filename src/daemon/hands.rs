@@ -19,6 +19,7 @@ use super::boot::Plan;
 use super::clock;
 use super::facts::Facts;
 use super::front::Front;
+use super::gauges::Gauges;
 use super::launch::Values;
 use super::logging::Link;
 use super::probes::Probes;
@@ -124,6 +125,7 @@ pub struct Hands {
     pub(super) probes: Probes,
     pub(super) runs: Runs,
     pub(super) sampler: Sampler,
+    pub(super) gauges: Gauges,
     pub(super) reloads: Reloads,
     pub(super) front: Front,
     pub(super) sockets: Sockets,
@@ -148,6 +150,7 @@ impl Hands {
             probes: Probes::new(checker, turns.clone(), tasks.clone()),
             runs: Runs::new(reaper.clone(), turns.clone(), tasks.clone(), places.logs.clone()),
             sampler: Sampler::new(turns.clone(), tasks.clone()),
+            gauges: Gauges::new(turns.clone(), tasks.clone()),
             reloads: Reloads::default(),
             front: Front::new(clock::now()),
             sockets: Sockets::new(),
@@ -182,6 +185,8 @@ impl Hands {
         self.settings = settings.clone();
         self.front.configure(settings);
         sockets::configure(&mut self.sockets, settings);
+        let is_asked = |it: &settings::Service| matches!(it.written.load, settings::Load::Asked(_));
+        self.gauges.configure(settings.services.iter().any(is_asked));
         self.accounts.get_mut().clear();
         self.trust.forget_all();
         let mut known = BTreeMap::new();
@@ -301,7 +306,11 @@ impl Hands {
             Effect::StopProbe { instance, probe } => self.probes.stop(&instance, probe),
             Effect::Admit { instance, haste } => self.front.admit(&instance, haste),
             Effect::TakeOut { instance, haste } => {
-                self.outcomes.extend(self.front.take_out(&instance, haste));
+                let told = self.front.take_out(&instance, haste);
+                // Nobody in front is waited for, but what it says itself.
+                if told.is_none() || !self.read_at_the_end(&instance) {
+                    self.outcomes.extend(told);
+                }
                 self.follow_end(&instance);
             }
             Effect::Run { service, instance, command } => self.run(&service, &instance, command),

@@ -108,6 +108,11 @@ impl History {
         Some(history)
     }
 
+    /// Nobody counts what this instance has any more: what comes later does not follow on it.
+    pub fn forget(&mut self, instance: &str) {
+        self.instances.remove(instance);
+    }
+
     /// Forgets what has no gateway any more, and instances that are gone.
     pub fn retain(
         &mut self,

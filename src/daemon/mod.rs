@@ -29,6 +29,7 @@ pub mod front;
 pub mod gateway;
 pub mod gateway_news;
 mod gateway_start;
+pub mod gauges;
 pub mod hands;
 mod haste;
 pub mod history;

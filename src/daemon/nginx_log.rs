@@ -12,8 +12,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -24,17 +22,14 @@ use crate::config::settings::Nginx;
 use crate::gateway::control::GatewayCounts;
 use crate::gateway::nginx::count::Counter;
 use crate::gateway::nginx::log::Format;
+use crate::load::source::{Kind, Question, Source};
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_secs(1);
-/// For the answer of the page.
-const PATIENCE: Duration = Duration::from_secs(2);
 /// Of a log, read in one look. What is further behind is left out.
 const MOST_BYTES: u64 = 8 << 20;
 /// Of a line. A longer one is none of ours.
 const LINE_BYTES: usize = 16 << 10;
-/// Of the page.
-const PAGE_BYTES: u64 = 4096;
 
 /// What the task needs.
 #[derive(Debug)]
@@ -204,32 +199,11 @@ impl Log {
 
 /// Connections of clients by the page of ngx_http_stub_status_module.
 async fn connections(url: &str) -> Result<u64, String> {
-    let asked = tokio::time::timeout(PATIENCE, page(url)).await;
-    let text = asked.map_err(|_| format!("no answer from {url} within {PATIENCE:?}"))?;
-    let text = text.map_err(|err| format!("{url} cannot be read: {err}"))?;
-    active(&text).ok_or_else(|| format!("{url} is not the page of stub_status"))
-}
-
-async fn page(url: &str) -> io::Result<String> {
-    let unusable = || io::Error::new(io::ErrorKind::InvalidInput, "this is no URL of http");
-    let url: http::Uri = url.parse().map_err(|_| unusable())?;
-    let host = url.host().ok_or_else(unusable)?;
-    let address = (host.trim_matches(['[', ']']), url.port_u16().unwrap_or(80));
-    let mut stream = TcpStream::connect(address).await?;
-    let path = url.path_and_query().map_or("/", |it| it.as_str());
-    let request = format!("GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
-    let mut text = vec![];
-    stream.take(PAGE_BYTES).read_to_end(&mut text).await?;
-    Ok(String::from_utf8_lossy(&text).into_owned())
-}
-
-/// `Active connections: 291`, of an answer that is one.
-fn active(answer: &str) -> Option<u64> {
-    let (head, body) = answer.split_once("\r\n\r\n")?;
-    let is_ok = head.split(' ').nth(1) == Some("200");
-    let number = body.lines().find_map(|it| it.strip_prefix("Active connections:"))?;
-    number.trim().parse().ok().filter(|_| is_ok)
+    let source = Source { kind: Kind::Nginx, at: url.to_owned(), counts_itself: true };
+    let question = Question::new(&source, None).map_err(|why| format!("{url}: {why}"))?;
+    let figures = question.ask(clock::wall().into()).await;
+    let figures = figures.map_err(|why| format!("{url} cannot be read: {why}"))?;
+    Ok(figures.connections.unwrap_or(0))
 }
 
 #[cfg(test)]
@@ -289,13 +263,5 @@ mod tests {
         assert!(log.read(0).is_err());
         append(&path, ONE);
         assert_eq!(requests(&mut log), 1);
-    }
-
-    #[test]
-    fn the_page_is_recognised() {
-        let body = "Active connections: 291 \nserver accepts handled requests\n 1 1 3 \n";
-        assert_eq!(active(&format!("HTTP/1.1 200 OK\r\nServer: nginx\r\n\r\n{body}")), Some(291));
-        assert_eq!(active(&format!("HTTP/1.1 403 Forbidden\r\n\r\n{body}")), None);
-        assert_eq!(active("HTTP/1.1 200 OK\r\n\r\n<html>"), None);
     }
 }

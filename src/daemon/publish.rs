@@ -239,6 +239,9 @@ fn instance(sheet: &Sheet, facts: &Facts) -> api::Instance {
     let usage = facts.usage(sheet.name.as_str()).filter(|_| sheet.process.is_some());
     let figures = facts.figures(sheet.name.as_str());
     let gauges = figures.and_then(|it| it.gauges).filter(|_| sheet.process.is_some());
+    let port = facts.port(sheet.name.as_str()).filter(|_| sheet.process.is_some());
+    let is_asked = matches!(sheet.condition, Condition::Running | Condition::Draining);
+    let load = facts.load(sheet.name.as_str(), sheet.generation).filter(|_| is_asked);
     api::Instance {
         name: sheet.name.to_string(),
         service: sheet.service.to_string(),
@@ -257,11 +260,16 @@ fn instance(sheet: &Sheet, facts: &Facts) -> api::Instance {
         in_flight: sheet.in_flight.map(InFlight::count),
         in_flight_exact: matches!(sheet.in_flight, Some(InFlight::Exact(_))),
         accept_queue: sheet.accept_queue,
+        accept_limit: port.filter(|it| it.listening).map(|it| it.accept_limit),
+        connections: port.map(|it| it.established),
         oldest_ms: gauges.and_then(|it| it.oldest_ms),
-        requests_per_second: gauges.map(|it| it.per_second),
+        requests_per_second: gauges
+            .map(|it| it.per_second)
+            .or(load.and_then(|it| it.requests_per_second)),
         // Without a reply there is nothing that took that long.
         p99_ms: gauges.filter(|it| it.p99_us > 0).map(|it| it.p99_us.div_ceil(1000)),
         traffic: figures.map(|it| traffic(&it.tally, gauges.unwrap_or_default())),
+        load: load.cloned(),
         ejected: gauges.is_some_and(|it| it.ejected),
         countdown: sheet.countdown.map(|it| api::Countdown {
             elapsed_ms: millis(clock::now().since(it.began)),

@@ -45,6 +45,13 @@ struct Meter {
     sockets: Option<Sockets>,
 }
 
+/// What came of one measurement.
+#[derive(Debug)]
+pub struct Measured {
+    pub usages: Vec<(String, Usage)>,
+    pub ports: Vec<(Name, Port)>,
+}
+
 type Root = (Name, Identity, Option<Group>);
 
 /// Whose port it is, and whether estimates of what is in flight there are not wanted.
@@ -156,23 +163,23 @@ impl Sampler {
                     debug!(%err, "the sockets cannot be read");
                 }
                 let mut meter = lock(&meter);
-                let loads = meter.loads(&ports);
+                let (loads, ports) = meter.loads(&ports);
                 if !usage_due {
-                    return (loads, vec![]);
+                    return (loads, Measured { ports, usages: vec![] });
                 }
                 let began = clock::now();
                 let usages = meter.usages(&roots);
                 *lock(&took) = clock::now().since(began);
-                (loads, usages)
+                (loads, Measured { ports, usages })
             };
             let measured = tokio::task::spawn_blocking(work).await;
             busy.store(false, Ordering::Release);
-            let Ok((loads, usages)) = measured else { return };
+            let Ok((loads, measured)) = measured else { return };
             for load in loads {
                 // The driver is gone only when the daemon ends.
                 let _ = turns.send(Turn::Input(load)).await;
             }
-            let _ = turns.send(Turn::Measured(usages)).await;
+            let _ = turns.send(Turn::Measured(measured)).await;
         });
     }
 }
@@ -250,13 +257,14 @@ impl Hands {
         self.sampler.last = Some(now);
         // The meter is taken: a fresh measurement is on its way.
         let Ok(mut meter) = self.sampler.meter.try_lock() else { return vec![] };
-        meter.loads(&ports)
+        meter.loads(&ports).0
     }
 
     fn ports(&self) -> Ports {
         let port = |name: &Name| {
             let port = self.known.get(name)?.settings.port?;
-            Some((port, (name.clone(), self.is_counted(name))))
+            let is_known = self.is_counted(name) || self.gauges.speaks_for(name);
+            Some((port, (name.clone(), is_known)))
         };
         self.living.keys().filter_map(port).collect()
     }
@@ -268,28 +276,28 @@ fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 impl Meter {
     /// Connections by port, all in one dump.
-    fn loads(&mut self, ports: &Ports) -> Vec<Input> {
+    fn loads(&mut self, ports: &Ports) -> (Vec<Input>, Vec<(Name, Port)>) {
         if ports.is_empty() {
-            return vec![];
+            return Default::default();
         }
         let dump = match self.dump() {
             Ok(dump) => dump,
             Err(err) => {
                 debug!(%err, "the sockets cannot be read");
                 self.sockets = None;
-                return vec![];
+                return Default::default();
             }
         };
-        let none = Port::default();
         let load = |(port, (name, counted)): (&u16, &(Name, bool))| {
-            let it = dump.get(port).unwrap_or(&none);
-            Input::Load {
+            let it = dump.get(port).copied().unwrap_or_default();
+            let load = Input::Load {
                 instance: name.clone(),
                 in_flight: (!counted).then_some(InFlight::Estimated(it.unanswered)),
                 accept_queue: Some(it.accept_queue),
-            }
+            };
+            (load, (name.clone(), it))
         };
-        ports.iter().map(load).collect()
+        ports.iter().map(load).unzip()
     }
 
     fn dump(&mut self) -> io::Result<BTreeMap<u16, Port>> {

@@ -23,8 +23,10 @@ pub enum Turn {
     Input(Input),
     /// A probe answered: the screen keeps all of it, the fleet gets the verdict.
     Probed(super::probes::Probed),
-    /// CPU and memory were measured.
-    Measured(Vec<(String, super::facts::Usage)>),
+    /// CPU, memory and connections were measured.
+    Measured(super::sampling::Measured),
+    /// A server was asked for its load.
+    Gauged(super::gauges::Reading),
     /// A command of a rollout has begun, or ended.
     Command(super::runs::News),
     /// What the logger said.

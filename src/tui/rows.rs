@@ -105,11 +105,12 @@ impl Present {
         self.ports |= fronted;
         self.tags |= fronted;
         for it in &service.instances {
-            self.rate |= it.requests_per_second.is_some();
+            self.rate |= it.requests_per_second.is_some() || it.load.is_some();
             self.p99 |= it.p99_ms.is_some();
             self.in_flight |= it.in_flight.is_some();
             self.ports |= it.port.is_some();
             self.tags |= it.backup || it.stale || it.held_by.is_some();
+            self.tags |= it.is_backlog_full();
         }
     }
 }

@@ -227,15 +227,24 @@ impl Painter<'_> {
         let out = is_out(service, it) && it.held_by.is_none() && it.countdown.is_none();
         let out = out.then(|| "out".to_owned());
         let ejected = it.ejected.then(|| "ejected".to_owned());
+        // The first thing to see: clients hang, whatever else is well.
+        let full = it.is_backlog_full().then(|| "backlog full".to_owned());
         let stale = it.stale.then(|| "stale".to_owned());
         let backup = it.backup.then(|| "backup".to_owned());
-        let text =
-            [held, ejected, out, stale, backup].into_iter().flatten().collect::<Vec<_>>().join(" ");
+        let text = [full, held, ejected, out, stale, backup]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join(" ");
         if text.is_empty() {
             return self.columns.tail;
         }
         let unusual = text != "backup";
-        let style = if unusual { theme.moving() } else { theme.plain() };
+        let style = match it.is_backlog_full() {
+            true => theme.bad(),
+            false if unusual => theme.moving(),
+            false => theme.plain(),
+        };
         put(buf, self.columns.tail, self.y, buf.area.width, &text, style) + 2
     }
 

@@ -2,7 +2,7 @@
 
 use ratatui::text::{Line, Span};
 
-use crate::api::{Gateway, Instance, Service, Traffic};
+use crate::api::{Gateway, Instance, Load, Service, Traffic};
 use crate::tui::model::Model;
 use crate::tui::rows::RowId;
 use crate::tui::view::chart;
@@ -11,6 +11,10 @@ use crate::tui::view::text::Text;
 
 pub(super) fn instance(model: &Model, text: &mut Text, it: &Instance, id: &RowId) {
     text.field("now", &now(it));
+    waiting(text, it);
+    if let Some(load) = &it.load {
+        own(text, load);
+    }
     charts(model, text, id);
     if let Some(it) = &it.traffic {
         traffic(text, it);
@@ -89,11 +93,51 @@ fn now(it: &Instance) -> String {
     let parts = [
         it.requests_per_second.map(|it| format!("{it:.1} req/s")),
         it.in_flight.map(|n| format!("{about}{n} in flight")),
-        it.accept_queue.filter(|n| *n > 0).map(|n| format!("{n} waiting to be accepted")),
+        it.connections.map(|n| counted(&[(n.into(), "connections")])).filter(|it| !it.is_empty()),
         it.cpu_percent.map(|it| format!("{} CPU", percent(it))),
         it.memory_bytes.map(|it| format!("{} memory", bytes(it))),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// Connections that nobody has accepted.
+fn waiting(text: &mut Text, it: &Instance) {
+    let Some(waiting) = it.accept_queue.filter(|n| *n > 0) else { return };
+    let style = if it.is_backlog_full() { text.theme.bad() } else { text.theme.plain() };
+    let said = match it.accept_limit {
+        Some(limit) if it.is_backlog_full() => {
+            format!("{waiting} of {limit} wait to be accepted: no more fit, clients hang")
+        }
+        Some(limit) => format!("{waiting} of {limit} wait to be accepted"),
+        None => format!("{waiting} wait to be accepted"),
+    };
+    text.styled_field("backlog", &said, style);
+}
+
+/// What it says itself.
+fn own(text: &mut Text, it: &Load) {
+    if let Some(error) = &it.error {
+        let said = format!("{error} at {}", it.source);
+        return text.styled_field("it says", &said, text.theme.bad());
+    }
+    let about = if it.in_flight_exact { "" } else { "~" };
+    let said = [
+        it.requests_per_second.map(|it| format!("{it:.1} req/s")),
+        it.in_flight.map(|n| format!("{about}{n} in flight")),
+        it.connections.map(|n| format!("{n} connections")),
+        it.workers.map(|n| format!("{n} workers")),
+        it.busy.map(|n| format!("{n} busy")),
+        it.idle.map(|n| format!("{n} idle")),
+        it.queued.map(|n| format!("{n} queued")),
+        it.coroutines.map(|n| format!("{n} coroutines")),
+        it.backlog.map(|n| match it.backlog_limit {
+            Some(limit) => format!("{n} of {limit} in its listen queue"),
+            None => format!("{n} in its listen queue"),
+        }),
+        it.requests.map(|n| format!("{n} requests in all")),
+    ];
+    text.field("it says", &said.into_iter().flatten().collect::<Vec<_>>().join(", "));
+    text.styled_field("", &it.source, text.theme.faint());
 }
 
 fn gateway(text: &mut Text, it: &Gateway) {

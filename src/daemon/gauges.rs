@@ -1,0 +1,370 @@
+//! Asks servers what they have to do, where a configuration says how (`load`).
+//!
+//! Only while somebody looks, or while one is taken out and nothing in front counts what it has in flight: then it
+//! is read once more before its drain goes by what it says, and often until the first signal. A server that has
+//! a signal of its stop accepts nobody any more and is not asked. One that does not answer is told, asked more
+//! and more rarely, and the kernel's sockets speak for it meanwhile.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+use super::clock;
+use super::driver::Daemon;
+use super::hands::Hands;
+use super::history::Told;
+use super::turn::{Turn, Turns};
+use crate::api;
+use crate::fleet::input::{InFlight, Input};
+use crate::fleet::sheet::{Condition, Sheet};
+use crate::fleet::{Fleet, Name, Timestamp};
+use crate::load::figures::{Figures, Meter};
+use crate::load::source::{Question, Source};
+
+/// Between two readings while somebody looks.
+const WATCHED: Duration = Duration::from_secs(2);
+/// The same of one that is being taken out.
+const DRAINING: Duration = Duration::from_millis(100);
+/// Of many, more rarely: at most so many readings a second.
+const A_SECOND: u32 = 100;
+/// How many are asked at a time, beside those that are being taken out.
+const FEW: usize = 16;
+/// One that fails is asked after twice as long each time, so many times.
+const DOUBLINGS: u32 = 4;
+
+#[derive(Debug)]
+pub struct Gauges {
+    turns: Turns,
+    tasks: TaskTracker,
+    few: Arc<Semaphore>,
+    /// Some instance of the configuration has one.
+    is_any: bool,
+    watched: bool,
+    last: Option<Timestamp>,
+    /// Of those that are read.
+    read: BTreeMap<Name, Gauge>,
+    /// Out of rotation, before the first signal.
+    leaving: BTreeSet<Name>,
+    /// How often the fleet waits to hear that one was read after it was taken out.
+    owed: BTreeMap<Name, u32>,
+}
+
+#[derive(Debug)]
+struct Gauge {
+    generation: u64,
+    source: Source,
+    port: Option<u16>,
+    question: Arc<Question>,
+    meter: Meter,
+    is_busy: bool,
+    /// Taken out after the reading that is under way began.
+    is_wanted_again: bool,
+    /// What it said last that was in flight, unless it failed since.
+    says: Option<u32>,
+    failures: u32,
+    not_before: Timestamp,
+}
+
+/// What came of one reading.
+#[derive(Debug)]
+pub struct Reading {
+    instance: Name,
+    generation: u64,
+    outcome: Result<Figures, String>,
+}
+
+impl Gauges {
+    pub fn new(turns: Turns, tasks: TaskTracker) -> Self {
+        Self {
+            turns,
+            tasks,
+            few: Arc::new(Semaphore::new(FEW)),
+            is_any: false,
+            watched: false,
+            last: None,
+            read: BTreeMap::new(),
+            leaving: BTreeSet::new(),
+            owed: BTreeMap::new(),
+        }
+    }
+
+    /// A configuration was taken over.
+    pub(super) fn configure(&mut self, is_any: bool) {
+        self.is_any = is_any;
+    }
+
+    /// It says itself what it has in flight: nobody need estimate that.
+    pub(super) fn speaks_for(&self, instance: &Name) -> bool {
+        self.read.get(instance).is_some_and(|it| it.says.is_some())
+    }
+
+    /// Between two readings of one that goes on.
+    fn interval(&self) -> Duration {
+        let many = u32::try_from(self.read.len()).unwrap_or(u32::MAX);
+        WATCHED.max(Duration::from_secs(1) * many / A_SECOND)
+    }
+
+    fn due(&self) -> Option<Timestamp> {
+        let wanted = self.is_any && (self.watched || !self.leaving.is_empty());
+        let round = if self.leaving.is_empty() { self.interval() } else { DRAINING };
+        wanted.then(|| self.last.map_or_else(Timestamp::default, |last| last + round))
+    }
+
+    /// Begins a reading, unless one is under way: then another one follows it.
+    fn begin(&mut self, instance: &Name) {
+        let is_urgent = self.leaving.contains(instance) || self.owed.contains_key(instance);
+        let Some(gauge) = self.read.get_mut(instance) else { return };
+        if gauge.is_busy {
+            gauge.is_wanted_again = is_urgent;
+            return;
+        }
+        gauge.is_busy = true;
+        let (turns, few, question) = (self.turns.clone(), self.few.clone(), gauge.question.clone());
+        let (instance, generation) = (instance.clone(), gauge.generation);
+        self.tasks.spawn(async move {
+            // It is never closed.
+            let _one_of_few = if is_urgent { None } else { few.acquire().await.ok() };
+            let outcome = question.ask(clock::wall().into()).await;
+            // The driver is gone only when the daemon ends.
+            let _ = turns.send(Turn::Gauged(Reading { instance, generation, outcome })).await;
+        });
+    }
+
+    /// What the fleet has to hear of a reading; `None` for the screen: it says nothing new.
+    fn heard(&mut self, reading: Reading, now: Timestamp) -> (Option<api::Load>, Vec<Input>) {
+        let Reading { instance, generation, outcome } = reading;
+        let gauge = self.read.get_mut(&instance).filter(|it| it.generation == generation);
+        let Some(gauge) = gauge else { return (None, self.pay(&instance)) };
+        gauge.is_busy = false;
+        let (load, in_flight) = gauge.take(outcome, now);
+        let is_wanted_again = std::mem::take(&mut gauge.is_wanted_again);
+        let told = in_flight.map(|it| Input::Load {
+            instance: instance.clone(),
+            in_flight: Some(it),
+            accept_queue: None,
+        });
+        if is_wanted_again {
+            self.begin(&instance);
+            return (Some(load), told.into_iter().collect());
+        }
+        let paid = self.pay(&instance);
+        (Some(load), told.into_iter().chain(paid).collect())
+    }
+
+    /// It was read since it was taken out, or cannot be.
+    fn pay(&mut self, instance: &Name) -> Vec<Input> {
+        let mut times = self.owed.remove(instance).unwrap_or(0);
+        super::front::taken_out(instance, &mut times)
+    }
+
+    /// Stops reading it. What it said is an estimate from now on.
+    fn leave(&mut self, instance: &Name) -> Option<Input> {
+        let gauge = self.read.remove(instance)?;
+        gauge.says.map(|n| Input::Load {
+            instance: instance.clone(),
+            in_flight: Some(InFlight::Estimated(n)),
+            accept_queue: None,
+        })
+    }
+}
+
+impl Gauge {
+    fn new(source: Source, port: Option<u16>, generation: u64) -> Option<Self> {
+        let question = Arc::new(Question::new(&source, port).ok()?);
+        Some(Self {
+            generation,
+            source,
+            port,
+            question,
+            meter: Meter::default(),
+            is_busy: false,
+            is_wanted_again: false,
+            says: None,
+            failures: 0,
+            not_before: Timestamp::default(),
+        })
+    }
+
+    /// For the screen, and for the fleet.
+    fn take(
+        &mut self,
+        outcome: Result<Figures, String>,
+        now: Timestamp,
+    ) -> (api::Load, Option<InFlight>) {
+        let source = self.question.name().to_owned();
+        let before = self.says.take();
+        let it = match outcome {
+            Ok(it) => it,
+            Err(error) => {
+                self.meter = Meter::default();
+                let rarely = now + WATCHED * 2_u32.pow(self.failures.min(DOUBLINGS));
+                self.not_before = self.not_before.max(rarely);
+                self.failures += 1;
+                let load = api::Load { source, error: Some(error), ..api::Load::default() };
+                return (load, before.map(InFlight::Estimated));
+            }
+        };
+        self.failures = 0;
+        self.says = it.in_flight.map(|n| u32::try_from(n).unwrap_or(u32::MAX));
+        let in_flight = match self.says {
+            Some(n) if it.is_exact => Some(InFlight::Exact(n)),
+            Some(n) => Some(InFlight::Estimated(n)),
+            None => before.map(InFlight::Estimated),
+        };
+        let per_second = self.meter.read(now.0, &it, self.question.counts_itself());
+        (view(source, &it, per_second), in_flight)
+    }
+}
+
+fn view(source: String, it: &Figures, requests_per_second: Option<f64>) -> api::Load {
+    api::Load {
+        source,
+        error: None,
+        requests: it.requests,
+        requests_per_second,
+        in_flight: it.in_flight,
+        in_flight_exact: it.is_exact && it.in_flight.is_some(),
+        connections: it.connections,
+        workers: it.workers,
+        busy: it.busy,
+        idle: it.idle,
+        queued: it.queued,
+        coroutines: it.coroutines,
+        backlog: it.backlog,
+        backlog_limit: it.backlog_limit,
+    }
+}
+
+/// It serves, or finishes what it has, and has no signal of a stop yet.
+fn can_be_asked(sheet: &Sheet) -> bool {
+    matches!(sheet.condition, Condition::Running | Condition::Draining)
+}
+
+impl Hands {
+    pub fn next_reading(&self) -> Option<Timestamp> {
+        if self.living.is_empty() { None } else { self.gauges.due() }
+    }
+
+    /// Begins the readings that are due.
+    pub fn read_gauges(&mut self, now: Timestamp, fleet: &Fleet) {
+        self.gauges.last = Some(now);
+        let interval = self.gauges.interval();
+        let names: Vec<Name> = match self.gauges.watched {
+            true => self.living.keys().cloned().collect(),
+            false => self.gauges.leaving.iter().cloned().collect(),
+        };
+        for name in names {
+            let sheet = fleet.instance_sheet(name.as_str());
+            if !sheet.as_ref().is_some_and(can_be_asked) || !self.has_gauge(&name) {
+                self.outcomes.extend(self.gauges.leave(&name));
+                continue;
+            }
+            let is_leaving = self.gauges.leaving.contains(&name);
+            let Some(gauge) = self.gauges.read.get_mut(&name) else { continue };
+            if !gauge.is_busy && (is_leaving || gauge.not_before <= now) {
+                gauge.not_before = now + interval;
+                self.gauges.begin(&name);
+            }
+        }
+    }
+
+    /// Whether what runs there can be asked; makes ready for it.
+    fn has_gauge(&mut self, name: &Name) -> bool {
+        let Some((living, known)) = self.living.get(name).zip(self.known.get(name)) else {
+            return false;
+        };
+        let Some(source) = &known.settings.load else { return false };
+        let (generation, port) = (living.generation, known.settings.port);
+        let is_same =
+            |it: &Gauge| it.generation == generation && it.source == *source && it.port == port;
+        if !self.gauges.read.get(name).is_some_and(is_same) {
+            let Some(gauge) = Gauge::new(source.clone(), port, generation) else { return false };
+            self.gauges.read.insert(name.clone(), gauge);
+        }
+        true
+    }
+
+    /// One is out of rotation where nothing stands in front. Returns true if [`Input::TakenOut`] follows what it
+    /// then says is in flight.
+    pub(super) fn read_at_the_end(&mut self, name: &Name) -> bool {
+        let source = self.known.get(name).and_then(|it| it.settings.load.as_ref());
+        let is_exact = source.is_some_and(Source::is_exact);
+        if !is_exact || self.front.places.contains_key(name) || !self.has_gauge(name) {
+            return false;
+        }
+        self.gauges.leaving.insert(name.clone());
+        *self.gauges.owed.entry(name.clone()).or_default() += 1;
+        self.gauges.begin(name);
+        true
+    }
+
+    /// Tells whether somebody looks, and forgets those that have their signal, or came back. Returns whose
+    /// figures hold no longer.
+    pub(super) fn watch_gauges(&mut self, watched: bool, fleet: &Fleet) -> Vec<Name> {
+        let drains = |name: &Name| {
+            let sheet = fleet.instance_sheet(name.as_str());
+            sheet.is_some_and(|it| it.countdown.is_some() && can_be_asked(&it))
+        };
+        let stopped: Vec<Name> =
+            self.gauges.leaving.iter().filter(|it| !drains(it)).cloned().collect();
+        for name in &stopped {
+            self.gauges.leaving.remove(name);
+        }
+        let was_watched = std::mem::replace(&mut self.gauges.watched, watched);
+        let gauges = &self.gauges;
+        let over: Vec<Name> = match was_watched && !watched {
+            true => {
+                gauges.read.keys().filter(|it| !gauges.leaving.contains(*it)).cloned().collect()
+            }
+            false => stopped,
+        };
+        for name in &over {
+            self.outcomes.extend(self.gauges.leave(name));
+        }
+        over
+    }
+}
+
+impl Daemon {
+    pub(super) fn watch_gauges(&mut self) {
+        let is_watched = self.publisher.is_watched();
+        let over = self.hands.watch_gauges(is_watched, &self.fleet);
+        if !is_watched {
+            self.facts.disconnect();
+        }
+        for name in over {
+            self.facts.unload(name.as_str());
+            if !self.hands.front.counts(&name) {
+                self.history.forget(name.as_str());
+            }
+        }
+    }
+
+    pub(super) fn on_gauged(&mut self, reading: Reading) {
+        let now = clock::now();
+        let (instance, generation) = (reading.instance.clone(), reading.generation);
+        let (load, inputs) = self.hands.gauges.heard(reading, now);
+        let is_counted = self.hands.front.counts(&instance);
+        if let Some(load) = load {
+            if !is_counted {
+                let told = Told {
+                    in_flight: load.in_flight.unwrap_or(0),
+                    per_second: load.requests_per_second.unwrap_or(0.0),
+                };
+                self.history.instance(instance.as_str(), now, told);
+            }
+            if self.facts.loaded(instance.as_str(), generation, load) {
+                let sheet = self.fleet.instance_sheet(instance.as_str());
+                self.publisher.mark_counted(sheet.map(|it| it.service));
+            }
+        }
+        // What stands in front knows better what is in flight.
+        let told = |it: &Input| !is_counted || !matches!(it, Input::Load { .. });
+        for input in inputs.into_iter().filter(told) {
+            self.turn(input);
+        }
+    }
+}
