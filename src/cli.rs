@@ -168,7 +168,7 @@ pub struct StatusArgs {
     /// Services or instances [default: all]
     pub names: Vec<String>,
 
-    /// Print the API's snapshot
+    /// Print the API's snapshot, without --watch with the process tree of each instance
     #[arg(long)]
     pub json: bool,
 

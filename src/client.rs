@@ -113,6 +113,13 @@ impl Client {
         self.get_json("/v1/deck").await
     }
 
+    /// `GET /v1/deck?tree=…`: the same with the process trees of these services or instances; of all, if there
+    /// are none.
+    pub async fn deck_with_trees(&self, names: &[String]) -> Result<Deck, Problem> {
+        let names = if names.is_empty() { "all".into() } else { names.join(",") };
+        self.get_json(&format!("/v1/deck?tree={}", percent_encoded(&names))).await
+    }
+
     /// The same with only what tells names, states and whether all is as wanted: many times smaller.
     pub async fn brief(&self) -> Result<Deck, Problem> {
         self.get_json("/v1/deck?brief=true").await

@@ -18,6 +18,8 @@ pub struct Process {
     pub name: String,
     /// `argv[0]`, which many servers overwrite: `nginx: worker process`.
     pub title: String,
+    /// How many threads it has.
+    pub threads: u32,
 }
 
 /// The rules of a profile; the first one that fits a process counts.
@@ -35,6 +37,8 @@ pub struct Rule {
     /// How many levels the tree has: 3 where the leader's only child has children, or has died
     /// and left some, else 2 where the leader has children.
     pub of: Option<u32>,
+    /// It has at least so many threads.
+    pub threads: Option<u32>,
     /// A reload puts another process in its place.
     pub renewed: bool,
 }
@@ -65,6 +69,7 @@ pub fn assign<'r>(rules: &'r Rules, leader: i32, processes: &[Process]) -> BTree
             rule.title.as_ref().is_none_or(|pattern| pattern.0.is_match(&it.title))
                 && rule.level.is_none_or(|wanted| wanted == level)
                 && rule.of.is_none_or(|wanted| wanted == tree.of)
+                && rule.threads.is_none_or(|least| it.threads >= least)
         };
         Some((it.pid, rules.0.iter().find(fits)?))
     };
@@ -128,6 +133,7 @@ mod tests {
             title: (!title.is_empty()).then(|| Pattern::new(title).unwrap()),
             level: some(level),
             of: some(of),
+            threads: None,
             renewed,
         }
     }
@@ -140,21 +146,24 @@ mod tests {
             rule("worker", "", 3, 3, true),
             rule("manager", "", 1, 2, false),
             rule("worker", "", 2, 2, true),
+            Rule { threads: Some(3), ..rule("threads", "", 1, 1, false) },
             rule("single process", "", 1, 1, false),
         ])
     }
 
-    /// `pid<parent:name`, with `=title` where it is not the name.
+    /// `pid<parent:name`, with `=title` where it is not the name, and `*3` for three threads.
     fn tree(text: &str) -> Vec<Process> {
         let process = |it: &str| {
             let (pid, rest) = it.split_once('<').unwrap();
             let (parent, name) = rest.split_once(':').unwrap();
+            let (name, threads) = name.split_once('*').unwrap_or((name, "1"));
             let (name, title) = name.split_once('=').unwrap_or((name, name));
             Process {
                 pid: pid.parse().unwrap(),
                 parent: parent.parse().unwrap(),
                 name: name.into(),
                 title: title.into(),
+                threads: threads.parse().unwrap(),
             }
         };
         text.split_whitespace().map(process).collect()
@@ -176,6 +185,8 @@ mod tests {
         assert_eq!(roles("1<0:php 3<1:php 4<1:php"), "1 manager, 3 worker, 4 worker");
         assert_eq!(roles("1<0:php 3<1:php"), "1 manager, 3 worker");
         assert_eq!(roles("1<0:php"), "1 single process");
+        assert_eq!(roles("1<0:php*2"), "1 single process");
+        assert_eq!(roles("1<0:php*3"), "1 threads");
     }
 
     #[test]

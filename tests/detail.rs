@@ -8,10 +8,10 @@ use std::process::Command;
 use std::time::Instant;
 
 use nix::sys::signal::Signal;
-use opsdeck::api::{Detail, State};
+use opsdeck::api::{Detail, ProcessDetail, State};
 use opsdeck::client::Client;
 use support::console::Console;
-use support::{Deck, PATIENCE, free_port, kill, output_of, pause};
+use support::{Deck, PATIENCE, free_port, kill, output_of, pause, wait_until};
 
 const TREE: &str = r#"
     [service.tree]
@@ -97,6 +97,57 @@ fn who_is_who_in_a_tree_goes_by_the_profile() {
     wait_detail(&deck, "shop", |it| it.processes.iter().all(|it| it.pid != manager));
     let lost = detail(&deck, "shop");
     assert_eq!(roles(&lost), ["master", "", ""], "{lost:#?}");
+}
+
+/// What `opsdeck status --json shop` tells of the processes of `shop`.
+fn tree(deck: &Deck) -> Vec<ProcessDetail> {
+    let output = deck.opsdeck(&["status", "--json", "shop"]);
+    let told: opsdeck::api::Deck = serde_json::from_slice(&output.stdout).unwrap();
+    told.services.into_iter().flat_map(|it| it.instances).flat_map(|it| it.processes).collect()
+}
+
+#[test]
+fn status_tells_the_tree_and_which_of_its_workers_a_reload_has_brought() {
+    let mut deck = Deck::start(&format!(
+        "[service.shop]\nprofile = \"swoole\"\n\
+         command = \"opsdeck sample --tree swoole --ignore-term --max-wait-time 1h --port {}\"\n\
+         [service.other]\ncommand = \"sleep 1000\"\n",
+        free_port()
+    ));
+    deck.wait_ready(&["shop"]);
+    // Of each: role, generation, whether it is on its way out.
+    let shape = |all: &[ProcessDetail]| -> Vec<(String, Option<u64>, bool)> {
+        let one =
+            |it: &ProcessDetail| (it.role.clone().unwrap_or_default(), it.generation, it.leaving);
+        let mut shape: Vec<_> = all.iter().map(one).collect();
+        shape.sort();
+        shape
+    };
+    let of = |role: &str, generation, leaving| (role.to_owned(), generation, leaving);
+    let (manager, master) = (of("manager", None, false), of("master", None, false));
+    let old = of("worker", Some(1), false);
+    let first = [manager.clone(), master.clone(), old.clone(), old];
+    let mut all = vec![];
+    wait_until("two workers", || {
+        all = tree(&deck);
+        shape(&all) == first
+    });
+    let shares = std::path::Path::new("/proc/self/smaps_rollup").exists();
+    for it in &all {
+        assert_eq!(it.pss_bytes.is_some_and(|it| it > 0), shares, "{it:?}");
+        assert!(it.memory_bytes > 0 && it.threads > 0 && it.descriptors > Some(0), "{it:?}");
+        assert!(it.start_time > 0 && it.age_ms < 3_600_000, "{it:?}");
+    }
+    let others = deck.instance("other");
+    assert!(others.processes.is_empty(), "who watches gets no trees: {others:?}");
+
+    deck.ok(&["reload", "--no-wait", "shop"]);
+    let (leaving, new) = (of("worker", Some(1), true), of("worker", Some(2), false));
+    let second = [manager, master, leaving.clone(), leaving, new.clone(), new];
+    wait_until("two are leaving, two are new", || {
+        all = tree(&deck);
+        shape(&all) == second
+    });
 }
 
 #[test]

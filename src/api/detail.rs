@@ -78,6 +78,12 @@ pub struct ProcessDetail {
     pub depth: u32,
     /// What it is by its profile, where that is known: `master`, `worker`.
     pub role: Option<String>,
+    /// Of a process that a reload renews: 1 for those that came before the first reload that this daemon
+    /// has watched since the leader was started, and one more for each reload of its role since, whether
+    /// that renewed all of them or not. Absent for those that no reload renews.
+    pub generation: Option<u64>,
+    /// A reload is under way, and this is one of those that it replaces.
+    pub leaving: bool,
     /// `R`, `S`, `D`, `Z`, …: proc_pid_stat(5).
     pub state: String,
     /// Its short name.
@@ -85,9 +91,17 @@ pub struct ProcessDetail {
     /// Its arguments as it shows them, control characters included; without what looks secret.
     pub title: String,
     pub started: Option<Timestamp>,
+    /// How long ago that was.
+    pub age_ms: u64,
     /// Time on a processor since it started.
     pub cpu_ms: u64,
+    /// Of one core, as the daemon has measured it last; absent for one that is younger than that.
+    pub cpu_percent: Option<f64>,
+    /// Resident memory: pages that it shares with others count in full.
     pub memory_bytes: u64,
+    /// Its share of that: a page that three use counts for a third (`Pss` of proc_pid_smaps(5)). Absent where
+    /// the kernel does not tell the daemon's user.
+    pub pss_bytes: Option<u64>,
     pub threads: u32,
     /// Open descriptors.
     pub descriptors: Option<u32>,

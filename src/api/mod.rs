@@ -391,6 +391,17 @@ pub struct Instance {
     pub probes: BTreeMap<String, ProbeResult>,
     /// One line: why it is in this state.
     pub why: String,
+    /// Its tree, each process after its parent, where that was asked for: `GET /v1/deck?tree=all`, `status --json`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub processes: Vec<ProcessDetail>,
+    /// How many processes there are beside those.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub more_processes: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(it: &u32) -> bool {
+    *it == 0
 }
 
 /// A reload: the workers that were there are gone one after another, and others run.

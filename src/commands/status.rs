@@ -9,7 +9,10 @@ use crate::exit::Exit;
 use crate::tui::theme::word;
 
 pub async fn run(client: &Client, args: &StatusArgs) -> Outcome {
-    let mut deck = if args.json { client.deck().await? } else { client.brief().await? };
+    let mut deck = match args.json {
+        true => client.deck_with_trees(&args.names).await?,
+        false => client.brief().await?,
+    };
     if let Some(name) = args.names.iter().find(|it| !is_there(&deck, it)) {
         return Err(unknown(&deck, name));
     }

@@ -465,6 +465,7 @@ const ROLE: &[Key] = &[
     key("title", Kind::Pattern, "", "A regular expression for argv[0]."),
     count("level", 1, "", "1 is the first process, 2 its children, 3 theirs."),
     count("of", 1, "", "How many levels such a tree has, 1 to 3."),
+    count("threads", 1, "", "It has at least so many threads."),
     key("renewed", Kind::Boolean, "false", "A reload puts another process in its place."),
 ];
 

@@ -12,10 +12,10 @@ use std::time::Duration;
 use tracing::debug;
 
 use super::clock;
-use super::detail::{Seen, observed};
 use super::driver::Daemon;
 use super::hands::{Hands, identity_of};
 use super::launch::MARK;
+use super::tree::{Seen, observed};
 use crate::api::{self, Event};
 use crate::fleet::advice::{
     self, Case, Evidence, Listener, Member, PastStop, Queue, Stranger, Taken,
@@ -235,9 +235,11 @@ impl Hands {
             .collect();
         let roles = roles::assign(rules, leader.pid, &processes);
         let line = |stat: &Stat| {
-            let role = roles.get(&stat.identity.pid).map(|it| it.role.clone());
+            let rule = roles.get(&stat.identity.pid);
+            let (role, renewed) =
+                (rule.map(|it| it.role.clone()), rule.is_some_and(|it| it.renewed));
             let leads = stat.identity == leader;
-            let seen = Seen { depth: 0, stat: *stat, arguments: vec![], role, leads };
+            let seen = Seen { depth: 0, stat: *stat, arguments: vec![], role, renewed, leads };
             member(&seen, true, None).to_string()
         };
         let lines: Vec<String> = tree.iter().take(LIVED).map(line).collect();

@@ -2,6 +2,7 @@
 
 use super::clock;
 use super::driver::Daemon;
+use super::tree::Tree;
 use super::turn::Question;
 use super::{facts, publish};
 use crate::api;
@@ -20,12 +21,30 @@ impl Daemon {
         results.map(|(probe, it)| facts::verdict(&probe, &it)).collect()
     }
 
+    /// Of what runs of these services or instances.
+    fn trees(&self, deck: &api::Deck, names: &[String]) -> Vec<(String, Tree)> {
+        let is_wanted = |it: &&api::Instance| {
+            names.is_empty() || names.contains(&it.name) || names.contains(&it.service)
+        };
+        let wanted = deck.services.iter().flat_map(|it| &it.instances).filter(is_wanted);
+        let tree = |it: &api::Instance| {
+            let tree = self.hands.tree(&it.name.as_str().into(), &self.fleet)?;
+            Some((it.name.clone(), tree))
+        };
+        wanted.filter_map(tree).collect()
+    }
+
     pub(super) fn answer(&mut self, question: Question) {
         self.catch_up();
         // A client that has gone needs no answer.
         match question {
             Question::Deck { role, reply } => {
                 let _ = reply.send(self.publisher.deck(&self.fleet, &self.facts, role));
+            }
+            Question::Trees { role, names, reply } => {
+                let deck = self.publisher.deck(&self.fleet, &self.facts, role);
+                let trees = self.trees(&deck, &names);
+                let _ = reply.send((deck, trees));
             }
             Question::Brief { role, reply } => {
                 // What changed in this very turn has not been told yet.

@@ -6,40 +6,31 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{ConnectInfo, State};
-use tokio::sync::Semaphore;
 
 use super::advice::Clues;
 use super::clock;
 use super::driver::Daemon;
 use super::http::{Api, Failure, Path, ending, not_found};
 use super::peer::Peer;
+use super::tree::{READERS, Seen, Tree};
 use super::turn::Question;
 use crate::api::{self, Detail, ProbePast, Role};
-use crate::config::KnownProfile;
 use crate::config::secret::{veiled, veiled_arguments};
+use crate::fleet::Signal;
 use crate::fleet::input::Probe as Kind;
 use crate::fleet::rules::{Meaning, Thresholds};
-use crate::fleet::{Signal, Timestamp};
 use crate::probe::{Check, Probe};
-use crate::process::group::Group;
 use crate::process::preflight::{self, Disposition};
-use crate::process::stat::{Stat, TICKS_PER_SECOND, read_stat};
+use crate::process::stat::read_stat;
 use crate::process::table::Table;
-use crate::process::usage::page_bytes;
 use crate::process::{Identity, closeup};
 use crate::quantity::format_duration;
-use crate::roles;
 
-/// Processes that are told one by one.
-const PROCESSES: usize = 64;
 /// Of those, whose sockets are looked at: each of the others has them from one of these.
 const LISTENERS: usize = 8;
-/// Who reads `/proc` for somebody at a time.
-static READERS: Semaphore = Semaphore::const_new(2);
 
 /// Signals that an operator asks about, whether or not a profile knows them.
 const ASKED_ABOUT: [Signal; 7] = [
@@ -57,8 +48,7 @@ const ASKED_ABOUT: [Signal; 7] = [
 pub struct Subject {
     known: Detail,
     /// What runs, if anything does.
-    running: Option<(Identity, Group)>,
-    profile: Option<Arc<KnownProfile>>,
+    running: Option<Tree>,
     log: String,
     clues: Option<Clues>,
 }
@@ -143,12 +133,7 @@ impl Daemon {
                 command: veiled_arguments(&command).join(" "),
                 ..Detail::default()
             },
-            running: self
-                .hands
-                .living
-                .get(instance)
-                .map(|it| (super::hands::identity_of(it.process), it.group.clone())),
-            profile: service.map(|it| it.profile.clone()),
+            running: self.hands.tree(&sheet.name, &self.fleet),
             log: known.map_or_else(String::new, |it| {
                 self.hands.source(&sheet.name, it.log).log.display().to_string()
             }),
@@ -178,20 +163,17 @@ fn in_words(probe: &Probe, thresholds: Thresholds) -> String {
 impl Subject {
     /// Reads what the kernel knows. Blocking.
     fn look(self, role: Role) -> Detail {
-        let Self { known: mut detail, running, profile, log, clues } = self;
+        let Self { known: mut detail, running, log, clues } = self;
         detail.now = Some(clock::wall());
-        let mut tree = vec![];
+        let mut seen = vec![];
         let table = Table::sweep();
         let mut files = api::Files { log, ..api::Files::default() };
-        if let Some((leader, group)) = running {
+        if let Some(tree) = running {
+            let leader = tree.leader;
             let mut look = Look { leader, missing: vec![] };
-            let (meanings, rules) = match &profile {
-                Some(it) => (&it.profile.signals[..], &it.roles),
-                None => (&[][..], &roles::Rules::default()),
-            };
-            let table = table.as_ref().map_err(|err| io::Error::from(err.kind()));
-            (tree, detail.more_processes) = look.tree(table, &group, rules);
-            detail.processes = tree.iter().map(process).collect();
+            let meanings = tree.profile().map_or(&[][..], |it| &it.profile.signals);
+            (seen, detail.more_processes) = look.tree(table.as_ref(), &tree);
+            detail.processes = tree.told(&seen, usize::MAX);
             let pids: Vec<i32> = detail.processes.iter().map(|it| it.pid).collect();
             detail.signals = look.signals(meanings);
             detail.limits = look.limits();
@@ -208,38 +190,23 @@ impl Subject {
             detail.missing = look.missing;
         }
         detail.files = Some(files);
-        detail.advice = clues.map_or(vec![], |it| it.advice(table.as_ref().ok(), &tree));
+        detail.advice = clues.map_or(vec![], |it| it.advice(table.as_ref().ok(), &seen));
         detail.why.extend(detail.advice.iter().map(|it| it.sentence.clone()));
         detail
     }
 
     /// The sentences alone. Blocking.
     fn why(self) -> Vec<String> {
-        let Self { known, running, profile, clues, .. } = self;
+        let Self { known, running, clues, .. } = self;
         let mut why = known.why;
         let Some(clues) = clues else { return why };
         let table = Table::sweep();
-        let tree = running.map_or(vec![], |(leader, group)| {
-            let rules = profile.as_ref().map(|it| &it.roles);
-            let table = table.as_ref().map_err(|err| io::Error::from(err.kind()));
-            let mut look = Look { leader, missing: vec![] };
-            look.tree(table, &group, rules.unwrap_or(&roles::Rules::default())).0
+        let tree = running.map_or(vec![], |it| {
+            Look { leader: it.leader, missing: vec![] }.tree(table.as_ref(), &it).0
         });
         why.extend(clues.advice(table.as_ref().ok(), &tree).into_iter().map(|it| it.sentence));
         why
     }
-}
-
-/// A process of the tree, with what it is by its profile.
-#[derive(Debug)]
-pub(super) struct Seen {
-    /// How far below a root.
-    pub depth: u32,
-    pub stat: Stat,
-    pub arguments: Vec<String>,
-    pub role: Option<String>,
-    /// It was started by the deck.
-    pub leads: bool,
 }
 
 /// A look at a process that runs; what could not be seen is noted.
@@ -256,26 +223,9 @@ impl Look {
         })
     }
 
-    fn tree(
-        &mut self,
-        table: io::Result<&Table>,
-        group: &Group,
-        rules: &roles::Rules,
-    ) -> (Vec<Seen>, u32) {
-        let tree = table.and_then(|it| closeup::tree(group, it, PROCESSES));
-        let (tree, more) = self.seen("its processes", tree);
-        let arguments: Vec<_> = tree
-            .iter()
-            .map(|(_, it)| closeup::arguments(it.identity.pid).unwrap_or_default())
-            .collect();
-        let seen: Vec<_> =
-            tree.iter().zip(&arguments).map(|((_, stat), it)| observed(stat, it)).collect();
-        let roles = roles::assign(rules, self.leader.pid, &seen);
-        let all = tree.into_iter().zip(arguments).map(|((depth, stat), arguments)| {
-            let role = roles.get(&stat.identity.pid).map(|it| it.role.clone());
-            Seen { depth, stat, arguments, role, leads: stat.identity == self.leader }
-        });
-        (all.collect(), u32::try_from(more).unwrap_or(u32::MAX))
+    fn tree(&mut self, table: Result<&Table, &io::Error>, tree: &Tree) -> (Vec<Seen>, u32) {
+        let seen = table.map_err(|err| io::Error::from(err.kind())).and_then(|it| tree.seen(it));
+        self.seen("its processes", seen)
     }
 
     fn signals(&mut self, meanings: &[Meaning]) -> Vec<api::SignalDetail> {
@@ -346,36 +296,5 @@ impl Look {
         files.listening = self.seen("listening sockets", closeup::listening(&sockets));
         files.cwd = closeup::directory(pid).ok().map(|it| it.display().to_string());
         files.exe = closeup::program(pid).ok().map(|it| it.display().to_string());
-    }
-}
-
-/// What its role in its tree goes by.
-pub(super) fn observed(stat: &Stat, arguments: &[String]) -> roles::Process {
-    roles::Process {
-        pid: stat.identity.pid,
-        parent: stat.parent,
-        name: stat.name.to_string(),
-        title: arguments.first().cloned().unwrap_or_default(),
-    }
-}
-
-fn process(seen: &Seen) -> api::ProcessDetail {
-    let stat = &seen.stat;
-    let Identity { pid, start_time } = stat.identity;
-    let ticks = |it: u64| it.saturating_mul(1000) / TICKS_PER_SECOND;
-    let started = Timestamp(std::time::Duration::from_millis(ticks(start_time)));
-    api::ProcessDetail {
-        pid,
-        start_time,
-        depth: seen.depth,
-        role: seen.role.clone(),
-        state: char::from(stat.state).to_string(),
-        name: stat.name.to_string(),
-        title: veiled_arguments(&seen.arguments).join(" "),
-        started: Some(clock::wall_of(started)),
-        cpu_ms: ticks(stat.cpu_ticks),
-        memory_bytes: stat.resident_pages.saturating_mul(page_bytes()),
-        threads: u32::try_from(stat.threads).unwrap_or(0),
-        descriptors: closeup::descriptors(pid).ok(),
     }
 }

@@ -114,6 +114,8 @@ fn forbidden(title: String, detail: String) -> Failure {
 #[serde(default)]
 struct Extent {
     brief: bool,
+    /// With the trees: `all`, or names of services and instances.
+    tree: Option<String>,
 }
 
 async fn deck(
@@ -125,6 +127,11 @@ async fn deck(
     if extent.brief {
         let text = api.ask(|reply| Question::Brief { role, reply }).await?;
         return Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response());
+    }
+    if let Some(names) = extent.tree {
+        let names = if names == "all" { "" } else { &names };
+        let names = names.split(',').filter(|it| !it.is_empty()).map(str::to_owned).collect();
+        return Ok(Json(super::tree::planted(&api, role, names).await?).into_response());
     }
     Ok(Json(api.ask(|reply| Question::Deck { role, reply }).await?).into_response())
 }

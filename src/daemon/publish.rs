@@ -300,6 +300,9 @@ fn instance(sheet: &Sheet, facts: &Facts) -> api::Instance {
         }),
         probes: probes(sheet, facts),
         why: why(sheet, facts),
+        // Read only for who asks.
+        processes: vec![],
+        more_processes: 0,
     }
 }
 

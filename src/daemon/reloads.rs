@@ -10,8 +10,9 @@ use std::time::Duration;
 use tracing::debug;
 
 use super::clock;
-use super::detail::observed;
 use super::hands::{Hands, identity_of, process_of};
+use super::lineage::Lineage;
+use super::tree::observed;
 use crate::fleet::input::Input;
 use crate::fleet::{Fleet, Name, Process, Timestamp};
 use crate::process::{closeup, descendants, identity};
@@ -25,12 +26,29 @@ pub(super) struct Reloads {
     /// By instance: its leader, and its workers at the last look.
     watched: BTreeMap<Name, (Process, Vec<Process>)>,
     due: Option<Timestamp>,
+    /// By instance, of those that were reloaded.
+    lineages: BTreeMap<Name, Lineage>,
+}
+
+impl Reloads {
+    /// The reloads of what runs there.
+    pub(super) fn lineage(&self, instance: &Name, leader: Process) -> Lineage {
+        let known = self.lineages.get(instance).filter(|it| it.is_of(leader));
+        known.cloned().unwrap_or_else(|| Lineage::new(leader))
+    }
 }
 
 impl Hands {
     /// Takes the first look, and goes on with it. `known`: workers of whom the last daemon knew.
     pub(super) fn survey(&mut self, instance: &Name, leader: Process, known: &[Process]) {
         let workers = self.workers(instance, leader, known);
+        let mut lineage = self.reloads.lineage(instance, leader);
+        match known {
+            [] => lineage.begin(clock::now(), &[], &workers),
+            // The signal was sent by the last daemon: all others are new.
+            before => lineage.begin(Timestamp::default(), &[], before),
+        }
+        self.reloads.lineages.insert(instance.clone(), lineage);
         self.reloads.watched.insert(instance.clone(), (leader, workers.clone()));
         self.reloads.due = Some(clock::now() + AGAIN);
         self.outcomes.push_back(Input::Workers {
@@ -65,6 +83,10 @@ impl Hands {
     /// Forgets reloads that are over.
     pub fn end_surveys(&mut self, fleet: &Fleet) {
         self.reloads.watched.retain(|name, _| fleet.watches_reload(name.as_str()));
+        let living = &self.living;
+        let lives =
+            |name: &Name, it: &Lineage| living.get(name).is_some_and(|of| it.is_of(of.process));
+        self.reloads.lineages.retain(|name, it| lives(name, it));
     }
 
     /// The workers below a leader, and those of `before` that still live.

@@ -91,6 +91,11 @@ impl Sampler {
         }
     }
 
+    /// How busy processes were.
+    pub(super) fn recent(&self) -> Recent {
+        Recent(self.meter.clone())
+    }
+
     /// Measures more often until the stop of the instance on this port is over.
     fn follow(&mut self, instance: &Name, port: u16) {
         if !self.draining.insert(instance.clone()) {
@@ -267,6 +272,18 @@ impl Hands {
             Some((port, (name.clone(), is_known)))
         };
         self.living.keys().filter_map(port).collect()
+    }
+}
+
+/// How busy single processes were when they were measured last.
+#[derive(Clone, Debug)]
+pub(super) struct Recent(Arc<Mutex<Meter>>);
+
+impl Recent {
+    /// Of one core, in percent; of those that were measured. It may have to wait for a measurement.
+    pub(super) fn of(&self, processes: &[Identity]) -> BTreeMap<Identity, f64> {
+        let meter = lock(&self.0);
+        processes.iter().filter_map(|it| Some((*it, meter.usage.recent(*it)?))).collect()
     }
 }
 

@@ -86,6 +86,13 @@ pub enum Question {
         role: Role,
         reply: Reply<Deck>,
     },
+    /// The same, and what there is to look at of the trees of these services or instances; of all, if none
+    /// are named.
+    Trees {
+        role: Role,
+        names: Vec<String>,
+        reply: Reply<(Deck, Vec<(String, super::tree::Tree)>)>,
+    },
     /// [`crate::api::BriefService`]s in a snapshot, as JSON.
     Brief {
         role: Role,

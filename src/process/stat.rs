@@ -75,6 +75,11 @@ pub fn read_stat(pid: i32) -> io::Result<Stat> {
 
 /// Reads every process of this `/proc`, in the order of their pids.
 pub fn sweep() -> io::Result<Vec<Stat>> {
+    sweep_but(|_| None)
+}
+
+/// The same, but those for which there is something are not read: it is taken for what they are.
+pub(super) fn sweep_but(kept: impl Fn(i32) -> Option<Stat>) -> io::Result<Vec<Stat>> {
     let proc = openat(
         rustix::fs::CWD,
         c"/proc",
@@ -87,6 +92,10 @@ pub fn sweep() -> io::Result<Vec<Stat>> {
         let Some(pid) = entry.file_name().to_str().ok().and_then(|it| it.parse().ok()) else {
             continue;
         };
+        if let Some(kept) = kept(pid) {
+            found.push(kept);
+            continue;
+        }
         let mut path = [0; PATH_BYTES];
         // It may have ended since the directory was read.
         found.extend(read_at(&proc, stat_path(b"", pid, &mut path)).ok());

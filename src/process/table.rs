@@ -70,7 +70,12 @@ pub struct Table {
 impl Table {
     /// Reads `/proc`.
     pub fn sweep() -> io::Result<Self> {
-        Ok(Self::new(sweep()?, std::process::id().cast_signed()))
+        Ok(Self::of(sweep()?))
+    }
+
+    /// Of what was read already.
+    pub(super) fn of(stats: Vec<Stat>) -> Self {
+        Self::new(stats, std::process::id().cast_signed())
     }
 
     /// For groups that have a cgroup and do not look at it.

@@ -1,4 +1,4 @@
-//! Processor time and memory of whole trees, all of them from one sweep of `/proc`.
+//! Processor time and memory of whole trees, all of them from one look at `/proc`.
 //!
 //! A process belongs to the nearest root among its ancestors, or to the root that leads its
 //! session. One that was left behind by a dead parent belongs to the group that claims it; that
@@ -11,8 +11,13 @@ use std::time::{Duration, Instant};
 use super::Identity;
 use super::cgroup::Cgroup;
 use super::group::Group;
-use super::stat::Stat;
+use super::stat::{Stat, sweep, sweep_but};
 use super::table::Table;
+
+/// A host with fewer processes is read whole each time.
+const MANY: usize = 1000;
+/// In how many samples a process that does nothing is read once.
+const ROUNDS: u32 = 5;
 
 /// What one tree uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -28,48 +33,88 @@ pub struct Usage {
 /// Remembers the last sample.
 #[derive(Debug, Default)]
 pub struct Sampler {
-    /// Clock ticks by process.
-    ticks: BTreeMap<Identity, u64>,
+    /// What was read of the processes that belong to a root.
+    known: BTreeMap<Identity, Reading>,
+    /// The last table, where it was large.
+    stats: Vec<Stat>,
+    round: u32,
     taken: Option<Instant>,
     /// To which root a process belongs that was left behind; `None`: to none.
     claims: BTreeMap<Identity, Option<Identity>>,
+}
+
+/// What was read of one process.
+#[derive(Clone, Copy, Debug)]
+struct Reading {
+    at: Instant,
+    /// Clock ticks on a processor.
+    ticks: u64,
+    /// Of one processor, between the two last readings.
+    percent: f64,
+    /// It had used nothing between them.
+    quiet: bool,
 }
 
 /// A tree to measure: its key, its leader, and who else belongs to it.
 pub type Root<'a, K> = (K, Identity, Option<&'a Group>);
 
 impl Sampler {
-    /// Sweeps `/proc` and measures every root, in their order.
+    /// Looks at `/proc` and measures every root, in their order.
+    ///
+    /// On a host with many processes, those that did nothing between their last two readings are read in one
+    /// of [`ROUNDS`] samples only: most processes of a large fleet wait, and reading is what costs.
     pub fn sample<K: Clone>(&mut self, roots: &[Root<'_, K>]) -> io::Result<Vec<(K, Usage)>> {
-        Ok(self.sample_table(&Table::sweep()?, roots))
-    }
-
-    /// As [`Sampler::sample`], from a table that serves other questions too.
-    pub fn sample_table<K: Clone>(
-        &mut self,
-        table: &Table,
-        roots: &[Root<'_, K>],
-    ) -> Vec<(K, Usage)> {
-        let elapsed = self.elapsed();
-        let owners = self.owners(table, roots);
-        let mut ticks = BTreeMap::new();
-        let mut totals: BTreeMap<Identity, (Usage, u64)> = BTreeMap::new();
+        let round = self.round;
+        self.round = round.wrapping_add(1);
+        let is_partial = self.stats.len() >= MANY;
+        let was_kept = |it: &Reading, pid| is_partial && it.quiet && !is_turn(pid, round);
+        let table = self.table(round)?;
+        let (now, last) = self.tick();
+        let owners = self.owners(&table, roots);
+        let mut known = BTreeMap::new();
+        let mut totals: BTreeMap<Identity, Usage> = BTreeMap::new();
         for (stat, owner) in owners.into_iter().filter(|(it, _)| !it.is_gone()) {
-            let (usage, spent) = totals.entry(owner).or_default();
+            let reading = match self.known.get(&stat.identity) {
+                Some(it) if was_kept(it, stat.identity.pid) => *it,
+                before => Reading::of(stat, before, now, last),
+            };
+            let usage = totals.entry(owner).or_default();
+            usage.cpu_percent += reading.percent;
             usage.memory_bytes += stat.resident_pages * page_bytes();
             usage.processes += 1;
-            // One that was not there last time spent all it has since then.
-            let before = self.ticks.get(&stat.identity).copied().unwrap_or(0);
-            *spent += stat.cpu_ticks.saturating_sub(before);
-            ticks.insert(stat.identity, stat.cpu_ticks);
+            known.insert(stat.identity, reading);
         }
-        self.ticks = ticks;
+        self.known = known;
         let measured = |(key, leader, _): &Root<'_, K>| {
-            let (usage, spent) = totals.get(leader).copied().unwrap_or_default();
-            let cpu_percent = elapsed.map_or(0.0, |it| percent(spent, it));
-            (key.clone(), Usage { cpu_percent, ..usage })
+            (key.clone(), totals.get(leader).copied().unwrap_or_default())
         };
-        roots.iter().map(measured).collect()
+        Ok(roots.iter().map(measured).collect())
+    }
+
+    /// How busy a process was between its last two readings, in percent of one processor.
+    pub fn recent(&self, process: Identity) -> Option<f64> {
+        self.known.get(&process).map(|it| it.percent)
+    }
+
+    /// All processes, most of the quiet ones as they were.
+    fn table(&mut self, round: u32) -> io::Result<Table> {
+        let before = std::mem::take(&mut self.stats);
+        if before.len() < MANY {
+            let stats = sweep()?;
+            if stats.len() >= MANY {
+                self.stats.clone_from(&stats);
+            }
+            return Ok(Table::of(stats));
+        }
+        let kept = |pid: i32| {
+            let at = before.binary_search_by_key(&pid, |it| it.identity.pid).ok()?;
+            let stat = before[at];
+            let quiet = self.known.get(&stat.identity).is_none_or(|it| it.quiet);
+            (quiet && !is_turn(pid, round)).then_some(stat)
+        };
+        let stats = sweep_but(kept)?;
+        self.stats.clone_from(&stats);
+        Ok(Table::of(stats))
     }
 
     /// Every process that belongs to a root, with the leader of that root.
@@ -100,11 +145,27 @@ impl Sampler {
         owners
     }
 
+    /// Now, and the time of the sample before.
     #[expect(clippy::disallowed_methods, reason = "a rate is measured against the time it took")]
-    fn elapsed(&mut self) -> Option<Duration> {
+    fn tick(&mut self) -> (Instant, Option<Instant>) {
         let now = Instant::now();
-        self.taken.replace(now).map(|it| now.duration_since(it))
+        (now, self.taken.replace(now))
     }
+}
+
+impl Reading {
+    /// `last`: when the sample before was taken. One that was not there then spent all it has since then.
+    fn of(stat: &Stat, before: Option<&Self>, now: Instant, last: Option<Instant>) -> Self {
+        let since = before.map(|it| it.at).or(last);
+        let spent = stat.cpu_ticks.saturating_sub(before.map_or(0, |it| it.ticks));
+        let percent = since.map_or(0.0, |it| percent(spent, now.duration_since(it)));
+        Self { at: now, ticks: stat.cpu_ticks, percent, quiet: before.is_some() && spent == 0 }
+    }
+}
+
+/// Whether a process that does nothing is read in this round.
+fn is_turn(pid: i32, round: u32) -> bool {
+    pid.cast_unsigned().wrapping_add(round).is_multiple_of(ROUNDS)
 }
 
 fn claimed<K>(table: &Table, stat: &Stat, roots: &[Root<'_, K>]) -> Option<Identity> {
@@ -205,6 +266,29 @@ mod tests {
         kill_one(tree.leader()).unwrap();
         let gone = (0..100_000).any(|_| sampler.sample(&roots).unwrap()[0].1 == Usage::default());
         assert!(gone);
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a moment to count from")]
+    fn what_a_process_used_is_divided_by_the_time_since_it_was_read() {
+        let at = Instant::now();
+        let second = Duration::from_secs(1);
+        let stat = |ticks: u64| {
+            let line = format!("7 (a) S 1 7 7 0 -1 0 1 2 3 4 {ticks} 0 8 9 20 0 1 0 5 1000 321 0");
+            crate::process::stat::parse(line.as_bytes()).unwrap()
+        };
+        let first = Reading::of(&stat(100), None, at, Some(at - second));
+        assert_eq!((first.percent, first.quiet), (100.0, false), "all that it has used");
+        let idle = Reading::of(&stat(100), Some(&first), at + second, Some(at));
+        assert_eq!((idle.percent, idle.quiet), (0.0, true));
+        let later = Reading::of(&stat(200), Some(&idle), at + 5 * second, Some(at + 4 * second));
+        assert_eq!((later.percent, later.quiet), (25.0, false), "four seconds, not one");
+    }
+
+    #[test]
+    fn who_does_nothing_is_read_once_in_a_while() {
+        let turns = |pid: i32| (10..10 + ROUNDS).filter(|round| is_turn(pid, *round)).count();
+        assert!((1..100).all(|pid| turns(pid) == 1));
     }
 
     #[test]

@@ -17,7 +17,9 @@ use unicode_width::UnicodeWidthChar;
 use vte::{Params, Parser, Perform};
 
 use super::sgr;
-use crate::api::{Config, Deck, Detail, Difference, Event, ProbeResult, Rollout, Service};
+use crate::api::{
+    Config, Deck, Detail, Difference, Event, ProbeResult, ProcessDetail, Rollout, Service,
+};
 
 /// What is kept of one line of anything. A terminal shows a few hundred columns.
 pub const LONGEST: usize = 4096;
@@ -135,6 +137,7 @@ pub fn clean_service(service: &mut Service) {
             clean_some(&mut countdown.rung);
         }
         instance.probes.values_mut().for_each(clean_probe);
+        instance.processes.iter_mut().for_each(clean_process);
     }
 }
 
@@ -175,6 +178,13 @@ pub fn clean_difference(it: &mut Difference) {
     }
 }
 
+fn clean_process(process: &mut ProcessDetail) {
+    [&mut process.name, &mut process.title, &mut process.state]
+        .into_iter()
+        .for_each(clean_in_place);
+    clean_some(&mut process.role);
+}
+
 /// Makes every text of a close look safe.
 pub fn clean_detail(it: &mut Detail) {
     [&mut it.instance, &mut it.service, &mut it.command].into_iter().for_each(clean_in_place);
@@ -194,12 +204,7 @@ pub fn clean_detail(it: &mut Detail) {
         clean_in_place(&mut past.check);
         past.results.iter_mut().for_each(clean_probe);
     }
-    for process in &mut it.processes {
-        [&mut process.name, &mut process.title, &mut process.state]
-            .into_iter()
-            .for_each(clean_in_place);
-        clean_some(&mut process.role);
-    }
+    it.processes.iter_mut().for_each(clean_process);
     for signal in &mut it.signals {
         [&mut signal.signal, &mut signal.does].into_iter().for_each(clean_in_place);
         clean_some(&mut signal.means);

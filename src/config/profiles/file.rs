@@ -130,8 +130,9 @@ impl Reader {
                 self.report(value.span, title, "this would be every process", help);
             }
             let of = table.integer("of").map(|it| it.0);
+            let threads = table.integer("threads").map(|it| it.0);
             let renewed = table.boolean("renewed").unwrap_or(false);
-            rules.push(Rule { role: role.to_owned(), title, level, of, renewed });
+            rules.push(Rule { role: role.to_owned(), title, level, of, threads, renewed });
         }
         Rules(rules)
     }

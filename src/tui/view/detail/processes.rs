@@ -27,42 +27,78 @@ pub(super) fn draw(now: Now, text: &mut Text, it: &Instance, closeup: Option<&Cl
     if detail.processes.is_empty() {
         return text.paragraph(3, "none", theme.faint());
     }
-    let is_roomy = text.width >= ROOMY;
-    let titles = if is_roomy {
-        "    PID   AGE    CPU    MEM  THR   FDS S  WHAT"
-    } else {
-        "    PID    CPU    MEM  WHAT"
-    };
-    text.lines.push(Line::styled(titles, theme.faint()));
-    let row = |it: &ProcessDetail| {
-        let cpu = closeup.cpu.get(&(it.pid, it.start_time)).map(|it| percent(*it));
-        let (cpu, memory) = (cpu.unwrap_or_default(), bytes(it.memory_bytes));
-        if !is_roomy {
-            return format!("{:>7} {cpu:>6} {memory:>6}  ", it.pid);
-        }
-        let since = it.started.map(|at| age(now.wall.duration_since(at).as_secs()));
-        let descriptors = it.descriptors.map(|it| it.to_string()).unwrap_or_default();
-        format!(
-            "{:>7} {:>5} {cpu:>6} {memory:>6} {:>4} {descriptors:>5} {}  ",
-            it.pid,
-            since.unwrap_or_default(),
-            it.threads,
-            it.state,
-        )
-    };
+    let columns = Columns::of(text.width, detail);
+    text.lines.push(Line::styled(columns.titles(), theme.faint()));
     for it in &detail.processes {
+        let cpu = closeup.cpu.get(&(it.pid, it.start_time)).copied().or(it.cpu_percent);
         let what = if it.title.is_empty() { format!("[{}]", it.name) } else { it.title.clone() };
-        let role = it.role.as_ref().map(|it| format!("{it}: ")).unwrap_or_default();
+        let leaving = if it.leaving { " (leaving)" } else { "" };
+        let role = it.role.as_ref().map(|it| format!("{it}{leaving}: ")).unwrap_or_default();
         // Deeper than that it is still below its parent.
         let indent = "  ".repeat(it.depth.min(10) as usize);
-        let style = if it.state == "D" || it.state == "Z" { theme.bad() } else { theme.plain() };
+        let style = match it.state.as_str() {
+            "D" | "Z" => theme.bad(),
+            _ if it.leaving => theme.moving(),
+            _ => theme.plain(),
+        };
         text.lines.push(Line::from(vec![
-            Span::styled(row(it), style),
+            Span::styled(columns.row(now, it, cpu), style),
             Span::styled(format!("{indent}{role}"), theme.name()),
             Span::raw(what),
         ]));
     }
     if detail.more_processes > 0 {
         text.paragraph(8, &format!("and {} more", detail.more_processes), theme.faint());
+    }
+}
+
+/// What there is room for, and what is known.
+struct Columns {
+    roomy: bool,
+    /// Every process tells its share of memory; else that of all is told in full, so that they compare.
+    shares: bool,
+    generations: bool,
+}
+
+impl Columns {
+    fn of(width: usize, detail: &Detail) -> Self {
+        let all = &detail.processes;
+        Self {
+            roomy: width >= ROOMY,
+            shares: all.iter().all(|it| it.pss_bytes.is_some() || it.state == "Z"),
+            generations: all.iter().any(|it| it.generation.is_some()),
+        }
+    }
+
+    fn titles(&self) -> String {
+        let memory = if self.shares { "PSS" } else { "RSS" };
+        let generation = if self.generations { " GEN" } else { "" };
+        match self.roomy {
+            true => format!("    PID   AGE    CPU    {memory}  THR   FDS S{generation}  WHAT"),
+            false => format!("    PID    CPU    {memory}{generation}  WHAT"),
+        }
+    }
+
+    fn row(&self, now: Now, it: &ProcessDetail, cpu: Option<f64>) -> String {
+        let cpu = cpu.map(percent).unwrap_or_default();
+        let share = it.pss_bytes.filter(|_| self.shares);
+        let memory = bytes(share.unwrap_or(it.memory_bytes));
+        let generation = match it.generation {
+            _ if !self.generations => String::new(),
+            Some(n) => format!(" {n:>3}"),
+            None => "    ".into(),
+        };
+        if !self.roomy {
+            return format!("{:>7} {cpu:>6} {memory:>6}{generation}  ", it.pid);
+        }
+        let since = it.started.map(|at| age(now.wall.duration_since(at).as_secs()));
+        let descriptors = it.descriptors.map(|it| it.to_string()).unwrap_or_default();
+        format!(
+            "{:>7} {:>5} {cpu:>6} {memory:>6} {:>4} {descriptors:>5} {}{generation}  ",
+            it.pid,
+            since.unwrap_or_default(),
+            it.threads,
+            it.state,
+        )
     }
 }

@@ -154,7 +154,7 @@ fn the_first_screen_says_why_shows_the_probes_and_the_processes() {
                   {"error":"no database"}
                   GET /readiness on port 9502 every 2s
     3 Processes: 5 ───────────────────────────────────────────────────────────────
-       PID   AGE    CPU    MEM  THR   FDS S  WHAT
+       PID   AGE    CPU    RSS  THR   FDS S  WHAT
      15502    2h  50.0%    45M    4    31 S  php bin/hyperf.php start
      15510    2h   0.0%    45M    4    31 S    shop.Manager
      15511    2h   0.0%    45M    4    31 S      shop.Worker.0
@@ -231,7 +231,7 @@ fn below_is_what_is_looked_up_more_rarely() {
                   {"error":"no database"}
                   GET /readiness on port 9502 every 2s
     3 Processes: 5 ───────────────────────────────────────────────────────────────────────────────────────────────────────
-       PID   AGE    CPU    MEM  THR   FDS S  WHAT
+       PID   AGE    CPU    RSS  THR   FDS S  WHAT
      15502    2h  50.0%    45M    4    31 S  php bin/hyperf.php start
      15510    2h   0.0%    45M    4    31 S    shop.Manager
      15511    2h   0.0%    45M    4    31 S      shop.Worker.0
@@ -278,7 +278,7 @@ fn a_wide_screen_has_two_columns() {
                   {"error":"no database"}                                                   DB_PASSWORD  ********
                   GET /readiness on port 9502 every 2s                                    8 Limits ─────────────────────────────────────────────────────────────────────────
     3 Processes: 5 ───────────────────────────────────────────────────────────────────    open files       31 of 36 files, at most 1048576
-       PID   AGE    CPU    MEM  THR   FDS S  WHAT                                         stack size       8388608 bytes
+       PID   AGE    CPU    RSS  THR   FDS S  WHAT                                         stack size       8388608 bytes
      15502    2h  50.0%    45M    4    31 S  php bin/hyperf.php start                     9 Files ──────────────────────────────────────────────────────────────────────────
      15510    2h   0.0%    45M    4    31 S    shop.Manager                               command       php bin/hyperf.php start
      15511    2h   0.0%    45M    4    31 S      shop.Worker.0                            program       /usr/bin/php8.2 (deleted)
@@ -298,6 +298,36 @@ fn a_wide_screen_has_two_columns() {
 
     Tab next section  l logs  v rollout  PgUp page up  PgDn page down  g first  G last  Esc back
     "#);
+}
+
+#[test]
+fn processes_tell_their_share_of_memory_and_of_which_reload_they_are() {
+    let mut model = open();
+    let mut it = detail(4000);
+    let roles = [("master", None, false), ("manager", None, false), ("worker", Some(1), true)];
+    for (process, (role, generation, leaving)) in it.processes.iter_mut().zip(roles) {
+        process.role = Some(role.into());
+        (process.generation, process.leaving) = (generation, leaving);
+        process.pss_bytes = Some(12 << 20);
+    }
+    it.processes.push(ProcessDetail {
+        role: Some("worker".into()),
+        generation: Some(2),
+        pss_bytes: Some(1 << 20),
+        cpu_percent: Some(1.5),
+        ..process(15_600, 2, "shop.Worker.0", 10)
+    });
+    send(&mut model, 2100, Msg::Detail { of: "web1".into(), result: Ok(Box::new(it)) });
+    type_keys(&mut model, &["3"]);
+    let shown = screen(&mut model, 80, 24, 2100);
+    let rows: Vec<&str> = shown.lines().skip(3).take(5).collect();
+    assert_snapshot!(rows.join("\n"), @"
+     PID   AGE    CPU    PSS  THR   FDS S GEN  WHAT
+   15502    2h  50.0%    12M    4    31 S      master: php bin/hyperf.php start
+   15510    2h   0.0%    12M    4    31 S        manager: shop.Manager
+   15511    2h   0.0%    12M    4    31 S   1      worker (leaving): shop.Worker…
+   15600    2h   0.5%     1M    4    31 S   2      worker: shop.Worker.0
+    ");
 }
 
 #[test]

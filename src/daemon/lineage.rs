@@ -1,0 +1,103 @@
+//! Which reload the processes of a tree come from, as far as this daemon has watched.
+//!
+//! Noted right before the signal of each reload that is watched. A process is of the reload before whose
+//! signal it was not there; `/proc` counts starts in hundredths of a second, so who was there is kept too.
+
+use crate::fleet::{Process, Timestamp};
+use crate::process::stat::TICKS_PER_SECOND;
+
+/// Reloads that are kept of one leader; of older ones only their number.
+const MOST: usize = 1000;
+
+/// The reloads of one leader.
+#[derive(Clone, Debug)]
+pub(super) struct Lineage {
+    leader: Process,
+    reloads: Vec<Reload>,
+    forgotten: u64,
+    /// Whom the last one replaces.
+    before: Vec<Process>,
+}
+
+#[derive(Clone, Debug)]
+struct Reload {
+    /// Clock ticks since boot.
+    at: u64,
+    /// Whom it renews; empty: all that are renewed by any.
+    roles: Vec<String>,
+}
+
+impl Lineage {
+    pub(super) fn new(leader: Process) -> Self {
+        Self { leader, reloads: vec![], forgotten: 0, before: vec![] }
+    }
+
+    pub(super) fn is_of(&self, leader: Process) -> bool {
+        self.leader == leader
+    }
+
+    /// A reload of these roles begins; `before` are there, and are to go.
+    pub(super) fn begin(&mut self, now: Timestamp, roles: &[String], before: &[Process]) {
+        if self.reloads.len() == MOST {
+            self.reloads.remove(0);
+            self.forgotten += 1;
+        }
+        self.reloads.push(Reload { at: ticks(now), roles: roles.to_vec() });
+        self.before = before.to_vec();
+    }
+
+    /// 1 for a process that was there before the first reload of its role, and one more for each after
+    /// which it came.
+    pub(super) fn generation(&self, role: &str, process: Process) -> u64 {
+        let was_there = self.before.contains(&process);
+        let last = self.reloads.len().wrapping_sub(1);
+        let came_after = |(n, it): &(usize, &Reload)| {
+            let renews = it.roles.is_empty() || it.roles.iter().any(|it| it == role);
+            renews && process.start_time >= it.at && !(*n == last && was_there)
+        };
+        let after = self.reloads.iter().enumerate().filter(came_after).count();
+        1 + self.forgotten + u64::try_from(after).unwrap_or(0)
+    }
+
+    /// The last reload replaces it.
+    pub(super) fn is_replaced(&self, process: Process) -> bool {
+        self.before.contains(&process)
+    }
+}
+
+fn ticks(at: Timestamp) -> u64 {
+    let per_second = u128::from(TICKS_PER_SECOND);
+    u64::try_from(at.0.as_millis() * per_second / 1000).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn process(pid: i32, start_time: u64) -> Process {
+        Process { pid, start_time }
+    }
+
+    fn at(ms: u64) -> Timestamp {
+        Timestamp(Duration::from_millis(ms))
+    }
+
+    #[test]
+    fn a_process_is_of_the_reload_after_which_it_came() {
+        let mut it = Lineage::new(process(1, 100));
+        let of = |it: &Lineage, pid, start| it.generation("worker", process(pid, start));
+        assert_eq!(of(&it, 2, 110), 1);
+
+        it.begin(at(2000), &[], &[process(2, 110), process(3, 200)]);
+        assert_eq!((of(&it, 2, 110), of(&it, 4, 201)), (1, 2));
+        assert_eq!((of(&it, 3, 200), of(&it, 5, 200)), (1, 2), "in the same tick");
+        assert!(it.is_replaced(process(2, 110)) && !it.is_replaced(process(4, 201)));
+
+        it.begin(at(3000), &["task worker".into()], &[process(6, 201)]);
+        assert_eq!((of(&it, 4, 201), of(&it, 7, 400)), (2, 2), "it renews others");
+        assert_eq!(it.generation("task worker", process(8, 400)), 3);
+        assert!(!it.is_replaced(process(2, 110)));
+    }
+}

@@ -1,0 +1,184 @@
+//! The tree of an instance: what `/proc` shows, and what its profile says of it.
+//!
+//! Read when somebody asks, on a blocking thread, by few at a time.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use super::clock;
+use super::hands::{Hands, identity_of, process_of};
+use super::http::{Api, Failure, ending};
+use super::lineage::Lineage;
+use super::sampling::Recent;
+use super::turn::Question;
+use crate::api::{self, ProcessDetail, Role};
+use crate::config::KnownProfile;
+use crate::config::secret::veiled_arguments;
+use crate::fleet::{Fleet, Name, Timestamp};
+use crate::process::group::Group;
+use crate::process::stat::{Stat, TICKS_PER_SECOND};
+use crate::process::table::Table;
+use crate::process::usage::page_bytes;
+use crate::process::{Identity, closeup};
+use crate::roles;
+
+/// Processes of a tree that are told one by one.
+const PROCESSES: usize = 64;
+/// Processes of one answer whose share of memory is read: the kernel walks their pages for it.
+const SHARES: usize = 1024;
+/// Who reads `/proc` for somebody at a time.
+pub(super) static READERS: Semaphore = Semaphore::const_new(2);
+
+/// A tree that is to be looked at.
+#[derive(Debug)]
+pub struct Tree {
+    pub(super) leader: Identity,
+    group: Group,
+    profile: Option<Arc<KnownProfile>>,
+    lineage: Lineage,
+    /// A reload of it is watched.
+    reloads: bool,
+    recent: Recent,
+}
+
+impl Hands {
+    /// What there is to look at of an instance, if it runs.
+    pub(super) fn tree(&self, instance: &Name, fleet: &Fleet) -> Option<Tree> {
+        let living = self.living.get(instance)?;
+        let known = self.known.get(instance).and_then(|it| self.service(&it.service));
+        Some(Tree {
+            leader: identity_of(living.process),
+            group: living.group.clone(),
+            profile: known.map(|it| it.profile.clone()),
+            lineage: self.reloads.lineage(instance, living.process),
+            reloads: fleet.watches_reload(instance.as_str()),
+            recent: self.sampler.recent(),
+        })
+    }
+}
+
+impl Tree {
+    pub(super) fn profile(&self) -> Option<&KnownProfile> {
+        self.profile.as_deref()
+    }
+
+    /// Its processes, each after its parent, and how many there are beside those.
+    pub(super) fn seen(&self, table: &Table) -> io::Result<(Vec<Seen>, u32)> {
+        let (tree, more) = closeup::tree(&self.group, table, PROCESSES)?;
+        let arguments: Vec<_> = tree
+            .iter()
+            .map(|(_, it)| closeup::arguments(it.identity.pid).unwrap_or_default())
+            .collect();
+        let seen: Vec<_> =
+            tree.iter().zip(&arguments).map(|((_, stat), it)| observed(stat, it)).collect();
+        let nothing = roles::Rules::default();
+        let rules = self.profile.as_ref().map_or(&nothing, |it| &it.roles);
+        let roles = roles::assign(rules, self.leader.pid, &seen);
+        let all = tree.into_iter().zip(arguments).map(|((depth, stat), arguments)| {
+            let rule = roles.get(&stat.identity.pid);
+            let (role, renewed) =
+                (rule.map(|it| it.role.clone()), rule.is_some_and(|it| it.renewed));
+            Seen { depth, stat, arguments, role, renewed, leads: stat.identity == self.leader }
+        });
+        Ok((all.collect(), u32::try_from(more).unwrap_or(u32::MAX)))
+    }
+
+    /// The same for clients. Of the first `shares` their share of memory is read.
+    pub(super) fn told(&self, seen: &[Seen], shares: usize) -> Vec<ProcessDetail> {
+        let identities: Vec<Identity> = seen.iter().map(|it| it.stat.identity).collect();
+        let busy = self.recent.of(&identities);
+        let told = |(n, seen): (usize, &Seen)| {
+            let (identity, process) = (seen.stat.identity, process_of(seen.stat.identity));
+            let role = seen.role.as_deref().filter(|_| seen.renewed);
+            ProcessDetail {
+                generation: role.map(|it| self.lineage.generation(it, process)),
+                leaving: role.is_some() && self.reloads && self.lineage.is_replaced(process),
+                cpu_percent: busy.get(&identity).copied(),
+                pss_bytes: if n < shares { closeup::pss(identity.pid).ok() } else { None },
+                ..self::process(seen)
+            }
+        };
+        seen.iter().enumerate().map(told).collect()
+    }
+}
+
+/// A process of the tree, with what it is by its profile.
+#[derive(Debug)]
+pub(super) struct Seen {
+    /// How far below a root.
+    pub depth: u32,
+    pub stat: Stat,
+    pub arguments: Vec<String>,
+    pub role: Option<String>,
+    /// A reload puts another one in its place.
+    pub renewed: bool,
+    /// It was started by the deck.
+    pub leads: bool,
+}
+
+/// The snapshot with the trees of these services or instances; of all if there are none.
+pub(super) async fn planted(
+    api: &Api,
+    role: Role,
+    names: Vec<String>,
+) -> Result<api::Deck, Failure> {
+    let (mut deck, trees) = api.ask(|reply| Question::Trees { role, names, reply }).await?;
+    let _turn = READERS.acquire().await.map_err(|_| ending())?;
+    let read = tokio::task::spawn_blocking(move || read_all(&trees));
+    let mut read = read.await.map_err(|_| ending())?;
+    for it in deck.services.iter_mut().flat_map(|it| &mut it.instances) {
+        (it.processes, it.more_processes) = read.remove(&it.name).unwrap_or_default();
+    }
+    Ok(deck)
+}
+
+/// All of them from one look at the host.
+fn read_all(trees: &[(String, Tree)]) -> BTreeMap<String, (Vec<ProcessDetail>, u32)> {
+    let mut all = BTreeMap::new();
+    let Ok(table) = Table::sweep() else { return all };
+    let mut shares = SHARES;
+    for (name, tree) in trees {
+        let Ok((seen, more)) = tree.seen(&table) else { continue };
+        all.insert(name.clone(), (tree.told(&seen, shares), more));
+        shares = shares.saturating_sub(seen.len());
+    }
+    all
+}
+
+/// What its role in its tree goes by.
+pub(super) fn observed(stat: &Stat, arguments: &[String]) -> roles::Process {
+    roles::Process {
+        pid: stat.identity.pid,
+        parent: stat.parent,
+        name: stat.name.to_string(),
+        title: arguments.first().cloned().unwrap_or_default(),
+        threads: u32::try_from(stat.threads).unwrap_or(0),
+    }
+}
+
+fn process(seen: &Seen) -> ProcessDetail {
+    let stat = &seen.stat;
+    let Identity { pid, start_time } = stat.identity;
+    let ticks = |it: u64| it.saturating_mul(1000) / TICKS_PER_SECOND;
+    let started = Timestamp(Duration::from_millis(ticks(start_time)));
+    ProcessDetail {
+        pid,
+        start_time,
+        depth: seen.depth,
+        role: seen.role.clone(),
+        state: char::from(stat.state).to_string(),
+        name: stat.name.to_string(),
+        title: veiled_arguments(&seen.arguments).join(" "),
+        started: Some(clock::wall_of(started)),
+        age_ms: super::publish::millis(clock::now().since(started)),
+        cpu_ms: ticks(stat.cpu_ticks),
+        memory_bytes: stat.resident_pages.saturating_mul(page_bytes()),
+        threads: u32::try_from(stat.threads).unwrap_or(0),
+        descriptors: closeup::descriptors(pid).ok(),
+        ..ProcessDetail::default()
+    }
+}
