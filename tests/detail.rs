@@ -1,5 +1,5 @@
 //! One instance looked at closely: real trees, real environments, nobody's secrets.
-#![expect(clippy::disallowed_methods, reason = "tests")]
+#![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests")]
 
 mod support;
 
