@@ -4,8 +4,6 @@
 
 mod support;
 
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -240,6 +238,59 @@ fn without_descriptors_some_starts_wait_and_the_daemon_answers() {
     deck.wait_end();
 }
 
+/// Makes posix_spawn(3) say that there is no memory as long as a file is there, in the process that it is loaded
+/// into, where clone3(2) is not there at all.
+const NO_MEMORY: &str = r#"
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+extern int access(const char *path, int mode);
+long syscall(long number, long a, long b, long c, long d, long e, long f) {
+    long (*real)(long, ...) = dlsym(RTLD_NEXT, "syscall");
+    if (number != SYS_clone3) return real(number, a, b, c, d, e, f);
+    errno = ENOSYS;
+    return -1;
+}
+int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,
+                const posix_spawnattr_t *attributes, char *const argv[], char *const environment[]) {
+    int (*real)() = dlsym(RTLD_NEXT, "posix_spawn");
+    if (!access(getenv("NO_MEMORY"), 0)) return ENOMEM;
+    return real(pid, path, actions, attributes, argv, environment);
+}
+"#;
+
+#[test]
+fn without_memory_for_a_process_starts_wait_and_the_daemon_answers() {
+    let tools = tempfile::tempdir().unwrap();
+    let path = |name: &str| tools.path().join(name).display().to_string();
+    let (source, library) = (path("memory.c"), path("memory.so"));
+    std::fs::write(&source, NO_MEMORY).unwrap();
+    let made = run(&["cc", "-w", "-shared", "-fPIC", "-o", &library, &source]);
+    assert!(made, "a compiler of C is needed");
+    let (preload, file) =
+        (format!("LD_PRELOAD={library}"), format!("NO_MEMORY={}", path("no-memory")));
+    let services = "[defaults]\nstart_seconds = \"50ms\"\ncommand = \"sleep 1000\"\n\
+                    backoff = { min = \"100ms\", max = \"200ms\" }\n\
+                    [service.steady]\n[service.mortal]\n";
+    let mut deck = Deck::start_in(&["env", &preload, &file], services, |_| ());
+    deck.wait_ready(&["steady", "mortal"]);
+    let steady = deck.pid("steady");
+
+    std::fs::write(path("no-memory"), "").unwrap();
+    kill(deck.pid("mortal"), Signal::SIGKILL);
+    let message = deck.wait_event("could not make a process: ").message;
+    assert!(message.contains("memory"), "{message}");
+    assert_eq!(deck.opsdeck(&["status"]).status.code(), Some(3), "{}", deck.story());
+    std::fs::remove_file(path("no-memory")).unwrap();
+    deck.wait("mortal replaced", |it, _| {
+        find(it, "mortal").is_some_and(|it| it.generation >= 2 && it.ready == Some(true))
+    });
+    assert_eq!((deck.pid("steady"), deck.instance("steady").generation), (steady, 1));
+}
+
 #[test]
 fn a_child_that_stands_still_is_replaced_when_its_probe_says_so() {
     let port = free_port();
@@ -394,64 +445,4 @@ fn a_probe_whose_target_trickles_fails_at_its_timeout_and_leaves_the_others_alon
             .is_some_and(|it| it.probes["liveness"].at > before && it.ready == Some(true))
     });
     assert_eq!(deck.instance("steady").generation, 1);
-}
-
-/// Whether `kernel.pid_max` is a matter of each pid namespace (Linux 6.14). It is the host's otherwise.
-fn pids_are_namespaced() -> bool {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let mut numbers = release.split(|it: char| !it.is_ascii_digit()).map(str::parse::<u32>);
-    let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else { return false };
-    (major, minor) >= (6, 14)
-}
-
-#[test]
-fn where_pids_come_round_again_nobody_else_is_signalled() {
-    let few = "echo 400 > /proc/sys/kernel/pid_max && exec \"$0\" \"$@\"";
-    let wrapper = ["unshare", "-pf", "--mount-proc", "sh", "-c", few];
-    if !pids_are_namespaced() || !run(&[&wrapper[..], &["true"]].concat()) {
-        return skipped("no namespace with few pids may be made here");
-    }
-    let mut deck = Deck::start_in(
-        &wrapper,
-        r#"
-        [defaults]
-        start_seconds = "50ms"
-        [service.victim]
-        command = "sleep 1000"
-        [service.attacker]
-        command = ["sh", "-c", "n=0; while :; do sleep 0 || echo hit $?; n=$((n+1)); [ $((n % 100)) != 0 ] || echo spawned $n; done"]
-        "#,
-        |_| (),
-    );
-    deck.wait_ready(&["victim", "attacker"]);
-    let log = deck.follow_log("attacker");
-    let mut seen = vec![];
-    for _ in 0..8 {
-        let it = deck.instance("victim");
-        seen.push((it.pid.unwrap(), it.start_time.unwrap()));
-        deck.ok(&["restart", "victim"]);
-        let generation = it.generation;
-        deck.wait("victim renewed", |it, _| {
-            find(it, "victim")
-                .is_some_and(|it| it.generation > generation && it.ready == Some(true))
-        });
-    }
-    log.line_with("spawned 400");
-    // Every one of these pids has had other owners since.
-    for (pid, start_time) in seen {
-        let body = format!("{{\"signal\":\"SIGKILL\",\"pid\":{pid},\"start_time\":{start_time}}}");
-        let head = "POST /v1/instances/victim/signal HTTP/1.1\r\nhost: o\r\nconnection: close\r\n";
-        let mut stream = UnixStream::connect(deck.socket()).unwrap();
-        let request = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 409"), "{answer}");
-    }
-    log.line_with("spawned");
-    deck.catch_up();
-    let left = deck.events.iter().find(|it| it.message.contains("left behind"));
-    assert!(left.is_none(), "{left:?}");
-    let text = std::fs::read_to_string(deck.path().join("state/logs/attacker.log")).unwrap();
-    assert!(!text.contains("hit"), "{text}");
 }

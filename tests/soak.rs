@@ -96,9 +96,11 @@ struct Soak {
     deck: Deck,
     fleet: Fleet,
     console: Console,
+    /// Who follows `flappy` from the beginning, and how many generations that has told of.
     follower: Following,
-    /// How many generations of `flappy` it has told of.
     heard: u64,
+    /// Who follows `chat`, which numbers its lines, likewise.
+    listener: Following,
     samples: Vec<Sample>,
     /// Where the daemon began to live on.
     settled: usize,
@@ -112,8 +114,18 @@ impl Soak {
         let mut deck = Deck::start(&fleet.config(0));
         deck.wait("all in rotation", |it, _| is_at_rest(it));
         let console = Console::start(&deck.command(&[]), 80, 24);
-        let follower = follow(&deck);
-        Self { deck, fleet, console, follower, heard: 0, samples: vec![], settled: 0, killed: 0 }
+        let (follower, listener) = (follow(&deck, "flappy"), follow(&deck, "chat"));
+        Self {
+            deck,
+            fleet,
+            console,
+            follower,
+            heard: 0,
+            listener,
+            samples: vec![],
+            settled: 0,
+            killed: 0,
+        }
     }
 
     /// The process of this deck that is such a part of it, if there is one.
@@ -192,14 +204,10 @@ impl Soak {
     fn strike(&mut self, round: usize) {
         self.deck.ok(&["roll", "--no-wait", "web"]);
         match round % 3 {
-            0 => {
-                self.deck.restart_daemon(|it| kill(it.daemon_pid(), Signal::SIGKILL));
-                (self.follower, self.heard) = (follow(&self.deck), 0);
-            }
+            0 => self.deck.restart_daemon(|it| kill(it.daemon_pid(), Signal::SIGKILL)),
             1 => {
                 kill(self.deck.daemon_pid(), Signal::SIGUSR2);
                 self.deck.wait_replacement("replaced");
-                (self.follower, self.heard) = (follow(&self.deck), 0);
             }
             _ => {
                 let logger = self.part("logger").unwrap();
@@ -235,6 +243,16 @@ impl Soak {
         }
     }
 
+    /// Who has listened through all daemons and loggers has heard every line once.
+    fn compare(&self) {
+        self.deck.ok(&["stop", "chat"]);
+        let text = std::fs::read_to_string(self.deck.path().join("state/logs/chat.log")).unwrap();
+        for (at, line) in text.lines().enumerate() {
+            let heard = self.listener.line();
+            assert_eq!(heard, line, "line {} of chat\n{}", at + 1, self.deck.story());
+        }
+    }
+
     /// What goes on is what is known, and once that was told to end nothing goes on.
     fn end(mut self) -> (Deck, Vec<Sample>) {
         self.console.press("q");
@@ -243,6 +261,7 @@ impl Soak {
         let mut known: Vec<_> = known.filter_map(|it| Some((it.name.clone(), it.pid?))).collect();
         known.sort();
         assert_eq!(self.deck.marked(), known, "{}", self.deck.story());
+        self.compare();
         self.deck.ok(&["shutdown"]);
         self.deck.wait_end();
         wait_until("nothing is left", || self.deck.marked().is_empty());
@@ -251,8 +270,8 @@ impl Soak {
 }
 
 /// From its first line on.
-fn follow(deck: &Deck) -> Following {
-    Following::start(deck.command(&["logs", "-f", "-n", "1000000", "flappy"]))
+fn follow(deck: &Deck, name: &str) -> Following {
+    Following::start(deck.command(&["logs", "-f", "-n", "1000000", name]))
 }
 
 fn is_at_rest(deck: &View) -> bool {

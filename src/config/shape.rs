@@ -346,8 +346,6 @@ const SERVICE: &[Key] = &[
     later("liveness_restarts", "restarts of processes that another supervisor runs"),
     later("pidfile", "processes that somebody else started"),
     later("start", "the start command of processes that somebody else runs"),
-    later("no_new_privs", "privileges of the processes"),
-    later("capabilities", "privileges of the processes"),
     later("limits", "resource limits of the processes"),
     later("umask", "the umask of the processes"),
 ];

@@ -10,15 +10,19 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::clock;
 pub use super::records::{
     FORMAT, HookCall, Intent, Line, Rollout, Round, Run, Running, Took, Wanted,
 };
 pub use super::remembered::Remembered;
+use crate::fleet::Timestamp;
 
 /// A file that has grown by so many bytes is rewritten without its history.
 const GROWTH: u64 = 4 << 20;
+/// How long a file that was removed waits until it is tried to be written anew once more.
+const AGAIN: Duration = Duration::from_secs(10);
 /// Lines that cannot be written are folded when they have so many bytes.
 const WAITING: usize = 1 << 20;
 
@@ -70,6 +74,8 @@ pub struct StateFile {
     sync: bool,
     /// Bytes since it was rewritten.
     grown: u64,
+    /// The file was removed and could not be written anew: when that is tried again.
+    again: Option<Timestamp>,
     /// Why nothing can be written.
     pub trouble: Option<String>,
 }
@@ -100,6 +106,7 @@ impl StateFile {
             most_waiting: WAITING,
             sync: true,
             grown: 0,
+            again: None,
             trouble: None,
         };
         it.put_first(&remembered);
@@ -138,6 +145,7 @@ impl StateFile {
         self.most_waiting = WAITING;
         self.sync = false;
         self.grown = 0;
+        self.again = None;
         Ok(file)
     }
 
@@ -206,16 +214,28 @@ impl StateFile {
             self.fail(&err);
         }
         let is_removed = self.is_removed();
-        if is_removed || self.grown > GROWTH {
+        if is_removed && self.is_due() || self.grown > GROWTH {
             self.grown = 0;
             self.renew();
         }
         if is_removed && self.is_removed() {
+            if self.is_due() {
+                self.again = Some(clock::now() + AGAIN);
+            }
             self.trouble = Some(format!(
                 "{} was removed: after a crash of this daemon the next one may not know its processes",
                 self.path.display()
             ));
         }
+    }
+
+    /// When [`Self::flush`] is to be called although nothing was appended.
+    pub fn wakes_at(&self) -> Option<Timestamp> {
+        self.again
+    }
+
+    fn is_due(&self) -> bool {
+        self.again.is_none_or(|it| it <= clock::now())
     }
 
     /// Somebody has deleted the file: what is written goes nowhere.

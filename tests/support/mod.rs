@@ -27,6 +27,8 @@ use std::time::{Duration, Instant};
 
 pub use following::Following;
 use futures_util::StreamExt;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use opsdeck::api::{self, Change, Done, Event, Instance, Problem, Request, State};
 use opsdeck::client::Client;
 pub use patience::*;
@@ -325,6 +327,26 @@ impl Deck {
         ended(&mut self.daemon);
     }
 
+    /// Ends everything, whatever state the test has left it in.
+    fn end(&mut self) {
+        let pids: Vec<_> = self.view.services.iter().flat_map(|it| &it.instances).collect();
+        let pids: Vec<_> = pids.iter().filter_map(|it| it.pid).collect();
+        for name in self.view.services.iter().map(|it| it.name.clone()) {
+            // A stop must not take its whole patience.
+            self.try_command(&["stop", "--now", "--no-wait", &name]);
+        }
+        self.try_command(&["shutdown"]);
+        // It still waits for its logger, which has a flood to take.
+        ended_within(&mut self.daemon, Duration::from_secs(10));
+        drop(self.daemon.kill());
+        drop(self.daemon.wait());
+        if std::thread::panicking() {
+            for pid in pids {
+                let _ = nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+        }
+    }
+
     /// Runs a command whose failure does not matter; one that hangs is left behind.
     fn try_command(&self, args: &[&str]) {
         let mut command = self.command(args);
@@ -362,25 +384,13 @@ impl Drop for Deck {
     fn drop(&mut self) {
         let has_ended = matches!(self.daemon.try_wait(), Ok(Some(_)));
         // Unless another process has succeeded it.
-        if has_ended && UnixStream::connect(self.socket()).is_err() {
-            return;
+        if !has_ended || UnixStream::connect(self.socket()).is_ok() {
+            self.end();
         }
-        let pids: Vec<_> = self.view.services.iter().flat_map(|it| &it.instances).collect();
-        let pids: Vec<_> = pids.iter().filter_map(|it| it.pid).collect();
-        for name in self.view.services.iter().map(|it| it.name.clone()) {
-            // Whatever state the test left it in: a stop must not take its whole patience.
-            self.try_command(&["stop", "--now", "--no-wait", &name]);
-        }
-        self.try_command(&["shutdown"]);
-        // It still waits for its logger, which has a flood to take.
-        ended_within(&mut self.daemon, Duration::from_secs(10));
-        drop(self.daemon.kill());
-        drop(self.daemon.wait());
-        if std::thread::panicking() {
-            for pid in pids {
-                let pid = nix::unistd::Pid::from_raw(pid);
-                let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
-            }
+        processes::end_parts(self.path());
+        for (_, pid) in self.marked() {
+            // It may end by itself in this moment.
+            let _ = nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
     }
 }
@@ -464,6 +474,6 @@ pub fn is_alive(pid: i32) -> bool {
     stat.rsplit(')').next().is_some_and(|it| !it.trim().is_empty() && !it.trim().starts_with('Z'))
 }
 
-pub fn kill(pid: i32, signal: nix::sys::signal::Signal) {
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).unwrap();
+pub fn kill(pid: i32, signal: Signal) {
+    nix::sys::signal::kill(Pid::from_raw(pid), signal).unwrap();
 }

@@ -2,6 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use opsdeck::config::paths::Surroundings;
+
 use super::{Deck, is_alive};
 
 pub fn pids() -> Vec<i32> {
@@ -14,6 +18,27 @@ fn role(pid: i32) -> Option<(String, PathBuf)> {
     let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
     let mut words = line.split('\0').skip(1);
     Some((words.next()?.to_owned(), words.next()?.into()))
+}
+
+/// Ends the parts of a deck whose daemon has ended and left the services running, as it does at SIGTERM.
+pub fn end_parts(deck: &Path) {
+    let state_dir = Some(deck.join("state"));
+    let settings = opsdeck::config::settings::Deck { state_dir, ..Default::default() };
+    let is_root = nix::unistd::geteuid().is_root();
+    let around = Surroundings::new(is_root, |name| std::env::var_os(name));
+    let Ok(paths) = around.paths(None, &settings) else { return };
+    // Where the daemon is another user's.
+    let own = settings.state_dir.unwrap_or_default().join("run");
+    let is_part = |pid: &i32| {
+        role(*pid).is_some_and(|(role, directory)| {
+            ["logger", "holder"].contains(&role.as_str())
+                && (directory == paths.runtime_dir || directory == own)
+        })
+    };
+    for pid in pids().into_iter().filter(is_part) {
+        // It may end by itself in this moment.
+        let _ = nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
 }
 
 /// The logger of this deck, and its directory: the socket that it and the daemon talk through.
