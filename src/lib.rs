@@ -28,6 +28,7 @@
 //! - `tui` imports neither `daemon` nor `fleet`: it can be pointed at a daemon one release older.
 //! - `process`, `probe`, `logger`, `gateway`, `load` and `roles` know no fleet and are tested alone.
 //! - Only `daemon::clock` reads the time for decisions; they are made on `CLOCK_BOOTTIME`.
+//! - What somebody else runs is started, restarted and stopped by orders only.
 //! - A signal goes through a pidfd to an identity (pid, start time), never to a bare number.
 //! - There is one reaper. Nothing else waits for a child.
 //! - Never two generations of an instance at once: nothing is started before everything of the last

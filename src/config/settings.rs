@@ -175,8 +175,10 @@ pub struct Service {
 /// What a service's instances are made from, as the files say it: nothing is expanded. For showing.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Written {
+    /// What starts it.
     pub command: Vec<Text>,
     pub directory: Option<String>,
+    pub pidfile: Option<String>,
     pub environment: BTreeMap<String, Text>,
     /// With port 0.
     pub probes: BTreeMap<ProbeKind, probe::Probe>,
@@ -196,6 +198,11 @@ pub enum Load {
 }
 
 impl Service {
+    /// Somebody else runs its processes: nothing of it is started or stopped because of a configuration.
+    pub fn is_foreign(&self) -> bool {
+        self.rules.foreign.is_some()
+    }
+
     /// Every program that is run for it, and how: its own, those of builds, rollbacks and probes.
     pub(super) fn programs(&self) -> Vec<(String, &Launch)> {
         let mut all = vec![];
@@ -259,12 +266,14 @@ pub struct Instance {
     pub probes: BTreeMap<ProbeKind, probe::Probe>,
     /// Whom to ask for its load.
     pub load: Option<Source>,
+    /// The absolute path of the file that names its process, where somebody else runs it.
+    pub pidfile: Option<PathBuf>,
 }
 
 /// How a process is started. All of it but the backlog counts for `stale`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Launch {
-    /// Never empty. No shell is involved.
+    /// No shell is involved. Empty only where somebody else runs it and nothing says how to start it.
     pub argv: Vec<Text>,
     pub directory: Option<PathBuf>,
     /// Only what is configured; the base variables are added when it starts.

@@ -229,14 +229,14 @@ const SERVICE: &[Key] = &[
         "engine",
         Kind::Choice(&[
             Word("local"),
-            Later("pidfile", "processes that somebody else started"),
+            Word("pidfile"),
             Later("supervisord", FOREIGN),
             Later("systemd", FOREIGN),
             Later("kubernetes", FOREIGN),
             Later("tars", FOREIGN),
         ]),
         "\"local\"",
-        "Who runs the processes.",
+        "Who runs the processes: opsdeck, or somebody else, whose `pidfile` names them.",
     ),
     key(
         "profile",
@@ -261,6 +261,24 @@ const SERVICE: &[Key] = &[
         Kind::Named(&Kind::Loose, Naming::Variable),
         "{}",
         "Variables beside PATH, HOME, USER, LOGNAME, SHELL and LANG.",
+    ),
+    key(
+        "pidfile",
+        Kind::Text,
+        "",
+        "With engine = \"pidfile\": the file that names the process, relative to `directory`; {instance} and {port} stand in it.",
+    ),
+    key(
+        "start",
+        Kind::Command,
+        "",
+        "With engine = \"pidfile\": what starts it when told to; it comes back, and the file names the process.",
+    ),
+    key(
+        "liveness_restarts",
+        Kind::Boolean,
+        "false",
+        "With engine = \"pidfile\": failed liveness stops it, and starts it again where there is `start`.",
     ),
     key("user", Kind::Text, "", "The user it runs as, or USER:GROUP; by default the daemon's own."),
     key(
@@ -343,9 +361,6 @@ const SERVICE: &[Key] = &[
         "port",
         "one port for the whole service; ports belong to instances: instance.NAME = { port = … }",
     ),
-    later("liveness_restarts", "restarts of processes that another supervisor runs"),
-    later("pidfile", "processes that somebody else started"),
-    later("start", "the start command of processes that somebody else runs"),
     later("limits", "resource limits of the processes"),
     later("umask", "the umask of the processes"),
 ];

@@ -171,10 +171,18 @@ fn embedded(out: &mut Toml, it: &Embedded) {
 fn service(out: &mut Toml, service: &Service) {
     let (rules, written) = (&service.rules, &service.written);
     out.table(&format!("service.{}", name(rules.name.as_str())));
-    out.key("engine", text("local"));
+    out.key("engine", text(if rules.foreign.is_some() { "pidfile" } else { "local" }));
     let is_guess = rules.profile.guess.is_some();
     out.key("profile", text(if is_guess { "auto" } else { rules.profile.name.as_str() }));
-    out.key("command", command(written.command.iter()));
+    match rules.foreign {
+        None => out.key("command", command(written.command.iter())),
+        Some(foreign) => {
+            out.key_or("pidfile", written.pidfile.as_deref().map(text), "missing");
+            let start = foreign.starts.then(|| command(written.command.iter()));
+            out.key_or("start", start, "nothing starts it");
+            out.key("liveness_restarts", foreign.liveness_restarts.to_string());
+        }
+    }
     out.key_or("directory", written.directory.as_deref().map(text), "the daemon's own");
     let variables =
         written.environment.iter().map(|(name, value)| (name.as_str(), value.0.as_str()));
@@ -186,7 +194,9 @@ fn service(out: &mut Toml, service: &Service) {
         out.key_or("capabilities", kept, "those of its user");
     }
     out.key("enabled", rules.enabled.to_string());
-    out.key("restart", text(restart(rules.restart)));
+    if rules.foreign.is_none() {
+        out.key("restart", text(restart(rules.restart)));
+    }
     out.key("retries", rules.retries.map_or_else(|| text("unlimited"), |it| it.to_string()));
     out.key("max_wait_time", duration(rules.max_wait_time));
     out.key("stop", list(rules.stop.iter().map(rung)));
@@ -431,6 +441,16 @@ mod tests {
         [service.old]
         command = "php old"
         instance.old1 = { port = 9601, weight = 3 }
+        [service.theirs]
+        engine = "pidfile"
+        pidfile = "run/{instance}.pid"
+        directory = "/srv"
+        start = "ctl start {instance}"
+        liveness_restarts = true
+        instance = { t1 = { port = 81 }, t2 = { port = 82 } }
+        [service.silent]
+        engine = "pidfile"
+        pidfile = "/run/silent.pid"
         [gateway.old]
         service = "old"
         provider = "nginx"

@@ -90,6 +90,23 @@ impl fmt::Display for Distrust {
     }
 }
 
+/// Whether a pid file may name a process of these users: who could write it may name what he could signal
+/// anyway, and any process if he is root, or we ourselves.
+///
+/// # Errors
+///
+/// Somebody else may have written what is in it.
+pub fn pid_file(path: &Path, owner: u32, users: [u32; 2]) -> Result<(), Distrust> {
+    if let Some(mut trust) = Trust::of_root() {
+        trust.users.extend(users);
+        return trust.path(path);
+    }
+    let is_known = [0, Uid::effective().as_raw()].contains(&owner) || users.contains(&owner);
+    let who = || format!("belongs to {}", user_name(owner));
+    let help = "have it written by the user of the process".to_owned();
+    if is_known { Ok(()) } else { Err(Distrust { at: path.to_owned(), who: who(), help }) }
+}
+
 impl Trust {
     /// `None` for everybody but root: others can only be harmed by those who may harm them anyway.
     pub fn of_root() -> Option<Self> {

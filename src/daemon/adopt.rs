@@ -61,6 +61,11 @@ pub fn begin(
             daemon.turn(input);
         }
     }
+    for found in remembered.found.into_values() {
+        if let Some(input) = daemon.hands.follow_on(&found) {
+            daemon.turn(input);
+        }
+    }
     strays::take_in(daemon, &remembered.intents)?;
     let pagers = orphans::end(daemon, &remembered.runs);
     for kept in remembered.kept.into_values() {
@@ -251,6 +256,7 @@ fn left(running: &Running, group: Group) -> Living {
         refusal: None,
         killing: false,
         sweeping: None,
+        foreign: false,
     }
 }
 

@@ -38,7 +38,7 @@ use super::signals::{Around, Children, Signals};
 use super::state::StateFile;
 use super::systemd::Notifier;
 use super::turn::{self, Turn, Turns};
-use super::{adopt, config, holding, host, logging, metrics, nginx, nginx_log};
+use super::{adopt, config, foreign, holding, host, logging, metrics, nginx, nginx_log};
 use crate::config::settings::Settings;
 use crate::fleet::Fleet;
 use crate::process::stat;
@@ -152,6 +152,9 @@ pub async fn run(plan: Plan, mut heir: Option<Heir>) -> Result<Ended, BootError>
     }
     adopt::reachable(&remembered)?;
     adopt::begin(&mut daemon, &plan.settings, remembered)?;
+    daemon.look_at_pid_files().await;
+    let files = daemon.hands.foreign.subscribe();
+    tasks.spawn(foreign::keep(files, turns.clone(), stop.clone()));
 
     let listener = open(&plan, heir.as_ref())
         .map_err(|source| BootError::Listen { path: plan.socket.clone(), source })?;

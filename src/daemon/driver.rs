@@ -203,7 +203,9 @@ impl Daemon {
     /// Returns true if there is more to do before anything may be waited for.
     fn settle(&mut self) -> bool {
         self.take_outcomes();
+        self.follow_pid_files();
         let busy = self.hands.has_outcomes();
+        self.tell_unsent();
         self.catch_up();
         self.journal.flush();
         self.hands.flush();
@@ -247,17 +249,27 @@ impl Daemon {
         for (name, reason) in self.hands.take_refusals() {
             // Instead of last words: a code alone explains nothing.
             self.facts.said(name.as_str(), Some(reason.clone()));
-            let service = self.fleet.instance_sheet(name.as_str()).map(|it| it.service);
-            self.record(Record {
-                kind: "spawn-failed",
-                service,
-                instance: Some(name),
-                by: None,
-                message: reason,
-                with_evidence: false,
-                extra: Extra::Nothing,
-            });
+            self.record_of("spawn-failed", name, reason);
         }
+    }
+
+    fn tell_unsent(&mut self) {
+        for (name, why) in self.hands.take_unsent() {
+            self.record_of("signal-failed", name, why);
+        }
+    }
+
+    fn record_of(&mut self, kind: &'static str, instance: Name, message: String) {
+        let service = self.fleet.instance_sheet(instance.as_str()).map(|it| it.service);
+        self.record(Record {
+            kind,
+            service,
+            instance: Some(instance),
+            by: None,
+            message,
+            with_evidence: false,
+            extra: Extra::Nothing,
+        });
     }
 
     /// One turn of the fleet.
@@ -302,6 +314,10 @@ impl Daemon {
             Turn::Nginx(news) => self.on_nginx(news),
             Turn::Hooked { hook, seq, outcome } => self.on_hooked(hook, seq, outcome),
             Turn::Metrics(trouble) => self.config.metrics_trouble = trouble,
+            Turn::PidFile { instance, seen } => self.on_pid_file(instance, seen),
+            Turn::Begun { instance, generation, outcome } => {
+                self.on_begun(&instance, generation, outcome);
+            }
             Turn::AdoptedExit { instance, generation } => {
                 self.hands.adopted_exit(&instance, generation);
             }
@@ -460,6 +476,7 @@ impl Daemon {
             return;
         }
         self.succession.next = None;
+        self.hands.foreign.starts.cancel();
         self.hands.state.append(&Line::Closing { by: by.as_ref().map(publish::actor) });
         let by = by.unwrap_or_else(super::own_name);
         let order = Order { by, verb: Verb::StopAll, guard: false };

@@ -86,7 +86,7 @@ impl Hands {
             // It never became the program: what it exited with is not the program's word.
             warn!(instance = %name, %err, "was not executed");
             self.refusals.push((name.clone(), err.to_string()));
-        } else {
+        } else if !living.foreign {
             self.ask_for_last_words(name);
         }
         let Some(living) = self.living.get(name) else { return };
@@ -141,6 +141,10 @@ impl Hands {
         if living.sweeping.is_some() {
             return;
         }
+        if living.foreign {
+            self.swept(name);
+            return;
+        }
         if has_ended(living, &self.reaper) {
             self.swept(name);
         } else {
@@ -189,6 +193,10 @@ impl Hands {
         self.sweeping.remove(name);
         let Some(mut living) = self.living.remove(name) else { return };
         let generation = living.generation;
+        if living.foreign {
+            // Somebody may have started the next one already.
+            self.foreign.look_again(name);
+        }
         self.outcomes.extend(self.front.ended(name));
         // The number may be another leader's by now.
         if self.leaders.get(&living.process.pid) == Some(name) {

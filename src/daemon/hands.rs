@@ -18,6 +18,7 @@ use super::advice::Last;
 use super::boot::Plan;
 use super::clock;
 use super::facts::Facts;
+use super::foreign::Foreign;
 use super::front::Front;
 use super::gauges::Gauges;
 use super::launch::Values;
@@ -88,6 +89,8 @@ pub(super) struct Living {
     pub killing: bool,
     /// Its leader is gone; what was killed of the rest.
     pub sweeping: Option<Vec<(i32, String)>>,
+    /// Somebody else runs it: what it leaves behind is left alone.
+    pub foreign: bool,
 }
 
 pub struct Hands {
@@ -119,6 +122,8 @@ pub struct Hands {
     pub(super) remains: Vec<Living>,
     /// Instances that `exec-as` could not start, and why: the driver makes events of them.
     pub(super) refusals: Vec<(Name, String)>,
+    /// Signals that the kernel did not let through, and why.
+    unsent: Vec<(Name, String)>,
     /// The last number of a flush, and whose output the unanswered ones are about.
     pub(super) flushes: (u64, BTreeMap<u64, Name>),
     pub(super) outcomes: VecDeque<Input>,
@@ -130,6 +135,7 @@ pub struct Hands {
     pub(super) front: Front,
     pub(super) sockets: Sockets,
     pub(super) last: Last,
+    pub(super) foreign: Foreign,
 }
 
 impl Hands {
@@ -155,6 +161,7 @@ impl Hands {
             front: Front::new(clock::now()),
             sockets: Sockets::new(),
             last: Last::default(),
+            foreign: Foreign::default(),
             places,
             turns,
             tasks,
@@ -175,6 +182,7 @@ impl Hands {
             look_at: None,
             remains: vec![],
             refusals: vec![],
+            unsent: vec![],
             flushes: (0, BTreeMap::new()),
             outcomes: VecDeque::new(),
         })
@@ -228,6 +236,7 @@ impl Hands {
             }
         }
         self.known = known;
+        self.configure_foreign();
         for (name, kind) in changed {
             self.restart_probe(&name, kind);
         }
@@ -300,6 +309,7 @@ impl Hands {
                 self.kill_all(&instance, generation);
             }
             Effect::Sweep { instance, generation } => self.sweep(&instance, generation),
+            Effect::LetGo { instance, generation } => self.let_go_of(&instance, generation),
             Effect::StartProbe { instance, generation, probe } => {
                 self.start_probe(&instance, generation, probe);
             }
@@ -334,7 +344,7 @@ impl Hands {
         }
     }
 
-    fn send(&self, instance: &Name, process: Process, signal: Signal) {
+    fn send(&mut self, instance: &Name, process: Process, signal: Signal) {
         let Some(living) = self.living.get(instance).filter(|it| it.process == process) else {
             return;
         };
@@ -343,7 +353,10 @@ impl Hands {
             // It ended by itself in this very moment; its exit is on the way.
             Ok(()) => (),
             Err(err) if err.raw_os_error() == Some(libc::ESRCH) => (),
-            Err(err) => warn!(%instance, pid = process.pid, %signal, %err, "could not send"),
+            Err(err) => {
+                let why = format!("{signal} could not be sent to pid {}: {err}", process.pid);
+                self.unsent.push((instance.clone(), why));
+            }
         }
     }
 
@@ -355,6 +368,11 @@ impl Hands {
     /// Instances that could not become their program, and why.
     pub fn take_refusals(&mut self) -> Vec<(Name, String)> {
         std::mem::take(&mut self.refusals)
+    }
+
+    /// Signals that could not be sent, and why.
+    pub fn take_unsent(&mut self) -> Vec<(Name, String)> {
+        std::mem::take(&mut self.unsent)
     }
 
     pub fn has_outcomes(&self) -> bool {
@@ -464,7 +482,8 @@ impl Hands {
     /// Remembers a process that was just started, or adopted.
     pub(super) fn keep(&mut self, name: &Name, living: Living, started_ms: u64, fingerprint: u64) {
         let port = self.known.get(name).and_then(|it| it.settings.port);
-        self.state.append(&Line::Running(Running {
+        let line = if living.foreign { Line::Found } else { Line::Running };
+        self.state.append(&line(Running {
             instance: name.to_string(),
             port,
             generation: living.generation,
@@ -497,5 +516,6 @@ pub(super) fn living(spawned: Spawned, generation: u64, group: Group, oom: oom::
         refusal: spawned.refusal,
         killing: false,
         sweeping: None,
+        foreign: false,
     }
 }

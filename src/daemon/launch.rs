@@ -52,6 +52,11 @@ impl Hands {
         let shared = self.oom.get_or_init(|| oom::Shared::of("self")).as_ref();
         let oom = oom::Counts::shared(shared);
         for (name, generation) in starts {
+            if self.is_foreign(&name) {
+                let begun = self.start_foreign(&name, generation).map_err(Trouble::lasting);
+                self.outcomes.extend(begun.err().map(|it| it.of(&name, generation)));
+                continue;
+            }
             match self.prepare(&name, &oom, ready.len()).and_then(|it| self.trusted(&name, it)) {
                 Ok(start) => ready.push((name, generation, start)),
                 Err(trouble) => self.outcomes.push_back(trouble.of(&name, generation)),

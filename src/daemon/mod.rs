@@ -25,6 +25,8 @@ pub mod driver;
 pub mod ends;
 pub mod exposition;
 pub mod facts;
+pub mod foreign;
+mod foreign_start;
 pub mod front;
 pub mod gateway;
 pub mod gateway_news;

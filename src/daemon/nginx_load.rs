@@ -17,7 +17,7 @@ use crate::config::trust::Trust;
 use crate::gateway::nginx::file;
 use crate::process::command::{self, Command};
 use crate::process::reaper::{Reaper, Status};
-use crate::process::{Identity, identity, signal, stat};
+use crate::process::{Identity, identity, pidfile, signal, stat};
 
 /// How long `test` and `reload` may take.
 const COMMAND: Duration = Duration::from_secs(10);
@@ -195,9 +195,8 @@ fn put_back(files: &[(PathBuf, String)], why: String) -> String {
 /// The master that the pid file names.
 fn master(pid_file: &Path) -> Result<Identity, String> {
     let place = pid_file.display();
-    let text = fs::read_to_string(pid_file)
-        .map_err(|err| format!("no nginx runs: {place} cannot be read: {err}"))?;
-    let pid = text.trim().parse().map_err(|_| format!("no pid of nginx is in {place}"))?;
+    let read = pidfile::read(pid_file).map_err(|why| format!("no nginx runs: {place} {why}"))?;
+    let pid = read.pid;
     let found = identity::identity_of(pid).ok().filter(|_| title(pid).starts_with("nginx: master"));
     found.ok_or_else(|| format!("no nginx runs: {pid} of {place} is not an nginx master"))
 }

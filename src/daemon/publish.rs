@@ -209,7 +209,7 @@ pub fn service(sheet: &ServiceSheet, facts: &Facts) -> api::Service {
     let instances: Vec<_> = sheet.instances.iter().map(|it| instance(it, facts)).collect();
     api::Service {
         name: sheet.name.to_string(),
-        engine: "local".into(),
+        engine: sheet.engine.into(),
         profile: sheet.profile.to_string(),
         goal: goal(sheet.goal),
         state: worst(&instances),

@@ -38,6 +38,8 @@ pub enum Line {
     /// A process is about to be started.
     Intent(Intent),
     Running(Running),
+    /// A process that somebody else runs was found, or started for him.
+    Found(Running),
     /// Nothing of that generation is left.
     Gone {
         instance: String,

@@ -12,6 +12,8 @@ use crate::api::Actor;
 pub struct Remembered {
     /// The processes of this boot that were not seen to end, by instance.
     pub running: BTreeMap<String, Running>,
+    /// The same of processes that somebody else runs.
+    pub found: BTreeMap<String, Running>,
     /// The last start of each instance.
     pub intents: BTreeMap<String, Intent>,
     pub wanted: BTreeMap<String, Wanted>,
@@ -56,20 +58,22 @@ impl Remembered {
                 self.intents.insert(intent.instance.clone(), intent);
             }
             Line::Running(running) => {
-                let intent = self.intents.entry(running.instance.clone()).or_default();
-                intent.instance.clone_from(&running.instance);
-                // Where the lines between were lost, the later generation is the one not to give again.
-                if running.generation >= intent.generation {
-                    intent.generation = running.generation;
-                    intent.fingerprint = running.fingerprint;
-                }
+                self.count(&running);
                 if this_boot {
                     self.running.insert(running.instance.clone(), running);
                 }
             }
+            Line::Found(found) => {
+                self.count(&found);
+                if this_boot {
+                    self.found.insert(found.instance.clone(), found);
+                }
+            }
             Line::Gone { instance, generation } => {
-                if self.running.get(&instance).is_some_and(|it| it.generation == generation) {
-                    self.running.remove(&instance);
+                for known in [&mut self.running, &mut self.found] {
+                    if known.get(&instance).is_some_and(|it| it.generation == generation) {
+                        known.remove(&instance);
+                    }
                 }
             }
             Line::Wanted(wanted) => {
@@ -121,11 +125,22 @@ impl Remembered {
         }
     }
 
+    /// Where the lines between were lost, the later generation is the one not to give again.
+    fn count(&mut self, running: &Running) {
+        let intent = self.intents.entry(running.instance.clone()).or_default();
+        intent.instance.clone_from(&running.instance);
+        if running.generation >= intent.generation {
+            intent.generation = running.generation;
+            intent.fingerprint = running.fingerprint;
+        }
+    }
+
     /// The shortest file that says the same.
     pub(super) fn to_lines(&self, boot_id: &str) -> Vec<Line> {
         let mut lines = vec![Line::Boot { version: FORMAT, boot_id: boot_id.to_owned() }];
         lines.extend(self.intents.values().cloned().map(Line::Intent));
         lines.extend(self.running.values().cloned().map(Line::Running));
+        lines.extend(self.found.values().cloned().map(Line::Found));
         lines.extend(self.wanted.values().cloned().map(Line::Wanted));
         lines.extend(self.set.iter().map(|(service, values)| Line::Set {
             service: service.clone(),

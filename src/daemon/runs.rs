@@ -16,8 +16,9 @@ use tracing::warn;
 
 use super::clock;
 use super::driver::Daemon;
+use super::foreign_start::plain_environment;
 use super::hands::Hands;
-use super::launch::{Values, base_environment, switch_to};
+use super::launch::{Values, switch_to};
 use super::orphans::{self, RUN};
 use super::publish::millis;
 use super::state::{Line, Run};
@@ -167,11 +168,7 @@ impl Hands {
             let safe = trust.launch(program, &known.settings.launch);
             safe.map_err(|it| fail(format!("cannot run: {}", it.in_full())))?;
         }
-        let mut environment = base_environment(settings.user.as_deref());
-        for (name, text) in &known.settings.launch.environment {
-            let value = text.expand(&values).map_err(|it| fail(no_value(&it)))?;
-            environment.insert(name.clone(), value);
-        }
+        let mut environment = plain_environment(known, &values).map_err(fail)?;
         let run = millis(clock::now().0);
         let mark = orphans::mark(service.as_str(), run, &self.places.state_dir);
         environment.insert(RUN.into(), mark);
@@ -234,7 +231,7 @@ fn expand(command: &RolloutCommand, values: &Values) -> Result<Vec<String>, Stri
     command.argv.iter().map(|it| it.expand(values).map_err(|it| no_value(&it))).collect()
 }
 
-fn no_value(name: &str) -> String {
+pub(super) fn no_value(name: &str) -> String {
     format!("`{{{name}}}` has no value: opsdeck roll SERVICE --set {name}=…")
 }
 

@@ -156,6 +156,7 @@ impl StateFile {
             Line::Boot { .. }
             | Line::Intent(_)
             | Line::Running(_)
+            | Line::Found(_)
             | Line::Gone { .. }
             | Line::Took(_)
             | Line::Kept(_)

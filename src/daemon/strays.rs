@@ -69,8 +69,9 @@ impl Hands {
             warn!(%err, "nothing was looked for that no record names");
             BTreeMap::new()
         });
-        // What a known generation has left behind is its own.
-        found.retain(|name, _| !self.living.contains_key(name.as_str()));
+        // What a known generation has left behind is its own, and what somebody else runs is his.
+        let is_known = |name: &Name| self.living.contains_key(name) || self.is_foreign(name);
+        found.retain(|name, _| !is_known(&name.as_str().into()));
         found
     }
 

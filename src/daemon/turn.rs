@@ -44,6 +44,17 @@ pub enum Turn {
     },
     /// Why Prometheus cannot read, or that it can.
     Metrics(Option<String>),
+    /// What the pid file of a foreign instance says by now.
+    PidFile {
+        instance: Name,
+        seen: super::foreign::Seen,
+    },
+    /// A foreign instance was started, or why not.
+    Begun {
+        instance: Name,
+        generation: u64,
+        outcome: Result<super::foreign::Found, String>,
+    },
     /// An adopted process ended: its pidfd became readable.
     AdoptedExit {
         instance: String,

@@ -210,6 +210,7 @@ fn rules_of_a_stray(name: &Name) -> ServiceRules {
         auto_port: false,
         backup: false,
         fingerprint: 0,
+        pidfile: None,
     };
     ServiceRules {
         name: name.clone(),
@@ -244,5 +245,6 @@ fn rules_of_a_stray(name: &Name) -> ServiceRules {
         fronted: false,
         gauged: false,
         reload_drain: false,
+        foreign: None,
     }
 }

@@ -25,6 +25,10 @@ impl Fleet {
         sentences.extend(self.rotation_in_words(instance));
         let reload = instance.up().and_then(|it| it.reload.as_ref()?.told());
         sentences.extend(reload.map(|told| format!("its last reload: {told}")));
+        sentences.extend(instance.origin_in_words());
+        if let Phase::Idle(Rest::Exited | Rest::Fatal) = &instance.phase {
+            sentences.extend(instance.absence.clone());
+        }
         sentences.extend(instance.last_exit.as_ref().map(exit_in_words));
         sentences.extend(future_in_words(instance));
         let profile = &instance.rules.profile;
@@ -68,6 +72,7 @@ impl Fleet {
         ServiceSheet {
             name: service.name().clone(),
             goal: if up { Goal::Up } else { Goal::Down },
+            engine: if service.rules.foreign.is_some() { "pidfile" } else { "local" },
             profile: service.rules.profile.name.clone(),
             ready: service.counts.ready,
             wanted: service.counts.wanted,
@@ -119,6 +124,9 @@ impl Fleet {
         match &instance.phase {
             Phase::Idle(Rest::Stopped) => self.why_stopped(instance),
             Phase::Idle(Rest::Backoff { .. }) => ending(instance),
+            Phase::Idle(Rest::Exited) if instance.is_foreign() => {
+                format!("{}; opsdeck does not start it by itself", ending(instance))
+            }
             Phase::Idle(Rest::Exited) => {
                 format!("{}; its restart policy leaves it so", ending(instance))
             }
@@ -149,6 +157,9 @@ impl Fleet {
         if let Some(by) = &self.closing {
             return format!("shut down by {by}");
         }
+        if instance.is_foreign() {
+            return instance.absence_in_words();
+        }
         match self.awaited(instance) {
             Some(service) => format!("waits for {service} to be ready"),
             None => "not started yet".into(),
@@ -164,9 +175,11 @@ impl Fleet {
             gauge_in_words("readiness", &health.readiness),
         ];
         if health.is_sick() && instance.up().is_some() {
-            let others =
-                "its restart waits: another one restarts, or it cannot be spared".to_owned();
-            sentences.push(Some(others));
+            let others = match instance.is_healed() {
+                true => "its restart waits: another one restarts, or it cannot be spared",
+                false => "opsdeck does not restart it for that (`liveness_restarts`)",
+            };
+            sentences.push(Some(others.to_owned()));
         }
         sentences.into_iter().flatten().collect()
     }

@@ -63,11 +63,19 @@ pub(super) fn rules(name: &str, instances: &[&str]) -> ServiceRules {
         fronted: false,
         gauged: false,
         reload_drain: false,
+        foreign: None,
     }
 }
 
 pub(super) fn instance(name: &str) -> InstanceRules {
-    InstanceRules { name: name.into(), port: None, auto_port: false, backup: false, fingerprint: 1 }
+    InstanceRules {
+        name: name.into(),
+        port: None,
+        auto_port: false,
+        backup: false,
+        fingerprint: 1,
+        pidfile: None,
+    }
 }
 
 /// `web` with a readiness probe, a gateway in front, and these instances.
@@ -475,6 +483,7 @@ fn line(effect: &Effect) -> String {
         Effect::Survey { instance, .. } => format!("survey {instance}"),
         Effect::KillAll { instance, generation } => format!("kill all {instance}#{generation}"),
         Effect::Sweep { instance, generation } => format!("sweep {instance}#{generation}"),
+        Effect::LetGo { instance, generation } => format!("let go {instance}#{generation}"),
         Effect::StartProbe { instance, probe, .. } => format!("start {probe:?} {instance}"),
         Effect::StopProbe { instance, probe } => format!("stop {probe:?} {instance}"),
         Effect::Admit { instance, .. } => format!("admit {instance}"),

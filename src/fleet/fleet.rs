@@ -12,6 +12,7 @@
 use std::collections::BTreeSet;
 
 use super::depends::Depends;
+use super::foreign::Find;
 use super::input::{Effect, Goal, Input, Order, Refusal};
 use super::instance::{Instance, Phase, Rest, Spare, Vitals};
 use super::ladder::{Errand, Manner};
@@ -164,6 +165,13 @@ impl Fleet {
                 self.touch(&instance, turn, |it, _| it.own.port = Some(port));
             }
             Input::Begin => self.begin(turn),
+            Input::Found { instance, process, generation, started, note } => {
+                let find = Find { process, generation, started, note };
+                self.touch(&instance, turn, |it, turn| it.find(turn, find));
+            }
+            Input::Missed { instance, why, is_odd } => {
+                self.on_missed(&instance, why, is_odd, turn);
+            }
             Input::Spawned { instance, generation, process } => {
                 self.touch(&instance, turn, |it, turn| it.on_spawned(turn, generation, process));
             }
@@ -398,7 +406,7 @@ impl Fleet {
             Phase::Idle(_) if instance.is_spare() && instance.goal == Goal::Down => {
                 self.forget(number, turn);
             }
-            Phase::Idle(Rest::Stopped) if wanted => {
+            Phase::Idle(Rest::Stopped) if wanted && !instance.is_foreign() => {
                 if self.awaited(instance).is_none() {
                     self.touch_at(number, turn, Instance::start);
                 }
@@ -406,7 +414,11 @@ impl Fleet {
             Phase::Idle(Rest::Backoff { .. } | Rest::Exited | Rest::Fatal) if !wanted => {
                 self.touch_at(number, turn, |it, _| it.phase = Phase::Idle(Rest::Stopped));
             }
-            Phase::Up(_) | Phase::Spawning(None) if !wanted => {
+            Phase::Up(_) if self.is_let_go(instance) => {
+                let name = instance.name().clone();
+                self.let_go(&name, turn);
+            }
+            Phase::Up(_) | Phase::Spawning(None) if !wanted && !self.is_let_go(instance) => {
                 if self.may_stop(instance) {
                     let errand = self.errand_of_leaving(instance);
                     self.touch_at(number, turn, |it, turn| it.leave(turn, errand, Manner::Ladder));

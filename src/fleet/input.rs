@@ -59,6 +59,22 @@ pub enum Input {
     },
     /// Everything that is known has been told: start what is wanted.
     Begin,
+    /// A foreign process was found, in the place of the one that was known if there is one: of the next
+    /// generation, which the hands have counted.
+    Found {
+        instance: Name,
+        process: Process,
+        generation: u64,
+        started: Timestamp,
+        /// What else is to be told of it, to be read behind its pid.
+        note: String,
+    },
+    /// Why no process of a foreign instance was found. `is_odd`: more than that there is none.
+    Missed {
+        instance: Name,
+        why: String,
+        is_odd: bool,
+    },
     Spawned {
         instance: Name,
         generation: u64,
@@ -320,6 +336,11 @@ pub enum Effect {
     /// The leader is gone: kill and name what it left behind, report [`Input::Swept`]. It may be asked
     /// for again while that takes long.
     Sweep {
+        instance: Name,
+        generation: u64,
+    },
+    /// A foreign process is nobody's business here any more: forget it, and leave it alone.
+    LetGo {
         instance: Name,
         generation: u64,
     },

@@ -66,6 +66,8 @@ pub(super) struct Instance {
     pub(super) ended_generation: u64,
     /// Why the last start did not come about.
     pub(super) spawn_failure: Option<String>,
+    /// Of a foreign one: what its pid file says instead of a process.
+    pub(super) absence: Option<String>,
     pub(super) signalled: Option<Signalled>,
     pub(super) dice: Dice,
     /// The digest of what the next daemon would be told.
@@ -228,6 +230,7 @@ impl Instance {
             last_exit: None,
             ended_generation: 0,
             spawn_failure: None,
+            absence: None,
             signalled: None,
             dice: Dice::new(seed),
             kept,
@@ -492,7 +495,7 @@ impl Instance {
             wanted: counts,
             ready: counts && self.is_ready(),
             occupied: self.is_occupied(),
-            sick: self.up().is_some_and(|body| body.health.is_sick()),
+            sick: self.is_healed() && self.up().is_some_and(|body| body.health.is_sick()),
             seen: Some(Seen {
                 condition: self.condition(),
                 generation: self.generation,

@@ -17,12 +17,12 @@ use super::rules::Restart;
 use super::sheet::LastExit;
 use super::time::Timestamp;
 use super::turn::{Turn, elapsed};
-use super::words::{By, Process};
+use super::words::Process;
 
 impl Instance {
     /// Starts the next generation, if nothing of an earlier one is left.
     pub(super) fn start(&mut self, turn: &mut Turn) {
-        if self.is_occupied() {
+        if self.is_occupied() || !self.can_start() {
             return;
         }
         if !turn.open {
@@ -79,7 +79,8 @@ impl Instance {
         if !self.is_wanted() || !turn.open {
             return;
         }
-        if self.rules.restart == Restart::Never && !failure.passing {
+        let is_final = self.rules.restart == Restart::Never && !failure.passing;
+        if is_final || self.is_foreign() {
             self.give_up(turn);
             return;
         }
@@ -124,8 +125,9 @@ impl Instance {
             return;
         }
         body.health.note(turn.now, probe, ok, detail, &self.rules);
-        if body.health.has_failed_startup() {
-            let message = format!("startup fails: {}", body.health.startup.detail());
+        if body.health.has_failed_startup() && self.is_healed() {
+            let detail = self.body().map_or("", |it| it.health.startup.detail());
+            let message = format!("startup fails: {detail}");
             self.say(turn, "startup-failed", None, message);
             self.leave(turn, Errand::Startup, Manner::Ladder);
         }
@@ -235,7 +237,7 @@ impl Instance {
         }
     }
 
-    fn stop_probes(&self, turn: &mut Turn, probing: BTreeSet<Probe>) {
+    pub(super) fn stop_probes(&self, turn: &mut Turn, probing: BTreeSet<Probe>) {
         for probe in probing {
             turn.push(Effect::StopProbe { instance: self.own.name.clone(), probe });
         }
@@ -271,12 +273,16 @@ impl Instance {
             self.say(turn, "survivors-killed", None, told_of_survivors(killed));
         }
         self.phase = Phase::Idle(Rest::Stopped);
-        self.follow_up(turn, ending, errand.as_ref().and_then(Errand::by));
+        self.follow_up(turn, ending, errand.as_ref());
     }
 
-    fn follow_up(&mut self, turn: &mut Turn, ending: Ending, by: Option<&By>) {
+    fn follow_up(&mut self, turn: &mut Turn, ending: Ending, errand: Option<&Errand>) {
         if !self.is_wanted() || !turn.open {
-            self.say(turn, "stopped", by, "stopped");
+            self.say(turn, "stopped", errand.and_then(Errand::by), "stopped");
+            return;
+        }
+        if !self.is_brought_back(errand) {
+            self.phase = Phase::Idle(Rest::Exited);
             return;
         }
         match (ending, self.rules.restart) {

@@ -28,6 +28,7 @@ mod exits;
 mod explain;
 #[expect(clippy::module_inception, reason = "the fleet is what this folder is about")]
 mod fleet;
+mod foreign;
 mod guard;
 mod heal;
 mod health;
@@ -64,6 +65,8 @@ mod explain_tests;
 mod fixture;
 #[cfg(test)]
 mod fleet_tests;
+#[cfg(test)]
+mod foreign_tests;
 #[cfg(test)]
 mod heal_tests;
 #[cfg(test)]

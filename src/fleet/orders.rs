@@ -91,6 +91,7 @@ impl Fleet {
     fn start(&mut self, name: &Name, asker: &Asker, turn: &mut Turn) -> Answer {
         let what = format!("{name} was not started");
         self.may_come_up(self.find(name, &what)?, &what)?;
+        self.may_start_all(std::slice::from_ref(name), false, &what)?;
         self.bring_up(name, asker, turn);
         let instance = self.find(name, &what)?;
         Ok(match (&instance.phase, self.awaited(instance)) {
@@ -111,9 +112,10 @@ impl Fleet {
             if matches!(it.stop(), Some(Stop { errand: Errand::Stop(_) | Errand::Unwanted, .. })) {
                 it.come_back(turn);
             }
+            let is_foreign = it.is_foreign();
             match &mut it.phase {
                 Phase::Idle(rest) => {
-                    let waits = *rest == Rest::Stopped;
+                    let waits = *rest == Rest::Stopped && !is_foreign;
                     it.crashes = 0;
                     it.benched = false;
                     if !waits {
@@ -179,6 +181,7 @@ impl Fleet {
         let what = format!("{name} was not restarted");
         let instance = self.find(name, &what)?;
         self.may_come_up(instance, &what)?;
+        self.may_start_all(std::slice::from_ref(name), true, &what)?;
         ask(asker.guard, &what, self.last_ready(instance))?;
         self.restart_in_place(name, asker, turn);
         Ok(format!("{name} is being restarted"))

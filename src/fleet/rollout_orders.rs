@@ -94,6 +94,7 @@ impl Fleet {
         if home.is_leaving() {
             return Err(refused(what, format!("the configuration wants {service} down"), None));
         }
+        self.may_start_all(&home.members, true, &what)?;
         self.may_begin(service, &what, now)?;
         let members = self.cast(service, None);
         let runs = members.iter().filter_map(|it| self.instances.get(&it.name));

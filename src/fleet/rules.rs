@@ -39,6 +39,17 @@ pub struct ServiceRules {
     pub gauged: bool,
     /// The profile's reload signal is sent to an instance that is out of rotation and has drained.
     pub reload_drain: bool,
+    /// Somebody else runs its processes.
+    pub foreign: Option<Foreign>,
+}
+
+/// Of processes that somebody else runs: nothing of them is started or restarted unless somebody asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Foreign {
+    /// There is a command that starts one.
+    pub starts: bool,
+    /// Failed liveness stops one all the same.
+    pub liveness_restarts: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +62,8 @@ pub struct InstanceRules {
     pub backup: bool,
     /// Of everything the process is started with. Another value makes a running instance stale.
     pub fingerprint: u64,
+    /// Where the pid of a foreign one is found, for telling.
+    pub pidfile: Option<Name>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

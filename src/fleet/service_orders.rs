@@ -33,6 +33,7 @@ impl Fleet {
         let what = format!("{name} was not started");
         let members = self.find_members(name, &what)?;
         self.first_may_come_up(&members, &what)?;
+        self.may_start_all(&members, false, &what)?;
         for member in members {
             if self.instances.get(&member).is_some_and(Instance::is_configured) {
                 self.bring_up(&member, asker, turn);
@@ -88,6 +89,7 @@ impl Fleet {
         let what = format!("{name} was not restarted");
         let members = self.find_members(name, &what)?;
         self.first_may_come_up(&members, &what)?;
+        self.may_start_all(&members, true, &what)?;
         let serving = members.iter().filter_map(|it| self.instances.get(it));
         let serving = serving.filter(|it| it.is_serving()).count();
         let danger = format!("all of {name} restarts at once: nobody serves meanwhile");

@@ -26,6 +26,8 @@ pub struct ServiceSheet {
     pub name: Name,
     /// Up if any instance is wanted up.
     pub goal: Goal,
+    /// Who runs its processes: `local`, `pidfile`.
+    pub engine: &'static str,
     pub profile: Name,
     /// Instances that are ready, of those wanted.
     pub ready: usize,

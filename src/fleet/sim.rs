@@ -302,6 +302,8 @@ impl Sim {
             | Effect::TakeValues { .. }
             // No profile of the simulation says who is renewed.
             | Effect::Survey { .. }
+            // Nothing in it is foreign.
+            | Effect::LetGo { .. }
             | Effect::Record(_) => {}
         }
     }

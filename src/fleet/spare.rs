@@ -104,6 +104,7 @@ impl Fleet {
                 auto_port: false,
                 backup: false,
                 fingerprint: 0,
+                pidfile: None,
             };
             let mut spare = Instance::new(home, Arc::clone(&rules), own, turn.now, seed);
             spare.generation = it.spare_generation;

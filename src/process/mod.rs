@@ -11,6 +11,7 @@
 //! - [`group`] and [`cgroup`] find and kill everything that belongs to an instance.
 //! - [`strays`] finds what no record names.
 //! - [`inherited`] lets this process become another program with some descriptors left open.
+//! - [`pidfile`] tells which process a pid file names.
 //! - [`listener`] takes a listening socket back from a process that has it.
 //! - [`preflight`], [`port`], [`usage`], [`closeup`], [`descendants`], [`waits`], [`oom`], [`stat`] and [`table`] read
 //!   what the kernel knows.
@@ -27,6 +28,7 @@ pub mod listener;
 pub mod oom;
 pub mod peer;
 pub mod pidfd;
+pub mod pidfile;
 pub mod port;
 pub mod preflight;
 pub mod reaper;

@@ -36,6 +36,21 @@ pub fn dispositions(pid: i32) -> io::Result<Vec<(i32, Disposition)>> {
     Ok((1..=64).filter_map(|it| Some((it, parse(&status, it)?))).collect())
 }
 
+/// The real and the saved user of a process: who may signal it (kill(2)).
+///
+/// # Errors
+///
+/// ENOENT or ESRCH if it is gone.
+pub fn users(pid: i32) -> io::Result<[u32; 2]> {
+    let status = status(pid)?;
+    let line = status.lines().find_map(|it| it.strip_prefix("Uid:")).unwrap_or_default();
+    let ids: Vec<u32> = line.split_whitespace().filter_map(|it| it.parse().ok()).collect();
+    match ids[..] {
+        [real, _, saved, _] => Ok([real, saved]),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "no users")),
+    }
+}
+
 /// `/proc/PID/status`.
 ///
 /// All of it in one read: a file without a size is read in eight small ones otherwise, between a key and

@@ -72,7 +72,7 @@ pub(super) fn launch(old: &Instance, new: &Instance) -> Option<String> {
         parts.push(format!("port ({} → {})", port(old.port), port(new.port)));
     }
     if old.launch.argv != new.launch.argv {
-        parts.push("command".into());
+        parts.push(if new.pidfile.is_some() { "start".into() } else { "command".into() });
     }
     if old.launch.directory != new.launch.directory {
         parts.push("directory".into());
@@ -144,10 +144,13 @@ fn other(old: &Service, new: &Service) -> Vec<&'static str> {
     let backlog = |service: &Service| service.socket().map(|it| it.backlog);
     let is_other_weight =
         |it: &Instance| instance(old, &it.name).is_some_and(|before| before.weight != it.weight);
+    let is_elsewhere =
+        |it: &Instance| instance(old, &it.name).is_some_and(|before| before.pidfile != it.pidfile);
+    let liveness = |it: &Service| it.rules.foreign.is_some_and(|it| it.liveness_restarts);
     let commands = old.build != new.build || old.rollback != new.rollback;
     let parts = [
         ("profile", before.profile != after.profile),
-        ("restart", before.restart != after.restart),
+        ("restart", before.restart != after.restart && after.foreign.is_none()),
         ("retries", before.retries != after.retries),
         ("stop", before.stop != after.stop),
         ("depends_on", before.depends_on != after.depends_on),
@@ -159,6 +162,9 @@ fn other(old: &Service, new: &Service) -> Vec<&'static str> {
         ("rollout", before.rollout != after.rollout || commands),
         ("load", old.written.load != new.written.load),
         ("log", old.log != new.log),
+        ("engine", before.foreign.is_some() != after.foreign.is_some()),
+        ("pidfile", new.instances.iter().any(is_elsewhere)),
+        ("liveness_restarts", liveness(old) != liveness(new)),
         ("reload", before.reload_drain != after.reload_drain),
         ("socket.backlog", backlog(old).zip(backlog(new)).is_some_and(|(old, new)| old != new)),
     ];

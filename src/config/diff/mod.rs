@@ -6,6 +6,7 @@
 //! | removed, or disabled | stop: drained, then the ladder |
 //! | command, directory, environment, user, rights, port, socket | stale: taken up by the next restart or rollout |
 //! | probes, thresholds, limits, names of signals | at once |
+//! | anything of processes that somebody else runs | at once: they are found, or left running |
 //! | a gateway that leaves its address | stop: nobody listens there any more |
 //!
 //! Instances are told apart by name. Values of the environment are never part of a message, and secrets never among
@@ -110,7 +111,9 @@ pub fn diff(old: &Settings, new: &Settings) -> Diff {
 }
 
 fn added(service: &Service, diff: &mut Diff) {
-    if service.rules.enabled {
+    if service.rules.enabled && service.is_foreign() {
+        diff.push(name_of(service), Does::AtOnce, "added: its pid files are followed");
+    } else if service.rules.enabled {
         let instances: Vec<&str> = service.instances.iter().map(|it| it.name.as_str()).collect();
         diff.push(
             name_of(service),
@@ -123,7 +126,9 @@ fn added(service: &Service, diff: &mut Diff) {
 }
 
 fn removed(service: &Service, diff: &mut Diff) {
-    if service.rules.enabled {
+    if service.rules.enabled && service.is_foreign() {
+        diff.push(name_of(service), Does::AtOnce, "removed: it is left running");
+    } else if service.rules.enabled {
         diff.services_stopped += 1;
         diff.push(name_of(service), Does::Stop, "removed: it will be drained and stopped");
     } else {
@@ -134,6 +139,12 @@ fn removed(service: &Service, diff: &mut Diff) {
 fn kept(old: &Service, new: &Service, diff: &mut Diff) {
     match (old.rules.enabled, new.rules.enabled) {
         (true, true) => running(old, new, diff),
+        (false, true) if new.is_foreign() => {
+            diff.push(name_of(new), Does::AtOnce, "enabled: its pid files are followed");
+        }
+        (true, false) if old.is_foreign() => {
+            diff.push(name_of(new), Does::AtOnce, "disabled: it is left running");
+        }
         (false, true) => diff.push(name_of(new), Does::Start, "enabled: it will be started"),
         (true, false) => {
             diff.services_stopped += 1;
@@ -152,6 +163,10 @@ fn running(old: &Service, new: &Service, diff: &mut Diff) {
     let mut stale: Vec<(&str, String)> = vec![];
     for it in &new.instances {
         match instance(old, &it.name) {
+            None if new.is_foreign() => {
+                let message = format!("added to {name}: its pid file is followed");
+                diff.push(&it.name, Does::AtOnce, message);
+            }
             None => {
                 diff.push(&it.name, Does::Start, format!("added to {name}: it will be started"));
             }
@@ -161,11 +176,11 @@ fn running(old: &Service, new: &Service, diff: &mut Diff) {
         }
     }
     for it in old.instances.iter().filter(|it| instance(new, &it.name).is_none()) {
-        diff.push(
-            &it.name,
-            Does::Stop,
-            format!("removed from {name}: it will be drained and stopped"),
-        );
+        let (does, fate) = match old.is_foreign() {
+            true => (Does::AtOnce, "it is left running"),
+            false => (Does::Stop, "it will be drained and stopped"),
+        };
+        diff.push(&it.name, does, format!("removed from {name}: {fate}"));
     }
     let sentence = |what: &str| format!("{what}; taken up by the next restart or rollout");
     let reasons: BTreeSet<&str> = stale.iter().map(|it| it.1.as_str()).collect();

@@ -15,11 +15,13 @@ pub fn without_stops(old: &Settings, new: &Settings) -> (Settings, Vec<String>) 
     let mut held = Held::default();
     let (before, after) = (by_name(old), by_name(new));
     for service in &mut out.services {
-        if let Some(before) = before.get(name_of(service)).filter(|it| it.rules.enabled) {
+        let runs = |it: &&&Service| it.rules.enabled && !it.is_foreign();
+        if let Some(before) = before.get(name_of(service)).filter(runs) {
             keep_running(before, service, &mut held, &mut pending);
         }
     }
-    let is_removed = |it: &Service| it.rules.enabled && !after.contains_key(name_of(it));
+    let is_stopped = |it: &Service| it.rules.enabled && !it.is_foreign();
+    let is_removed = |it: &Service| is_stopped(it) && !after.contains_key(name_of(it));
     for before in old.services.iter().filter(|it| is_removed(it)) {
         pending.push(format!("stops {}", name_of(before)));
         held.names.insert(name_of(before).to_owned());

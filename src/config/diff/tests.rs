@@ -216,3 +216,23 @@ fn secrets_are_no_values() {
     stale web: environment.DB_PASSWORD: ******** → ********
     ");
 }
+
+/// Nothing of it is started or stopped because a file changes.
+#[test]
+fn what_somebody_else_runs_comes_and_goes_at_once() {
+    let web = "[service.web]\nengine = \"pidfile\"\npidfile = \"/run/{instance}.pid\"\n";
+    let old = format!("{web}instance = {{ web1 = {{}}, web2 = {{}} }}\n");
+    let new = format!("{web}start = \"ctl\"\ninstance = {{ web2 = {{}}, web3 = {{}} }}\n");
+    assert_snapshot!(lines("", &old), @"at-once web: added: its pid files are followed");
+    assert_snapshot!(lines(&old, &new), @r"
+    at-once web3: added to web: its pid file is followed
+    at-once web1: removed from web: it is left running
+    stale web2: start changes; taken up by the next restart or rollout
+    ");
+    assert_snapshot!(lines(&old, ""), @"at-once web: removed: it is left running");
+    assert_snapshot!(lines(&old, &format!("{old}enabled = false\n")), @"at-once web: disabled: it is left running");
+    for new in [new.as_str(), ""] {
+        let new = settings(new);
+        assert_eq!(without_stops(&settings(&old), &new), (new.clone(), vec![]));
+    }
+}

@@ -96,7 +96,8 @@ impl<'a> Subject<'a> {
 
 /// Whether a process has it from its start: [`super::changes::launch`].
 fn is_started_with(key: &str) -> bool {
-    const WHOLE: [&str; 5] = ["command", "directory", "user", "no_new_privs", "socket.listen"];
+    const WHOLE: [&str; 6] =
+        ["command", "start", "directory", "user", "no_new_privs", "socket.listen"];
     WHOLE.contains(&key)
         || key == "socket.name"
         || key.starts_with("environment.")

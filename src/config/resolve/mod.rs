@@ -11,6 +11,7 @@ use super::value::{Data, Layers, Table};
 use super::{keys, placeholder::names};
 
 mod deck;
+mod foreign;
 mod gateway;
 mod hooks;
 mod load;

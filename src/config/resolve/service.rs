@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::foreign::program_key;
 use super::socket::share;
 use super::{Names, Others, Resolver};
 use crate::config::mistake::{Mistake, Span};
@@ -12,7 +13,7 @@ use crate::config::profiles::{KnownProfile, generic};
 use crate::config::settings::{Instance, Launch, Load, Log, Service, Socket, Text, Written};
 use crate::config::value::{Data, Entry, Layers, Table};
 use crate::config::{capability, fingerprint};
-use crate::fleet::rules::{Backoff, InstanceRules, Restart, Rung, ServiceRules};
+use crate::fleet::rules::{Backoff, Foreign, InstanceRules, Restart, Rung, ServiceRules};
 use crate::fleet::words::Name;
 use crate::probe::Rights;
 use crate::quantity::format_duration;
@@ -38,6 +39,7 @@ impl Resolver<'_> {
         share(socket.as_ref(), &mut members);
         let profile = self.profile(table);
         let written = self.written(entry, table);
+        let foreign = self.foreign(entry, own, table, &members);
         let (probes, thresholds) = self.probes(table, &members);
         let load = self.load(table, &members);
         let gauged = matches!(&load, Load::Asked(it) if it.is_exact());
@@ -46,14 +48,18 @@ impl Resolver<'_> {
             .iter()
             .map(|it| self.instance(entry, table, it, &written, socket.as_ref()))
             .collect();
+        self.pidfiles_are_unique(table, &instances);
         let max_wait_time =
             table.duration("max_wait_time").map_or(Duration::from_secs(10), |it| it.0);
-        let (rollout, build, rollback) = self.rollout(table, &entry.name, &members);
+        let (mut rollout, build, rollback) = self.rollout(table, &entry.name, &members);
+        if foreign.is_some() {
+            rollout.spare = None;
+        }
         let [startup, liveness, readiness] = thresholds;
         let rules = ServiceRules {
             name: Name::from(entry.name.as_str()),
             enabled: table.boolean("enabled").unwrap_or(true),
-            restart: restart(table),
+            restart: restart(table, foreign),
             retries: table.integer("retries").map(|it| it.0),
             backoff: self.backoff(table),
             start_seconds: table
@@ -77,6 +83,7 @@ impl Resolver<'_> {
             fronted: false,
             gauged,
             reload_drain: table.inner("reload").boolean("drain").unwrap_or(false),
+            foreign,
         };
         let user = table.text("user").map(|it| it.0.to_owned());
         let log = log(table);
@@ -86,7 +93,7 @@ impl Resolver<'_> {
     fn profile(&mut self, table: &Layers<'_>) -> Arc<KnownProfile> {
         let Some((name, span)) = table.text("profile") else { return generic() };
         if name == "auto" {
-            return self.profiles.guessed(table.command("command").map_or(&[], |it| it.0));
+            return self.profiles.guessed(table.command(program_key(table)).map_or(&[], |it| it.0));
         }
         let (profile, mistake) = self.profiles.named(name, span);
         self.mistakes.extend(mistake);
@@ -95,7 +102,8 @@ impl Resolver<'_> {
 
     /// What instances are made from, without the probes.
     fn written(&mut self, entry: &Entry, table: &Layers<'_>) -> Written {
-        if table.find("command").is_none() {
+        let key = program_key(table);
+        if table.find("command").is_none() && key == "command" {
             let title = format!("`{}` has no command", entry.name);
             let mistake = Mistake::new(entry.at, title, "nothing says what to run").absent();
             self.report(mistake.help("add command = \"program argument …\""));
@@ -105,7 +113,7 @@ impl Resolver<'_> {
             self.refuse_blanks(user, span);
         }
         // Where it is mistaken nothing is started anyway.
-        let command = table.command("command").map_or(&[][..], |it| it.0);
+        let command = table.command(key).map_or(&[][..], |it| it.0);
         let environment =
             table.inner("environment").entries().into_iter().filter_map(|it| {
                 match &it.value.data {
@@ -116,6 +124,7 @@ impl Resolver<'_> {
         Written {
             command: command.iter().cloned().map(Text).collect(),
             directory: table.text("directory").map(|it| it.0.to_owned()),
+            pidfile: table.text("pidfile").filter(|_| key == "start").map(|it| it.0.to_owned()),
             environment: environment.collect(),
             probes: BTreeMap::new(),
             load: Load::Unsaid,
@@ -150,15 +159,16 @@ impl Resolver<'_> {
         let launch = Launch { socket: socket.cloned(), ..self.launch(table, names, written) };
         let probes = self.filled_probes(table, names, member, &launch, written);
         let load = self.filled_load(table, names, &written.load);
+        let pidfile = self.pidfile(table, names, launch.directory.as_deref());
         let (name, port, weight) = (member.name.to_owned(), member.port, member.weight);
-        Instance { name, port, weight, launch, probes, load }
+        Instance { name, port, weight, launch, probes, load, pidfile }
     }
 
     fn launch(&mut self, table: &Layers<'_>, names: Names<'_>, written: &Written) -> Launch {
         let place = |key: &str| {
             table.find(key).map(|it| it.value.span).unwrap_or(Span { file: 0, start: 0, end: 0 })
         };
-        let command = place("command");
+        let command = place(program_key(table));
         let argv = written
             .command
             .iter()
@@ -339,10 +349,15 @@ fn rules_of(member: &Member<'_>, instance: &Instance) -> InstanceRules {
         auto_port: member.auto_port,
         backup: member.backup,
         fingerprint: fingerprint::of(member.port, &instance.launch),
+        pidfile: instance.pidfile.as_ref().map(|it| Name::from(&*it.to_string_lossy())),
     }
 }
 
-fn restart(table: &Layers<'_>) -> Restart {
+/// What others run is not restarted, unless failed liveness is to do that.
+fn restart(table: &Layers<'_>, foreign: Option<Foreign>) -> Restart {
+    if let Some(foreign) = foreign {
+        return if foreign.liveness_restarts { Restart::Always } else { Restart::Never };
+    }
     match table.text("restart").map(|it| it.0) {
         Some("on-failure") => Restart::OnFailure,
         Some("never") => Restart::Never,

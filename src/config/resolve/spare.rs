@@ -47,7 +47,8 @@ impl Resolver<'_> {
 
     /// `port = "auto"`: it has to be told, and nobody else may have the port already.
     fn picked_ports(&mut self, entry: &Entry, service: &Service) {
-        let Some(picked) = service.instances.iter().find(|it| service.picks(it)) else { return };
+        let picked = service.instances.iter().find(|it| service.picks(it));
+        let Some(picked) = picked.filter(|_| !service.is_foreign()) else { return };
         let (label, help) = if service.socket().is_some() {
             ("it accepts on the socket of its service", "remove port = \"auto\", or the socket")
         } else if !is_told(service) {

@@ -54,7 +54,7 @@ fn every_mistake_says_what_to_do_and_none_follows_from_another() {
     config.toml:40: the readiness probe needs a port, and `queue` has none
     config.toml:43: `a` has no port
     config.toml:44: a, b, c depend on each other in a circle
-    config.toml:53: `engine = "pidfile"` is not in this version of opsdeck
+    config.toml:53: `engine = "systemd"` is not in this version of opsdeck
     config.toml:56: this cannot be the name of a service or an instance
     config.toml:59: unknown key `servcie`
     config.toml:62: the gateway `shop` has no service behind it

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod foreign;
 mod gateways;
 mod horrible;
 mod load;

@@ -239,11 +239,11 @@ fn a_pattern_is_a_regular_expression() {
 
 #[test]
 fn what_later_versions_bring_is_named() {
-    let text = "[tars]\nkeep_alive = \"30s\"\n[k8s]\nkind = \"page\"\n[service.web]\ncommand = \"a\"\nengine = \"pidfile\"\nrollout.hold = \"1s\"\n";
+    let text = "[tars]\nkeep_alive = \"30s\"\n[k8s]\nkind = \"page\"\n[service.web]\ncommand = \"a\"\nengine = \"systemd\"\nrollout.hold = \"1s\"\n";
     assert_snapshot!(first_lines(text), @r#"
     config.toml:1: `tars` is not in this version of opsdeck
     config.toml:3: `k8s` is not in this version of opsdeck
-    config.toml:7: `engine = "pidfile"` is not in this version of opsdeck
+    config.toml:7: `engine = "systemd"` is not in this version of opsdeck
     config.toml:8: `hold` is not in this version of opsdeck
     "#);
     assert_snapshot!(mistakes("[k8s]\nkind = \"page\"\n"), @r"

@@ -1,0 +1,177 @@
+//! Starts what somebody else runs, when an operator wants it: runs the configured command, then waits until the
+//! pid file names a process.
+//!
+//! The command comes back, and what it has started stays: it is no child of ours and carries no mark. Its
+//! output goes to the instance's log without the logger between, so that a server that keeps it open neither
+//! ends with this daemon nor waits for it.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::foreign::{self, Found};
+use super::hands::{Hands, Known};
+use super::launch::{Values, base_environment, switch_to};
+use super::runs::{no_value, verdict};
+use super::turn::Turn;
+use crate::config::trust::Trust;
+use crate::fleet::Name;
+use crate::probe::Rights;
+use crate::process::command::Outcome;
+use crate::process::exec_as::{Refusal, Verdict};
+use crate::process::group::{Group, Marks};
+use crate::process::reaper::Reaper;
+use crate::process::spawn::{Launch, Output};
+use crate::quantity::format_duration;
+
+/// Between two looks at the pid file while it is waited for.
+const LOOK: Duration = Duration::from_millis(50);
+/// Of the command's output, as its last words.
+const KEEP: u64 = 4096;
+
+/// A start, ready to be made.
+struct Job {
+    argv: Vec<String>,
+    directory: Option<PathBuf>,
+    environment: Vec<(String, String)>,
+    user: Option<String>,
+    rights: Rights,
+    pidfile: PathBuf,
+    log: PathBuf,
+    /// For the command, and once more for the file.
+    patience: Duration,
+}
+
+impl Hands {
+    /// Begins the starts of these; what becomes of each comes back as a turn.
+    pub(super) fn start_foreign(&self, name: &Name, generation: u64) -> Result<(), String> {
+        let job = self.foreign_job(name)?;
+        let (reaper, turns, instance) = (self.reaper.clone(), self.turns.clone(), name.clone());
+        let starts = self.foreign.starts.clone();
+        self.tasks.spawn(async move {
+            let outcome = starts.run_until_cancelled(job.carry_out(&reaper)).await;
+            let outcome = outcome.unwrap_or_else(|| Err("everything is being shut down".into()));
+            // The driver is gone only when the daemon ends.
+            let _ = turns.send(Turn::Begun { instance, generation, outcome }).await;
+        });
+        Ok(())
+    }
+
+    fn foreign_job(&self, name: &Name) -> Result<Job, String> {
+        let gone = || "it is no longer configured".to_owned();
+        let known = self.known.get(name).ok_or_else(gone)?;
+        let service = self.service(&known.service).ok_or_else(gone)?;
+        let launch = &known.settings.launch;
+        let values = self.values.of(&known.service, name);
+        let argv = launch.argv.iter().map(|it| it.expand(&values).map_err(|it| no_value(&it)));
+        let argv = argv.collect::<Result<Vec<_>, _>>()?;
+        let program = argv.first().ok_or("nothing says how to start it")?;
+        if let Some(trust) = Trust::of_root() {
+            let safe = trust.launch(program, launch);
+            safe.map_err(|it| format!("{name} cannot start: {}", it.in_full()))?;
+        }
+        Ok(Job {
+            environment: plain_environment(known, &values)?.into_iter().collect(),
+            argv,
+            directory: launch.directory.clone(),
+            user: launch.user.clone(),
+            rights: launch.rights.clone(),
+            pidfile: known.settings.pidfile.clone().ok_or_else(gone)?,
+            log: self.source(name, known.log).log,
+            patience: service.rules.rollout.ready_timeout,
+        })
+    }
+}
+
+/// Base variables of its user, then what is configured: nothing that marks it as ours.
+pub(super) fn plain_environment(
+    known: &Known,
+    values: &Values,
+) -> Result<BTreeMap<String, String>, String> {
+    let launch = &known.settings.launch;
+    let mut all = base_environment(launch.user.as_deref());
+    for (name, text) in &launch.environment {
+        all.insert(name.clone(), text.expand(values).map_err(|it| no_value(&it))?);
+    }
+    Ok(all)
+}
+
+impl Job {
+    async fn carry_out(&self, reaper: &Reaper) -> Result<Found, String> {
+        // Their supervisor may have been faster.
+        if let Ok(found) = self.look().await {
+            return Ok(found);
+        }
+        self.run(reaper).await.map_err(|it| format!("`{}` {it}", self.argv.join(" ")))?;
+        let wait = async {
+            loop {
+                match self.look().await {
+                    Ok(found) => return found,
+                    Err(_) => tokio::time::sleep(LOOK).await,
+                }
+            }
+        };
+        match timeout(self.patience, wait).await {
+            Ok(found) => Ok(found),
+            Err(_) => {
+                let why = self.look().await.err().unwrap_or_default();
+                let patience = format_duration(self.patience);
+                Err(format!("`{}` came back, and {patience} later {why}", self.argv.join(" ")))
+            }
+        }
+    }
+
+    async fn look(&self) -> Result<Found, String> {
+        let path = self.pidfile.clone();
+        let looked = tokio::task::spawn_blocking(move || foreign::look(&path)).await;
+        looked.map_err(|err| err.to_string())?.map_err(|it| it.why)
+    }
+
+    async fn run(&self, reaper: &Reaper) -> Result<(), String> {
+        let mut log = self.open_log().map_err(|err| format!("{}: {err}", self.log.display()))?;
+        let begin = log.seek(SeekFrom::End(0)).unwrap_or(0);
+        let switch = switch_to(self.user.as_deref(), &self.rights);
+        let begun = reaper.spawn_awaited(&Launch {
+            argv: &self.argv,
+            directory: self.directory.as_deref(),
+            environment: &self.environment,
+            output: Output::Descriptor(log.as_fd()),
+            passed: &[],
+            switch: switch.as_ref(),
+            cgroup: None,
+        });
+        let (mut spawned, death) = begun.map_err(|err| err.to_string())?;
+        let Ok(death) = timeout(self.patience, death).await else {
+            let killed = Group::new(spawned.identity, None, Marks::default()).kill();
+            let then = killed.map_or_else(|err| err.to_string(), |_| "was killed".to_owned());
+            let patience = format_duration(self.patience);
+            return Err(format!("{then}: it has to come back, and did not within {patience}"));
+        };
+        if let Some(Verdict::Refused(err)) = spawned.refusal.as_mut().map(Refusal::verdict) {
+            return Err(err.to_string());
+        }
+        let status = death.map_err(|_| "was not waited for".to_owned())?;
+        let output = last_of(&mut log, begin).unwrap_or_default();
+        let outcome = Outcome { status, output, dropped: 0, timed_out: false };
+        verdict(&outcome, self.patience)
+    }
+
+    fn open_log(&self) -> io::Result<File> {
+        File::options().create(true).read(true).append(true).mode(0o600).open(&self.log)
+    }
+}
+
+/// The end of what was written behind this place.
+fn last_of(log: &mut File, begin: u64) -> io::Result<Vec<u8>> {
+    let end = log.seek(SeekFrom::End(0))?;
+    log.seek(SeekFrom::Start(begin.max(end.saturating_sub(KEEP))))?;
+    let mut bytes = vec![];
+    log.take(KEEP).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}

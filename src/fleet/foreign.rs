@@ -1,0 +1,165 @@
+//! Processes that somebody else runs: found, followed, and left alone.
+//!
+//! Nothing of them is started or restarted unless somebody asks for it, and nothing is stopped because the
+//! configuration or this daemon goes away. Whoever starts one has the last word: what is found running is
+//! wanted, whatever was ordered before. What one leaves behind is not swept either: it may be meant to stay.
+
+use super::fleet::Fleet;
+use super::health::Health;
+use super::input::{Effect, Goal, Refusal};
+use super::instance::{Body, Instance, Phase, Rest};
+use super::ladder::Errand;
+use super::orders::refused;
+use super::roster::Named;
+use super::time::Timestamp;
+use super::turn::Turn;
+use super::words::{Name, Process};
+
+/// A foreign process, as it was found.
+pub(super) struct Find {
+    pub(super) process: Process,
+    pub(super) generation: u64,
+    pub(super) started: Timestamp,
+    /// What else is to be told of it.
+    pub(super) note: String,
+}
+
+impl Instance {
+    pub(super) fn is_foreign(&self) -> bool {
+        self.rules.foreign.is_some()
+    }
+
+    /// There is a way to start it.
+    pub(super) fn can_start(&self) -> bool {
+        self.rules.foreign.is_none_or(|it| it.starts)
+    }
+
+    /// What its probes say may end it.
+    pub(super) fn is_healed(&self) -> bool {
+        self.rules.foreign.is_none_or(|it| it.liveness_restarts)
+    }
+
+    /// After a stop with this errand the next generation is started by us.
+    pub(super) fn is_brought_back(&self, errand: Option<&Errand>) -> bool {
+        let is_asked_for = match errand {
+            Some(
+                Errand::Restart(_)
+                | Errand::Rollout(_)
+                | Errand::Liveness
+                | Errand::Startup
+                // Somebody has changed their mind since.
+                | Errand::Stop(_)
+                | Errand::Unwanted,
+            ) => true,
+            Some(
+                Errand::Term(_)
+                | Errand::Kill(_)
+                | Errand::Configuration
+                | Errand::Shutdown(_)
+                | Errand::Surplus,
+            )
+            | None => false,
+        };
+        !self.is_foreign() || self.can_start() && is_asked_for
+    }
+
+    /// Follows a process that was found, instead of the one before if that is still known.
+    pub(super) fn find(&mut self, turn: &mut Turn, find: Find) {
+        let Find { process, generation, started, note } = find;
+        let message = match std::mem::replace(&mut self.phase, Phase::Idle(Rest::Stopped)) {
+            Phase::Idle(_) => format!("found running, pid {}{note}", process.pid),
+            Phase::Up(before) => {
+                self.stop_probes(turn, before.probing);
+                let pid = before.process.pid;
+                format!("is another process now, pid {} instead of {pid}{note}", process.pid)
+            }
+            phase @ (Phase::Spawning(_) | Phase::Leaving(..) | Phase::Sweeping(_)) => {
+                self.phase = phase;
+                return;
+            }
+        };
+        if self.goal == Goal::Down {
+            (self.goal, self.goal_by) = (Goal::Up, None);
+            self.remember(turn);
+        }
+        self.generation = self.generation.max(generation);
+        self.runs = Some(self.own.fingerprint);
+        (self.rotation, self.told_ready) = (Some(false), None);
+        (self.in_flight, self.accept_queue) = (None, None);
+        (self.absence, self.spawn_failure, self.signalled) = (None, None, None);
+        self.phase = Phase::Up(Body::new(process, started, Health::fresh()));
+        self.say(turn, "found", None, message);
+        self.on_time(turn);
+    }
+
+    fn let_go(&mut self, turn: &mut Turn) {
+        let Phase::Up(body) = std::mem::replace(&mut self.phase, Phase::Idle(Rest::Stopped)) else {
+            return;
+        };
+        self.stop_probes(turn, body.probing);
+        let (instance, generation) = (self.own.name.clone(), self.generation);
+        turn.push(Effect::LetGo { instance, generation });
+        self.say(turn, "left-running", None, format!("left running, pid {}", body.process.pid));
+    }
+
+    /// Who started it, and what that means: one sentence, while something of it runs.
+    pub(super) fn origin_in_words(&self) -> Option<String> {
+        let file = self.own.pidfile.as_ref()?;
+        let us = match self.can_start() {
+            true => "opsdeck starts it only when told to",
+            false => "opsdeck cannot start it (no `start` command)",
+        };
+        Some(format!("somebody else runs it, {file} names its process; {us}"))
+    }
+
+    /// Why nothing of it is there, as far as its pid file tells.
+    pub(super) fn absence_in_words(&self) -> String {
+        self.absence.clone().unwrap_or_else(|| "nothing of it was found yet".into())
+    }
+}
+
+/// Nobody has said how to start it.
+pub(super) fn no_start(what: String, service: &Name) -> Refusal {
+    let why = format!("somebody else runs {service}, and nothing says how to start it");
+    refused(what, why, Some("set `start = \"…\"` for it, or start it where it is run"))
+}
+
+impl Fleet {
+    /// What the pid file says instead of a process. `is_odd`: an operator should hear of it.
+    pub(super) fn on_missed(&mut self, name: &Name, why: String, is_odd: bool, turn: &mut Turn) {
+        let news = self.touch(name, turn, |it, turn| {
+            if it.absence.as_ref() == Some(&why) {
+                return None;
+            }
+            if is_odd {
+                it.say(turn, "not-found", None, why.clone());
+            }
+            it.absence = Some(why);
+            Some(it.rules.name.clone())
+        });
+        if let Some(service) = news.flatten() {
+            self.mark_changed(&service);
+        }
+    }
+
+    /// It runs on, and is nobody's business here any more: gone from the configuration, or all is over.
+    pub(super) fn is_let_go(&self, instance: &Instance) -> bool {
+        instance.is_foreign() && (self.closing.is_some() || !instance.is_configured())
+    }
+
+    pub(super) fn let_go(&mut self, name: &Name, turn: &mut Turn) {
+        self.touch(name, turn, Instance::let_go);
+    }
+
+    /// Refuses where something of a service is down that nobody here could start, or would be.
+    pub(super) fn may_start_all(
+        &self,
+        members: &[Name],
+        also_up: bool,
+        what: &str,
+    ) -> Result<(), Refusal> {
+        let mut all = members.iter().filter_map(|it| self.instances.get(it));
+        let helpless = all.find(|it| !it.can_start() && (also_up || !it.is_occupied()));
+        helpless.map_or(Ok(()), |it| Err(no_start(what.to_owned(), it.name())))
+    }
+}

@@ -1,0 +1,214 @@
+//! Processes that somebody else runs, as the whole fleet sees them.
+
+use super::fixture::*;
+use super::input::{Exit, Input, OutOfMemory, Probe, Status};
+use super::rules::{Foreign, Restart, ServiceRules, Thresholds};
+use super::sheet::Condition;
+use super::words::{Process, Signal};
+
+const NOTHING: [&str; 0] = [];
+const ENDED: Exit = Exit { status: Status::Unknown, out_of_memory: OutOfMemory::No };
+
+fn foreign(instances: &[&str], starts: bool, liveness_restarts: bool) -> ServiceRules {
+    let foreign = Some(Foreign { starts, liveness_restarts });
+    let restart = if liveness_restarts { Restart::Always } else { Restart::Never };
+    let mut service = ServiceRules { foreign, restart, ..web(instances) };
+    for it in &mut service.instances {
+        it.pidfile = Some(format!("/run/{}.pid", it.name).as_str().into());
+    }
+    service
+}
+
+/// Their supervisor has started one.
+fn found(rig: &mut Rig, name: &str) -> Vec<String> {
+    let generation = rig.sheet(name).generation + 1;
+    let process = Process { pid: 4711, start_time: generation };
+    let (instance, started) = (name.into(), rig.now);
+    rig.input(Input::Found { instance, process, generation, started, note: " (php)".into() })
+}
+
+/// It runs and is ready.
+fn running(service: ServiceRules) -> Rig {
+    let names: Vec<_> = service.instances.iter().map(|it| it.name.to_string()).collect();
+    let mut rig = Rig::begun(vec![service]);
+    for name in &names {
+        found(&mut rig, name);
+        rig.probed(name, Probe::Readiness, true);
+    }
+    rig.diary();
+    rig
+}
+
+#[test]
+fn nothing_is_started_and_what_is_found_is_probed_and_let_in() {
+    let mut rig = Rig::begun(vec![foreign(&["web1"], true, false)]);
+    assert_eq!((rig.condition("web1"), rig.fleet.next_deadline()), (Condition::Stopped, None));
+    let why = "/run/web1.pid does not exist".to_owned();
+    rig.input(Input::Missed { instance: "web1".into(), why: why.clone(), is_odd: false });
+    assert_eq!((rig.sheet("web1").why, rig.diary()), (why, vec![]));
+
+    assert_eq!(found(&mut rig, "web1"), ["start Readiness web1"]);
+    assert_eq!(rig.probed("web1", Probe::Readiness, true), ["admit web1"]);
+    assert_eq!(rig.fleet.service_sheet("web").unwrap().engine, "pidfile");
+    assert_eq!(
+        rig.diary(),
+        ["web1 found: found running, pid 4711 (php)", "web1 ready: ready after 0.0s"]
+    );
+    let why = rig.fleet.why("web1").unwrap();
+    assert!(why.iter().any(|it| it.starts_with("somebody else runs it, /run/web1.pid")), "{why:?}");
+}
+
+#[test]
+fn its_end_is_shown_and_nobody_starts_it_again() {
+    let mut rig = running(foreign(&["web1"], true, false));
+    assert_eq!(rig.exited("web1", ENDED), ["stop Readiness web1", "out web1", "sweep web1#1"]);
+    assert_eq!(rig.swept("web1"), NOTHING);
+    rig.later(1000 * SECOND);
+    assert_eq!(rig.condition("web1"), Condition::Exited);
+    assert!(rig.sheet("web1").why.ends_with("opsdeck does not start it by itself"));
+    assert_eq!(rig.sheet("web1").restarts, 0);
+
+    assert_eq!(found(&mut rig, "web1"), ["start Readiness web1"]);
+    assert_eq!((rig.condition("web1"), rig.sheet("web1").generation), (Condition::Starting, 2));
+}
+
+#[test]
+fn another_process_in_its_file_is_the_next_generation() {
+    let mut rig = running(foreign(&["web1"], false, false));
+    assert_eq!(
+        found(&mut rig, "web1"),
+        ["stop Readiness web1", "start Readiness web1"],
+        "it is out of rotation until it is ready"
+    );
+    assert!(!rig.sheet("web1").in_rotation);
+    assert_eq!(rig.probed("web1", Probe::Readiness, true), ["admit web1"]);
+    assert_eq!(rig.sheet("web1").generation, 2);
+}
+
+#[test]
+fn a_stop_goes_down_the_ladder_and_lasts_until_somebody_starts_it() {
+    let mut rig = running(foreign(&["web1"], false, false));
+    let effects = rig.tell(stop("web1"));
+    assert_eq!(effects, ["remember web1 down", "out web1", "stop Readiness web1", "SIGTERM web1"]);
+    assert_eq!(rig.later(10 * SECOND), ["kill all web1#1"]);
+    rig.gone("web1", ENDED);
+    assert_eq!(rig.condition("web1"), Condition::Stopped);
+    assert_eq!(
+        rig.refusal(start("web1")),
+        "Refused: web1 was not started: somebody else runs web1, and nothing says how to start it"
+    );
+    assert_eq!(found(&mut rig, "web1"), ["remember web1 up", "start Readiness web1"]);
+    rig.later(1000 * SECOND);
+    assert_eq!(rig.condition("web1"), Condition::Running);
+}
+
+#[test]
+fn a_restart_needs_a_way_to_start_it_and_sigterm_does_not() {
+    let mut rig = running(foreign(&["web1", "web2"], false, false));
+    for verb in [restart("web1"), roll("web")] {
+        assert!(rig.refusal(verb).ends_with("nothing says how to start it"));
+    }
+    rig.tell(signal("web1", Signal::TERM));
+    rig.gone("web1", ENDED);
+    assert_eq!(rig.condition("web1"), Condition::Exited, "their supervisor acts");
+
+    let mut rig = running(foreign(&["web1", "web2"], true, false));
+    rig.tell(restart("web1"));
+    assert_eq!(rig.gone("web1", ENDED), ["sweep web1#1", "spawn web1#2"]);
+    assert_eq!(rig.spawn_failed("web1", true), NOTHING);
+    assert_eq!(rig.condition("web1"), Condition::Fatal, "a start that was ordered is not repeated");
+    assert_eq!(rig.tell(start("web1")), ["spawn web1#3"]);
+}
+
+#[test]
+fn a_rollout_stops_and_starts_one_after_the_other() {
+    let mut rig = running(foreign(&["web1", "web2"], true, false));
+    rig.tell(roll("web"));
+    for name in ["web1", "web2"] {
+        rig.load(name, Some(super::input::InFlight::Exact(0)));
+        assert_eq!(rig.gone(name, ENDED).last().unwrap(), &format!("spawn {name}#2"));
+        rig.spawned(name);
+        rig.probed(name, Probe::Readiness, true);
+        rig.later(3 * SECOND);
+    }
+    assert_eq!(rollout_sheet(&rig).halted, None);
+    assert_eq!(rollout_sheet(&rig).renewed.len(), 2);
+}
+
+#[test]
+fn a_rollout_goes_on_under_the_next_daemon() {
+    let service = foreign(&["web1", "web2"], true, false);
+    let mut rig = running(service.clone());
+    rig.tell(roll("web"));
+    assert_eq!(place(&rig), "stopping web1");
+    let mut next = rig.replaced(vec![service], &["web2"], &["web1"]);
+    next.swept("web1");
+    assert_eq!(next.condition("web1"), Condition::Spawning, "{:?}", next.diary());
+}
+
+#[test]
+fn failing_liveness_is_shown_unless_it_is_to_restart() {
+    let ill = |liveness_restarts| {
+        let service = foreign(&["web1", "web2"], true, liveness_restarts);
+        let mut rig = running(ServiceRules { liveness: Some(ONCE), ..service });
+        let effects = rig.probed("web1", Probe::Liveness, false);
+        (rig, effects)
+    };
+    let (mut rig, effects) = ill(false);
+    assert_eq!(effects, NOTHING);
+    rig.later(100 * SECOND);
+    assert_eq!(rig.condition("web1"), Condition::Running);
+    let why = rig.fleet.why("web1").unwrap();
+    assert!(why.iter().any(|it| it.contains("`liveness_restarts`")), "{why:?}");
+
+    let (mut rig, effects) = ill(true);
+    assert!(effects.contains(&"SIGTERM web1".to_owned()), "{effects:?}");
+    assert_eq!(rig.gone("web1", ENDED).last().unwrap(), "spawn web1#2");
+}
+
+#[test]
+fn a_startup_that_fails_is_shown_and_ends_nothing() {
+    let startup = Some(Thresholds { success: 1, failure: 1 });
+    let service = ServiceRules { startup, ..foreign(&["web1"], true, false) };
+    let mut rig = Rig::begun(vec![service]);
+    assert_eq!(found(&mut rig, "web1"), ["start Startup web1"]);
+    assert_eq!(rig.probed("web1", Probe::Startup, false), NOTHING);
+    assert_eq!(rig.condition("web1"), Condition::Starting);
+}
+
+#[test]
+fn it_is_left_running_when_it_is_configured_no_more_and_when_all_is_shut_down() {
+    let services = || vec![foreign(&["web1"], true, false), rules("cron", &["cron"])];
+    let mut rig = Rig::begun(services());
+    rig.bring_up_all();
+    found(&mut rig, "web1");
+    rig.probed("web1", Probe::Readiness, true);
+    rig.diary();
+
+    let disabled = ServiceRules { enabled: false, ..services().remove(0) };
+    let effects = rig.input(Input::Configured(vec![disabled, services().remove(1)]));
+    assert_eq!(effects, ["stop Readiness web1", "let go web1#1", "out web1"]);
+    assert_eq!(rig.diary(), ["web1 left-running: left running, pid 4711"]);
+    rig.input(Input::Configured(services()));
+    found(&mut rig, "web1");
+    assert_eq!(rig.input(Input::Configured(vec![services().remove(1)]))[1], "let go web1#2");
+    assert_eq!(rig.fleet.instance_sheet("web1"), None);
+
+    rig.input(Input::Configured(services()));
+    found(&mut rig, "web1");
+    let effects = rig.tell(super::input::Verb::StopAll);
+    assert!(effects.iter().any(|it| it.starts_with("let go web1")), "{effects:?}");
+    rig.gone("cron", code(0));
+    assert!(rig.fleet.is_at_rest());
+}
+
+#[test]
+fn what_is_odd_about_a_pid_file_is_an_event_once() {
+    let mut rig = Rig::begun(vec![foreign(&["web1"], true, false)]);
+    let why = "/run/web1.pid holds no pid, but \"x\"";
+    for _ in 0..2 {
+        rig.input(Input::Missed { instance: "web1".into(), why: why.into(), is_odd: true });
+    }
+    assert_eq!(rig.diary(), [format!("web1 not-found: {why}")]);
+    assert_eq!(rig.sheet("web1").why, why);
+}
