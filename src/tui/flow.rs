@@ -4,7 +4,7 @@
 //! those of every router of a slow link. What waits in them makes a key feel dead. So a frame ends with
 //! a question that every terminal answers (DSR, ECMA-48 §8.3.35), and until the answer is there at most
 //! `WINDOW` is on the way, or `URGENT` where an operator waits for it. A terminal that never answers
-//! is not waited for.
+//! is not waited for; what nobody asked for goes there no faster than the slowest link takes it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -22,6 +22,8 @@ const WORTH: usize = 512;
 const QUIET: Duration = Duration::from_millis(900);
 /// An answer that takes longer is lost.
 const LATE: Duration = Duration::from_secs(3);
+/// Bytes a second for a terminal that does not tell how much it takes: 64 kbit/s.
+const UNTOLD: u32 = 8 * 1024;
 
 /// Questions that wait for their answer.
 #[derive(Debug, Default)]
@@ -31,6 +33,8 @@ pub struct Flow {
     /// Bytes since the last question.
     unmarked: usize,
     last: Duration,
+    /// When a link of `UNTOLD` has taken everything.
+    taken: Duration,
     /// This terminal answers.
     answers: bool,
     /// Questions so far, and how many of them are settled.
@@ -45,6 +49,7 @@ impl Flow {
         let on_the_way: usize = self.asked.iter().map(|(_, bytes)| bytes).sum();
         match self.asked.front() {
             Some((at, _)) if self.answers && on_the_way + self.unmarked > limit => *at + LATE,
+            _ if !self.answers && !urgent => self.taken,
             _ => Duration::ZERO,
         }
     }
@@ -59,6 +64,8 @@ impl Flow {
             self.unmarked = 0;
         }
         self.last = now;
+        let count = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        self.taken = self.taken.max(now) + Duration::from_secs(1) * count / UNTOLD;
         self.unmarked += bytes.len();
         // Whether it answers at all is found out with one question.
         let due = if self.answers {
@@ -129,13 +136,27 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_that_never_answers_is_asked_once_and_not_waited_for() {
+    fn a_terminal_that_never_answers_is_asked_once_and_no_key_waits_for_it() {
         let mut flow = Flow::default();
         assert!(write(&mut flow, 0, 3000));
         for n in 1..100 {
-            assert_eq!(flow.ready_at(false), ms(0));
+            assert_eq!(flow.ready_at(true), ms(0));
             assert!(!write(&mut flow, n * 33, 3000));
         }
+    }
+
+    #[test]
+    fn what_nobody_asked_for_goes_slowly_to_a_terminal_that_does_not_answer() {
+        let mut flow = Flow::default();
+        let (mut at, mut bytes) = (0, 0);
+        while at < 10_000 {
+            write(&mut flow, at, 2048);
+            bytes += 2048;
+            at = u64::try_from(flow.ready_at(false).as_millis()).unwrap();
+        }
+        assert_eq!(bytes, 10 * 8192);
+        flow.answered();
+        assert_eq!(flow.ready_at(false), ms(0), "and once it answers as fast as it takes it");
     }
 
     #[test]
@@ -166,8 +187,9 @@ mod tests {
         assert!(write(&mut flow, 1000, 3000));
         assert_eq!(flow.ready_at(false), ms(4000));
         assert!(write(&mut flow, 4000, 3000), "it is asked again");
-        assert_eq!(flow.ready_at(false), ms(0), "and trusted once it answers");
+        assert_eq!(flow.ready_at(true), ms(0));
         flow.answered();
+        assert_eq!(flow.ready_at(false), ms(0), "and trusted once it answers");
         assert!(write(&mut flow, 4100, 3000));
         assert!(flow.ready_at(false) > ms(4200));
     }

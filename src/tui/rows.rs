@@ -163,7 +163,8 @@ impl Rows {
         for index in order(deck.services.len(), |n| service_rank(&deck.services[n], sort)) {
             self.add(index, &deck.services[index], folded, sort, query);
         }
-        self.follow(deck);
+        // In an order of their own, rows that come and go above the screen do not move what is on it.
+        self.follow(deck, matches!(sort, Sort::File | Sort::Name));
     }
 
     fn add(
@@ -204,13 +205,17 @@ impl Rows {
     }
 
     /// Puts the cursor on the row that is selected; if it is gone, on its service, or stays where
-    /// it was.
-    fn follow(&mut self, deck: &Deck) {
+    /// it was. A row that `stays` is on the same line as before, unless the first row of all was shown.
+    fn follow(&mut self, deck: &Deck, stays: bool) {
         let at = |id: &RowId| self.list.iter().position(|row| is(*row, deck, id));
         let found = self.selected.as_ref().and_then(|id| {
             at(id).or_else(|| at(&RowId { service: id.service.clone(), instance: None }))
         });
-        self.cursor = found.unwrap_or(self.cursor).min(self.list.len().saturating_sub(1));
+        let before = self.cursor;
+        self.cursor = found.unwrap_or(before).min(self.list.len().saturating_sub(1));
+        if stays && self.top > 0 {
+            self.top = (self.top + self.cursor).saturating_sub(before);
+        }
         self.selected = self.row().and_then(|it| it.id(deck));
     }
 

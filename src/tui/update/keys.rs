@@ -213,11 +213,12 @@ fn step(model: &mut Model, now: Now, action: Action) {
 
 /// On an instance, folding goes to its service, so that the cursor is still somewhere.
 fn fold(model: &mut Model) {
-    let Some(row) = model.rows.row() else { return };
-    let Some(service) = row.service(&model.deck).map(|it| it.name.clone()) else { return };
-    if row.kind != Kind::Single {
-        model.rows.selected = Some(RowId { service: service.clone(), instance: None });
-        model.folded.insert(service);
+    let mut above = model.rows.list.iter().take(model.rows.cursor + 1);
+    let Some(at) = above.rposition(|it| it.kind != Kind::Instance) else { return };
+    model.rows.move_to(&model.deck, at);
+    let Some(row) = model.rows.row().filter(|it| it.kind == Kind::Service) else { return };
+    if let Some(service) = row.service(&model.deck) {
+        model.folded.insert(service.name.clone());
         rebuild(model);
     }
 }

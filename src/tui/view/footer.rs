@@ -230,8 +230,8 @@ fn choice(model: &Model) -> (Vec<Action>, &'static [Action]) {
             (vec![EventService, EventActor, EventKind, EventFilter, Logs, PageUp, PageDown], &[])
         }
         // There every letter is text.
-        Screen::Palette(_) => (vec![PageUp, PageDown], &[]),
-        Screen::Panel(_) | Screen::Picker(_) => (vec![PageUp, PageDown, Top, Bottom], &[]),
+        Screen::Palette(_) => (vec![PageDown, PageUp], &[]),
+        Screen::Panel(_) | Screen::Picker(_) => (vec![PageDown, PageUp, Top, Bottom], &[]),
     }
 }
 

@@ -8,5 +8,6 @@ mod fronted;
 mod logs;
 mod pages;
 mod rollout;
+mod sizes;
 mod table;
 mod whole;

@@ -218,3 +218,28 @@ fn the_order_of_a_large_fleet_follows_its_figures_ten_times_a_second() {
     assert_eq!(rows(&model)[..2], ["job0009", "job0007"]);
     assert_eq!(model.next_wakeup(at(1100)).as_millis(), 2000);
 }
+
+#[test]
+fn rows_that_come_and_go_above_the_screen_do_not_move_what_is_on_it() {
+    let name = |n: u16| format!("s{n:02}");
+    let idle = |n| {
+        service(
+            &name(n),
+            vec![Instance { cpu_percent: Some(0.0), ..running(&name(n), &name(n), 0) }],
+        )
+    };
+    let hot = |n| service(&name(n), vec![running(&name(n), &name(n), 0)]);
+    let mut model = model((0..60).map(|n| if n % 2 == 0 { hot(n) } else { idle(n) }).collect());
+    type_keys(&mut model, &["/", "c", "p", "u", ">", "1", "enter", "G"]);
+    let before = screen(&mut model, 80, 12, 0);
+    assert!(before.contains("s58") && !before.contains("s10"), "{before}");
+    change(&mut model, 10, hot(1));
+    change(&mut model, 10, hot(3));
+    change(&mut model, 10, idle(4));
+    assert_eq!(screen(&mut model, 80, 12, 0), before);
+    // With the first row on the screen, what comes before it is shown.
+    type_keys(&mut model, &["g"]);
+    change(&mut model, 20, idle(0));
+    change(&mut model, 20, hot(0));
+    assert!(screen(&mut model, 80, 12, 0).contains("s00"));
+}

@@ -22,6 +22,7 @@ pub(super) fn instance(model: &Model, text: &mut Text, it: &Instance, id: &RowId
 }
 
 pub(super) fn service(model: &Model, text: &mut Text, it: &Service, id: &RowId) {
+    text.field("now", &now_of_all(it));
     charts(model, text, id);
     if let Some(it) = &it.gateway {
         gateway(text, it);
@@ -138,6 +139,24 @@ fn own(text: &mut Text, it: &Load) {
     ];
     text.field("it says", &said.into_iter().flatten().collect::<Vec<_>>().join(", "));
     text.styled_field("", &it.source, text.theme.faint());
+}
+
+/// What all its instances do and use together; a gateway's own counts stand below.
+fn now_of_all(it: &Service) -> String {
+    let all = || it.instances.iter();
+    let is_counted = it.gateway.is_none();
+    let about = if all().all(|it| it.in_flight.is_none() || it.in_flight_exact) { "" } else { "~" };
+    let rate = all().filter_map(|it| it.requests_per_second).reduce(|a, b| a + b);
+    let in_flight = all().filter_map(|it| it.in_flight).reduce(|a, b| a + b);
+    let cpu = all().filter_map(|it| it.cpu_percent).reduce(|a, b| a + b);
+    let memory = all().filter_map(|it| it.memory_bytes).reduce(|a, b| a + b);
+    let parts = [
+        rate.filter(|_| is_counted).map(|it| format!("{it:.1} req/s")),
+        in_flight.filter(|_| is_counted).map(|n| format!("{about}{n} in flight")),
+        cpu.map(|it| format!("{} CPU", percent(it))),
+        memory.map(|it| format!("{} memory", bytes(it))),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 fn gateway(text: &mut Text, it: &Gateway) {

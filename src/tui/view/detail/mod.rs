@@ -7,6 +7,7 @@
 mod load;
 mod more;
 mod processes;
+mod service;
 
 use ratatui::text::{Line, Span};
 use unicode_width::UnicodeWidthStr;
@@ -45,35 +46,10 @@ pub(in crate::tui) fn page(model: &Model, now: Now, id: &RowId) -> Page {
             let name = id.instance.as_deref().unwrap_or_default();
             text.line(format!("{name} is gone"), model.theme.plain());
         }
-        Some((service, None)) => whole(model, now, &mut text, service, id),
+        Some((it, None)) => service::whole(model, now, &mut text, it, id),
         Some((service, Some(Some(it)))) => return one(model, now, text, service, it, id),
     }
     Page { lines: text.lines, sections: text.sections }
-}
-
-/// A service with all its instances, each in short.
-fn whole(model: &Model, now: Now, text: &mut Text, service: &Service, id: &RowId) {
-    text.title(format!("{}  {}/{} ready", service.name, service.ready, service.wanted));
-    text.field("profile", &service.profile);
-    if let Some(rollout) = &service.rollout {
-        let halted =
-            rollout.halted.as_ref().map(|why| format!("; halted: {why}")).unwrap_or_default();
-        let said = format!(
-            "by {}, {} of {}, {}{halted}",
-            rollout.by, rollout.done, rollout.of, rollout.step
-        );
-        text.field("rollout", &said);
-    }
-    for instance in &service.instances {
-        text.lines.push(Line::default());
-        head(model, now, text, service, instance);
-        text.paragraph(3, &instance.why, model.theme.plain());
-        probes(model, text, instance, None);
-        text.field("last exit", &more::last_exit(model, instance));
-    }
-    text.lines.push(Line::default());
-    text.section(1, "Load, the last ten minutes");
-    load::service(model, text, service, id);
 }
 
 fn one(

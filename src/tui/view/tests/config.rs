@@ -15,7 +15,7 @@ fn difference(name: &str, does: &str, message: &str, values: Vec<KeyChange>) -> 
     Difference { name: name.into(), does: does.into(), message: message.into(), values }
 }
 
-fn answered(diff: Vec<Difference>) -> Model {
+pub(super) fn answered(diff: Vec<Difference>) -> Model {
     let mut deck = deck(vec![web()]);
     deck.config.path = Some("/etc/opsdeck/config.toml".into());
     deck.config.pending = vec!["stops queue".into()];
@@ -77,7 +77,7 @@ fn every_change_says_what_it_does_with_old_and_new_values() {
 
 
 
-    c apply  PgUp page up  PgDn page down  g first  G last  Esc back
+    c apply  PgDn page down  PgUp page up  g first  G last  Esc back
     ");
     assert_snapshot!(screen(&mut model, 120, 40, 0), @r"
     opsdeck shop   1 service   2/2 ready   ~14 in flight                                              root@web-7  10:42:17
@@ -119,7 +119,7 @@ fn every_change_says_what_it_does_with_old_and_new_values() {
 
 
 
-    c apply  PgUp page up  PgDn page down  g first  G last  Esc back
+    c apply  PgDn page down  PgUp page up  g first  G last  Esc back
     ");
     assert_snapshot!(screen(&mut model, 40, 15, 0), @r"
     opsdeck shop   2/2 ready      10:42:17
@@ -136,7 +136,7 @@ fn every_change_says_what_it_does_with_old_and_new_values() {
         started
       stale    web
         command and environment (A,
-    c apply  PgUp page up  Esc back
+    c apply  PgDn page down  Esc back
     ");
 }
 

@@ -118,7 +118,7 @@ fn history() -> History {
 }
 
 /// `web1` under the cursor, its page open and answered twice.
-fn open() -> Model {
+pub(super) fn open() -> Model {
     let mut web = web();
     web.instances[0].ready = Some(false);
     web.instances[0].probes.insert("readiness".into(), result(false, 2000));
@@ -161,7 +161,7 @@ fn the_first_screen_says_why_shows_the_probes_and_the_processes() {
            and 2 more
     4 Load, the last ten minutes ─────────────────────────────────────────────────
     now           ~7 in flight, 2.1% CPU, 90M memory
-    Tab next section  l logs  v rollout  PgUp page up  PgDn page down  Esc back
+    Tab next section  l logs  v rollout  PgDn page down  PgUp page up  Esc back
     "#);
     assert_snapshot!(screen(&mut model, 40, 15, 2000), @r"
     opsdeck shop   2/2 ready      10:42:19
@@ -210,7 +210,7 @@ fn below_is_what_is_looked_up_more_rarely() {
     log           /var/lib/opsdeck/logs/web1.log
     listens on    0.0.0.0:9502
     open          3 file, 28 socket
-    Tab next section  l logs  v rollout  PgUp page up  PgDn page down  Esc back
+    Tab next section  l logs  v rollout  PgDn page down  PgUp page up  Esc back
     ");
     press(&mut model, 2000, "g");
     assert_snapshot!(screen(&mut model, 120, 40, 2000), @r#"
@@ -253,7 +253,7 @@ fn below_is_what_is_looked_up_more_rarely() {
     6 Ends and restarts ──────────────────────────────────────────────────────────────────────────────────────────────────
     restarts      0
       2026-11-21 10:40:01  exited with code 255 after 3.2s
-    Tab next section  l logs  v rollout  PgUp page up  PgDn page down  g first  G last  Esc back
+    Tab next section  l logs  v rollout  PgDn page down  PgUp page up  g first  G last  Esc back
     "#);
 }
 
@@ -296,7 +296,7 @@ fn a_wide_screen_has_two_columns() {
 
 
 
-    Tab next section  l logs  v rollout  PgUp page up  PgDn page down  g first  G last  Esc back
+    Tab next section  l logs  v rollout  PgDn page down  PgUp page up  g first  G last  Esc back
     "#);
 }
 
@@ -390,7 +390,7 @@ fn without_an_answer_it_shows_what_the_picture_has() {
     last words    no such table
     7 Environment ────────────────────────────────────────────────────────────────
     8 Limits ─────────────────────────────────────────────────────────────────────
-    Tab next section  l logs  v rollout  PgUp page up  PgDn page down  Esc back
+    Tab next section  l logs  v rollout  PgDn page down  PgUp page up  Esc back
     "#);
 }
 

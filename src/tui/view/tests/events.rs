@@ -42,6 +42,13 @@ fn busy() -> Model {
     model
 }
 
+/// Its page.
+pub(super) fn opened() -> Model {
+    let mut model = busy();
+    press(&mut model, 0, "e");
+    model
+}
+
 fn past(commands: &[Command]) -> (u64, crate::client::EventQuery) {
     let [Command::Past { id, query }] = commands else { panic!("{commands:?}") };
     (*id, query.clone())

@@ -145,7 +145,7 @@ fn the_detail_has_every_count() {
 
     web  2/2 ready
     profile       swoole
-
+    1 Instances ──────────────────────────────────────────────────────────────────
     web1  RUNNING since 2026-11-21 08:40:01
     web (swoole), pid 15502, up 2h, port 9502, generation 3, in rotation
       all probes pass
@@ -153,8 +153,10 @@ fn the_detail_has_every_count() {
     web2  RUNNING since 2026-11-21 08:40:01
     web (swoole), pid 15503, up 2h, port 9503, generation 3, backup, in rotation
       all probes pass
-
-    1 Load, the last ten minutes ─────────────────────────────────────────────────
+    2 Rolling restart ────────────────────────────────────────────────────────────
+      none so far; v shows the plan, r on the table begins
+    3 Load of all, the last ten minutes ──────────────────────────────────────────
+    now           4.2% CPU, 180M memory
     gateway       shop (embedded) at 0.0.0.0:9999: 100 connections of clients
     held          0 now, 0 in all
     now           812.4 req/s, 37 in flight, oldest 5.9s
@@ -162,9 +164,7 @@ fn the_detail_has_every_count() {
     besides       1 sent again elsewhere
     last 10 s     p50 12.2 ms, p95 31.5 ms, p99 44.2 ms
     moved         2M in, 5.0G out
-
-
-    Tab next section  l logs  v rollout  PgUp page up  PgDn page down  Esc back
+    Tab next section  l logs  v rollout  PgDn page down  PgUp page up  Esc back
     ");
 }
 
@@ -214,7 +214,7 @@ fn the_detail_draws_the_last_ten_minutes() {
     7 Environment ────────────────────────────────────────────────────────────────
     8 Limits ─────────────────────────────────────────────────────────────────────
     9 Files ──────────────────────────────────────────────────────────────────────
-    Tab next section  l logs  v rollout  PgUp page up  PgDn page down  Esc back
+    Tab next section  l logs  v rollout  PgDn page down  PgUp page up  Esc back
     ");
     assert_snapshot!(screen(&mut model, 40, 10, 1000), @r"
     opsdeck shop   2/2 ready      10:42:18

@@ -28,7 +28,7 @@ fn open(lines: &[(&str, &str)], whole: bool) -> (Model, u64) {
     (model, id)
 }
 
-fn requests() -> (Model, u64) {
+pub(super) fn requests() -> (Model, u64) {
     let line = |n: usize| {
         let color = if n.is_multiple_of(7) { "31" } else { "32" };
         let status = if n.is_multiple_of(7) { 500 } else { 200 };

@@ -37,7 +37,7 @@ fn help_is_drawn_from_the_table_of_keys() {
              b  run the rollback commands, renew the instances again
 
     Looking
-    PgUp page up  PgDn page down  g first  G last  Esc back
+    PgDn page down  PgUp page up  g first  G last  Esc back
     "#);
     let whole = screen(&mut model, 60, 120, 0);
     for part in [
@@ -113,7 +113,7 @@ fn every_mistake_of_the_configuration_is_shown_at_its_place() {
       | ^^^^^^ did you mean `command`?
 
 
-    c apply  PgUp page up  PgDn page down  g first  G last  Esc back
+    c apply  PgDn page down  PgUp page up  g first  G last  Esc back
     "#);
     send(&mut model, 0, Msg::Drawn);
     assert_eq!(press(&mut model, 900, "c"), []);
@@ -139,7 +139,7 @@ fn what_does_not_fit_a_narrow_screen_wraps_or_says_that_it_is_cut() {
              t  SIGTERM, out of rotation
                 first; the countdown to
                 SIGKILL runs
-    PgUp page up  Esc back
+    PgDn page down  Esc back
     "#);
     type_keys(&mut model, &["q", "e"]);
     events(&mut model, vec![event("10:42:12", None, Some("web1"), "started, pid 123456")]);
@@ -175,7 +175,7 @@ fn signals_have_numbers_and_meanings() {
       13  SIGPIPE    broken pipe
       14  SIGALRM    alarm
       15  SIGTERM    swoole: end, within its own max_wait_time
-    ⏎ send  0-9 by number  PgUp page up  PgDn page down  g first  Esc back
+    ⏎ send  0-9 by number  PgDn page down  PgUp page up  g first  Esc back
     "#);
 }
 
@@ -195,7 +195,7 @@ fn the_palette_finds_actions_by_their_text() {
 
 
 
-    ⏎ do it  PgUp page up  PgDn page down  Esc back
+    ⏎ do it  PgDn page down  PgUp page up  Esc back
     "#);
 }
 

@@ -113,6 +113,11 @@ fn answer(model: &mut Model, record: Result<RolloutRecord, Problem>) {
     send(model, 0, Msg::Rollout(Box::new(answer)));
 }
 
+/// The page of one that goes on.
+pub(super) fn under_way() -> Model {
+    opened(rolling(), Ok(running()))
+}
+
 fn opened(web: Service, record: Result<RolloutRecord, Problem>) -> Model {
     let mut model = model(vec![web, cron()]);
     let asked = press(&mut model, 0, "v");
@@ -166,7 +171,7 @@ fn before_the_first_one_the_plan_is_shown() {
 
 #[test]
 fn the_steps_are_live_with_the_countdown_of_the_present_one() {
-    let mut model = opened(rolling(), Ok(running()));
+    let mut model = under_way();
     assert_snapshot!(screen(&mut model, 80, 24, 0), @r#"
     opsdeck shop   2 services   1/3 ready   ~14 in flight     root@web-7  10:42:17
     web: rolling restart by alice, 1 of 2 renewed, 20s
