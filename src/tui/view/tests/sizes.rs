@@ -18,22 +18,21 @@ use crate::tui::view;
 /// The screen; of many blank lines their number.
 fn compact(model: &mut Model, width: u16, height: u16) -> String {
     let shown = screen(model, width, height, 0);
-    let mut out = String::new();
+    let mut lines: Vec<String> = vec![];
     let mut blank = 0;
-    for line in shown.lines().chain(["the end"]) {
+    for line in shown.trim_end().lines() {
         if line.is_empty() {
             blank += 1;
             continue;
         }
-        match std::mem::take(&mut blank) {
-            0 => (),
-            1 => out.push('\n'),
-            n => out.push_str(&format!(" ({n} blank lines)\n")),
-        }
-        out.push_str(line);
-        out.push('\n');
+        lines.extend(match std::mem::take(&mut blank) {
+            0 => None,
+            1 => Some(String::new()),
+            n => Some(format!(" ({n} blank lines)")),
+        });
+        lines.push(line.to_owned());
     }
-    out.trim_end_matches("the end\n").to_owned()
+    lines.join("\n")
 }
 
 fn after(keys: &[&str]) -> Model {
