@@ -18,7 +18,7 @@ pub mod processes;
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -430,7 +430,7 @@ fn daemon(dir: &Path, wrapper: &[String]) -> Child {
     let daemon = begin(dir, wrapper);
     let deadline = Instant::now() + PATIENCE;
     let socket = dir.join("state/opsdeck.sock");
-    while UnixStream::connect(&socket).is_err() {
+    while !answers(&socket) {
         assert!(
             Instant::now() < deadline && is_alive(i32::try_from(daemon.id()).unwrap()),
             "the daemon did not begin:\n{}",
@@ -439,6 +439,15 @@ fn daemon(dir: &Path, wrapper: &[String]) -> Child {
         pause();
     }
     daemon
+}
+
+/// Whether whoever listens answers: the socket of a daemon that was killed takes connections until the last
+/// child that it was about to start has let go of it.
+fn answers(socket: &Path) -> bool {
+    let Ok(mut stream) = UnixStream::connect(socket) else { return false };
+    stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    let asked = stream.write_all(b"GET /v1/deck HTTP/1.1\r\nhost: o\r\n\r\n");
+    asked.is_ok() && stream.read_exact(&mut [0]).is_ok()
 }
 
 /// Follows the daemon's watch stream in a thread of its own until it ends.
