@@ -182,7 +182,6 @@ fn a_full_disk_stops_nothing_and_is_said_until_there_is_room_again() {
     deck.ok(&["restart", "flood"]);
     deck.wait_event("output of flood is kept again");
     deck.ok(&["stop", "flood"]);
-    deck.wait("no notice", |it, _| it.notices.is_empty());
 
     // What was decided meanwhile is known to the next daemon.
     deck.restart_daemon(|deck| kill(deck.daemon_pid(), Signal::SIGKILL));
@@ -265,6 +264,25 @@ fn a_disk_that_turns_read_only_stops_nothing_and_is_said() {
 #[test]
 fn a_disk_that_answers_with_errors_stops_nothing_and_is_said() {
     goes_on_without_a_disk(pull_cable, "Input/output error");
+}
+
+#[test]
+fn a_state_directory_that_is_removed_makes_no_room_for_a_second_daemon() {
+    let mut deck = Deck::start("[service.steady]\ncommand = \"sleep 1000\"\n");
+    deck.wait_ready(&["steady"]);
+    let steady = deck.pid("steady");
+    std::fs::remove_dir_all(deck.path().join("state")).unwrap();
+    let output = deck.opsdeck(&["daemon"]);
+    assert_eq!(output.status.code(), Some(1));
+    let notice = String::from_utf8(output.stderr).unwrap();
+    assert!(notice.contains(&format!("another daemon (pid {})", deck.daemon_pid())), "{notice}");
+    assert!(is_alive(steady) && is_alive(deck.daemon_pid()));
+
+    // The second one has made the directory again: what runs is known to the next.
+    deck.wait("no notice", |it, _| it.notices.is_empty());
+    deck.restart_daemon(|deck| kill(deck.daemon_pid(), Signal::SIGTERM));
+    deck.wait_ready(&["steady"]);
+    assert_eq!((deck.pid("steady"), deck.instance("steady").generation), (steady, 1));
 }
 
 fn append(path: &Path, bytes: &[u8]) -> bool {

@@ -3,18 +3,17 @@
 //! In this order: nothing is started before the lock is held, nobody is answered before it is known
 //! what runs already.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::fcntl::{Flock, FlockArg};
 use nix::sys::stat::{Mode, umask};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -22,7 +21,6 @@ use tokio_util::task::TaskTracker;
 use tracing::info;
 
 use super::applying::Config;
-use super::clock;
 use super::driver::{Daemon, Ended};
 use super::gateway::Keeper;
 use super::hands::{Hands, Places};
@@ -38,17 +36,10 @@ use super::signals::{Around, Children, Signals};
 use super::state::StateFile;
 use super::systemd::Notifier;
 use super::turn::{self, Turn, Turns};
-use super::{adopt, config, foreign, holding, host, logging, metrics, nginx, nginx_log};
+use super::{adopt, config, foreign, holding, host, lock, logging, metrics, nginx, nginx_log};
 use crate::config::settings::Settings;
 use crate::fleet::Fleet;
-use crate::process::stat;
 
-/// In the state directory.
-const LOCK: &str = "opsdeck.lock";
-/// How long a lock is waited for behind which nobody answers.
-const LAST_HOLDERS: Duration = Duration::from_secs(5);
-/// Between two looks at it.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// What is still under way has so long to end.
 const LAST_WAITS: Duration = Duration::from_secs(6);
 /// The same while clients and services wait for the next program.
@@ -114,7 +105,7 @@ pub async fn run(plan: Plan, mut heir: Option<Heir>) -> Result<Ended, BootError>
         private_directory(path)
             .map_err(|source| BootError::Directory { path: path.clone(), source })?;
     }
-    let lock = hold(&plan, heir.as_ref()).await?;
+    let lock = lock::hold(&plan, heir.as_ref()).await?;
     host::prepare().map_err(BootError::Prepare)?;
     // Before there is any other thread: one that does not block SIGCHLD would take it from us.
     let children = Children::register().map_err(BootError::Prepare)?;
@@ -297,83 +288,6 @@ fn assemble(
 /// Creates a directory that only its owner can enter, and its parents.
 pub fn private_directory(path: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
-}
-
-/// Waits for the lock while nobody who has it answers: a daemon that was killed may not be gone yet, and
-/// a child that it was just starting has the lock's descriptor until it becomes its program.
-async fn lock_when_free(plan: &Plan) -> Result<Flock<File>, BootError> {
-    let began = clock::now();
-    loop {
-        match lock(&plan.state_dir) {
-            Err(BootError::Held { pid, .. })
-                if clock::now().since(began) < LAST_HOLDERS
-                    && (is_ending(&pid) || !answers(&plan.socket).await) =>
-            {
-                tokio::time::sleep(LOOK_AGAIN).await;
-            }
-            outcome => return outcome,
-        }
-    }
-}
-
-/// Whether this process has ended, and the kernel has not yet closed all that it had open.
-fn is_ending(pid: &str) -> bool {
-    // Its threads end one by one, and what they share is closed by the last of them.
-    let is_dead = |pid| stat::read_stat(pid).map_or(true, |it| matches!(it.state, b'Z' | b'X'));
-    pid.parse().is_ok_and(is_dead)
-}
-
-/// Whether a daemon is behind that socket. One that is too busy to accept is one too.
-async fn answers(socket: &Path) -> bool {
-    let connected = tokio::time::timeout(LAST_HOLDERS, UnixStream::connect(socket)).await;
-    let nobody = |kind| matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused);
-    !matches!(connected, Ok(Err(err)) if nobody(err.kind()))
-}
-
-/// One daemon per state directory. The lock ends with the process, however it ends.
-fn lock(state_dir: &Path) -> Result<Flock<File>, BootError> {
-    let path = state_dir.join(LOCK);
-    let failed = |source| BootError::Lock { path: path.clone(), source };
-    let file = OpenOptions::new()
-        .create(true)
-        .read(true)
-        .write(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .map_err(failed)?;
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(mut file) => {
-            file.set_len(0).map_err(failed)?;
-            write!(file, "{}", std::process::id()).map_err(failed)?;
-            Ok(file)
-        }
-        Err((mut file, nix::Error::EWOULDBLOCK)) => {
-            let mut pid = String::new();
-            // The pid is a help to the reader, not a fact we act on.
-            let _ = file.read_to_string(&mut pid);
-            Err(BootError::Held { path, pid })
-        }
-        Err((_, err)) => Err(failed(err.into())),
-    }
-}
-
-/// The lock of the state directory: this process may have it already.
-async fn hold(plan: &Plan, heir: Option<&Heir>) -> Result<File, BootError> {
-    let state_dir = &plan.state_dir;
-    let failed = |source| BootError::Lock { path: state_dir.join(LOCK), source };
-    if let Some(left) = heir.and_then(|it| it.lock_of(&state_dir.join(LOCK))) {
-        let file = File::from(left.map_err(failed)?);
-        // A guardian that became the daemon has a pid of its own.
-        file.set_len(0).map_err(failed)?;
-        file.write_all_at(std::process::id().to_string().as_bytes(), 0).map_err(failed)?;
-        return Ok(file);
-    }
-    let held = lock_when_free(plan).await?;
-    let file = held.try_clone().map_err(failed)?;
-    // Its end would give the lock back, and what shares it with the next program.
-    std::mem::forget(held);
-    Ok(file)
 }
 
 /// The socket of the API: the one that this process has, or a new one.

@@ -120,6 +120,7 @@ impl Daemon {
                     Ended::Replaced => self.leave_turns(&mut turns),
                     Ended::Kept => (),
                 }
+                self.hands.state.flush_at_last();
                 return ended;
             }
             if busy {

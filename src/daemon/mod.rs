@@ -44,6 +44,7 @@ pub mod launch;
 pub mod ledger;
 mod lineage;
 pub mod listeners;
+mod lock;
 pub mod log_pages;
 pub mod logging;
 pub mod logs;

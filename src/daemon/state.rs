@@ -230,6 +230,12 @@ impl StateFile {
         }
     }
 
+    /// The same, for the last time: no next try is waited for.
+    pub fn flush_at_last(&mut self) {
+        self.again = None;
+        self.flush();
+    }
+
     /// When [`Self::flush`] is to be called although nothing was appended.
     pub fn wakes_at(&self) -> Option<Timestamp> {
         self.again

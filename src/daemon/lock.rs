@@ -1,0 +1,141 @@
+//! One daemon per state directory.
+//!
+//! It has a lock on a file in it, which ends with the process, however that ends. A directory that is removed takes
+//! the lock with it while its daemon lives: so that no second one begins beside that, the runtime directory has a
+//! file with the identity of the daemon.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::Duration;
+
+use nix::fcntl::{Flock, FlockArg};
+use tokio::net::UnixStream;
+
+use super::boot::{BootError, Plan};
+use super::replace::Heir;
+use super::{clock, host};
+use crate::process::identity::{self, Identity};
+use crate::process::stat;
+
+/// In the state directory.
+const LOCK: &str = "opsdeck.lock";
+/// In the runtime directory: pid, start time and boot.
+const SEAT: &str = "daemon";
+/// How long a lock is waited for behind which nobody answers.
+const LAST_HOLDERS: Duration = Duration::from_secs(5);
+/// How long a process may be there that has given its lock back as it ends.
+const LAST_STEPS: Duration = Duration::from_secs(1);
+/// Between two looks at it.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// The lock of the state directory: this process may have it already.
+pub(super) async fn hold(plan: &Plan, heir: Option<&Heir>) -> Result<File, BootError> {
+    let lock = take(plan, heir).await?;
+    let path = plan.runtime_dir.join(SEAT);
+    sit(&plan.runtime_dir).map_err(|source| BootError::Lock { path, source })?;
+    Ok(lock)
+}
+
+async fn take(plan: &Plan, heir: Option<&Heir>) -> Result<File, BootError> {
+    let state_dir = &plan.state_dir;
+    let failed = |source| BootError::Lock { path: state_dir.join(LOCK), source };
+    if let Some(left) = heir.and_then(|it| it.lock_of(&state_dir.join(LOCK))) {
+        let file = File::from(left.map_err(failed)?);
+        // A guardian that became the daemon has a pid of its own.
+        file.set_len(0).map_err(failed)?;
+        file.write_all_at(std::process::id().to_string().as_bytes(), 0).map_err(failed)?;
+        return Ok(file);
+    }
+    let held = lock_when_free(plan).await?;
+    let file = held.try_clone().map_err(failed)?;
+    // Its end would give the lock back, and what shares it with the next program.
+    std::mem::forget(held);
+    Ok(file)
+}
+
+/// Waits for the lock while nobody who has it answers: a daemon that was killed may not be gone yet, and
+/// a child that it was just starting has the lock's descriptor until it becomes its program.
+async fn lock_when_free(plan: &Plan) -> Result<Flock<File>, BootError> {
+    let began = clock::now();
+    loop {
+        let waited = clock::now().since(began);
+        match lock(&plan.state_dir) {
+            Ok(_) if let Some(pid) = sits(&plan.runtime_dir) => {
+                if waited >= LAST_STEPS {
+                    let path = plan.runtime_dir.join(SEAT);
+                    return Err(BootError::Held { path, pid: pid.to_string() });
+                }
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            Err(BootError::Held { pid, .. })
+                if waited < LAST_HOLDERS && (is_ending(&pid) || !answers(&plan.socket).await) =>
+            {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Whether this process has ended, and the kernel has not yet closed all that it had open.
+fn is_ending(pid: &str) -> bool {
+    // Its threads end one by one, and what they share is closed by the last of them.
+    let is_dead = |pid| stat::read_stat(pid).map_or(true, |it| matches!(it.state, b'Z' | b'X'));
+    pid.parse().is_ok_and(is_dead)
+}
+
+/// Whether a daemon is behind that socket. One that is too busy to accept is one too.
+async fn answers(socket: &Path) -> bool {
+    let connected = tokio::time::timeout(LAST_HOLDERS, UnixStream::connect(socket)).await;
+    let nobody = |kind| matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused);
+    !matches!(connected, Ok(Err(err)) if nobody(err.kind()))
+}
+
+/// One daemon per state directory. The lock ends with the process, however it ends.
+fn lock(state_dir: &Path) -> Result<Flock<File>, BootError> {
+    let path = state_dir.join(LOCK);
+    let failed = |source| BootError::Lock { path: path.clone(), source };
+    let file = OpenOptions::new()
+        .create(true)
+        .read(true)
+        .write(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(failed)?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(mut file) => {
+            file.set_len(0).map_err(failed)?;
+            write!(file, "{}", std::process::id()).map_err(failed)?;
+            Ok(file)
+        }
+        Err((mut file, nix::Error::EWOULDBLOCK)) => {
+            let mut pid = String::new();
+            // The pid is a help to the reader, not a fact we act on.
+            let _ = file.read_to_string(&mut pid);
+            Err(BootError::Held { path, pid })
+        }
+        Err((_, err)) => Err(failed(err.into())),
+    }
+}
+
+/// Another daemon that lives and says that it is this deck's: its pid.
+fn sits(runtime_dir: &Path) -> Option<i32> {
+    let text = std::fs::read_to_string(runtime_dir.join(SEAT)).ok()?;
+    let mut words = text.split_whitespace();
+    let pid = words.next()?.parse().ok()?;
+    let start_time = words.next()?.parse().ok()?;
+    let is_of_this_boot = words.next()? == host::boot_id();
+    let is_another = pid != std::process::id().cast_signed();
+    let lives = || identity::is_alive(Identity { pid, start_time }).unwrap_or(false);
+    (is_of_this_boot && is_another && lives()).then_some(pid)
+}
+
+/// Says that this process is the daemon.
+fn sit(runtime_dir: &Path) -> io::Result<()> {
+    let Identity { pid, start_time } = identity::identity_of(std::process::id().cast_signed())?;
+    let text = format!("{pid} {start_time} {}\n", host::boot_id());
+    std::fs::write(runtime_dir.join(SEAT), text)
+}
