@@ -17,7 +17,11 @@ use tempfile::TempDir;
 const CTL: &str = r#"#!/bin/sh
 set -e
 cd "$(dirname "$0")"
-[ "$1" = start ]
+if [ "$1" = stop ]; then
+    [ -e "$2.stoppable" ] || { echo "$2 cannot be stopped"; exit 1; }
+    kill -KILL "$(cat "$2.pid")"
+    exit
+fi
 setsid OPSDECK sample --port "$3" --work 20ms --app-version "${APP:-42}" >>"$2.out" 2>&1 </dev/null &
 echo $! >"$2.new"
 mv "$2.new" "$2.pid"
@@ -182,6 +186,50 @@ fn a_stop_is_an_order_and_a_start_of_theirs_another_one() {
     deck.restart_daemon(|deck| kill(deck.daemon_pid(), Signal::SIGKILL));
     wait_pid(&mut deck, "web1", fourth);
     assert_eq!(deck.instance("web1").generation, 4);
+}
+
+#[test]
+fn a_command_stops_it_and_sigterm_where_that_fails() {
+    let (theirs, port) = (Theirs::new(), free_port());
+    let first = theirs.start("web1", port);
+    let ctl = theirs.path("ctl").display().to_string();
+    let stop = format!("stop_command = [{ctl:?}, \"stop\", \"{{instance}}\"]\n");
+    let mut deck = Deck::start(&theirs.service(&[("web1", port)], &(theirs.started_by() + &stop)));
+    wait_pid(&mut deck, "web1", first);
+    deck.ok(&["stop", "web1"]);
+    assert!(!is_alive(first));
+    deck.wait_event("SIGTERM: `");
+    deck.wait_event("exited with 1: web1 cannot be stopped");
+
+    std::fs::write(theirs.path("web1.stoppable"), "").unwrap();
+    deck.ok(&["start", "web1"]);
+    let second = theirs.pid("web1");
+    wait_pid(&mut deck, "web1", second);
+    deck.ok(&["restart", "web1"]);
+    let third = theirs.pid("web1");
+    wait_pid(&mut deck, "web1", third);
+    assert!(third != second && !is_alive(second));
+    let exit = deck.instance("web1").last_exit.unwrap();
+    assert!(exit.cause.starts_with("the stop command by "), "{exit:?}");
+}
+
+#[test]
+fn a_daemon_that_is_replaced_goes_on_with_what_it_found_and_what_it_has_started() {
+    let (theirs, ports) = (Theirs::new(), [free_port(), free_port()]);
+    let first = theirs.start("web1", ports[0]);
+    let instances = [("web1", ports[0]), ("web2", ports[1])];
+    let mut deck = Deck::start(&theirs.service(&instances, &theirs.started_by()));
+    deck.ok(&["start", "web2"]);
+    let second = theirs.pid("web2");
+    wait_pid(&mut deck, "web2", second);
+    deck.ok(&["daemon", "--replace"]);
+    deck.watch_anew();
+    for (name, pid) in [("web1", first), ("web2", second)] {
+        wait_pid(&mut deck, name, pid);
+        assert_eq!(deck.instance(name).generation, 1, "{}", deck.story());
+    }
+    kill(second, Signal::SIGKILL);
+    deck.wait_state("web2", State::Exited);
 }
 
 #[test]

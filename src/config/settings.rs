@@ -179,6 +179,8 @@ pub struct Written {
     pub command: Vec<Text>,
     pub directory: Option<String>,
     pub pidfile: Option<String>,
+    /// What stops it, where somebody else runs it.
+    pub stop_command: Vec<Text>,
     pub environment: BTreeMap<String, Text>,
     /// With port 0.
     pub probes: BTreeMap<ProbeKind, probe::Probe>,
@@ -210,16 +212,15 @@ impl Service {
             let names = self.names_of(it);
             let commands = self.build.iter().chain(&self.rollback).filter_map(|it| it.argv.first());
             let commands = commands.filter_map(|it| it.expand(&names).ok());
-            let own = it.launch.argv.first().map(|it| it.0.clone());
+            let own = it.launch.argv.first().into_iter().chain(it.stop_command.first());
+            let own = own.map(|it| it.0.clone());
             let probes = it.probes.values().filter_map(|it| match &it.check {
                 probe::Check::Exec { argv, .. } => argv.first().cloned(),
                 probe::Check::Http { .. }
                 | probe::Check::Tcp { .. }
                 | probe::Check::Grpc { .. } => None,
             });
-            all.extend(
-                own.into_iter().chain(commands).chain(probes).map(|program| (program, &it.launch)),
-            );
+            all.extend(own.chain(commands).chain(probes).map(|program| (program, &it.launch)));
         }
         all
     }
@@ -268,6 +269,8 @@ pub struct Instance {
     pub load: Option<Source>,
     /// The absolute path of the file that names its process, where somebody else runs it.
     pub pidfile: Option<PathBuf>,
+    /// What stops it in place of signals; empty: nothing does.
+    pub stop_command: Vec<Text>,
 }
 
 /// How a process is started. All of it but the backlog counts for `stale`.

@@ -275,6 +275,12 @@ const SERVICE: &[Key] = &[
         "With engine = \"pidfile\": what starts it when told to; it comes back, and the file names the process.",
     ),
     key(
+        "stop_command",
+        Kind::Command,
+        "",
+        "With engine = \"pidfile\": what stops it, in place of the signals of `stop`; SIGTERM where it fails.",
+    ),
+    key(
         "liveness_restarts",
         Kind::Boolean,
         "false",

@@ -199,7 +199,10 @@ fn service(out: &mut Toml, service: &Service) {
     }
     out.key("retries", rules.retries.map_or_else(|| text("unlimited"), |it| it.to_string()));
     out.key("max_wait_time", duration(rules.max_wait_time));
-    out.key("stop", list(rules.stop.iter().map(rung)));
+    match &written.stop_command[..] {
+        [] => out.key("stop", list(rules.stop.iter().map(rung))),
+        words => out.key("stop_command", command(words.iter())),
+    }
     out.key("reserve", duration(rules.reserve));
     out.key("drain_delay", duration(rules.drain_delay));
     out.key("start_seconds", duration(rules.start_seconds));
@@ -446,6 +449,7 @@ mod tests {
         pidfile = "run/{instance}.pid"
         directory = "/srv"
         start = "ctl start {instance}"
+        stop_command = ["ctl", "stop", "{instance}"]
         liveness_restarts = true
         instance = { t1 = { port = 81 }, t2 = { port = 82 } }
         [service.silent]

@@ -45,7 +45,7 @@ impl Service {
             Load::Asked(it) => Some(Source { at: finished(&it.at, &names), ..it.clone() }),
             Load::Unsaid | Load::Gateway | Load::Sockets => None,
         };
-        Instance { name, port, weight, launch, probes, load, pidfile: None }
+        Instance { name, port, weight, launch, probes, load, pidfile: None, stop_command: vec![] }
     }
 }
 

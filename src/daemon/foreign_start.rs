@@ -1,5 +1,5 @@
-//! Starts what somebody else runs, when an operator wants it: runs the configured command, then waits until the
-//! pid file names a process.
+//! Starts and stops what somebody else runs, when an operator wants it: runs the configured command, and for a
+//! start waits until the pid file names a process.
 //!
 //! The command comes back, and what it has started stays: it is no child of ours and carries no mark. Its
 //! output goes to the instance's log without the logger between, so that a server that keeps it open neither
@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -20,8 +20,10 @@ use super::hands::{Hands, Known};
 use super::launch::{Values, base_environment, switch_to};
 use super::runs::{no_value, verdict};
 use super::turn::Turn;
+use crate::config::settings::Text;
 use crate::config::trust::Trust;
 use crate::fleet::Name;
+use crate::fleet::input::Input;
 use crate::probe::Rights;
 use crate::process::command::Outcome;
 use crate::process::exec_as::{Refusal, Verdict};
@@ -35,27 +37,31 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Of the command's output, as its last words.
 const KEEP: u64 = 4096;
 
-/// A start, ready to be made.
-struct Job {
+/// A command, ready to run.
+struct Order {
     argv: Vec<String>,
     directory: Option<PathBuf>,
     environment: Vec<(String, String)>,
     user: Option<String>,
     rights: Rights,
-    pidfile: PathBuf,
     log: PathBuf,
-    /// For the command, and once more for the file.
+    /// For the command, and for a start once more for the file.
     patience: Duration,
 }
 
 impl Hands {
-    /// Begins the starts of these; what becomes of each comes back as a turn.
+    /// Begins a start; what becomes of it comes back as a turn.
     pub(super) fn start_foreign(&self, name: &Name, generation: u64) -> Result<(), String> {
-        let job = self.foreign_job(name)?;
+        let known = self.known.get(name).ok_or_else(gone)?;
+        let service = self.service(&known.service).ok_or_else(gone)?;
+        let patience = service.rules.rollout.ready_timeout;
+        let order = self.order(name, known, &known.settings.launch.argv, patience);
+        let order = order.map_err(|it| format!("{name} cannot start: {it}"))?;
+        let pidfile = known.settings.pidfile.clone().ok_or_else(gone)?;
         let (reaper, turns, instance) = (self.reaper.clone(), self.turns.clone(), name.clone());
         let starts = self.foreign.starts.clone();
         self.tasks.spawn(async move {
-            let outcome = starts.run_until_cancelled(job.carry_out(&reaper)).await;
+            let outcome = starts.run_until_cancelled(begin(&order, &pidfile, &reaper)).await;
             let outcome = outcome.unwrap_or_else(|| Err("everything is being shut down".into()));
             // The driver is gone only when the daemon ends.
             let _ = turns.send(Turn::Begun { instance, generation, outcome }).await;
@@ -63,30 +69,58 @@ impl Hands {
         Ok(())
     }
 
-    fn foreign_job(&self, name: &Name) -> Result<Job, String> {
-        let gone = || "it is no longer configured".to_owned();
-        let known = self.known.get(name).ok_or_else(gone)?;
-        let service = self.service(&known.service).ok_or_else(gone)?;
+    /// Begins the command that stops one; its process is seen to end like any other.
+    pub(super) fn stop_foreign(&mut self, name: &Name, generation: u64) {
+        let order = self.known.get(name).ok_or_else(gone).and_then(|known| {
+            let service = self.service(&known.service).ok_or_else(gone)?;
+            let patience = service.rules.max_wait_time;
+            self.order(name, known, &known.settings.stop_command, patience)
+        });
+        let instance = name.clone();
+        let order = match order {
+            Ok(order) => order,
+            Err(why) => {
+                return self.outcomes.push_back(Input::StopFailed { instance, generation, why });
+            }
+        };
+        let (reaper, turns) = (self.reaper.clone(), self.turns.clone());
+        self.tasks.spawn(async move {
+            let Err(why) = order.carry_out(&reaper).await else { return };
+            let failed = Input::StopFailed { instance, generation, why };
+            // The driver is gone only when the daemon ends.
+            let _ = turns.send(Turn::Input(failed)).await;
+        });
+    }
+
+    fn order(
+        &self,
+        name: &Name,
+        known: &Known,
+        argv: &[Text],
+        patience: Duration,
+    ) -> Result<Order, String> {
         let launch = &known.settings.launch;
         let values = self.values.of(&known.service, name);
-        let argv = launch.argv.iter().map(|it| it.expand(&values).map_err(|it| no_value(&it)));
+        let argv = argv.iter().map(|it| it.expand(&values).map_err(|it| no_value(&it)));
         let argv = argv.collect::<Result<Vec<_>, _>>()?;
-        let program = argv.first().ok_or("nothing says how to start it")?;
+        let program = argv.first().ok_or("no command says how")?;
         if let Some(trust) = Trust::of_root() {
-            let safe = trust.launch(program, launch);
-            safe.map_err(|it| format!("{name} cannot start: {}", it.in_full()))?;
+            trust.launch(program, launch).map_err(|it| it.in_full())?;
         }
-        Ok(Job {
+        Ok(Order {
             environment: plain_environment(known, &values)?.into_iter().collect(),
             argv,
             directory: launch.directory.clone(),
             user: launch.user.clone(),
             rights: launch.rights.clone(),
-            pidfile: known.settings.pidfile.clone().ok_or_else(gone)?,
             log: self.source(name, known.log).log,
-            patience: service.rules.rollout.ready_timeout,
+            patience,
         })
     }
+}
+
+fn gone() -> String {
+    "it is no longer configured".into()
 }
 
 /// Base variables of its user, then what is configured: nothing that marks it as ours.
@@ -102,35 +136,38 @@ pub(super) fn plain_environment(
     Ok(all)
 }
 
-impl Job {
-    async fn carry_out(&self, reaper: &Reaper) -> Result<Found, String> {
-        // Their supervisor may have been faster.
-        if let Ok(found) = self.look().await {
-            return Ok(found);
-        }
-        self.run(reaper).await.map_err(|it| format!("`{}` {it}", self.argv.join(" ")))?;
-        let wait = async {
-            loop {
-                match self.look().await {
-                    Ok(found) => return found,
-                    Err(_) => tokio::time::sleep(LOOK).await,
-                }
-            }
-        };
-        match timeout(self.patience, wait).await {
-            Ok(found) => Ok(found),
-            Err(_) => {
-                let why = self.look().await.err().unwrap_or_default();
-                let patience = format_duration(self.patience);
-                Err(format!("`{}` came back, and {patience} later {why}", self.argv.join(" ")))
-            }
-        }
+/// Runs the command, then waits until the file names a process.
+async fn begin(order: &Order, pidfile: &Path, reaper: &Reaper) -> Result<Found, String> {
+    // Their supervisor may have been faster.
+    if let Ok(found) = look(pidfile).await {
+        return Ok(found);
     }
+    order.carry_out(reaper).await?;
+    let wait = async {
+        loop {
+            match look(pidfile).await {
+                Ok(found) => return found,
+                Err(_) => tokio::time::sleep(LOOK).await,
+            }
+        }
+    };
+    if let Ok(found) = timeout(order.patience, wait).await {
+        return Ok(found);
+    }
+    let why = look(pidfile).await.err().unwrap_or_default();
+    let patience = format_duration(order.patience);
+    Err(format!("`{}` came back, and {patience} later {why}", order.argv.join(" ")))
+}
 
-    async fn look(&self) -> Result<Found, String> {
-        let path = self.pidfile.clone();
-        let looked = tokio::task::spawn_blocking(move || foreign::look(&path)).await;
-        looked.map_err(|err| err.to_string())?.map_err(|it| it.why)
+async fn look(pidfile: &Path) -> Result<Found, String> {
+    let path = pidfile.to_owned();
+    let looked = tokio::task::spawn_blocking(move || foreign::look(&path)).await;
+    looked.map_err(|err| err.to_string())?.map_err(|it| it.why)
+}
+
+impl Order {
+    async fn carry_out(&self, reaper: &Reaper) -> Result<(), String> {
+        self.run(reaper).await.map_err(|it| format!("`{}` {it}", self.argv.join(" ")))
     }
 
     async fn run(&self, reaper: &Reaper) -> Result<(), String> {

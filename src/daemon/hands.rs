@@ -309,6 +309,11 @@ impl Hands {
                 self.kill_all(&instance, generation);
             }
             Effect::Sweep { instance, generation } => self.sweep(&instance, generation),
+            Effect::RunStop { instance, generation } => {
+                // With nothing in between, as a signal.
+                self.state.write();
+                self.stop_foreign(&instance, generation);
+            }
             Effect::LetGo { instance, generation } => self.let_go_of(&instance, generation),
             Effect::StartProbe { instance, generation, probe } => {
                 self.start_probe(&instance, generation, probe);

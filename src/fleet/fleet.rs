@@ -169,6 +169,9 @@ impl Fleet {
                 let find = Find { process, generation, started, note };
                 self.touch(&instance, turn, |it, turn| it.find(turn, find));
             }
+            Input::StopFailed { instance, generation, why } => {
+                self.touch(&instance, turn, |it, turn| it.on_stop_failed(turn, generation, &why));
+            }
             Input::Missed { instance, why, is_odd } => {
                 self.on_missed(&instance, why, is_odd, turn);
             }

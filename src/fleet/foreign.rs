@@ -13,7 +13,7 @@ use super::orders::refused;
 use super::roster::Named;
 use super::time::Timestamp;
 use super::turn::Turn;
-use super::words::{Name, Process};
+use super::words::{Name, Process, Signal};
 
 /// A foreign process, as it was found.
 pub(super) struct Find {
@@ -102,14 +102,28 @@ impl Instance {
         self.say(turn, "left-running", None, format!("left running, pid {}", body.process.pid));
     }
 
-    /// Who started it, and what that means: one sentence, while something of it runs.
+    /// The command that was to stop it has failed: it is told so itself.
+    pub(super) fn on_stop_failed(&mut self, turn: &mut Turn, generation: u64, why: &str) {
+        let ours = generation == self.generation;
+        let Phase::Leaving(body, stop) = &mut self.phase else { return };
+        if !ours || stop.killing().is_some() || stop.has_sent(Signal::TERM) {
+            return;
+        }
+        stop.sent.push(Signal::TERM);
+        let (instance, process) = (self.own.name.clone(), body.process);
+        let by = stop.errand.by().cloned();
+        turn.push(Effect::Signal { instance, process, signal: Signal::TERM });
+        self.say(turn, "signal-sent", by.as_ref(), format!("SIGTERM: {why}"));
+    }
+
+    /// Who started it, and what that means: one sentence.
     pub(super) fn origin_in_words(&self) -> Option<String> {
         let file = self.own.pidfile.as_ref()?;
         let us = match self.can_start() {
             true => "opsdeck starts it only when told to",
             false => "opsdeck cannot start it (no `start` command)",
         };
-        Some(format!("somebody else runs it, {file} names its process; {us}"))
+        Some(format!("somebody else runs it, its pid file is {file}; {us}"))
     }
 
     /// Why nothing of it is there, as far as its pid file tells.

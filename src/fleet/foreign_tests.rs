@@ -2,7 +2,7 @@
 
 use super::fixture::*;
 use super::input::{Exit, Input, OutOfMemory, Probe, Status};
-use super::rules::{Foreign, Restart, ServiceRules, Thresholds};
+use super::rules::{Foreign, Restart, Rung, ServiceRules, Thresholds};
 use super::sheet::Condition;
 use super::words::{Process, Signal};
 
@@ -55,7 +55,10 @@ fn nothing_is_started_and_what_is_found_is_probed_and_let_in() {
         ["web1 found: found running, pid 4711 (php)", "web1 ready: ready after 0.0s"]
     );
     let why = rig.fleet.why("web1").unwrap();
-    assert!(why.iter().any(|it| it.starts_with("somebody else runs it, /run/web1.pid")), "{why:?}");
+    assert!(
+        why.iter().any(|it| it.starts_with("somebody else runs it, its pid file is /run/web1.pid")),
+        "{why:?}"
+    );
 }
 
 #[test]
@@ -211,4 +214,36 @@ fn what_is_odd_about_a_pid_file_is_an_event_once() {
     }
     assert_eq!(rig.diary(), [format!("web1 not-found: {why}")]);
     assert_eq!(rig.sheet("web1").why, why);
+}
+
+#[test]
+fn a_command_stops_it_instead_of_a_signal_and_sigterm_where_it_fails() {
+    let stop_command = vec![Rung { signal: Signal::COMMAND, wait: None }];
+    let service = ServiceRules { stop: stop_command, ..foreign(&["web1"], true, false) };
+    let mut rig = running(service);
+    let effects = rig.tell(stop("web1"));
+    assert_eq!(effects.last().unwrap(), "run stop web1#1");
+    let why = rig.sheet("web1").why;
+    assert_eq!(why, "stops by alice: the stop command sent");
+    let failed = |generation| Input::StopFailed {
+        instance: "web1".into(),
+        generation,
+        why: "`ctl stop` exited with 1: no such unit".into(),
+    };
+    assert_eq!(rig.input(failed(0)), NOTHING);
+    rig.diary();
+    assert_eq!(rig.input(failed(1)), ["SIGTERM web1"]);
+    assert_eq!(
+        rig.diary(),
+        ["web1 signal-sent: SIGTERM: `ctl stop` exited with 1: no such unit (alice)"]
+    );
+    assert_eq!(rig.input(failed(1)), NOTHING);
+    assert_eq!(rig.later(10 * SECOND), ["kill all web1#1"]);
+
+    let mut rig = running(ServiceRules {
+        stop: vec![Rung { signal: Signal::COMMAND, wait: None }],
+        ..foreign(&["web1"], true, false)
+    });
+    let effects = rig.tell(signal("web1", Signal::TERM));
+    assert_eq!(effects.last().unwrap(), "SIGTERM web1", "that is what was asked for");
 }

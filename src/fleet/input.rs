@@ -69,6 +69,12 @@ pub enum Input {
         /// What else is to be told of it, to be read behind its pid.
         note: String,
     },
+    /// The command that was to stop a foreign instance could not do that.
+    StopFailed {
+        instance: Name,
+        generation: u64,
+        why: String,
+    },
     /// Why no process of a foreign instance was found. `is_odd`: more than that there is none.
     Missed {
         instance: Name,
@@ -336,6 +342,11 @@ pub enum Effect {
     /// The leader is gone: kill and name what it left behind, report [`Input::Swept`]. It may be asked
     /// for again while that takes long.
     Sweep {
+        instance: Name,
+        generation: u64,
+    },
+    /// Run the command that stops a foreign instance; report [`Input::StopFailed`] if it fails.
+    RunStop {
         instance: Name,
         generation: u64,
     },

@@ -70,7 +70,10 @@ impl Instance {
         let errand = self.stop().map(|stop| &stop.errand);
         match step {
             Move::Signal(signal) => {
-                turn.push(Effect::Signal { instance, process, signal });
+                turn.push(match signal {
+                    Signal::COMMAND => Effect::RunStop { instance, generation },
+                    _ => Effect::Signal { instance, process, signal },
+                });
                 let purpose = errand.map_or(String::new(), Errand::purpose);
                 let by = errand.and_then(Errand::by);
                 let waited = self.rules.fronted && self.takeouts > 0;

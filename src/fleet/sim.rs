@@ -304,6 +304,7 @@ impl Sim {
             | Effect::Survey { .. }
             // Nothing in it is foreign.
             | Effect::LetGo { .. }
+            | Effect::RunStop { .. }
             | Effect::Record(_) => {}
         }
     }

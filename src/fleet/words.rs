@@ -56,6 +56,9 @@ pub struct Process {
 pub struct Signal(pub i32);
 
 impl Signal {
+    /// In the place of a signal, the command that stops what somebody else runs. It is never sent: kill(2)
+    /// knows no signal of this number.
+    pub const COMMAND: Self = Self(0);
     pub const HUP: Self = Self(1);
     pub const INT: Self = Self(2);
     pub const QUIT: Self = Self(3);
@@ -94,6 +97,7 @@ impl fmt::Display for Signal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match usize::try_from(self.0 - 1).ok().and_then(|index| NAMES.get(index)) {
             Some(name) => write!(f, "SIG{name}"),
+            None if *self == Self::COMMAND => f.write_str("the stop command"),
             None if self.0 == 34 => f.write_str("SIGRTMIN"),
             None if (35..=64).contains(&self.0) => write!(f, "SIGRTMIN+{}", self.0 - 34),
             None => write!(f, "signal {}", self.0),

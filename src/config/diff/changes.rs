@@ -164,6 +164,7 @@ fn other(old: &Service, new: &Service) -> Vec<&'static str> {
         ("log", old.log != new.log),
         ("engine", before.foreign.is_some() != after.foreign.is_some()),
         ("pidfile", new.instances.iter().any(is_elsewhere)),
+        ("stop_command", old.written.stop_command != new.written.stop_command),
         ("liveness_restarts", liveness(old) != liveness(new)),
         ("reload", before.reload_drain != after.reload_drain),
         ("socket.backlog", backlog(old).zip(backlog(new)).is_some_and(|(old, new)| old != new)),

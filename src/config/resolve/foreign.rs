@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::service::Member;
 use super::{Names, Others, Resolver};
 use crate::config::mistake::Mistake;
-use crate::config::settings::Instance;
+use crate::config::settings::{Instance, Text};
 use crate::config::value::{Entry, Layers, Table};
 use crate::fleet::rules::Foreign;
 
@@ -17,10 +17,14 @@ const OF_LOCAL: [(&str, &str); 3] = [
     ("socket", "remove it: whoever starts it opens its sockets"),
 ];
 /// What only others' processes have.
-const OF_FOREIGN: [&str; 3] = ["pidfile", "start", "liveness_restarts"];
+const OF_FOREIGN: [&str; 4] = ["pidfile", "start", "stop_command", "liveness_restarts"];
 
 fn is_pidfile(table: &Layers<'_>) -> bool {
     table.text("engine").is_some_and(|it| it.0 == "pidfile")
+}
+
+pub(super) fn is_stopped_by_command(table: &Layers<'_>) -> bool {
+    is_pidfile(table) && table.find("stop_command").is_some()
 }
 
 /// The key that says what is run to start one.
@@ -62,6 +66,11 @@ impl Resolver<'_> {
             let mistake = Mistake::new(picked.at, title, "somebody else starts it");
             self.report(mistake.help("write the port that it has"));
         }
+        if let Some((stop, command)) = own.find("stop").zip(own.find("stop_command")) {
+            let title = format!("`{name}` has `stop` and `stop_command`");
+            let mistake = Mistake::new(command.at, title, "it takes the place of the signals");
+            self.report(mistake.also(stop.at, "these signals").help("remove one of them"));
+        }
         let rollout = Layers::new([own]).inner("rollout");
         if let Some(surge) =
             rollout.find("surge").filter(|_| rollout.boolean("surge") == Some(true))
@@ -92,6 +101,15 @@ impl Resolver<'_> {
             self.report(mistake.help("write the whole path, or set directory"));
         }
         Some(path)
+    }
+
+    /// What stops one, in place of signals; empty: nothing does.
+    pub(super) fn stop_command(&mut self, table: &Layers<'_>, names: Names<'_>) -> Vec<Text> {
+        let Some((words, span)) = table.command("stop_command").filter(|_| is_pidfile(table))
+        else {
+            return vec![];
+        };
+        words.iter().map(|it| Text(self.fill(it, span, names, Others::Stay))).collect()
     }
 
     /// One pid file names one process.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::foreign::program_key;
+use super::foreign::{is_stopped_by_command, program_key};
 use super::socket::share;
 use super::{Names, Others, Resolver};
 use crate::config::mistake::{Mistake, Span};
@@ -14,7 +14,7 @@ use crate::config::settings::{Instance, Launch, Load, Log, Service, Socket, Text
 use crate::config::value::{Data, Entry, Layers, Table};
 use crate::config::{capability, fingerprint};
 use crate::fleet::rules::{Backoff, Foreign, InstanceRules, Restart, Rung, ServiceRules};
-use crate::fleet::words::Name;
+use crate::fleet::words::{Name, Signal};
 use crate::probe::Rights;
 use crate::quantity::format_duration;
 
@@ -121,10 +121,13 @@ impl Resolver<'_> {
                     _ => None,
                 }
             });
+        let stop_command = table.command("stop_command").filter(|_| key == "start");
+        let stop_command = stop_command.into_iter().flat_map(|it| it.0.iter().cloned().map(Text));
         Written {
             command: command.iter().cloned().map(Text).collect(),
             directory: table.text("directory").map(|it| it.0.to_owned()),
             pidfile: table.text("pidfile").filter(|_| key == "start").map(|it| it.0.to_owned()),
+            stop_command: stop_command.into_iter().collect(),
             environment: environment.collect(),
             probes: BTreeMap::new(),
             load: Load::Unsaid,
@@ -161,7 +164,8 @@ impl Resolver<'_> {
         let load = self.filled_load(table, names, &written.load);
         let pidfile = self.pidfile(table, names, launch.directory.as_deref());
         let (name, port, weight) = (member.name.to_owned(), member.port, member.weight);
-        Instance { name, port, weight, launch, probes, load, pidfile }
+        let stop_command = self.stop_command(table, names);
+        Instance { name, port, weight, launch, probes, load, pidfile, stop_command }
     }
 
     fn launch(&mut self, table: &Layers<'_>, names: Names<'_>, written: &Written) -> Launch {
@@ -247,6 +251,9 @@ impl Resolver<'_> {
         profile: &KnownProfile,
         max_wait_time: Duration,
     ) -> Vec<Rung> {
+        if is_stopped_by_command(table) {
+            return vec![Rung { signal: Signal::COMMAND, wait: None }];
+        }
         let default = vec![Rung { signal: profile.stop, wait: None }];
         let Some((values, span)) = table.list("stop") else { return default };
         if values.is_empty() {

@@ -30,7 +30,8 @@ fn what_belongs_to_the_other_engine_is_named() {
         socket = { listen = \"127.0.0.1:1\" }\nrollout.surge = true\ninstance.a1 = { port = \"auto\" }\n\
         [service.b]\ncommand = \"b\"\npidfile = \"/run/b.pid\"\nstart = \"b\"\nliveness_restarts = false\n\
         [service.c]\nengine = \"pidfile\"\npidfile = \"c.pid\"\ninstance = { c1 = {}, c2 = {} }\n\
-        [service.d]\nengine = \"pidfile\"\npidfile = \"/run/{version}.pid\"\nstart = \"\"\n";
+        [service.d]\nengine = \"pidfile\"\npidfile = \"/run/{version}.pid\"\nstart = \"\"\n\
+        [service.e]\nengine = \"pidfile\"\npidfile = \"/run/e.pid\"\nstop = [{ signal = \"TERM\" }]\nstop_command = \"e\"\n";
     assert_snapshot!(first_lines(text), @r"
     config.toml:1: `a` has no pidfile
     config.toml:3: `a` is run by somebody else, and has no `command`
@@ -45,6 +46,7 @@ fn what_belongs_to_the_other_engine_is_named() {
     config.toml:15: `pidfile` is relative, and there is no `directory`
     config.toml:19: `{version}` stands for nothing here
     config.toml:20: `start` cannot be run
+    config.toml:25: `e` has `stop` and `stop_command`
     ");
     let both = "[service.a]\nengine = \"pidfile\"\ncommand = \"a\"\npidfile = \"/a\"\n";
     assert_snapshot!(mistakes(both), @r#"
