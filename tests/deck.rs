@@ -246,3 +246,30 @@ fn a_closed_terminal_and_sighup_end_the_deck_and_nothing_else() {
     deck.catch_up();
     assert!(is_alive(deck.pid("web1")));
 }
+
+#[test]
+fn a_halt_notifies_through_the_terminal_and_titles_its_window_where_that_is_wanted() {
+    // What comes first belongs to `[deck]`.
+    let services = r#"
+
+title = true
+notify = "osc9"
+[service.web]
+command = "sleep 1000"
+start_seconds = "100ms"
+rollout = { build = ["false"] }
+"#;
+    let mut deck = Deck::start(services);
+    deck.wait_ready(&["web"]);
+    let mut console = Console::start(&deck.command(&[]), 80, 24);
+    console.wait_for("RUNNING");
+    let halted = deck.opsdeck(&["roll", "web", "--yes"]);
+    assert_eq!(halted.status.code(), Some(1));
+    // OSC 9 with what is wrong, OSC 2 with where.
+    console.wait_bytes(b"\x1b]9;");
+    console.wait_bytes(b"HALTED web - opsdeck\x07");
+    console.press("q");
+    assert!(console.end());
+    // The title that was there before comes back.
+    console.wait_bytes(b"\x1b[23;2t");
+}

@@ -75,6 +75,7 @@ pub const ACTIONS: &[(&str, &[&str], Scope)] = &[
     ("log-previous", &["N"], Logs),
     ("log-wrap", &["w"], Logs),
     ("log-copy", &["y"], Logs),
+    ("log-range", &["v"], Logs),
     ("log-filter", &["&"], Logs),
     ("log-since", &["t"], Logs),
     ("log-times", &["T"], Logs),

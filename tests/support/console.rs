@@ -164,6 +164,18 @@ impl Console {
         }
     }
 
+    /// Waits until these bytes were written, whether or not they show anything.
+    #[track_caller]
+    pub fn wait_bytes(&mut self, wanted: &[u8]) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.raw.windows(wanted.len()).any(|it| it == wanted) {
+            assert!(Instant::now() < deadline, "no {wanted:?} was written:\n{}", self.text());
+            if let Ok(bytes) = self.output.recv_timeout(Duration::from_millis(100)) {
+                self.take(&bytes);
+            }
+        }
+    }
+
     fn take(&mut self, bytes: &[u8]) {
         self.screen.process(bytes);
         self.raw.extend_from_slice(bytes);

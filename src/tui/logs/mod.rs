@@ -11,7 +11,7 @@ use tui_input::Input;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::client::PageQuery;
-pub use window::{Line, Page, Places, Window};
+pub use window::{Line, Page, Places, Range, Window};
 
 /// The state of the log page.
 #[derive(Debug)]

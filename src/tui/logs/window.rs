@@ -5,6 +5,7 @@
 //! at one end pushes out at the other.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::RangeInclusive;
 
 use jiff::Timestamp;
 
@@ -59,6 +60,26 @@ pub struct Window {
     pub top: Option<usize>,
     /// The line of the match that was jumped to.
     pub found: Option<usize>,
+    /// Lines that are being marked.
+    pub range: Option<Range>,
+}
+
+/// Lines from where marking began to its cursor, which may be above.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    pub from: usize,
+    pub cursor: usize,
+}
+
+impl Range {
+    /// All lines of it.
+    pub fn lines(self) -> RangeInclusive<usize> {
+        self.from.min(self.cursor)..=self.from.max(self.cursor)
+    }
+
+    fn moved(self, to: impl Fn(usize) -> usize) -> Self {
+        Self { from: to(self.from), cursor: to(self.cursor) }
+    }
 }
 
 impl Window {
@@ -109,6 +130,7 @@ impl Window {
         // While the end is looked at, nothing above is worth more than that.
         self.top = self.top.map(|it| it + count);
         self.found = self.found.map(|it| it + count);
+        self.range = self.range.map(|it| it.moved(|at| at + count));
         while self.is_full() && self.top.is_some() {
             self.drop_last();
         }
@@ -189,6 +211,7 @@ impl Window {
         self.is_first = false;
         self.top = self.top.map(|it| it.saturating_sub(1));
         self.found = self.found.and_then(|it| it.checked_sub(1));
+        self.range = self.range.map(|it| it.moved(|at| at.saturating_sub(1)));
     }
 
     fn drop_last(&mut self) {
@@ -199,6 +222,8 @@ impl Window {
         }
         self.is_last = false;
         self.found = self.found.filter(|it| *it < self.lines.len());
+        let last = self.lines.len().saturating_sub(1);
+        self.range = self.range.map(|it| it.moved(|at| at.min(last)));
     }
 
     /// The place of a line and of what follows it, in every log.

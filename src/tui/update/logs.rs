@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use tui_input::Input;
 
 use super::log_pages::{cancel, find_far, near, open_end, open_start, reopen};
-use super::{Command, keys, log_pages};
+use super::{Command, keys, log_pages, log_range};
 use crate::tui::key::{Code, Key};
 use crate::tui::keymap::{Action, Scope};
 use crate::tui::logs::moment::moment;
@@ -78,6 +78,12 @@ pub(super) fn on_key(model: &mut Model, now: Now, key: Key) -> Vec<Command> {
     }
     let action = model.keymap.action(Scope::Logs, key);
     let is_quit = model.keymap.action(Scope::Table, key) == Some(Action::Quit);
+    if logs.window.range.is_some()
+        && let Some(commands) = log_range::on_key(model, now, key, action)
+    {
+        return commands;
+    }
+    let Screen::Logs(logs) = &mut model.screen else { return vec![] };
     let page = isize::try_from(height.saturating_sub(1)).unwrap_or(1).max(1);
     let by = match action {
         _ if key.code == Code::Esc && logs.is_searching() => return cancel(model, now),
@@ -115,6 +121,7 @@ fn other(model: &mut Model, now: Now, action: Action) -> Vec<Command> {
         Action::NextMatch => return jump(model, now, true),
         Action::PreviousMatch => return jump(model, now, false),
         Action::Copy => return copy(model, now),
+        Action::LogRange => log_range::begin(model),
         Action::Redraw => return vec![Command::Redraw],
         Action::Suspend => return vec![Command::Suspend],
         _ => (),

@@ -9,6 +9,7 @@ mod events;
 mod guard;
 mod keys;
 mod log_pages;
+mod log_range;
 mod logs;
 mod mouse;
 mod panels;

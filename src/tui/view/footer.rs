@@ -196,8 +196,8 @@ fn own_keys(model: &Model) -> Vec<(String, &'static str)> {
 fn choice(model: &Model) -> (Vec<Action>, &'static [Action]) {
     use Action::{
         Abort, Bottom, Copy, EventActor, EventFilter, EventKind, EventService, Extend, Follow,
-        Help, Kill, LogFilter, LogSave, LogSince, LogTimes, Logs, NextMatch, PageDown, PageUp,
-        Pause, Quit, Search, Top, Wrap,
+        Help, Kill, LogFilter, LogRange, LogSave, LogSince, LogTimes, Logs, NextMatch, PageDown,
+        PageUp, Pause, Quit, Search, Top, Wrap,
     };
     match &model.screen {
         Screen::Table => {
@@ -221,8 +221,8 @@ fn choice(model: &Model) -> (Vec<Action>, &'static [Action]) {
         Screen::Rollout(page) => (of_rollout(model, page), &[]),
         Screen::Logs(_) => {
             let all = [
-                Search, NextMatch, LogFilter, LogSince, Follow, Wrap, Copy, LogSave, LogTimes,
-                PageUp, Top,
+                Search, NextMatch, LogFilter, LogSince, Follow, Wrap, Copy, LogRange, LogSave,
+                LogTimes, PageUp, Top,
             ];
             (all.to_vec(), &[])
         }

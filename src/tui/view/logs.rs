@@ -8,6 +8,7 @@ use unicode_width::UnicodeWidthStr;
 
 use super::format::{bytes, clock, date};
 use super::{put, put_line, put_right};
+use crate::tui::keymap::Action;
 use crate::tui::layout::body;
 use crate::tui::logs::{Line, Logs, TIME, pieces};
 use crate::tui::model::{Model, Now, Screen};
@@ -56,6 +57,10 @@ fn title(model: &Model, now: Now, logs: &Logs, buf: &mut Buffer) {
 
 /// Where one is, or what is waited for.
 fn state(model: &Model, now: Now, logs: &Logs) -> String {
+    if let Some(range) = logs.window.range {
+        let copies = model.keymap.hint(Action::Copy, "copies").unwrap_or_default();
+        return format!("{} marked, {copies}, Esc ends it", range.lines().count());
+    }
     if let Some((searched, of)) = logs.asked.as_ref().and_then(|it| it.searched) {
         let end = if model.size.0 < 60 { "" } else { ", Esc ends it" };
         return format!("searched {} of {}{end}", bytes(searched), bytes(of));
@@ -98,6 +103,7 @@ fn entry(
     }
     let parts = if logs.wrap { pieces(&line.text, width) } else { vec![&*line.text] };
     let mut at = 0;
+    let is_marked = logs.window.range.is_some_and(|it| it.lines().contains(&n));
     for part in parts {
         if y >= end {
             break;
@@ -105,6 +111,10 @@ fn entry(
         let spans = colored(model, line, at, at + part.len());
         put_line(buf, gutter, y, &Text::from(spans));
         highlight(logs, part, gutter, y, logs.window.found == Some(n), buf);
+        if is_marked {
+            let line = Rect { x: 0, y, width: buf.area.width, height: 1 }.intersection(buf.area);
+            buf.set_style(line, model.theme.selected());
+        }
         at += part.len();
         y += 1;
     }

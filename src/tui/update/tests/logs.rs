@@ -317,3 +317,27 @@ fn when_the_daemon_comes_back_the_log_goes_on_where_it_was() {
     send(&mut model, 0, Msg::LinkLost(away()));
     assert_eq!(asked(&send(&mut model, 0, back())).1, query);
 }
+
+#[test]
+fn marked_lines_are_copied_and_esc_ends_marking_before_it_leaves() {
+    let (mut model, session) = following(0, 30);
+    let copied = |commands: Vec<Command>| match <[Command; 1]>::try_from(commands) {
+        Ok([Command::Copy(text)]) => text.lines().map(str::to_owned).collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    // The end is followed: marking begins with the last line, and what comes does not move it.
+    type_keys(&mut model, &["v", "k", "k"]);
+    send(&mut model, 0, Msg::Log { session, lines: vec![line(30)] });
+    assert_eq!(copied(press(&mut model, 0, "y")), ["line 27", "line 28", "line 29"]);
+    assert!(matches!(&model.screen, Screen::Logs(it) if it.window.range.is_none()));
+    type_keys(&mut model, &["g", "v", "j", "pgdn", "esc"]);
+    assert!(matches!(&model.screen, Screen::Logs(it) if it.window.range.is_none()));
+    // From the top line on, which marking has moved; a second time ends it.
+    let all = copied(type_keys(&mut model, &["v", "v", "v", "G", "y"]));
+    assert_eq!(
+        (all.len(), all[0].as_str(), top(&model).unwrap().as_str()),
+        (30, "line 1", "line 21")
+    );
+    press(&mut model, 0, "esc");
+    assert!(matches!(model.screen, Screen::Table));
+}

@@ -166,7 +166,7 @@ fn paused_with_times_at_120x40() {
     10:42:12 web1  GET /orders/55 200 in 36ms
     10:42:13 web1  GET /orders/56 500 in 49ms
     10:42:14 web2  GET /orders/57 200 in 62ms
-     / search  n next  & filter  t time  f follow  w wrap  y copy  s save  T times  PgUp page up  g first  Esc back
+     / search  n next  & filter  t time  f follow  w wrap  y copy  v lines  s save  T times  PgUp page up  Esc back
     "#);
 }
 
