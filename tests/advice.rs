@@ -135,7 +135,7 @@ fn a_stop_that_does_not_end_names_who_lives_and_afterwards_who_lived() {
     deck.ok(&["stop", "--no-wait", "long"]);
     deck.ok(&["stop", "--no-wait", "still"]);
     let process = format!("1 of its processes still lives: opsdeck (pid {long})");
-    let grace = "longer than its grace (0.2s)";
+    let grace = "longer than its grace (0.2s where nobody has set it)";
     deck.wait_why("long", &[grace, &process, "it has taken the signal", "SIGKILL ends it in"]);
     deck.wait_why("still", &["stands still", &format!("`kill -CONT {still}` lets it go on")]);
 
@@ -220,4 +220,13 @@ fn somebody_who_shares_the_port_is_named() {
         "web1",
         &[&named, "as well, beside web1", &format!("(SO_REUSEPORT on port {port})")],
     );
+}
+
+#[test]
+fn workers_that_are_started_again_and_again_are_told() {
+    let port = free_port();
+    let swoole = "profile = \"swoole\"";
+    let deck = up(&web(port, "--tree swoole --crash-after 300ms", swoole));
+    let said = deck.wait_why("web1", &[" of its workers ended within ", "again and again"]);
+    assert!(said.contains("opsdeck logs web1"), "{said}");
 }

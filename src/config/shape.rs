@@ -469,7 +469,11 @@ pub(crate) const PROFILE: &[Key] = &[
 
 const LIMIT: &[Key] = &[
     key("name", Kind::Text, "", "What the server calls it."),
-    duration("default", "\"3s\"", "What it is where nobody has set it."),
+    duration(
+        "default",
+        "\"3s\"",
+        "What it is where nobody has set it; leave it out where that is no limit.",
+    ),
     count("times", 1, "1", "How many times as long a stop may take."),
 ];
 

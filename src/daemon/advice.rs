@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tracing::debug;
@@ -16,6 +17,7 @@ use super::driver::Daemon;
 use super::hands::{Hands, identity_of};
 use super::launch::MARK;
 use super::tree::{Seen, observed};
+use super::turnover::Watch;
 use crate::api::{self, Event};
 use crate::fleet::advice::{
     self, Case, Evidence, Listener, Member, PastStop, Queue, Stranger, Taken,
@@ -46,6 +48,8 @@ pub(super) struct Clues {
     stops: Vec<PastStop>,
     /// The daemon has the listening socket itself: that others have it as well is how it is meant.
     is_held: bool,
+    /// Who works there, to be watched for a moment.
+    watch: Option<Watch>,
     /// What follows the name of an instance in the mark of this deck's processes.
     deck: String,
 }
@@ -57,8 +61,19 @@ impl Daemon {
             case: self.fleet.case(instance, clock::now())?,
             stops: self.facts.exits(instance).iter().filter_map(past_stop).collect(),
             is_held: known.is_some_and(|it| it.settings.launch.socket.is_some()),
+            watch: self.watch_of(instance),
             deck: format!("@{}", self.hands.places.state_dir.display()),
         })
+    }
+
+    /// Only what has workers by its profile, and runs.
+    fn watch_of(&self, instance: &str) -> Option<Watch> {
+        let sheet = self.fleet.instance_sheet(instance)?;
+        let service = self.hands.service(&sheet.service)?;
+        let rules = service.profile.roles.clone();
+        let (name, turnover) = (sheet.name, self.hands.turnover.clone());
+        let leader = sheet.process.filter(|_| service.rules.profile.renews)?;
+        Some(Watch { name, leader, rules, turnover })
     }
 }
 
@@ -75,6 +90,13 @@ fn past_stop(event: &Event) -> Option<PastStop> {
 }
 
 impl Clues {
+    /// Watches its workers for a moment, where one of them is very young.
+    pub(super) async fn follow(&self) {
+        if let Some(watch) = self.watch.clone() {
+            watch.follow().await;
+        }
+    }
+
     /// Reads what the rules go by, and asks them. Blocking.
     pub(super) fn advice(self, table: Option<&Table>, tree: &[Seen]) -> Vec<api::Advice> {
         let evidence = self.evidence(table, tree);
@@ -89,7 +111,8 @@ impl Clues {
     }
 
     fn evidence(self, table: Option<&Table>, tree: &[Seen]) -> Evidence {
-        let Self { case, stops, is_held, deck } = self;
+        let Self { case, stops, is_held, watch, deck } = self;
+        let churn = watch.and_then(|it| it.turnover.of(&it.name, it.leader));
         let port = case.port.filter(|_| !is_held);
         let queue = port.and_then(queue);
         let opened: BTreeMap<i32, BTreeSet<u64>> = match port {
@@ -105,13 +128,16 @@ impl Clues {
         let is_busy = queue.is_some_and(|it| it.waiting > 0) || case.leaving.is_some();
         let signal = case.leaving.map(|it| it.signal);
         let members = tree.iter().enumerate().map(|(n, it)| {
-            let sockets = opened.get(&it.stat.identity.pid);
-            let mut member = member(it, is_busy && n < LOOKED_AT, signal);
+            let pid = it.stat.identity.pid;
+            let closely = is_busy && n < LOOKED_AT;
+            let sockets = opened.get(&pid).cloned().or_else(|| closely.then(|| sockets_of(pid).1));
+            let peers = sockets.as_ref().filter(|_| closely).map(port::connections);
+            let peers = peers.and_then(Result::ok).unwrap_or_default();
+            let mut member =
+                if closely { close_member(it, signal, &peers) } else { plain_member(it) };
+            member.connections = peers.len();
             member.children = tree.iter().filter(|child| child.stat.parent == member.pid).count();
             member.listens = sockets.is_some_and(|it| !it.is_disjoint(&inodes));
-            if is_busy && let Some(sockets) = sockets {
-                member.connections = port::connections(sockets).map_or(0, |it| it.len());
-            }
             member
         });
         let members: Vec<Member> = members.collect();
@@ -124,7 +150,7 @@ impl Clues {
                 _ => vec![],
             },
         });
-        Evidence { listeners: listeners.collect(), case, stops, tree: members, queue }
+        Evidence { listeners: listeners.collect(), case, stops, tree: members, queue, churn }
     }
 }
 
@@ -141,24 +167,28 @@ fn sockets_of(pid: i32) -> (i32, BTreeSet<u64>) {
     (pid, closeup::open_files(pid).unwrap_or_default().sockets)
 }
 
-/// One process; `closely`: with what it waits for.
-fn member(seen: &Seen, closely: bool, signal: Option<Signal>) -> Member {
-    let pid = seen.stat.identity.pid;
-    let mut member = Member {
-        pid,
+/// One process as its line of `stat` shows it.
+fn plain_member(seen: &Seen) -> Member {
+    Member {
+        pid: seen.stat.identity.pid,
         name: seen.stat.name.to_string(),
         role: seen.role.clone(),
         leads: seen.leads,
         orphan: seen.depth == 0 && !seen.leads,
         state: char::from(seen.stat.state),
         ..Member::default()
-    };
-    if closely {
-        member.call = waits::call(pid);
-        member.timers = waits::timers(pid);
-        member.taken = signal.map_or(Taken::Caught, |it| taken(pid, it));
     }
-    member
+}
+
+/// The same with what it waits for, and what became of a signal. `peers`: the other ends of its connections.
+fn close_member(seen: &Seen, signal: Option<Signal>, peers: &BTreeMap<u64, SocketAddr>) -> Member {
+    let pid = seen.stat.identity.pid;
+    Member {
+        call: waits::call(pid, |inode| peers.get(&inode).copied()),
+        timers: waits::timers(pid),
+        taken: signal.map_or(Taken::Caught, |it| taken(pid, it)),
+        ..plain_member(seen)
+    }
 }
 
 fn taken(pid: i32, signal: Signal) -> Taken {
@@ -240,7 +270,7 @@ impl Hands {
                 (rule.map(|it| it.role.clone()), rule.is_some_and(|it| it.renewed));
             let leads = stat.identity == leader;
             let seen = Seen { depth: 0, stat: *stat, arguments: vec![], role, renewed, leads };
-            member(&seen, true, None).to_string()
+            close_member(&seen, None, &BTreeMap::new()).to_string()
         };
         let lines: Vec<String> = tree.iter().take(LIVED).map(line).collect();
         self.last.lived.insert(name.clone(), lines);

@@ -80,6 +80,9 @@ async fn looked<T: Send + 'static>(
     let asked = instance.clone();
     let subject = api.ask(|reply| Question::Detail { instance, reply }).await?;
     let subject = subject.ok_or_else(|| not_found(&asked))?;
+    if let Some(clues) = &subject.clues {
+        clues.follow().await;
+    }
     let _turn = READERS.acquire().await.map_err(|_| ending())?;
     let look = tokio::task::spawn_blocking(move || look(*subject));
     Ok(Json(look.await.map_err(|_| ending())?))

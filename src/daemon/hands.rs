@@ -32,6 +32,7 @@ use super::sockets::{self, Sockets};
 use super::state::{self, Intent, Line, Running, StateFile, Wanted};
 use super::trust;
 use super::turn::Turns;
+use super::turnover::Turnover;
 use super::values::Versions;
 use crate::config::settings::{self, Settings};
 use crate::fleet::input::{Disposition, Effect, Input, Record, Verb};
@@ -136,6 +137,7 @@ pub struct Hands {
     pub(super) sockets: Sockets,
     pub(super) last: Last,
     pub(super) foreign: Foreign,
+    pub(super) turnover: Turnover,
 }
 
 impl Hands {
@@ -162,6 +164,7 @@ impl Hands {
             sockets: Sockets::new(),
             last: Last::default(),
             foreign: Foreign::default(),
+            turnover: Turnover::default(),
             places,
             turns,
             tasks,

@@ -79,6 +79,7 @@ pub mod talk;
 pub mod tree;
 mod trust;
 pub mod turn;
+mod turnover;
 mod values;
 
 use crate::fleet::By;

@@ -93,14 +93,19 @@ impl Hands {
     fn workers(&self, instance: &Name, leader: Process, before: &[Process]) -> Vec<Process> {
         let known = self.known.get(instance).and_then(|it| self.service(&it.service));
         let Some(rules) = known.map(|it| &it.profile.roles) else { return vec![] };
-        let mut workers = renewed_by(rules, leader);
-        let still = before.iter().filter(|it| {
-            !workers.contains(it) && identity::is_alive(identity_of(**it)).unwrap_or(false)
-        });
-        let still: Vec<_> = still.copied().collect();
-        workers.extend(still);
-        workers
+        workers(rules, leader, before)
     }
+}
+
+/// The workers below a leader by these rules, and those of `before` that still live.
+pub(super) fn workers(rules: &Rules, leader: Process, before: &[Process]) -> Vec<Process> {
+    let mut workers = renewed_by(rules, leader);
+    let still = before.iter().filter(|it| {
+        !workers.contains(it) && identity::is_alive(identity_of(**it)).unwrap_or(false)
+    });
+    let still: Vec<_> = still.copied().collect();
+    workers.extend(still);
+    workers
 }
 
 /// Who of a tree is renewed by a reload.

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::clock;
-use super::reloads::renewed_by;
+use super::reloads;
 use crate::fleet::advice::Churn;
 use crate::fleet::{Name, Process, Timestamp};
 use crate::process::stat::TICKS_PER_SECOND;
@@ -50,6 +50,14 @@ impl Turnover {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, it| now.since(it.looked) <= MEMORY);
         all.entry(name.clone()).or_default().note(leader, workers, now);
+    }
+
+    /// Who worked below this leader at the last look.
+    fn workers(&self, name: &Name, leader: Process) -> Vec<Process> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let past = all.get(name).filter(|it| it.leader == Some(leader));
+        let worker = |it: &(u64, i32)| Process { pid: it.1, start_time: it.0 };
+        past.map_or(vec![], |it| it.workers.iter().map(worker).collect())
     }
 
     /// Workers of this leader that have ended lately.
@@ -119,7 +127,8 @@ impl Watch {
 
     /// Whether to look again. Blocking.
     fn look(&self) -> bool {
-        let workers = renewed_by(&self.rules, self.leader);
+        let before = self.turnover.workers(&self.name, self.leader);
+        let workers = reloads::workers(&self.rules, self.leader, &before);
         let now = clock::now();
         self.turnover.note(&self.name, self.leader, &workers, now);
         let all = self.turnover.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -170,8 +179,8 @@ mod tests {
     fn no_more_is_remembered_than_is_of_use() {
         let leader = process(1, 0);
         let mut past = Past::default();
-        for n in 0..100 {
-            let (pid, start) = (n + 2, 1000 + n.unsigned_abs().into());
+        for n in 0_u8..100 {
+            let (pid, start) = (i32::from(n) + 2, 1000 + u64::from(n));
             past.note(leader, &[process(pid, start)], at(20_000));
         }
         assert_eq!(past.ends.len(), ENDS);

@@ -3,6 +3,8 @@
 //! The first sentence says what is the case and who or what wants it so; the others say what else an
 //! operator would ask next: what failed, what is held, what ended the last process, what comes then.
 
+use std::time::Duration;
+
 use super::advice::{Case, Leaving};
 use super::fleet::Fleet;
 use super::health::Gauge;
@@ -15,6 +17,7 @@ use super::service::Service;
 use super::sheet::{LastExit, ServiceSheet, Sheet};
 use super::time::Timestamp;
 use super::turn::{count, span};
+use super::words::Signal;
 
 impl Fleet {
     /// Why an instance is in its state, in sentences; the first is [`Sheet::why`].
@@ -42,6 +45,7 @@ impl Fleet {
     pub fn case(&self, instance: &str, now: Timestamp) -> Option<Case> {
         let instance = self.instances.get(instance)?;
         let rules = &instance.rules;
+        let outlives = instance.outlives_kill_by();
         let leaving = instance.stop().and_then(|stop| {
             Some(Leaving {
                 signal: stop.last_signal()?,
@@ -49,6 +53,9 @@ impl Fleet {
                 left: stop.deadline.since(now),
             })
         });
+        // Its first process is gone, and the rest does not even die of SIGKILL.
+        let stays = Leaving { signal: Signal::KILL, ago: outlives, left: Duration::ZERO };
+        let leaving = leaving.or((!outlives.is_zero()).then_some(stays));
         Some(Case {
             instance: instance.name().clone(),
             service: rules.name.clone(),
@@ -58,6 +65,10 @@ impl Fleet {
             begins_with: rules.stop.first().map(|it| it.signal),
             fronted: rules.fronted,
             port: instance.own.port,
+            renewed: instance
+                .body()
+                .and_then(|it| it.reload.as_ref())
+                .map_or(0, |it| it.renewed_lately(now)),
             leaving,
         })
     }

@@ -22,6 +22,8 @@ const AFTER_LIMIT: Duration = Duration::from_secs(5);
 const SETTLED: Duration = Duration::from_secs(5);
 /// How much later than its limit the end of a worker may be seen.
 const GRAIN: Duration = Duration::from_millis(400);
+/// Workers that end so soon after a reload may be its work.
+const LATELY: Duration = Duration::from_secs(120);
 
 /// The reloads of one generation, as the next daemon has to know them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -85,6 +87,11 @@ impl Reload {
 
     pub(super) fn is_under_way(&self) -> bool {
         self.ended.is_none()
+    }
+
+    /// How many it had to renew, where it began lately.
+    pub(super) fn renewed_lately(&self, now: Timestamp) -> usize {
+        if now.since(self.since) <= LATELY { self.of() } else { 0 }
     }
 
     fn of(&self) -> usize {
@@ -211,7 +218,8 @@ impl Reload {
         };
         let limit = profile.limit;
         let at_limit = |limit: Duration| *took >= limit && *took <= limit + GRAIN;
-        if limit.is_zero() || !(at_limit(limit) || at_limit(limit * 2)) {
+        let is_known = profile.limit_known && !limit.is_zero();
+        if !is_known || !(at_limit(limit) || at_limit(limit * 2)) {
             return format!("; the slowest took {}", elapsed(*took));
         }
         let name = profile.limit_name.as_deref().unwrap_or("limit");

@@ -11,8 +11,12 @@ use super::words::{Process, Signal};
 
 /// A service whose reloads are watched.
 fn web(instances: &[&str]) -> ServiceRules {
-    let profile =
-        Profile { renews: true, limit_name: Some("max_wait_time".into()), ..swoole_profile() };
+    let profile = Profile {
+        renews: true,
+        limit_name: Some("max_wait_time".into()),
+        limit_known: true,
+        ..swoole_profile()
+    };
     ServiceRules { profile: profile.into(), ..rules("web", instances) }
 }
 

@@ -126,6 +126,8 @@ pub struct Profile {
     /// The server's own limit for finishing, where nobody has set it, and what it calls it.
     pub limit: Duration,
     pub limit_name: Option<String>,
+    /// The limit is what the server does by default, not only what is reckoned with.
+    pub limit_known: bool,
     /// A stop may take that limit so many times.
     pub limit_times: u32,
     /// Nobody has named it: the words of the command it was guessed from.
@@ -153,6 +155,7 @@ impl Profile {
             renews: false,
             limit: Duration::from_secs(3),
             limit_name: None,
+            limit_known: false,
             limit_times: 1,
             guess: None,
         }

@@ -4,7 +4,7 @@
 //! is cheap while the port is free: it is bound for a moment. Only if that fails are the kernel's
 //! listeners read, and then the open files of every process.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::io::{self, BufRead, BufReader};
@@ -101,16 +101,16 @@ pub fn listeners(port: u16) -> io::Result<Vec<Listener>> {
     Ok(found)
 }
 
-/// Which of these sockets are TCP connections that are established.
+/// Which of these sockets are TCP connections that are established, and with whom.
 ///
 /// # Errors
 ///
 /// As [`listeners`].
-pub fn connections(inodes: &BTreeSet<u64>) -> io::Result<BTreeSet<u64>> {
-    let mut found = BTreeSet::new();
+pub fn connections(inodes: &BTreeSet<u64>) -> io::Result<BTreeMap<u64, SocketAddr>> {
+    let mut found = BTreeMap::new();
     each_socket(|it| {
         if it.state == ESTABLISHED && inodes.contains(&it.inode) {
-            found.insert(it.inode);
+            found.insert(it.inode, it.peer);
         }
         false
     })?;
@@ -201,6 +201,7 @@ fn each_socket_while(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Socket {
     address: SocketAddr,
+    peer: SocketAddr,
     /// As the kernel numbers them (include/net/tcp_states.h).
     state: u8,
     inode: u64,
@@ -212,10 +213,17 @@ const LISTEN: u8 = 10;
 /// Reads a line; `None` if it is none.
 fn parse(line: &str) -> Option<Socket> {
     let mut fields = line.split_ascii_whitespace().skip(1);
-    let (address, port) = fields.next()?.split_once(':')?;
-    let port = u16::from_str_radix(port, 16).ok()?;
-    let state = u8::from_str_radix(fields.nth(1)?, 16).ok()?;
+    let address = address_of(fields.next()?)?;
+    let peer = address_of(fields.next()?)?;
+    let state = u8::from_str_radix(fields.next()?, 16).ok()?;
     let inode = fields.nth(5)?.parse().ok()?;
+    Some(Socket { address, peer, state, inode })
+}
+
+/// `0100007F:251E`.
+fn address_of(text: &str) -> Option<SocketAddr> {
+    let (address, port) = text.split_once(':')?;
+    let port = u16::from_str_radix(port, 16).ok()?;
     // Each 32 bits of an address are printed as a number of this machine.
     let word = |at: usize| {
         let word = u32::from_str_radix(address.get(at * 8..at * 8 + 8)?, 16).ok()?;
@@ -229,7 +237,7 @@ fn parse(line: &str) -> Option<Socket> {
         }
         _ => return None,
     };
-    Some(Socket { address: SocketAddr::new(address, port), state, inode })
+    Some(SocketAddr::new(address, port))
 }
 
 fn named(Listener { address, inode }: Listener) -> Holder {
@@ -320,7 +328,8 @@ mod tests {
             socket_inode(link.to_str().unwrap()).unwrap()
         };
         let both = BTreeSet::from([inode(&listener), inode(&client)]);
-        assert_eq!(connections(&both).unwrap(), BTreeSet::from([inode(&client)]));
+        let with = BTreeMap::from([(inode(&client), listener.local_addr().unwrap())]);
+        assert_eq!(connections(&both).unwrap(), with);
         let here = listeners(listener.local_addr().unwrap().port()).unwrap();
         assert_eq!(here.iter().map(|it| it.inode).collect::<Vec<_>>(), [inode(&listener)]);
     }
@@ -335,13 +344,16 @@ mod tests {
         let four = "   0: 0100007F:251E 00000000:0000 0A 00000000:00000000 00:00000000 00000000  \
             1000        0 4242 1 0000000000000000 100 0 0 10 0";
         let address = "127.0.0.1:9502".parse().unwrap();
-        let expected = Socket { address, state: LISTEN, inode: 4242 };
+        let peer = "0.0.0.0:0".parse().unwrap();
+        let expected = Socket { address, peer, state: LISTEN, inode: 4242 };
         assert_eq!(parse(four), Some(expected));
         let open = parse(&four.replace(" 0A ", " 01 "));
         assert_eq!(open, Some(Socket { state: ESTABLISHED, ..expected }));
 
         let six = four.replace("0100007F", "00000000000000000000000001000000");
-        let expected = Socket { address: "[::1]:9502".parse().unwrap(), ..expected };
+        let six = six.replace("00000000:0000 0A", "00000000000000000000000000000000:0000 0A");
+        let (address, peer) = ("[::1]:9502".parse().unwrap(), "[::]:0".parse().unwrap());
+        let expected = Socket { address, peer, ..expected };
         assert_eq!(parse(&six), Some(expected));
         for line in [
             "",

@@ -6,11 +6,15 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 
+use super::port::socket_inode;
+
 /// What the first thread waits for, in words: `waits for events (epoll_wait), for at most 0.5s`. `None`: it
-/// runs, or the kernel does not say.
-pub fn call(pid: i32) -> Option<String> {
+/// runs, or the kernel does not say. `peer` tells the other end of a connection by its inode, where that is
+/// worth the time.
+pub fn call(pid: i32, peer: impl Fn(u64) -> Option<SocketAddr>) -> Option<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;
     let (number, arguments) = parse(&text)?;
     let (name, does, says) = known(number)?;
@@ -19,7 +23,7 @@ pub fn call(pid: i32) -> Option<String> {
         Says::Nothing => {}
         Says::File(at) => {
             let descriptor = arguments.get(at).copied().unwrap_or(0);
-            if let Some(file) = file(pid, descriptor) {
+            if let Some(file) = file(pid, descriptor, peer) {
                 let _ = write!(words, ", {file}");
             }
         }
@@ -123,11 +127,14 @@ fn known(number: i64) -> Option<(&'static str, &'static str, Says)> {
 }
 
 /// What a descriptor leads to: a path, or what kind it is.
-fn file(pid: i32, descriptor: u64) -> Option<String> {
+fn file(pid: i32, descriptor: u64, peer: impl Fn(u64) -> Option<SocketAddr>) -> Option<String> {
     let link = fs::read_link(format!("/proc/{pid}/fd/{descriptor}")).ok()?;
     let text = link.to_string_lossy();
     Some(match text.split_once(':') {
-        Some(("socket", _)) => "a socket".into(),
+        Some(("socket", _)) => match socket_inode(&text).and_then(peer) {
+            Some(address) => format!("a connection to {address}"),
+            None => "a socket".into(),
+        },
         Some(("pipe", _)) => "a pipe".into(),
         Some(("anon_inode", kind)) => kind.trim_matches(['[', ']']).to_owned(),
         _ => text.into_owned(),
@@ -168,13 +175,13 @@ mod tests {
             // Until it has become `cat` and reads; a kernel may say `running` for long.
             let found = (0..1_000_000).find_map(|_| {
                 std::thread::yield_now();
-                call(pid).filter(|it| it.starts_with("reads"))
+                call(pid, |_| None).filter(|it| it.starts_with("reads"))
             });
             assert_eq!(found.as_deref(), Some("reads (read), a pipe"));
         }
         drop(child.stdin.take());
         child.wait().unwrap();
-        assert_eq!(call(pid), None);
+        assert_eq!(call(pid, |_| None), None);
     }
 
     #[test]

@@ -49,6 +49,7 @@ impl Reader {
                 term_cuts: root.boolean("term_cuts").unwrap_or(false),
                 renews: roles.0.iter().any(|it| it.renewed),
                 limit: limit.duration("default").map_or(Duration::from_secs(3), |it| it.0),
+                limit_known: limit.find("name").is_some() && limit.find("default").is_some(),
                 limit_name: text(&limit, "name"),
                 limit_times: limit.integer("times").map_or(1, |it| it.0),
                 guess: None,

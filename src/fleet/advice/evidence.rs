@@ -20,6 +20,8 @@ pub struct Evidence {
     pub queue: Option<Queue>,
     /// Whatever listens on its port.
     pub listeners: Vec<Listener>,
+    /// Workers that ended while their leader stayed and nothing was reloaded.
+    pub churn: Option<Churn>,
 }
 
 /// What the fleet knows of it.
@@ -36,6 +38,8 @@ pub struct Case {
     /// A gateway stands in front.
     pub fronted: bool,
     pub port: Option<u16>,
+    /// Workers that the last reload had to renew, if that was lately.
+    pub renewed: usize,
     /// It was told to end and has not.
     pub leaving: Option<Leaving>,
 }
@@ -140,6 +144,17 @@ pub struct Queue {
     pub limit: u32,
     /// net.core.somaxconn: no backlog is longer (listen(2)).
     pub most: Option<u32>,
+}
+
+/// Workers that came and went, as far as somebody looked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Churn {
+    pub ended: usize,
+    /// Since the first of those ends was noticed.
+    pub within: Duration,
+    /// None of them was older.
+    pub oldest: Duration,
+    pub leader_age: Duration,
 }
 
 /// A listening socket on the instance's port.

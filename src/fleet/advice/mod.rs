@@ -14,7 +14,9 @@ mod tree;
 
 use std::fmt;
 
-pub use evidence::{Case, Evidence, Leaving, Listener, Member, PastStop, Queue, Stranger, Taken};
+pub use evidence::{
+    Case, Churn, Evidence, Leaving, Listener, Member, PastStop, Queue, Stranger, Taken,
+};
 pub use stops::short_budget;
 
 /// One piece of advice.
@@ -37,12 +39,13 @@ impl fmt::Display for Advice {
 
 type Rule = fn(&Evidence) -> Option<Advice>;
 
-const RULES: [Rule; 10] = [
+const RULES: [Rule; 11] = [
     stops::never_ends,
     stops::listens_on,
     port::queue_full,
     port::taken,
     port::shared,
+    tree::restarts,
     tree::orphans,
     stops::needed_kill,
     stops::own_limit,

@@ -95,7 +95,7 @@ fn alike(stops: &[PastStop]) -> Vec<&PastStop> {
 /// The limit that an end at this time speaks for, and whether it is what the server does by default.
 fn limit_of(after: Duration, profile: &Profile) -> (Duration, bool) {
     let limit = profile.limit;
-    let is_known = profile.limit_name.is_some() && !limit.is_zero();
+    let is_known = profile.limit_known && !limit.is_zero();
     let meets = |limit: Duration| {
         // Shorter ones are met exactly, or not at all.
         let early = if limit > SECOND { SECOND } else { Duration::ZERO };
@@ -172,7 +172,7 @@ pub fn short_budget(
 ) -> Option<Advice> {
     let name = profile.limit_name.as_deref()?;
     let times = profile.limit_times;
-    let limit = seen.unwrap_or(profile.limit);
+    let limit = seen.or(profile.limit_known.then_some(profile.limit))?;
     let needed = limit * times;
     if times < 2 || max_wait_time >= needed {
         return None;
@@ -198,7 +198,8 @@ pub fn short_budget(
 pub(super) fn never_ends(evidence: &Evidence) -> Option<Advice> {
     let leaving = evidence.case.leaving?;
     let profile = &evidence.case.profile;
-    let patience = profile.limit_name.as_ref().map_or(PATIENCE, |_| profile.limit);
+    let known = profile.limit_name.as_ref().filter(|_| profile.limit_known);
+    let patience = known.map_or(PATIENCE, |_| profile.limit);
     if leaving.ago < patience || evidence.tree.is_empty() {
         return None;
     }
@@ -207,13 +208,15 @@ pub(super) fn never_ends(evidence: &Evidence) -> Option<Advice> {
         1 => "1 of its processes still lives".to_owned(),
         n => format!("{n} of its processes still live"),
     };
-    let limit = profile.limit_name.as_ref().map_or(String::new(), |name| {
-        format!(", longer than its {name} ({})", span(profile.limit))
+    let limit = known.map_or(String::new(), |name| {
+        format!(", longer than its {name} ({} where nobody has set it)", span(profile.limit))
     });
-    let seen = format!(
-        "{ago} after the first signal of its stop{limit}, {live}: {}",
-        listed(&evidence.tree)
-    );
+    let when = if signal == Signal::KILL {
+        "SIGKILL was sent, and ".to_owned()
+    } else {
+        format!("{ago} after the first signal of its stop{limit}, ")
+    };
+    let seen = format!("{when}{live}: {}", listed(&evidence.tree));
     let (means, help) = reason(evidence, signal);
     let end = if leaving.left.is_zero() {
         "SIGKILL was sent: the kernel ends it as soon as it can".to_owned()
@@ -276,8 +279,9 @@ pub(super) fn needed_kill(evidence: &Evidence) -> Option<Advice> {
         lived => format!("; then lived {}", lived.join("; ")),
     };
     let profile = &evidence.case.profile;
+    let own = profile.limit * profile.limit_times;
     let means = match &profile.limit_name {
-        Some(name) if profile.limit * profile.limit_times > last.max_wait_time => {
+        Some(name) if profile.limit_known && own > last.max_wait_time => {
             format!("its own {name} may be longer than max_wait_time")
         }
         _ => "it does not end by itself in that time".to_owned(),

@@ -16,6 +16,7 @@ fn swoole() -> Profile {
     Profile {
         term_cuts: true,
         limit_name: Some("max_wait_time".into()),
+        limit_known: true,
         limit_times: 2,
         ..Profile::plain("swoole")
     }
@@ -32,9 +33,11 @@ fn case(profile: Profile) -> Evidence {
         begins_with: Some(Signal::TERM),
         fronted: true,
         port: Some(9502),
+        renewed: 0,
         leaving: None,
     };
-    Evidence { case, stops: vec![], tree: vec![], queue: None, listeners: vec![] }
+    let (stops, tree, listeners) = Default::default();
+    Evidence { case, stops, tree, queue: None, listeners, churn: None }
 }
 
 fn generic() -> Evidence {
@@ -143,6 +146,10 @@ fn a_budget_must_hold_the_servers_limit_as_often_as_it_may_take_it() {
     let mut other = generic();
     other.case.max_wait_time = ms(1_000);
     assert_eq!(told(&other), "", "nothing is known of its limit");
+    let unlimited = Profile { limit_known: false, ..swoole() };
+    let mut evidence = case(unlimited);
+    evidence.case.max_wait_time = ms(1_000);
+    assert_eq!(told(&evidence), "", "by default it has none");
 }
 
 #[test]
@@ -152,7 +159,7 @@ fn who_does_not_end_is_named_with_what_it_waits_for() {
     let worker = Member { connections: 1, timers: 2, ..member(12, "worker") };
     let tree = vec![master, worker.clone()];
     assert_eq!(told(&leaving(2_900, tree.clone(), case(swoole()))), "");
-    assert_snapshot!(told(&leaving(3_100, tree, case(swoole()))), @"[never-ends] 3.1s after the first signal of its stop, longer than its max_wait_time (3s), 2 of its processes still live: master php (pid 11) waits for events (epoll_wait), 2 children; worker php (pid 12), 1 connection, 2 timers: it has taken the signal and goes on; 1 connection is open, which it may wait for; SIGKILL ends it in 4.0s; `!` on the deck at once, `+` later");
+    assert_snapshot!(told(&leaving(3_100, tree, case(swoole()))), @"[never-ends] 3.1s after the first signal of its stop, longer than its max_wait_time (3s where nobody has set it), 2 of its processes still live: master php (pid 11) waits for events (epoll_wait), 2 children; worker php (pid 12), 1 connection, 2 timers: it has taken the signal and goes on; 1 connection is open, which it may wait for; SIGKILL ends it in 4.0s; `!` on the deck at once, `+` later");
 
     let alone = |it: Member| told(&leaving(5_000, vec![it], generic()));
     assert_eq!(told(&leaving(4_900, vec![leader()], generic())), "", "no limit is known");
@@ -263,4 +270,24 @@ fn a_listener_that_stays_open_while_nothing_stands_in_front_is_told() {
     assert_snapshot!(told(&evidence), @r#"[listens-while-stopping] port 9502 is still listened on 1.5s after the first signal of its stop, and 3 connections wait there to be accepted: the kernel lets new clients in that nobody serves: they are cut off when it ends; add [gateway.NAME] with service = "web": it sends new requests elsewhere before the signal"#);
     evidence.case.leaving = Some(Leaving { signal: Signal::TERM, ago: ms(500), left: ms(9_500) });
     assert_eq!(told(&evidence), "", "it may be about to close it");
+}
+
+#[test]
+fn workers_that_end_young_again_and_again_are_a_loop() {
+    let churn = Churn { ended: 4, within: ms(1_300), oldest: ms(400), leader_age: ms(65_000) };
+    let of = |churn: Churn| Evidence { churn: Some(churn), ..generic() };
+    assert_snapshot!(told(&of(churn)), @"[worker-restarts] 4 of its workers ended within 1.3s, none of them older than 0.4s, while its first process has run for 1m 5s: its workers are started again and again because they cannot go on: probes may pass in between, and requests get lost; opsdeck logs web1 has what they said last; if a release or a reload began it, roll it back");
+    let none = [
+        Churn { ended: 2, ..churn },
+        Churn { oldest: ms(30_000), ..churn },
+        Churn { leader_age: ms(500), ..churn },
+    ];
+    for it in none {
+        assert_eq!(told(&of(it)), "", "{it:?}");
+    }
+    let mut reloading = of(churn);
+    reloading.case.renewed = 2;
+    assert_eq!(told(&reloading), "", "somebody asked for two of them");
+    reloading.case.renewed = 1;
+    assert_ne!(told(&reloading), "", "the new one does not stay either");
 }

@@ -1,8 +1,14 @@
 //! What the process tree shows.
 
-use super::{Advice, Evidence, Member};
-use crate::fleet::turn::count;
+use std::time::Duration;
 
+use super::{Advice, Evidence, Member};
+use crate::fleet::turn::{count, elapsed};
+
+/// A worker that gets older is renewed for a reason: `max_request` and its like.
+const SHORT_LIFE: Duration = Duration::from_secs(10);
+/// So many ends are more than a mishap.
+const MANY: usize = 3;
 /// Processes that are told one by one.
 const LISTED: usize = 4;
 
@@ -34,6 +40,36 @@ pub(super) fn orphans(evidence: &Evidence) -> Option<Advice> {
         help: format!(
             "renew all of it: opsdeck restart {} (or opsdeck roll {})",
             case.instance, case.service
+        ),
+    })
+}
+
+/// Workers that end soon after they began, again and again, while their master stays.
+pub(super) fn restarts(evidence: &Evidence) -> Option<Advice> {
+    let (case, churn) = (&evidence.case, evidence.churn?);
+    // A reload ends each of those once, on purpose.
+    let is_loop = churn.ended >= MANY + case.renewed && churn.oldest < SHORT_LIFE;
+    // Who has just begun may still be starting its workers.
+    if !is_loop || churn.leader_age < 2 * churn.oldest || case.leaving.is_some() {
+        return None;
+    }
+    Some(Advice {
+        kind: "worker-restarts",
+        seen: format!(
+            "{} of its workers ended within {}, none of them older than {}, while its first process has \
+             run for {}",
+            churn.ended,
+            elapsed(churn.within),
+            elapsed(churn.oldest),
+            elapsed(churn.leader_age)
+        ),
+        means:
+            "its workers are started again and again because they cannot go on: probes may pass in \
+                between, and requests get lost"
+                .into(),
+        help: format!(
+            "opsdeck logs {} has what they said last; if a release or a reload began it, roll it back",
+            case.instance
         ),
     })
 }

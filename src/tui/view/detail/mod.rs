@@ -14,7 +14,7 @@ use unicode_width::UnicodeWidthStr;
 
 use super::format::{age, clock, date};
 use super::text::{LABEL, Text};
-use crate::api::{Detail, Instance, ProbePast, ProbeResult, Service};
+use crate::api::{Advice, Detail, Instance, ProbePast, ProbeResult, Service};
 use crate::tui::model::{Closeup, Model, Now};
 use crate::tui::rows::RowId;
 use crate::tui::theme::word;
@@ -152,11 +152,12 @@ fn why(text: &mut Text, it: &Instance, closeup: Option<&Closeup>) {
     match told {
         Some(all) if !all.is_empty() => {
             let advice = closeup.and_then(|it| it.detail.as_ref()).map(|it| it.advice.as_slice());
-            let is_advice =
-                |it: &String| advice.iter().copied().flatten().any(|of| of.sentence == *it);
+            let advice = advice.unwrap_or_default();
             for it in all {
-                let style = if is_advice(it) { theme.moving() } else { theme.plain() };
-                text.paragraph(3, it, style);
+                match advice.iter().find(|of| of.sentence == *it) {
+                    Some(advice) => self::advice(text, advice),
+                    None => text.paragraph(3, it, theme.plain()),
+                }
             }
         }
         _ => text.paragraph(3, &it.why, theme.plain()),
@@ -164,6 +165,14 @@ fn why(text: &mut Text, it: &Instance, closeup: Option<&Closeup>) {
     if let Some(problem) = closeup.and_then(|it| it.problem.as_ref()) {
         text.paragraph(3, &format!("nothing more is known: {problem}"), theme.bad());
     }
+}
+
+/// What was seen, and below it what it means and what to do.
+fn advice(text: &mut Text, it: &Advice) {
+    let theme = text.theme;
+    text.paragraph(3, &it.seen, theme.moving());
+    text.paragraph(5, &it.means, theme.plain());
+    text.paragraph(5, &it.help, theme.plain());
 }
 
 fn probes(model: &Model, text: &mut Text, it: &Instance, detail: Option<&Detail>) {

@@ -183,6 +183,31 @@ fn the_first_screen_says_why_shows_the_probes_and_the_processes() {
 }
 
 #[test]
+fn advice_stands_below_the_reasons_with_what_it_means_and_what_to_do_under_it() {
+    let mut model = open();
+    let advice = Advice {
+        kind: "own-limit".into(),
+        seen: "2 requests were cut off 3.0s after SIGTERM, although it had 10s".into(),
+        means: "its own max_wait_time looks like 3s".into(),
+        help: "raise the server's max_wait_time to what its longest request takes".into(),
+        sentence: "all of it, \x1b[31min one line".into(),
+    };
+    let mut it = detail(4000);
+    it.why = vec!["ready".into(), advice.sentence.clone()];
+    it.advice = vec![advice];
+    send(&mut model, 4000, Msg::Detail { of: "web1".into(), result: Ok(Box::new(it)) });
+    let text = screen(&mut model, 80, 24, 4000);
+    let lines: Vec<&str> = text.lines().skip_while(|it| !it.contains("1 Why")).take(5).collect();
+    assert_snapshot!(lines.join("\n"), @"
+     1 Why ────────────────────────────────────────────────────────────────────────
+       ready
+       2 requests were cut off 3.0s after SIGTERM, although it had 10s
+         its own max_wait_time looks like 3s
+         raise the server's max_wait_time to what its longest request takes
+    ");
+}
+
+#[test]
 fn below_is_what_is_looked_up_more_rarely() {
     let mut model = open();
     press(&mut model, 2000, "G");
