@@ -97,7 +97,8 @@ impl Clues {
         }
     }
 
-    /// Reads what the rules go by, and asks them. Blocking.
+    /// Reads what the rules go by, and asks them. `table`: none where the tree is not all of it, so that nobody
+    /// can say who is a stranger. Blocking.
     pub(super) fn advice(self, table: Option<&Table>, tree: &[Seen]) -> Vec<api::Advice> {
         let evidence = self.evidence(table, tree);
         let told = |it: advice::Advice| api::Advice {
@@ -115,42 +116,91 @@ impl Clues {
         let churn = watch.and_then(|it| it.turnover.of(&it.name, it.leader));
         let port = case.port.filter(|_| !is_held);
         let queue = port.and_then(queue);
-        let opened: BTreeMap<i32, BTreeSet<u64>> = match port {
-            Some(_) => tree.iter().map(|it| sockets_of(it.stat.identity.pid)).collect(),
-            None => BTreeMap::new(),
-        };
+        let is_busy = queue.is_some_and(|it| it.waiting > 0) || case.leaving.is_some();
         let here = port.map_or(vec![], |port| {
             port::listeners(port)
                 .inspect_err(|err| debug!(%err, "listeners cannot be read"))
                 .unwrap_or_default()
         });
         let inodes: BTreeSet<u64> = here.iter().map(|it| it.inode).collect();
-        let is_busy = queue.is_some_and(|it| it.waiting > 0) || case.leaving.is_some();
+        let open = Open::of(tree, &inodes, is_busy);
         let signal = case.leaving.map(|it| it.signal);
         let members = tree.iter().enumerate().map(|(n, it)| {
-            let pid = it.stat.identity.pid;
-            let closely = is_busy && n < LOOKED_AT;
-            let sockets = opened.get(&pid).cloned().or_else(|| closely.then(|| sockets_of(pid).1));
-            let peers = sockets.as_ref().filter(|_| closely).map(port::connections);
-            let peers = peers.and_then(Result::ok).unwrap_or_default();
-            let mut member =
-                if closely { close_member(it, signal, &peers) } else { plain_member(it) };
-            member.connections = peers.len();
-            member.children = tree.iter().filter(|child| child.stat.parent == member.pid).count();
-            member.listens = sockets.is_some_and(|it| !it.is_disjoint(&inodes));
-            member
+            let member = if is_busy && n < LOOKED_AT {
+                close_member(it, signal, &open.peers)
+            } else {
+                plain_member(it)
+            };
+            let is_child = |child: &&Seen| child.stat.parent == member.pid;
+            Member {
+                connections: open.connections(member.pid),
+                children: tree.iter().filter(is_child).count(),
+                listens: open.has_one_of(member.pid, &inodes),
+                ..member
+            }
         });
-        let members: Vec<Member> = members.collect();
-        let own: BTreeSet<u64> = opened.into_values().flatten().collect();
-        let listeners = here.into_iter().map(|it| Listener {
-            address: it.address.to_string(),
-            own: own.contains(&it.inode),
-            strangers: match table {
-                Some(table) if !own.contains(&it.inode) => strangers(table, it.inode, &deck),
+        let listeners = here.iter().map(|it| {
+            let own = open.has(it.inode);
+            let strangers = match table {
+                Some(table) if !own => strangers(table, it.inode, &deck),
                 _ => vec![],
-            },
+            };
+            Listener { address: it.address.to_string(), own, strangers }
         });
-        Evidence { listeners: listeners.collect(), case, stops, tree: members, queue, churn }
+        let (tree, listeners) = (members.collect(), listeners.collect());
+        Evidence { case, stops, tree, queue, listeners, churn }
+    }
+}
+
+/// Sockets that processes of the tree have open.
+#[derive(Debug, Default)]
+struct Open {
+    by_pid: BTreeMap<i32, BTreeSet<u64>>,
+    /// The other ends of those that are connections, where that is of interest.
+    peers: BTreeMap<u64, SocketAddr>,
+}
+
+impl Open {
+    /// Looks at the first processes, and at those without a parent; at the others only for listeners that none
+    /// of these has.
+    fn of(tree: &[Seen], listeners: &BTreeSet<u64>, is_busy: bool) -> Self {
+        let mut open = Self::default();
+        if listeners.is_empty() && !is_busy {
+            return open;
+        }
+        let is_orphan = |it: &Seen| it.depth == 0 && !it.leads;
+        let (first, rest): (Vec<_>, Vec<_>) =
+            tree.iter().enumerate().partition(|(n, it)| *n < LOOKED_AT || is_orphan(it));
+        let pids = |them: Vec<(usize, &Seen)>| {
+            them.into_iter().map(|it| it.1.stat.identity.pid).collect::<Vec<_>>()
+        };
+        open.by_pid.extend(pids(first).into_iter().map(sockets_of));
+        for pid in pids(rest) {
+            if listeners.iter().all(|it| open.has(*it)) {
+                break;
+            }
+            open.by_pid.extend([sockets_of(pid)]);
+        }
+        if is_busy {
+            let all: BTreeSet<u64> = open.by_pid.values().flatten().copied().collect();
+            open.peers = port::connections(&all)
+                .inspect_err(|err| debug!(%err, "connections cannot be read"))
+                .unwrap_or_default();
+        }
+        open
+    }
+
+    fn has(&self, inode: u64) -> bool {
+        self.by_pid.values().any(|it| it.contains(&inode))
+    }
+
+    fn has_one_of(&self, pid: i32, inodes: &BTreeSet<u64>) -> bool {
+        self.by_pid.get(&pid).is_some_and(|it| !it.is_disjoint(inodes))
+    }
+
+    fn connections(&self, pid: i32) -> usize {
+        let sockets = self.by_pid.get(&pid).into_iter().flatten();
+        sockets.filter(|it| self.peers.contains_key(*it)).count()
     }
 }
 

@@ -193,7 +193,8 @@ impl Subject {
             detail.missing = look.missing;
         }
         detail.files = Some(files);
-        detail.advice = clues.map_or(vec![], |it| it.advice(table.as_ref().ok(), &seen));
+        let table = table.as_ref().ok().filter(|_| detail.more_processes == 0);
+        detail.advice = clues.map_or(vec![], |it| it.advice(table, &seen));
         detail.why.extend(detail.advice.iter().map(|it| it.sentence.clone()));
         detail
     }
@@ -204,10 +205,11 @@ impl Subject {
         let mut why = known.why;
         let Some(clues) = clues else { return why };
         let table = Table::sweep();
-        let tree = running.map_or(vec![], |it| {
-            Look { leader: it.leader, missing: vec![] }.tree(table.as_ref(), &it).0
+        let (tree, more) = running.map_or((vec![], 0), |it| {
+            Look { leader: it.leader, missing: vec![] }.tree(table.as_ref(), &it)
         });
-        why.extend(clues.advice(table.as_ref().ok(), &tree).into_iter().map(|it| it.sentence));
+        let table = table.as_ref().ok().filter(|_| more == 0);
+        why.extend(clues.advice(table, &tree).into_iter().map(|it| it.sentence));
         why
     }
 }
