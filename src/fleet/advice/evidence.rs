@@ -107,13 +107,18 @@ pub enum Taken {
     Pending,
 }
 
+impl Member {
+    /// `master php (pid 4711)`.
+    pub(super) fn title(&self) -> String {
+        let role = self.role.as_ref().map_or(String::new(), |it| format!("{it} "));
+        format!("{role}{} (pid {})", self.name, self.pid)
+    }
+}
+
 impl fmt::Display for Member {
     /// `master php (pid 4711) waits for events (epoll_wait), 2 children, 1 connection, 3 timers`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(role) = &self.role {
-            write!(f, "{role} ")?;
-        }
-        write!(f, "{} (pid {})", self.name, self.pid)?;
+        f.write_str(&self.title())?;
         match (self.state, &self.call) {
             ('T' | 't', _) => f.write_str(" stands still (SIGSTOP or a debugger)")?,
             ('D', Some(call)) => write!(f, " {call}, and no signal wakes it (state D)")?,

@@ -45,8 +45,12 @@ pub(super) fn own_limit(evidence: &Evidence) -> Option<Advice> {
         }
     };
     let name = limit_name(profile);
-    let default = if is_default { ", its default" } else { "" };
-    let means = format!("its own {name} looks like {}{default}", span(limit));
+    let or_else = match profile.limit_times {
+        _ if is_default => ", its default".to_owned(),
+        0 | 1 => String::new(),
+        times => format!(", or {} if it took {times} times that", span(limit / times)),
+    };
+    let means = format!("its own {name} looks like {}{or_else}", span(limit));
     let help = if cut.is_empty() {
         format!(
             "nothing was lost, but something kept it until then: an idle connection, a timer, \
@@ -136,7 +140,10 @@ pub(super) fn cuts_at_once(evidence: &Evidence) -> Option<Advice> {
             )
         }
         (None, Some(master)) => (
-            format!("{master} takes connections on port {port}, and nothing stands in front"),
+            format!(
+                "{} takes connections on port {port}, and nothing stands in front",
+                master.title()
+            ),
             format!("a {name} of this kind may cut every connection at {signal}"),
         ),
         (None, None) => return None,
@@ -177,11 +184,14 @@ pub fn short_budget(
     if times < 2 || max_wait_time >= needed {
         return None;
     }
-    let default = if seen.is_none() { " where nobody has set it" } else { "" };
+    let (is, default) = match seen {
+        Some(_) => ("looks like", ""),
+        None => ("is", " where nobody has set it"),
+    };
     Some(Advice {
         kind: "short-budget",
         seen: format!(
-            "max_wait_time is {}, and the server's own {name} is {}{default}",
+            "max_wait_time is {}, and the server's own {name} {is} {}{default}",
             span(max_wait_time),
             span(limit)
         ),

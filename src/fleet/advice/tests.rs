@@ -95,6 +95,12 @@ fn requests_that_are_cut_with_time_left_speak_for_a_limit() {
 }
 
 #[test]
+fn a_server_that_may_take_its_limit_twice_has_one_of_two() {
+    let said = with_stops(swoole(), &[stop(8_040, 1)]);
+    assert!(said.contains("its own max_wait_time looks like 8s, or 4s if it took 2 times that; "));
+}
+
+#[test]
 fn a_limit_needs_time_that_was_left_and_more_than_one_like_it() {
     let none = [
         vec![stop(9_800, 3)],
@@ -139,7 +145,7 @@ fn a_budget_must_hold_the_servers_limit_as_often_as_it_may_take_it() {
     assert_snapshot!(told(&evidence), @r#"[short-budget] max_wait_time is 5s, and the server's own max_wait_time is 3s where nobody has set it: a swoole may take 2 times its max_wait_time to stop, 6s: SIGKILL comes before that; set max_wait_time = "7s" or more"#);
     let seen = with_stops(swoole(), &[stop(8_000, 1)]);
     assert!(
-        seen.contains("max_wait_time is 10s, and the server's own max_wait_time is 8s: a"),
+        seen.contains("max_wait_time is 10s, and the server's own max_wait_time looks like 8s: a"),
         "{seen}"
     );
     assert!(seen.contains("set max_wait_time = \"17s\" or more"), "{seen}");
