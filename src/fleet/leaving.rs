@@ -24,6 +24,7 @@ impl Instance {
                     self.hasten_out(turn);
                 }
                 self.sync(turn);
+                self.ask_gauge(turn);
                 self.tell_drain(turn);
                 self.descend(turn);
             }
@@ -37,6 +38,15 @@ impl Instance {
         }
     }
 
+    /// It was out of rotation already, or the last daemon had it read: it says anew what it has in flight.
+    pub(super) fn ask_gauge(&mut self, turn: &mut Turn) {
+        let Phase::Leaving(_, stop) = &self.phase else { return };
+        let is_asked = self.rules.gauged && !self.rules.fronted && self.takeouts == 0;
+        if is_asked && stop.is_draining() && stop.waits_for_the_drain() {
+            self.hasten_out(turn);
+        }
+    }
+
     pub(super) fn leave_as_wished(&mut self, turn: &mut Turn, wish: Wish) {
         let manner = if wish.kill { Manner::Kill } else { Manner::Ladder };
         self.leave(turn, wish.errand, manner);
@@ -44,14 +54,16 @@ impl Instance {
 
     fn tell_drain(&self, turn: &mut Turn) {
         let Phase::Leaving(_, stop) = &self.phase else { return };
-        if !self.rules.fronted {
-            return;
-        }
+        let how = match (self.rules.fronted, self.rules.gauged) {
+            (true, _) => "out of rotation",
+            (false, true) if stop.waits_for_the_drain() => "it is asked until nothing is in flight",
+            (false, _) => return,
+        };
         let flight = self.in_flight.map_or(String::new(), |it| match it {
             InFlight::Exact(n) => format!(", {n} in flight"),
             InFlight::Estimated(n) => format!(", ~{n} in flight"),
         });
-        self.say(turn, "draining", stop.errand.by(), format!("out of rotation{flight}"));
+        self.say(turn, "draining", stop.errand.by(), format!("{how}{flight}"));
     }
 
     /// Makes the moves of the ladder that are due.

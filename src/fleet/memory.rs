@@ -210,6 +210,7 @@ impl Instance {
     fn resume(&mut self, turn: &mut Turn) {
         // Out of rotation first, here too: whoever stands in front is told anew.
         self.sync(turn);
+        self.ask_gauge(turn);
         self.descend(turn);
     }
 }

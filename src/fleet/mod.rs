@@ -68,6 +68,8 @@ mod fleet_tests;
 #[cfg(test)]
 mod foreign_tests;
 #[cfg(test)]
+mod gauge_tests;
+#[cfg(test)]
 mod heal_tests;
 #[cfg(test)]
 mod life_tests;
