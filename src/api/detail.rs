@@ -141,6 +141,18 @@ pub struct Limit {
     pub unit: String,
 }
 
+/// A TCP port on which a tree listens.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ListeningPort {
+    pub port: u16,
+    /// Those that nobody has accepted yet included.
+    pub connections: u32,
+    /// Connections that wait to be accepted, and how many may.
+    pub accept_queue: u32,
+    pub accept_limit: u32,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Files {
@@ -148,6 +160,8 @@ pub struct Files {
     pub open: BTreeMap<String, u32>,
     /// Where the tree listens: `0.0.0.0:9502`.
     pub listening: Vec<String>,
+    /// What the kernel knows of these ports, IPv4 and IPv6 together.
+    pub ports: Vec<ListeningPort>,
     pub cwd: Option<String>,
     /// Ends with ` (deleted)` where the file was replaced since it was started.
     pub exe: Option<String>,

@@ -46,6 +46,9 @@ impl Daemon {
                 let trees = self.trees(&deck, &names);
                 let _ = reply.send((deck, trees));
             }
+            Question::Look { reply } => {
+                let _ = reply.send(self.hands.look(clock::now()));
+            }
             Question::Brief { role, reply } => {
                 // What changed in this very turn has not been told yet.
                 self.mark_changed();

@@ -22,6 +22,7 @@ use crate::config::secret::{veiled, veiled_arguments};
 use crate::fleet::Signal;
 use crate::fleet::input::Probe as Kind;
 use crate::fleet::rules::{Meaning, Thresholds};
+use crate::load::sockets::Sockets;
 use crate::probe::{Check, Probe};
 use crate::process::preflight::{self, Disposition};
 use crate::process::stat::read_stat;
@@ -299,7 +300,30 @@ impl Look {
             sockets.extend(closeup::open_files(*other).unwrap_or_default().sockets);
         }
         files.listening = self.seen("listening sockets", closeup::listening(&sockets));
+        files.ports = self.ports(&files.listening);
         files.cwd = closeup::directory(pid).ok().map(|it| it.display().to_string());
         files.exe = closeup::program(pid).ok().map(|it| it.display().to_string());
+    }
+}
+
+impl Look {
+    /// The queues of where it listens.
+    fn ports(&mut self, listening: &[String]) -> Vec<api::ListeningPort> {
+        let number = |it: &String| it.rsplit_once(':')?.1.parse().ok();
+        let ports: BTreeSet<u16> = listening.iter().filter_map(number).collect();
+        if ports.is_empty() {
+            return vec![];
+        }
+        let dump = self.seen("connections", Sockets::open().and_then(|mut it| it.dump()));
+        let one = |port: u16| {
+            let it = dump.get(&port).filter(|it| it.listening)?;
+            Some(api::ListeningPort {
+                port,
+                connections: it.established,
+                accept_queue: it.accept_queue,
+                accept_limit: it.accept_limit,
+            })
+        };
+        ports.into_iter().filter_map(one).collect()
     }
 }

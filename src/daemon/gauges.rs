@@ -29,7 +29,9 @@ const WATCHED: Duration = Duration::from_secs(2);
 /// The same of one that is being taken out.
 const DRAINING: Duration = Duration::from_millis(100);
 /// Of many, more rarely: at most so many readings a second.
-const A_SECOND: u32 = 100;
+const A_SECOND: u32 = 50;
+/// Who has asked for all once is likely to ask again.
+const LOOK: Duration = Duration::from_secs(30);
 /// How many are asked at a time, beside those that are being taken out.
 const FEW: usize = 16;
 /// One that fails is asked after twice as long each time, so many times.
@@ -43,6 +45,8 @@ pub struct Gauges {
     /// Some instance of the configuration has one.
     is_any: bool,
     watched: bool,
+    /// Somebody has asked for everything: as if he watched, until then.
+    looked_until: Timestamp,
     last: Option<Timestamp>,
     /// Of those that are read.
     read: BTreeMap<Name, Gauge>,
@@ -66,6 +70,8 @@ struct Gauge {
     says: Option<u32>,
     failures: u32,
     not_before: Timestamp,
+    /// It was asked, and something came of it.
+    is_heard: bool,
 }
 
 /// What came of one reading.
@@ -84,6 +90,7 @@ impl Gauges {
             few: Arc::new(Semaphore::new(FEW)),
             is_any: false,
             watched: false,
+            looked_until: Timestamp::default(),
             last: None,
             read: BTreeMap::new(),
             leaving: BTreeSet::new(),
@@ -185,6 +192,7 @@ impl Gauge {
             says: None,
             failures: 0,
             not_before: Timestamp::default(),
+            is_heard: false,
         })
     }
 
@@ -196,6 +204,7 @@ impl Gauge {
     ) -> (api::Load, Option<InFlight>) {
         let source = self.question.name().to_owned();
         let before = self.says.take();
+        self.is_heard = true;
         let it = match outcome {
             Ok(it) => it,
             Err(error) => {
@@ -246,6 +255,14 @@ fn can_be_asked(sheet: &Sheet) -> bool {
 impl Hands {
     pub fn next_reading(&self) -> Option<Timestamp> {
         if self.living.is_empty() { None } else { self.gauges.due() }
+    }
+
+    /// Somebody asks for everything. Returns false while those that can be asked have not said anything yet.
+    pub(super) fn look(&mut self, now: Timestamp) -> bool {
+        let gauges = &mut self.gauges;
+        gauges.looked_until = now + LOOK;
+        let has_begun = gauges.watched && gauges.last.is_some();
+        !gauges.is_any || has_begun && gauges.read.values().all(|it| it.is_heard)
     }
 
     /// Begins the readings that are due.
@@ -314,6 +331,9 @@ impl Hands {
             self.gauges.leaving.remove(name);
         }
         let was_watched = std::mem::replace(&mut self.gauges.watched, watched);
+        if watched && !was_watched {
+            self.gauges.last = None;
+        }
         let gauges = &self.gauges;
         let over: Vec<Name> = match was_watched && !watched {
             true => {
@@ -331,7 +351,8 @@ impl Hands {
 impl Daemon {
     pub(super) fn watch_gauges(&mut self) {
         let is_watched = self.publisher.is_watched();
-        let over = self.hands.watch_gauges(is_watched, &self.fleet);
+        let is_looked_at = is_watched || clock::now() < self.hands.gauges.looked_until;
+        let over = self.hands.watch_gauges(is_looked_at, &self.fleet);
         if !is_watched {
             self.facts.disconnect();
         }

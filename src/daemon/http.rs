@@ -33,6 +33,9 @@ use crate::fleet::input::{Refusal, RefusalKind};
 
 /// The longest body of a request, in bytes.
 const LONGEST_BODY: usize = 64 << 10;
+/// How long a snapshot waits for what servers say of themselves, and how often it looks whether they have.
+const SOON: std::time::Duration = std::time::Duration::from_millis(100);
+const TRIES: usize = 15;
 
 /// What the handlers share.
 #[derive(Clone, Debug)]
@@ -127,6 +130,13 @@ async fn deck(
     if extent.brief {
         let text = api.ask(|reply| Question::Brief { role, reply }).await?;
         return Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response());
+    }
+    // Servers are asked for their load only while somebody looks, as this one does.
+    for _ in 0..TRIES {
+        if api.ask(|reply| Question::Look { reply }).await? {
+            break;
+        }
+        tokio::time::sleep(SOON).await;
     }
     if let Some(names) = extent.tree {
         let names = if names == "all" { "" } else { &names };

@@ -93,6 +93,10 @@ pub type Past = (Vec<PathBuf>, Vec<Event>, broadcast::Receiver<Arc<Event>>);
 /// Something that changes nothing.
 #[derive(Debug)]
 pub enum Question {
+    /// Whether what servers say of themselves is at hand; else it soon is.
+    Look {
+        reply: Reply<bool>,
+    },
     Deck {
         role: Role,
         reply: Reply<Deck>,

@@ -338,7 +338,7 @@ mod tests {
         let old = question.ask(written + Duration::from_secs(40)).await;
         assert_eq!(old, Err("it was written 40 s ago: worker 0 is stuck or gone".into()));
         std::fs::remove_file(&path).unwrap();
-        assert!(question.ask(written).await.unwrap_err().contains("No such file"));
+        assert!(question.ask(written).await.unwrap_err().contains("no such file"));
     }
 
     #[test]

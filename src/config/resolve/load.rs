@@ -143,20 +143,21 @@ impl Resolver<'_> {
     }
 
     /// A service that says that its gateway counts has one.
-    pub(super) fn want_gateways(&mut self, roots: &[Table], services: &[Service]) {
-        let counts = |it: &&Service| it.written.load == Load::Gateway && !it.rules.fronted;
-        for service in services.iter().filter(counts) {
-            let name = service.rules.name.as_str();
-            let own = roots.iter().flat_map(|it| super::whole::table_in(it, "service"));
-            let own = own.filter(|it| it.name == name).filter_map(super::whole::as_table);
-            // A default for all is meant for those that have one.
-            for entry in own.filter_map(|it| it.find("load")) {
-                let title = format!("nothing stands in front of `{name}` that could count");
-                let mistake = Mistake::new(entry.at, title, "there is no gateway of this service");
-                self.report(mistake.help(format!(
-                    "add [gateway.{name}] with service = \"{name}\", or remove this"
-                )));
-            }
+    pub(super) fn want_gateways(&mut self, roots: &[Table], services: &mut [Service]) {
+        let counts = |it: &&mut Service| it.written.load == Load::Gateway && !it.rules.fronted;
+        for service in services.iter_mut().filter(counts) {
+            let name = service.rules.name.to_string();
+            let all = roots.iter().flat_map(|it| super::whole::table_in(it, "service"));
+            let mut own = all.filter(|it| it.name == name).filter_map(super::whole::as_table);
+            let Some(entry) = own.find_map(|it| it.find("load")) else {
+                // A default for all is meant for those that have one.
+                service.written.load = Load::Unsaid;
+                continue;
+            };
+            let title = format!("nothing stands in front of `{name}` that could count");
+            let mistake = Mistake::new(entry.at, title, "there is no gateway of this service");
+            let help = format!("add [gateway.{name}] with service = \"{name}\", or remove this");
+            self.report(mistake.help(help));
         }
     }
 }

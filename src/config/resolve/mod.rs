@@ -77,7 +77,7 @@ pub(crate) fn resolve(
     }
     resolver.whole(roots, &services);
     let gateways = resolver.gateways(roots, &mut services);
-    resolver.want_gateways(roots, &services);
+    resolver.want_gateways(roots, &mut services);
     resolver.spares(roots, &mut services);
     Resolved { deck, keys, hooks, services, gateways }
 }

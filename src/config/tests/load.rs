@@ -99,6 +99,18 @@ fn a_path_of_the_defaults_is_for_those_that_have_a_port() {
 }
 
 #[test]
+fn a_gateway_of_the_defaults_is_for_those_that_have_one() {
+    let text = "[defaults]\nload = \"gateway\"\n[service.queue]\ncommand = \"queue\"\n\
+        [service.web]\ncommand = \"web\"\ninstance.web1 = { port = 1 }\n\
+        [gateway.shop]\nservice = \"web\"\nlisten = 80\n";
+    let settings = parse("c", text).unwrap();
+    let loads: Vec<_> = settings.services.iter().map(|it| it.written.load.clone()).collect();
+    assert_eq!(loads, [Load::Unsaid, Load::Gateway]);
+    let shown = show::show(&settings);
+    assert!(parse("c", &shown).is_ok(), "{shown}");
+}
+
+#[test]
 fn mistakes_say_what_to_write() {
     assert_snapshot!(of_web("load = { swoole = \"/stats\" }\n"), @r#"
     error: the load of `web` cannot be asked for: a path alone is on the instance's port, and it has none
