@@ -9,7 +9,7 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 
 use opsdeck::api::{Load, State};
-use support::{Deck, PATIENCE, find, free_port, python};
+use support::{Deck, PATIENCE, find, free_port, python, wait_until};
 
 /// A service `web` of one instance, `web1`.
 fn deck(command: &str, port: u16, keys: &str) -> Deck {
@@ -85,21 +85,19 @@ fn swoole_is_asked_and_what_asks_is_not_counted() {
         find(deck, "web1").is_some_and(|it| it.in_flight == Some(3) && it.in_flight_exact)
     });
     open.into_iter().for_each(|it| assert!(end(it).contains("received 4 bytes")));
-    wait_load(&mut deck, "nothing in flight", |it| it.in_flight == Some(0));
 
     let before = first.requests.unwrap();
     let url = format!("http://127.0.0.1:{port}/");
     let told = deck.ok(&["load", &url, "-c", "2", "--interval", "0", "--requests", "50", "--json"]);
     let told: serde_json::Value = serde_json::from_str(&told).unwrap();
-    let asked = told["requests"].as_u64().unwrap();
-    let last = wait_load(&mut deck, "all that were sent", |it| {
-        it.requests.is_some_and(|it| it >= before + asked + 3)
+    let asked = told["requests"].as_u64().unwrap() + 3;
+    let last = wait_load(&mut deck, "all that were sent, and a rate", |it| {
+        it.requests.is_some_and(|it| it >= before + asked)
+            && it.in_flight == Some(0)
+            && it.requests_per_second.is_some()
     });
     // The rest is what asked: readings, of which there were a few.
-    assert!(last.requests.unwrap() < before + asked + 3 + 50, "{last:?}");
-    deck.wait("a rate", |deck, _| {
-        find(deck, "web1").is_some_and(|it| it.requests_per_second.is_some())
-    });
+    assert!(last.requests.unwrap() < before + asked + 50, "{last:?}");
 }
 
 #[test]
@@ -131,6 +129,20 @@ fn a_drain_does_not_wait_for_a_server_that_says_nothing() {
     assert_eq!(load.error.as_deref(), Some("connection refused"));
     assert_eq!((load.in_flight, load.requests), (None, None), "nothing is not zero");
     deck.ok(&["stop", "web1"]);
+}
+
+#[test]
+fn who_asks_once_is_told_as_well() {
+    let port = free_port();
+    let mut deck =
+        deck(&format!("opsdeck sample --port {port}"), port, "load = { swoole = \"/stats\" }");
+    deck.stop_watching();
+    wait_until("told without a deck", || {
+        let text = deck.ok(&["status", "--json"]);
+        let told: opsdeck::api::Deck = serde_json::from_str(&text).unwrap();
+        let load = find(&told, "web1").and_then(|it| it.load.clone());
+        load.is_some_and(|it| it.in_flight == Some(0) && it.workers == Some(1))
+    });
 }
 
 /// A pool of php-fpm, and a script that waits until a file is there.

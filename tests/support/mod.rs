@@ -276,6 +276,11 @@ impl Deck {
         std::fs::rename(copy, bin).unwrap();
     }
 
+    /// Looks away: with the next change the stream is left.
+    pub fn stop_watching(&mut self) {
+        self.changes = channel().1;
+    }
+
     /// Begins to watch again, as a second client would.
     pub fn watch_anew(&mut self) {
         self.changes = follow(self.path());

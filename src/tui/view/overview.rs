@@ -228,7 +228,8 @@ impl Painter<'_> {
         let out = out.then(|| "out".to_owned());
         let ejected = it.ejected.then(|| "ejected".to_owned());
         // The first thing to see: clients hang, whatever else is well.
-        let full = it.is_backlog_full().then(|| "backlog full".to_owned());
+        let is_full = it.is_backlog_full() && self.has_wide_tail();
+        let full = is_full.then(|| "queue full".to_owned());
         let stale = it.stale.then(|| "stale".to_owned());
         let backup = it.backup.then(|| "backup".to_owned());
         let text = [full, held, ejected, out, stale, backup]
@@ -353,11 +354,20 @@ impl Painter<'_> {
     /// While its workers are renewed, how far that is.
     fn state_of_instance(&self, it: &Instance) -> (String, Style) {
         match it.reload.as_ref().filter(|it| it.ended.is_none()) {
+            // Where there is no tail for it.
+            None if it.is_backlog_full() && !self.has_wide_tail() => {
+                ("QUEUE FULL".into(), self.model.theme.bad())
+            }
             Some(reload) => {
                 (format!("RELOAD {}/{}", reload.renewed, reload.of), self.model.theme.moving())
             }
             None => (word(it.state).into(), self.model.theme.state(it.state)),
         }
+    }
+
+    /// The tail has room for more than a word.
+    fn has_wide_tail(&self) -> bool {
+        self.columns.tail + 10 <= self.model.size.0
     }
 
     fn verdict(&self, verdict: Option<bool>) -> (String, Style) {

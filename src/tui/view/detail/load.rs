@@ -94,7 +94,7 @@ fn now(it: &Instance) -> String {
     let parts = [
         it.requests_per_second.map(|it| format!("{it:.1} req/s")),
         it.in_flight.map(|n| format!("{about}{n} in flight")),
-        it.connections.map(|n| counted(&[(n.into(), "connections")])).filter(|it| !it.is_empty()),
+        it.connections.filter(|n| *n > 0).map(|n| many(n.into(), "connection")),
         it.cpu_percent.map(|it| format!("{} CPU", percent(it))),
         it.memory_bytes.map(|it| format!("{} memory", bytes(it))),
     ];
@@ -125,17 +125,17 @@ fn own(text: &mut Text, it: &Load) {
     let said = [
         it.requests_per_second.map(|it| format!("{it:.1} req/s")),
         it.in_flight.map(|n| format!("{about}{n} in flight")),
-        it.connections.map(|n| format!("{n} connections")),
-        it.workers.map(|n| format!("{n} workers")),
+        it.connections.map(|n| many(n, "connection")),
+        it.workers.map(|n| many(n, "worker")),
         it.busy.map(|n| format!("{n} busy")),
         it.idle.map(|n| format!("{n} idle")),
         it.queued.map(|n| format!("{n} queued")),
-        it.coroutines.map(|n| format!("{n} coroutines")),
+        it.coroutines.map(|n| many(n, "coroutine")),
         it.backlog.map(|n| match it.backlog_limit {
             Some(limit) => format!("{n} of {limit} in its listen queue"),
             None => format!("{n} in its listen queue"),
         }),
-        it.requests.map(|n| format!("{n} requests in all")),
+        it.requests.map(|n| format!("{} in all", many(n, "request"))),
     ];
     text.field("it says", &said.into_iter().flatten().collect::<Vec<_>>().join(", "));
     text.styled_field("", &it.source, text.theme.faint());
@@ -208,4 +208,8 @@ fn traffic(text: &mut Text, it: &Traffic) {
 fn counted(of: &[(u64, &str)]) -> String {
     let some = of.iter().filter(|it| it.0 > 0).map(|(n, what)| format!("{n} {what}"));
     some.collect::<Vec<_>>().join(", ")
+}
+
+fn many(n: u64, noun: &str) -> String {
+    if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
 }

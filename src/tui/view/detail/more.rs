@@ -160,6 +160,16 @@ pub(super) fn files(text: &mut Text, detail: Option<&Detail>) {
     text.field("directory", files.cwd.as_deref().unwrap_or_default());
     text.field("log", &files.log);
     text.field("listens on", &files.listening.join(", "));
+    for it in &files.ports {
+        let (waiting, limit) = (it.accept_queue, it.accept_limit);
+        let is_full = waiting > 0 && waiting >= limit;
+        let style = if is_full { text.theme.bad() } else { text.theme.plain() };
+        let said = format!(
+            "{}: {} connections, {waiting} of {limit} wait to be accepted",
+            it.port, it.connections
+        );
+        text.styled_field("", &said, style);
+    }
     let open: Vec<String> = files.open.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
     text.field("open", &open.join(", "));
     for it in detail.missing.iter().filter(|it| !it.contains("environment")) {

@@ -99,6 +99,7 @@ fn detail(ms: u64) -> Detail {
         files: Some(Files {
             open: [("file".into(), 3), ("socket".into(), 28)].into(),
             listening: vec!["0.0.0.0:9502".into()],
+            ports: vec![],
             cwd: Some("/srv/shop/web1".into()),
             exe: Some("/usr/bin/php8.2 (deleted)".into()),
             log: "/var/lib/opsdeck/logs/web1.log".into(),
@@ -430,4 +431,55 @@ fn it_is_asked_again_while_it_is_open_and_answers_to_an_earlier_page_are_dropped
     assert!(model.closeup.as_ref().unwrap().detail.is_none());
     press(&mut model, 5000, "esc");
     assert!(matches!(model.screen, Screen::Table) && model.closeup.is_none());
+}
+
+/// The lines of the load section.
+fn load_of(change: impl FnOnce(&mut Instance)) -> String {
+    let mut web = web();
+    change(&mut web.instances[0]);
+    let mut model = model(vec![web]);
+    type_keys(&mut model, &["j", "enter"]);
+    let all = screen(&mut model, 80, 40, 0);
+    let from = all.lines().skip_while(|it| !it.contains("4 Load")).skip(1);
+    from.take_while(|it| !it.contains("5 Signals")).map(|it| format!("{it}\n")).collect()
+}
+
+#[test]
+fn what_a_server_says_of_its_load_stands_beside_what_the_kernel_knows() {
+    let says = Load {
+        source: "swoole http://127.0.0.1:9502/stats".into(),
+        requests: Some(12_345),
+        requests_per_second: Some(81.25),
+        in_flight: Some(7),
+        in_flight_exact: true,
+        connections: Some(40),
+        workers: Some(8),
+        queued: Some(2),
+        coroutines: Some(19),
+        ..Load::default()
+    };
+    let shown = load_of(|it| {
+        it.load = Some(says);
+        (it.requests_per_second, it.in_flight_exact) = (Some(81.25), true);
+        (it.connections, it.accept_queue, it.accept_limit) = (Some(43), Some(129), Some(128));
+    });
+    for part in [
+        "81.2 req/s, 7 in flight, 40 connections",
+        "swoole http://127.0.0.1:9502/stats",
+        "129 of 128 wait to be accepted: no more fit, clients hang",
+    ] {
+        assert!(shown.contains(part), "no {part:?}:\n{shown}");
+    }
+    let silent = Load {
+        source: "php_fpm fcgi://unix:/run/php/fpm.sock:/status".into(),
+        error: Some("no such file".into()),
+        ..Load::default()
+    };
+    let shown = load_of(|it| {
+        it.load = Some(silent);
+        (it.accept_queue, it.accept_limit) = (Some(3), Some(128));
+    });
+    for part in ["no such file at php_fpm", "3 of 128 wait to be accepted"] {
+        assert!(shown.contains(part), "no {part:?}:\n{shown}");
+    }
 }

@@ -551,3 +551,18 @@ fn what_the_screen_costs_is_told_where_it_is_wanted() {
     let shown = screen(&mut model, 80, 24, 0);
     assert!(shown.contains("2 services   1K/s 12K   2/3 ready"), "{shown}");
 }
+
+#[test]
+fn a_full_queue_stands_on_its_row_before_everything_else() {
+    let mut web = web();
+    let it = &mut web.instances[1];
+    (it.accept_queue, it.accept_limit) = (Some(129), Some(128));
+    let mut model = model(vec![web]);
+    for (width, height) in [(80, 24), (40, 10), (200, 50)] {
+        let all = screen(&mut model, width, height, 0);
+        let row = all.lines().find(|it| it.contains("web2")).unwrap_or_default();
+        assert!(row.to_lowercase().contains("queue full"), "{width}:\n{all}");
+    }
+    let all = screen(&mut model, 40, 10, 0);
+    assert!(all.contains("QUEUE FULL"), "{all}");
+}
