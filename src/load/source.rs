@@ -46,7 +46,7 @@ pub enum Kind {
     Nginx,
     /// `/stats` of the control app, with its token in the query.
     Puma,
-    /// Metrics, as [`Selector`]s.
+    /// Metrics: a name, or a name with labels as in PromQL.
     Prometheus { requests: Option<String>, in_flight: Option<String> },
 }
 
