@@ -236,6 +236,10 @@ pub struct SignalArgs {
     #[arg(required = true)]
     pub names: Vec<String>,
 
+    /// To this process of its tree instead of its main process; `status --json NAME` lists them
+    #[arg(long, value_name = "PID")]
+    pub pid: Option<i32>,
+
     /// Also a signal that the process does not catch and that will kill it
     #[arg(long)]
     pub yes: bool,

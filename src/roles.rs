@@ -41,6 +41,8 @@ pub struct Rule {
     pub threads: Option<u32>,
     /// A reload puts another process in its place.
     pub renewed: bool,
+    /// The number of the signal that lets one of them finish, where that is not SIGTERM.
+    pub stop: Option<i32>,
 }
 
 /// A regular expression that is equal to another one if it is written like it.
@@ -135,6 +137,7 @@ mod tests {
             of: some(of),
             threads: None,
             renewed,
+            stop: None,
         }
     }
 

@@ -7,16 +7,19 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use nix::sys::signal::Signal;
-use opsdeck::api::Detail;
+use opsdeck::api::{Act, Detail, InstanceVerb, Request, Target, problem};
 use opsdeck::client::Client;
 use support::{Deck, Following, PATIENCE, free_port, kill, wait_until};
 
-/// Pids of those of its processes that have this role.
-fn with_role(deck: &Deck, name: &str, role: &str) -> BTreeSet<i32> {
+fn detail(deck: &Deck, name: &str) -> Detail {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let answer = async { Client::new(&deck.socket())?.detail(name).await };
-    let detail: Detail =
-        runtime.block_on(async { tokio::time::timeout(PATIENCE, answer).await.unwrap() }).unwrap();
+    runtime.block_on(async { tokio::time::timeout(PATIENCE, answer).await.unwrap() }).unwrap()
+}
+
+/// Pids of those of its processes that have this role.
+fn with_role(deck: &Deck, name: &str, role: &str) -> BTreeSet<i32> {
+    let detail = detail(deck, name);
     let has_role = detail.processes.iter().filter(|it| it.role.as_deref() == Some(role));
     has_role.map(|it| it.pid).collect()
 }
@@ -30,8 +33,25 @@ fn workers(deck: &Deck, name: &str, n: usize) -> BTreeSet<i32> {
     found
 }
 
-/// A deck with one service `shop` that is ready, has two workers, and is reloaded.
-fn reloads(service: &str, prepare: impl FnOnce(&Path)) {
+/// One of two workers is told to go by this signal, and another one takes its place.
+fn one_is_replaced(deck: &mut Deck, signal: &str) {
+    let pid = *workers(deck, "shop", 2).first().unwrap();
+    let leader = deck.pid("shop");
+    let told = deck.ok(&["signal", signal, "shop", "--pid", &pid.to_string()]);
+    assert_eq!(told, format!("{signal} was sent to worker, pid {pid}, of shop\n"));
+    deck.wait_event(&format!("{signal} to worker, pid {pid}"));
+    deck.wait_event(&format!("worker, pid {pid}, ended "));
+    wait_until("two workers again", || {
+        let now = with_role(deck, "shop", "worker");
+        now.len() == 2 && !now.contains(&pid)
+    });
+    deck.catch_up();
+    assert_eq!(deck.pid("shop"), leader);
+}
+
+/// A deck with one service `shop` that is ready, has two workers, and is reloaded; then one worker gets the
+/// signal that lets it finish.
+fn reloads(service: &str, stop: Option<&str>, prepare: impl FnOnce(&Path)) {
     let mut deck = Deck::start_in(&[], service, prepare);
     deck.wait_ready(&["shop"]);
     let before = workers(&deck, "shop", 2);
@@ -46,6 +66,11 @@ fn reloads(service: &str, prepare: impl FnOnce(&Path)) {
     deck.wait_event("renewed 2 of 2 workers");
     let reload = deck.instance("shop").reload.unwrap();
     assert_eq!((reload.renewed, reload.of, reload.complete), (2, 2, true), "{reload:?}");
+    let gone: BTreeSet<i32> = reload.gone.iter().map(|it| it.pid).collect();
+    assert_eq!(gone, before, "{reload:?}");
+    if let Some(stop) = stop {
+        one_is_replaced(&mut deck, stop);
+    }
 }
 
 /// A service that is ready when somebody accepts connections.
@@ -64,18 +89,75 @@ fn sample(flags: &str, profile: &str) -> String {
 
 #[test]
 fn the_workers_of_a_swoole_server_are_renewed() {
-    reloads(&sample("--tree swoole", "swoole"), |_| ());
+    reloads(&sample("--tree swoole", "swoole"), Some("SIGTERM"), |_| ());
+}
+
+#[test]
+fn sigusr2_renews_task_workers_and_nobody_else() {
+    let mut deck = Deck::start(&sample("--tree swoole --task-workers 1 --titles", "swoole"));
+    deck.wait_ready(&["shop"]);
+    let before = workers(&deck, "shop", 2);
+    let mut task = BTreeSet::new();
+    wait_until("a task worker", || {
+        task = with_role(&deck, "shop", "task worker");
+        task.len() == 1
+    });
+    deck.ok(&["signal", "SIGUSR2", "shop"]);
+    deck.wait_event("renewed 1 of 1 worker in ");
+    assert!(with_role(&deck, "shop", "task worker").is_disjoint(&task));
+    assert_eq!(workers(&deck, "shop", 2), before);
+    let generation = |role: &str| {
+        let of = detail(&deck, "shop").processes;
+        of.iter().find(|it| it.role.as_deref() == Some(role)).and_then(|it| it.generation)
+    };
+    assert_eq!((generation("task worker"), generation("worker")), (Some(2), Some(1)));
+    // A reload of all says that it is no deploy.
+    let told = deck.ok(&["reload", "shop"]);
+    assert!(told.contains("renewed 3 of 3 workers") && told.contains("to deploy, "), "{told}");
+}
+
+#[test]
+fn who_is_not_replaced_or_not_of_the_tree_gets_no_signal_at_once() {
+    let mut deck = Deck::start(&sample("--tree swoole", "swoole"));
+    deck.wait_ready(&["shop"]);
+    let before = workers(&deck, "shop", 2);
+    let manager = *with_role(&deck, "shop", "manager").first().unwrap();
+    let refused = |deck: &Deck, signal: &str, pid: u32| {
+        let output = deck.opsdeck(&["signal", signal, "shop", "--pid", &pid.to_string()]);
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success(), "{told}");
+        told
+    };
+    let told = refused(&deck, "SIGTERM", manager.unsigned_abs());
+    assert!(told.contains("the place of manager, pid"), "{told}");
+    let worker = before.first().unwrap().unsigned_abs();
+    let told = refused(&deck, "SIGQUIT", worker);
+    assert!(told.contains("SIGQUIT is not caught: it will kill worker, pid"), "{told}");
+    let me = std::process::id();
+    let told = refused(&deck, "SIGTERM", me);
+    assert!(told.contains(&format!("{me} is no process of shop")), "{told}");
+
+    // What is not the process that was seen is refused by the daemon too.
+    let target = Some(Target { pid: worker.cast_signed(), start_time: 1 });
+    let signal = Some("SIGTERM".to_owned());
+    let act = Act { target, signal, ..Act::default() };
+    let (name, verb) = ("shop".to_owned(), InstanceVerb::Signal);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let client = Client::new(&deck.socket()).unwrap();
+    let answer = runtime.block_on(client.send(&Request::Instance { name, verb, act }));
+    assert_eq!(answer.unwrap_err().kind, problem::CHANGED);
+    assert_eq!(workers(&deck, "shop", 2), before);
 }
 
 #[test]
 fn workers_that_have_to_be_killed_are_renewed_too() {
     let flags = "--tree swoole --mode base --ignore-term --max-wait-time 200ms";
-    reloads(&sample(flags, "swoole"), |_| ());
+    reloads(&sample(flags, "swoole"), None, |_| ());
 }
 
 #[test]
 fn a_server_that_executes_itself_again_is_followed() {
-    reloads(&sample("--tree fpm", "php-fpm"), |_| ());
+    reloads(&sample("--tree fpm", "php-fpm"), Some("SIGQUIT"), |_| ());
 }
 
 #[test]
@@ -179,6 +261,22 @@ fn one_instance_is_renewed_after_the_other() {
     assert!(at("reloaded", first) < at("signal-sent", second), "{}", deck.story());
 }
 
+#[test]
+fn auto_goes_by_the_tree_where_the_command_does_not_tell() {
+    let port = free_port();
+    let command = format!("sh -c 'exec opsdeck sample --port {port} $KIND'");
+    let service = shop(&command, "auto", port);
+    let kind = "environment = { KIND = '--tree swoole --titles' }\n";
+    let mut deck = Deck::start(&(service + kind));
+    deck.wait_ready(&["shop"]);
+    deck.wait_event("its profile is a guess, swoole, from `");
+    assert!(deck.ok(&["reload", "shop"]).contains("renewed 2 of 2 workers"));
+    assert!(deck.ok(&["why", "shop"]).contains("its profile swoole is a guess"));
+    // Reading the file again finds the same.
+    deck.ok(&["config", "apply"]);
+    deck.ok(&["reload", "shop"]);
+}
+
 /// Whether this program is there; without it the test says so and does nothing.
 fn is_there(program: &str) -> bool {
     let found = Path::new(program).exists();
@@ -207,7 +305,7 @@ fn nginx_is_reloaded_by_sighup() {
     let config = directory.path().join("nginx.conf");
     std::fs::write(&config, text).unwrap();
     let command = format!("/usr/sbin/nginx -c {}", config.display());
-    reloads(&shop(&command, "nginx", port), |_| ());
+    reloads(&shop(&command, "nginx", port), Some("SIGQUIT"), |_| ());
 }
 
 #[test]
@@ -231,7 +329,7 @@ fn php_fpm_is_reloaded_by_sigusr2() {
     let config = directory.path().join("fpm.conf");
     std::fs::write(&config, text).unwrap();
     let command = format!("{program} --nodaemonize --fpm-config {}", config.display());
-    reloads(&shop(&command, "php-fpm", port), |_| ());
+    reloads(&shop(&command, "php-fpm", port), Some("SIGQUIT"), |_| ());
 }
 
 #[test]
@@ -247,5 +345,5 @@ fn gunicorn_is_reloaded_by_sighup() {
     let command = format!(
         "/usr/bin/gunicorn --workers 2 --worker-tmp-dir {path} --bind 127.0.0.1:{port} --chdir {path} app:app"
     );
-    reloads(&shop(&command, "gunicorn", port), |_| ());
+    reloads(&shop(&command, "gunicorn", port), Some("SIGTERM"), |_| ());
 }

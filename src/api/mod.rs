@@ -416,11 +416,22 @@ pub struct Reload {
     /// Workers that are gone and have a successor, of those that were there.
     pub renewed: u32,
     pub of: u32,
+    /// How long those took that are gone, in the order in which they went; the first 64.
+    pub gone: Vec<GoneWorker>,
     pub ended: Option<Timestamp>,
     /// It has ended, and every worker was renewed.
     pub complete: bool,
     /// How it ended; empty before.
     pub told: String,
+}
+
+/// A worker that a reload has replaced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GoneWorker {
+    pub pid: i32,
+    /// From the signal until it was seen to be gone.
+    pub took_ms: u64,
 }
 
 /// From the first moment of the drain until SIGKILL.

@@ -4,7 +4,10 @@ use futures_util::StreamExt;
 
 use super::wait::{self, Before, Daemon, Until};
 use super::{Outcome, local, notice, out, unprinted};
-use crate::api::{Act, Change, Deck, Done, InstanceVerb, Problem, Request, ServiceVerb, problem};
+use crate::api::{
+    Act, Change, Deck, Done, InstanceVerb, Problem, Request, ServiceVerb, Target, problem,
+};
+use crate::cli::SignalArgs;
 use crate::client::Client;
 use crate::exit::Exit;
 
@@ -73,9 +76,9 @@ pub async fn each_instance(client: &Client, verb: InstanceVerb, names: &[String]
 }
 
 /// `signal`: one process each; the daemon refuses what the process does not catch, unless `yes`.
-pub async fn signal(client: &Client, signal: &str, names: &[String], yes: bool) -> Outcome {
+pub async fn signal(client: &Client, args: &SignalArgs) -> Outcome {
     let deck = client.brief().await?;
-    for name in names {
+    for name in &args.names {
         let instance = wait::find(&deck, name).ok_or_else(|| match meaning(&deck, name) {
             Ok(_) => local(
                 format!("`{name}` has several instances"),
@@ -83,7 +86,12 @@ pub async fn signal(client: &Client, signal: &str, names: &[String], yes: bool) 
             ),
             Err(problem) => problem,
         })?;
-        let act = Act { signal: Some(signal.to_owned()), guard: !yes, ..Act::default() };
+        let target = match args.pid {
+            Some(pid) => Some(member(client, &instance.name, pid).await?),
+            None => None,
+        };
+        let signal = Some(args.signal.clone());
+        let act = Act { target, signal, guard: !args.yes, ..Act::default() };
         let request =
             Request::Instance { name: instance.name.clone(), verb: InstanceVerb::Signal, act };
         match client.send(&request).await {
@@ -97,6 +105,18 @@ pub async fn signal(client: &Client, signal: &str, names: &[String], yes: bool) 
         }
     }
     Ok(Exit::Done)
+}
+
+/// The identity of a process of an instance.
+async fn member(client: &Client, name: &str, pid: i32) -> Result<Target, Problem> {
+    let detail = client.detail(name).await?;
+    let found = detail.processes.iter().find(|it| it.pid == pid);
+    let target = found.map(|it| Target { pid, start_time: it.start_time });
+    target.ok_or_else(|| Problem {
+        kind: problem::CHANGED.into(),
+        help: Some(format!("`opsdeck status --json {name}` lists them")),
+        ..local(format!("{pid} is no process of {name}"), "none of its processes has that pid")
+    })
 }
 
 /// `shutdown`: returns once the daemon is gone.

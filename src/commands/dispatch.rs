@@ -96,7 +96,7 @@ async fn asks(client: &Client, command: Command) -> Outcome {
         Command::Undrain(args) => {
             act::each_instance(client, InstanceVerb::Undrain, &args.names).await
         }
-        Command::Signal(args) => act::signal(client, &args.signal, &args.names, args.yes).await,
+        Command::Signal(args) => act::signal(client, &args).await,
         Command::Roll(args) => roll::run(client, &args).await,
         Command::Logs(args) => logs::run(client, &args).await,
         Command::Events(args) => events::run(client, &args).await,

@@ -18,6 +18,8 @@ pub enum Scope {
     Logs,
     /// The event page.
     Events,
+    /// The page of one instance.
+    Detail,
     Everywhere,
 }
 
@@ -27,7 +29,7 @@ impl Scope {
     }
 }
 
-use Scope::{Events, Everywhere, Logs, Table as Services};
+use Scope::{Detail, Events, Everywhere, Logs, Table as Services};
 
 /// Every action, its built-in keys, and where they hold.
 pub const ACTIONS: &[(&str, &[&str], Scope)] = &[
@@ -84,6 +86,8 @@ pub const ACTIONS: &[(&str, &[&str], Scope)] = &[
     ("events-actor", &["w"], Events),
     ("events-kind", &["t"], Events),
     ("events-filter", &["/"], Events),
+    ("process-next", &["J"], Detail),
+    ("process-previous", &["K"], Detail),
 ];
 
 const NAMED: [&str; 16] = [

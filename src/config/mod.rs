@@ -47,7 +47,7 @@ pub mod warnings;
 
 pub use diff::{Diff, diff, without_stops};
 pub use mistake::ConfigError;
-pub use profiles::KnownProfile;
+pub use profiles::{Auto, KnownProfile};
 pub use show::show;
 pub use warnings::{Warning, warnings};
 

@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::profiles::KnownProfile;
+use super::profiles::{Auto, KnownProfile};
 use crate::fleet::input::Probe as ProbeKind;
-use crate::fleet::rules::ServiceRules;
+use crate::fleet::rules::{Rung, ServiceRules};
 use crate::fleet::words::Name;
 use crate::load::source::Source;
 use crate::probe::{self, Rights};
@@ -163,6 +163,8 @@ pub struct Service {
     pub rules: ServiceRules,
     /// What its profile says beyond that.
     pub profile: Arc<KnownProfile>,
+    /// With `profile = "auto"`, where the command does not tell.
+    pub auto: Option<Auto>,
     pub instances: Vec<Instance>,
     /// The user its commands run as; `None`: the daemon's.
     pub user: Option<String>,
@@ -170,6 +172,21 @@ pub struct Service {
     pub rollback: Vec<RolloutCommand>,
     pub log: Log,
     pub written: Written,
+}
+
+impl Service {
+    /// Its tree has told which profile it has.
+    pub fn turn_out(&mut self, profile: Arc<KnownProfile>) {
+        let Some(auto) = &self.auto else { return };
+        if !auto.has_stop {
+            self.rules.stop = vec![Rung { signal: profile.stop, wait: None }];
+        }
+        if !auto.has_reserve {
+            self.rules.reserve = profile.profile.limit.min(self.rules.max_wait_time / 2);
+        }
+        self.rules.profile = profile.profile.clone();
+        self.profile = profile;
+    }
 }
 
 /// What a service's instances are made from, as the files say it: nothing is expanded. For showing.

@@ -457,6 +457,8 @@ pub(crate) const PROFILE: &[Key] = &[
     key("stop", Kind::Signal, "\"SIGTERM\"", "The signal that lets requests finish."),
     key("term_cuts", Kind::Boolean, "false", "SIGTERM cuts requests: it waits for the drain."),
     key("load", Kind::Text, "", "Where its load can be read, in words."),
+    key("leaves", Kind::Text, "", "What a reload does not read again, in words."),
+    key("alone", Kind::Text, "", "What its signal does to a server of one process, in words."),
     key("limit", Kind::Table(LIMIT), "", "The server's own limit for finishing."),
     key("signals", Kind::List(&Kind::Table(MEANING)), "[]", "What each signal does."),
     key(
@@ -481,6 +483,7 @@ const MEANING: &[Key] = &[
     key("signal", Kind::AnySignal, "", "SIGUSR1, USR1 or 10."),
     key("does", Kind::Text, "", "What it does there, in a few words."),
     key("harmless", Kind::Boolean, "false", "It takes no instance away: a reload, a log reopened."),
+    key("renews", Kind::List(&Kind::Text), "[]", "Roles that it renews, if not those of `reload`."),
 ];
 
 const ROLE: &[Key] = &[
@@ -490,6 +493,7 @@ const ROLE: &[Key] = &[
     count("of", 1, "", "How many levels such a tree has, 1 to 3."),
     count("threads", 1, "", "It has at least so many threads."),
     key("renewed", Kind::Boolean, "false", "A reload puts another process in its place."),
+    key("stop", Kind::Signal, "\"SIGTERM\"", "The signal that lets one of them finish."),
 ];
 
 const RUNG: &[Key] = &[

@@ -182,7 +182,7 @@ fn guessed_profile(service: &Service) -> Found {
         );
     }
     found(
-        format!("its profile is a guess, {name}, from `{because}` in its command"),
+        format!("its profile is a guess, {name}, from {because}"),
         format!("write profile = \"{name}\" if that is right"),
     )
 }

@@ -11,6 +11,7 @@ use tracing::warn;
 
 use super::boot;
 use super::driver::Daemon;
+use super::guesses::Guesses;
 use super::launch::Values;
 use super::peer::Access;
 use super::publish::{Frame, millis};
@@ -34,6 +35,7 @@ pub struct Config {
     pub error: Option<String>,
     /// What a watched edit would stop.
     pub pending: Vec<String>,
+    pub guesses: Guesses,
     pub logger_trouble: Option<String>,
     pub gateway_trouble: Option<String>,
     pub metrics_trouble: Option<String>,
@@ -74,7 +76,9 @@ impl Config {
 
     /// What applying these settings would do.
     pub fn differences(&self, new: &Settings) -> Vec<Difference> {
-        diff::diff(&self.settings, new)
+        let mut new = new.clone();
+        self.guesses.put_into(&mut new);
+        diff::diff(&self.settings, &new)
             .changes
             .iter()
             .map(|it| Difference {
@@ -161,7 +165,8 @@ impl Daemon {
         file::problem_of(mistakes)
     }
 
-    fn apply(&mut self, new: Settings, scope: &Scope) -> Result<Done, Problem> {
+    fn apply(&mut self, mut new: Settings, scope: &Scope) -> Result<Done, Problem> {
+        self.config.guesses.put_into(&mut new);
         self.config.error = None;
         let whole = diff::diff(&self.config.settings, &new);
         let forced = matches!(scope, Scope::Order { yes: true, .. });
@@ -187,7 +192,7 @@ impl Daemon {
         Ok(Done { message, diff: Some(differences), ..Done::default() })
     }
 
-    fn take_settings(&mut self, settings: Settings) {
+    pub(super) fn take_settings(&mut self, settings: Settings) {
         let settings = Arc::new(settings);
         let rules = settings.services.iter().map(|it| it.rules.clone()).collect();
         self.hands.configure(&settings);

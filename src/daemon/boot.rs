@@ -23,6 +23,7 @@ use tracing::info;
 use super::applying::Config;
 use super::driver::{Daemon, Ended};
 use super::gateway::Keeper;
+use super::guesses::Guesses;
 use super::hands::{Hands, Places};
 use super::hooks::Hooks;
 use super::http::{self, Api};
@@ -275,6 +276,7 @@ fn assemble(
         settings: plan.settings.clone(),
         error: None,
         pending: vec![],
+        guesses: Guesses::default(),
         logger_trouble: None,
         gateway_trouble: None,
         metrics_trouble: None,

@@ -348,6 +348,7 @@ impl Daemon {
     }
 
     fn on_measured(&mut self, measured: Measured) {
+        self.guess_profiles();
         let now = clock::now();
         for (instance, port) in measured.ports {
             if self.facts.connected(instance.as_str(), port)
@@ -402,7 +403,9 @@ impl Daemon {
         target: Option<(Name, Process)>,
         reply: Reply<Result<Done, Refusal>>,
     ) {
-        let answer = match self.changed(target) {
+        self.hands.aim(&mut order.verb);
+        let is_member = matches!(order.verb, Verb::SignalMember { .. });
+        let answer = match self.changed(target.filter(|_| !is_member)) {
             Some(refusal) => Err(refusal),
             None => {
                 self.hands.preflight(&mut order.verb, &self.fleet);

@@ -303,7 +303,13 @@ impl Hands {
                 self.state.write();
                 self.send(&instance, process, signal);
             }
-            Effect::Survey { instance, process, known } => self.survey(&instance, process, &known),
+            Effect::Survey { instance, process, known, roles } => {
+                self.survey(&instance, process, &known, roles);
+            }
+            Effect::SignalMember { instance, member, signal } => {
+                self.signal_member(&instance, member, signal);
+            }
+            Effect::Follow { instance, process } => self.follow(&instance, process),
             Effect::KillAll { instance, generation } => {
                 self.trust.forget(&instance);
                 self.follow_end(&instance);
@@ -413,6 +419,9 @@ impl Hands {
                     *disposition = self.disposition(instance, signal);
                 }
             }
+            Verb::SignalMember { signal, member, disposition, .. } => {
+                *disposition = disposition_of(member.process.pid, *signal);
+            }
             Verb::SignalService { service, signal, dispositions } => {
                 let Some(sheet) = fleet.service_sheet(service.as_str()) else { return };
                 for it in sheet.instances {
@@ -434,12 +443,7 @@ impl Hands {
 
     fn disposition(&self, instance: &Name, signal: Signal) -> Disposition {
         let Some(living) = self.living.get(instance) else { return Disposition::Unknown };
-        match preflight::disposition(living.process.pid, signal.0) {
-            Ok(preflight::Disposition::Caught) => Disposition::Caught,
-            Ok(preflight::Disposition::Ignored) => Disposition::Ignored,
-            Ok(preflight::Disposition::Default) => Disposition::Default,
-            Err(_) => Disposition::Unknown,
-        }
+        disposition_of(living.process.pid, signal)
     }
 
     /// The values of `--set` that a service has, and what an order would add.
@@ -502,6 +506,15 @@ impl Hands {
         }));
         self.leaders.insert(living.process.pid, name.clone());
         self.living.insert(name.clone(), living);
+    }
+}
+
+fn disposition_of(pid: i32, signal: Signal) -> Disposition {
+    match preflight::disposition(pid, signal.0) {
+        Ok(preflight::Disposition::Caught) => Disposition::Caught,
+        Ok(preflight::Disposition::Ignored) => Disposition::Ignored,
+        Ok(preflight::Disposition::Default) => Disposition::Default,
+        Err(_) => Disposition::Unknown,
     }
 }
 

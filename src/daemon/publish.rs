@@ -16,7 +16,7 @@ use super::front::Gauges;
 use super::ledger::Tally;
 use crate::api::{self, Change};
 use crate::fleet::input::{Goal, InFlight, Status};
-use crate::fleet::sheet::{Condition, LastExit, RolloutSheet, ServiceSheet, Sheet};
+use crate::fleet::sheet::{Condition, LastExit, ReloadSheet, RolloutSheet, ServiceSheet, Sheet};
 use crate::fleet::{By, Fleet, Name, Timestamp};
 
 /// The shortest time between two changes on the wire.
@@ -287,22 +287,30 @@ fn instance(sheet: &Sheet, facts: &Facts) -> api::Instance {
             .last_exit
             .as_ref()
             .map(|it| last_exit(it, facts.last_words(sheet.name.as_str()))),
-        reload: sheet.reload.as_ref().map(|it| api::Reload {
-            number: it.number,
-            by: it.by.to_string(),
-            signal: it.signal.to_string(),
-            since: Some(wall(it.since)),
-            renewed: number(it.renewed),
-            of: number(it.of),
-            ended: it.ended.map(wall),
-            complete: it.complete,
-            told: it.told.clone(),
-        }),
+        reload: sheet.reload.as_ref().map(reload),
         probes: probes(sheet, facts),
         why: why(sheet, facts),
         // Read only for who asks.
         processes: vec![],
         more_processes: 0,
+    }
+}
+
+fn reload(it: &ReloadSheet) -> api::Reload {
+    const MOST: usize = 64;
+    let gone = it.gone.iter().take(MOST);
+    let gone = gone.map(|(who, took)| api::GoneWorker { pid: who.pid, took_ms: millis(*took) });
+    api::Reload {
+        number: it.number,
+        by: it.by.to_string(),
+        signal: it.signal.to_string(),
+        since: Some(clock::wall_of(it.since)),
+        renewed: number(it.renewed),
+        of: number(it.of),
+        gone: gone.collect(),
+        ended: it.ended.map(clock::wall_of),
+        complete: it.complete,
+        told: it.told.clone(),
     }
 }
 

@@ -15,19 +15,31 @@ use super::lineage::Lineage;
 use super::tree::observed;
 use crate::fleet::input::Input;
 use crate::fleet::{Fleet, Name, Process, Timestamp};
+use crate::process::stat::Stat;
 use crate::process::{closeup, descendants, identity};
-use crate::roles::{self, Rules};
+use crate::roles::{self, Rule, Rules};
 
 /// Between two looks.
 const AGAIN: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Default)]
 pub(super) struct Reloads {
-    /// By instance: its leader, and its workers at the last look.
-    watched: BTreeMap<Name, (Process, Vec<Process>)>,
+    /// By instance.
+    watched: BTreeMap<Name, Watched>,
+    /// Leaders of trees of which single processes were told to go.
+    followed: BTreeMap<Name, Process>,
     due: Option<Timestamp>,
     /// By instance, of those that were reloaded.
     lineages: BTreeMap<Name, Lineage>,
+}
+
+#[derive(Debug)]
+struct Watched {
+    leader: Process,
+    /// Who is renewed; empty: all that any reload renews.
+    roles: Vec<String>,
+    /// At the last look.
+    workers: Vec<Process>,
 }
 
 impl Reloads {
@@ -40,16 +52,23 @@ impl Reloads {
 
 impl Hands {
     /// Takes the first look, and goes on with it. `known`: workers of whom the last daemon knew.
-    pub(super) fn survey(&mut self, instance: &Name, leader: Process, known: &[Process]) {
-        let workers = self.workers(instance, leader, known);
+    pub(super) fn survey(
+        &mut self,
+        instance: &Name,
+        leader: Process,
+        known: &[Process],
+        roles: Vec<String>,
+    ) {
+        let workers = self.workers(instance, leader, &roles, known);
         let mut lineage = self.reloads.lineage(instance, leader);
         match known {
-            [] => lineage.begin(clock::now(), &[], &workers),
+            [] => lineage.begin(clock::now(), &roles, &workers),
             // The signal was sent by the last daemon: all others are new.
-            before => lineage.begin(Timestamp::default(), &[], before),
+            before => lineage.begin(Timestamp::default(), &roles, before),
         }
         self.reloads.lineages.insert(instance.clone(), lineage);
-        self.reloads.watched.insert(instance.clone(), (leader, workers.clone()));
+        let watched = Watched { leader, roles, workers: workers.clone() };
+        self.reloads.watched.insert(instance.clone(), watched);
         self.reloads.due = Some(clock::now() + AGAIN);
         self.outcomes.push_back(Input::Workers {
             instance: instance.clone(),
@@ -58,22 +77,32 @@ impl Hands {
         });
     }
 
+    /// Tells from now on who works there.
+    pub(super) fn follow(&mut self, instance: &Name, leader: Process) {
+        self.reloads.followed.insert(instance.clone(), leader);
+        self.reloads.due = Some(clock::now() + AGAIN);
+    }
+
     /// When [`Self::look_at_reloads`] wants to be called.
     pub fn next_survey(&self) -> Option<Timestamp> {
-        self.reloads.due.filter(|_| !self.reloads.watched.is_empty())
+        let Reloads { watched, followed, due, .. } = &self.reloads;
+        due.filter(|_| !watched.is_empty() || !followed.is_empty())
     }
 
     /// Looks at every tree once more.
     pub fn look_at_reloads(&mut self, now: Timestamp) {
-        let watched = std::mem::take(&mut self.reloads.watched);
-        for (instance, (leader, before)) in watched {
-            let workers = self.workers(&instance, leader, &before);
+        for (instance, it) in std::mem::take(&mut self.reloads.watched) {
+            let workers = self.workers(&instance, it.leader, &it.roles, &it.workers);
             self.outcomes.push_back(Input::Workers {
                 instance: instance.clone(),
-                process: leader,
+                process: it.leader,
                 workers: workers.clone(),
             });
-            self.reloads.watched.insert(instance, (leader, workers));
+            self.reloads.watched.insert(instance, Watched { workers, ..it });
+        }
+        for (instance, leader) in self.reloads.followed.clone() {
+            let workers = self.workers(&instance, leader, &[], &[]);
+            self.outcomes.push_back(Input::Members { instance, process: leader, workers });
         }
         // Large trees are looked at less often: at most a tenth of the time is theirs.
         let (end, tenth) = (clock::now(), 10);
@@ -83,23 +112,38 @@ impl Hands {
     /// Forgets reloads that are over.
     pub fn end_surveys(&mut self, fleet: &Fleet) {
         self.reloads.watched.retain(|name, _| fleet.watches_reload(name.as_str()));
+        self.reloads.followed.retain(|name, _| fleet.follows(name.as_str()));
         let living = &self.living;
         let lives =
             |name: &Name, it: &Lineage| living.get(name).is_some_and(|of| it.is_of(of.process));
         self.reloads.lineages.retain(|name, it| lives(name, it));
     }
 
-    /// The workers below a leader, and those of `before` that still live.
-    fn workers(&self, instance: &Name, leader: Process, before: &[Process]) -> Vec<Process> {
+    /// The workers of these roles below a leader, and those of `before` that still live.
+    fn workers(
+        &self,
+        instance: &Name,
+        leader: Process,
+        roles: &[String],
+        before: &[Process],
+    ) -> Vec<Process> {
         let known = self.known.get(instance).and_then(|it| self.service(&it.service));
         let Some(rules) = known.map(|it| &it.profile.roles) else { return vec![] };
-        workers(rules, leader, before)
+        workers(rules, leader, roles, before)
     }
 }
 
-/// The workers below a leader by these rules, and those of `before` that still live.
-pub(super) fn workers(rules: &Rules, leader: Process, before: &[Process]) -> Vec<Process> {
-    let mut workers = renewed_by(rules, leader);
+/// The workers of these roles below a leader by these rules, and those of `before` that still live; no role: all
+/// that are renewed.
+pub(super) fn workers(
+    rules: &Rules,
+    leader: Process,
+    roles: &[String],
+    before: &[Process],
+) -> Vec<Process> {
+    let is_renewed = |it: &Rule| it.renewed && (roles.is_empty() || roles.contains(&it.role));
+    let all = ruled(rules, leader).into_iter();
+    let mut workers: Vec<_> = all.filter(|it| is_renewed(it.1)).map(|it| it.0).collect();
     let still = before.iter().filter(|it| {
         !workers.contains(it) && identity::is_alive(identity_of(**it)).unwrap_or(false)
     });
@@ -108,8 +152,8 @@ pub(super) fn workers(rules: &Rules, leader: Process, before: &[Process]) -> Vec
     workers
 }
 
-/// Who of a tree is renewed by a reload.
-fn renewed_by(rules: &Rules, leader: Process) -> Vec<Process> {
+/// Who of a tree falls under a rule, and under which.
+pub(super) fn ruled(rules: &Rules, leader: Process) -> Vec<(Process, &Rule)> {
     let tree = descendants::of(identity_of(leader)).unwrap_or_else(|err| {
         debug!(pid = leader.pid, %err, "a tree cannot be read");
         vec![]
@@ -117,7 +161,6 @@ fn renewed_by(rules: &Rules, leader: Process) -> Vec<Process> {
     let arguments = |pid| closeup::arguments(pid).unwrap_or_default();
     let seen: Vec<_> = tree.iter().map(|it| observed(it, &arguments(it.identity.pid))).collect();
     let roles = roles::assign(rules, leader.pid, &seen);
-    let is_renewed = |pid: i32| roles.get(&pid).is_some_and(|it| it.renewed);
-    let renewed = tree.iter().filter(|it| is_renewed(it.identity.pid));
-    renewed.map(|it| process_of(it.identity)).collect()
+    let rule = |it: &Stat| Some((process_of(it.identity), *roles.get(&it.identity.pid)?));
+    tree.iter().filter_map(rule).collect()
 }

@@ -128,7 +128,7 @@ impl Watch {
     /// Whether to look again. Blocking.
     fn look(&self) -> bool {
         let before = self.turnover.workers(&self.name, self.leader);
-        let workers = reloads::workers(&self.rules, self.leader, &before);
+        let workers = reloads::workers(&self.rules, self.leader, &[], &before);
         let now = clock::now();
         self.turnover.note(&self.name, self.leader, &workers, now);
         let all = self.turnover.0.lock().unwrap_or_else(PoisonError::into_inner);

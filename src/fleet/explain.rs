@@ -36,7 +36,7 @@ impl Fleet {
         sentences.extend(future_in_words(instance));
         let profile = &instance.rules.profile;
         if let Some(because) = profile.guess.as_ref().filter(|it| !it.is_empty()) {
-            sentences.push(format!("its profile {} is a guess from `{because}`", profile.name));
+            sentences.push(format!("its profile {} is a guess from {because}", profile.name));
         }
         Some(sentences)
     }

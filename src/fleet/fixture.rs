@@ -27,7 +27,7 @@ pub(super) fn swoole_profile() -> Profile {
     let does = "reload all workers".into();
     Profile {
         reload: Some(Signal::USR1),
-        signals: vec![Meaning { signal: Signal::USR1, does, harmless: true }],
+        signals: vec![Meaning { signal: Signal::USR1, does, harmless: true, renews: vec![] }],
         ..Profile::plain("swoole")
     }
 }
@@ -481,6 +481,10 @@ fn line(effect: &Effect) -> String {
         Effect::Spawn { instance, generation } => format!("spawn {instance}#{generation}"),
         Effect::Signal { instance, signal, .. } => format!("{signal} {instance}"),
         Effect::Survey { instance, .. } => format!("survey {instance}"),
+        Effect::SignalMember { instance, member, signal } => {
+            format!("{signal} pid {} of {instance}", member.pid)
+        }
+        Effect::Follow { instance, .. } => format!("follow {instance}"),
         Effect::KillAll { instance, generation } => format!("kill all {instance}#{generation}"),
         Effect::Sweep { instance, generation } => format!("sweep {instance}#{generation}"),
         Effect::RunStop { instance, generation } => format!("run stop {instance}#{generation}"),

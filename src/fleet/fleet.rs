@@ -207,6 +207,9 @@ impl Fleet {
                 });
             }
             Input::NotTakenOut { instance, why } => self.on_not_taken_out(&instance, &why, turn),
+            Input::Members { instance, process, workers } => {
+                self.on_members(&instance, process, &workers, turn);
+            }
             Input::Workers { instance, process, workers } => {
                 self.on_workers(&instance, process, &workers, turn);
             }

@@ -132,6 +132,12 @@ pub enum Input {
         process: Process,
         workers: Vec<Process>,
     },
+    /// All of this tree whom reloads renew, as [`Effect::Follow`] asks to be told.
+    Members {
+        instance: Name,
+        process: Process,
+        workers: Vec<Process>,
+    },
     /// A command of a rollout ended; `Err` says how.
     Ran {
         service: Name,
@@ -266,8 +272,31 @@ pub enum Verb {
         process: Option<Process>,
         disposition: Disposition,
     },
+    /// To one process of its tree that is not the leader.
+    SignalMember {
+        instance: Name,
+        signal: Signal,
+        member: Member,
+        disposition: Disposition,
+    },
     /// Stop everything in reverse dependency order; [`super::Fleet::is_at_rest`] tells when it is done.
     StopAll,
+}
+
+/// A process of a tree as it was seen right before the order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    pub process: Process,
+    /// What it is by the profile: `worker`.
+    pub role: Option<String>,
+    /// Its server puts another one in its place.
+    pub renewed: bool,
+    /// The signal that lets it finish what it is working on, where that is not SIGTERM.
+    pub stop: Option<Signal>,
+    /// The others that are renewed.
+    pub others: Vec<Process>,
+    /// How many others have its role.
+    pub alike: usize,
 }
 
 /// What a process does with a signal (SigCgt, SigIgn of `/proc/PID/status`).
@@ -332,6 +361,19 @@ pub enum Effect {
         process: Process,
         /// Who was seen there by an earlier daemon.
         known: Vec<Process>,
+        /// Only these roles; empty: all that are renewed.
+        roles: Vec<String>,
+    },
+    /// To this process of its tree, if it is that still.
+    SignalMember {
+        instance: Name,
+        member: Process,
+        signal: Signal,
+    },
+    /// Report [`Input::Members`] again and again, while [`super::Fleet::follows`].
+    Follow {
+        instance: Name,
+        process: Process,
     },
     /// SIGKILL to everything of that generation; report [`Input::Swept`] once nothing is left, after
     /// [`Input::Exited`]. It may be asked for again while that takes long.

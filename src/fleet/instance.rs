@@ -19,6 +19,7 @@ use super::exits::Signalled;
 use super::health::Health;
 use super::input::{Effect, Extra, Goal, Haste, InFlight, Probe, Record};
 use super::ladder::{Errand, PATIENCE_WITH_KILL, Stop, Traffic};
+use super::member::Parting;
 use super::memory::{Memory, digest};
 use super::reload::Reload;
 use super::roster::Named;
@@ -133,6 +134,8 @@ pub(super) struct Body {
     pub(super) reloads: u64,
     /// Processes that a reload leaves alone, as earlier ones have shown.
     pub(super) spared: Vec<Process>,
+    /// Workers that an operator has told to go, one by one.
+    pub(super) partings: Vec<Parting>,
 }
 
 /// What is known about the end of a generation while its remains are swept.

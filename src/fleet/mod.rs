@@ -37,6 +37,7 @@ mod instance;
 mod ladder;
 mod leaving;
 mod life;
+mod member;
 pub mod memory;
 mod orders;
 mod reload;
@@ -73,6 +74,8 @@ mod gauge_tests;
 mod heal_tests;
 #[cfg(test)]
 mod life_tests;
+#[cfg(test)]
+mod member_tests;
 #[cfg(test)]
 mod memory_tests;
 #[cfg(test)]

@@ -121,7 +121,8 @@ fn what_the_profile_calls_a_reload_goes_at_once() {
     assert_eq!(effects, ["SIGUSR1 web1"]);
     assert!(rig.question(signal("web1", Signal::HUP)).is_some(), "its effect is unknown");
 
-    let harmful = Meaning { signal: Signal::USR2, does: "upgrade".into(), harmless: false };
+    let (does, renews) = ("upgrade".into(), vec![]);
+    let harmful = Meaning { signal: Signal::USR2, does, harmless: false, renews };
     let profile = Profile { signals: vec![harmful], ..Profile::plain("generic") }.into();
     let mut rig = Rig::ready(vec![ServiceRules { profile, ..web(&["web1"]) }]);
     assert!(rig.question(signal("web1", Signal::USR2)).is_some());

@@ -46,6 +46,9 @@ impl Fleet {
             Verb::Signal { instance, signal, process, disposition } => {
                 self.signal(&instance, signal, process, disposition, &asker, turn)
             }
+            Verb::SignalMember { instance, signal, member, disposition } => {
+                self.signal_member(&instance, signal, member, disposition, &asker, turn)
+            }
             Verb::StartService(name) => self.start_service(&name, &asker, turn),
             Verb::StopService { service, now } => self.stop_service(&service, now, &asker, turn),
             Verb::RestartService(name) => self.restart_service(&name, &asker, turn),

@@ -124,6 +124,7 @@ impl Reload {
             since: self.since,
             renewed: self.renewed(),
             of: self.of(),
+            gone: self.gone.clone(),
             ended: self.ended.as_ref().map(|it| it.at),
             complete: self.ended.as_ref().is_some_and(|it| it.whole),
             told: self.told().unwrap_or_default().to_owned(),
@@ -136,9 +137,7 @@ impl Reload {
             let before: Vec<_> =
                 workers.iter().filter(|it| !spared.contains(it)).copied().collect();
             if before.is_empty() {
-                let name = &of.profile.name;
-                let told = format!("there is no worker to renew: to {name} it is a single process");
-                self.end(now, false, told, vec![]);
+                self.end(now, false, nobody(&of.profile, self.signal), vec![]);
             }
             self.before = Some(before);
             return;
@@ -165,8 +164,11 @@ impl Reload {
         let took = elapsed(now.since(self.since));
         let workers = count(of as u64, "worker");
         if gone == of && self.fresh >= of {
-            let told =
-                format!("renewed {of} of {workers} in {took}{}", self.slowest(&rules.profile));
+            let profile = &rules.profile;
+            let leaves = profile.leaves.as_ref().filter(|_| profile.reload == Some(self.signal));
+            let leaves = leaves.map_or(String::new(), |it| format!("; not read again is {it}"));
+            let slowest = self.slowest(profile);
+            let told = format!("renewed {of} of {workers} in {took}{slowest}{leaves}");
             self.end(now, true, told, vec![]);
         } else if gone == of && self.fresh > 0 && still >= SETTLED {
             let now_there = self.fresh;
@@ -197,39 +199,67 @@ impl Reload {
     }
 
     fn told_of(&self, stayed: &[Process], still: Duration) -> String {
-        const SHOWN: usize = 5;
-        let mut pids: Vec<String> =
-            stayed.iter().take(SHOWN).map(|it| it.pid.to_string()).collect();
-        if stayed.len() > SHOWN {
-            pids.push(format!("{} more", stayed.len() - SHOWN));
-        }
         let (n, workers) = (self.renewed(), count(self.of() as u64, "worker"));
-        let (pids, still) = (pids.join(", "), elapsed(still));
+        let (pids, still) = (pids(stayed), elapsed(still));
         let hint = if n > 0 { "; one that a reload leaves alone looks the same" } else { "" };
         format!(
             "renewed {n} of {workers}; pid {pids} did not change, and nothing moved for {still}{hint}"
         )
     }
 
-    /// The time of the slowest, and whether its server's limit has probably ended it.
+    /// The time of the slowest, and whom their server's limit has probably ended.
     fn slowest(&self, profile: &Profile) -> String {
-        let Some((process, took)) = self.gone.iter().max_by_key(|it| it.1) else {
+        let Some((_, took)) = self.gone.iter().max_by_key(|it| it.1) else {
             return String::new();
         };
         let limit = profile.limit;
-        let at_limit = |limit: Duration| *took >= limit && *took <= limit + GRAIN;
+        let is_at = |took: Duration, limit: Duration| took >= limit && took <= limit + GRAIN;
+        let is_ended = |it: &&(Process, Duration)| is_at(it.1, limit) || is_at(it.1, limit * 2);
         let is_known = profile.limit_known && !limit.is_zero();
-        if !is_known || !(at_limit(limit) || at_limit(limit * 2)) {
-            return format!("; the slowest took {}", elapsed(*took));
+        let ended = self.gone.iter().filter(|_| is_known).filter(is_ended);
+        let ended: Vec<_> = ended.collect();
+        let (name, limit) = (profile.limit_name.as_deref().unwrap_or("limit"), elapsed(limit));
+        match ended.as_slice() {
+            [] => format!("; the slowest took {}", elapsed(*took)),
+            [(process, took)] => {
+                let (pid, took) = (process.pid, elapsed(*took));
+                format!("; pid {pid} took {took} and was probably ended by its {name} ({limit})")
+            }
+            several => {
+                let all: Vec<Process> = several.iter().map(|it| it.0).collect();
+                format!("; pid {} were probably ended by their {name} ({limit})", pids(&all))
+            }
         }
-        let name = profile.limit_name.as_deref().unwrap_or("limit");
-        let (pid, took, limit) = (process.pid, elapsed(*took), elapsed(limit));
-        format!("; pid {pid} took {took} and was probably ended by its {name} ({limit})")
     }
 
     fn end(&mut self, at: Timestamp, whole: bool, told: String, stayed: Vec<Process>) {
         self.ended = Some(Ended { at, whole, told, stayed });
     }
+}
+
+/// Why there is nobody to watch.
+fn nobody(profile: &Profile, signal: Signal) -> String {
+    match profile.renewal(signal) {
+        Some([first, ..]) => {
+            format!("no {first} is seen there: there is none, or no title tells it from the others")
+        }
+        Some([]) | None => {
+            let alone =
+                profile.alone.as_ref().map_or(String::new(), |it| format!(", and {signal} {it}"));
+            let name = &profile.name;
+            format!("there is no worker to renew: to {name} it is a single process{alone}")
+        }
+    }
+}
+
+/// `4711, 4712, 3 more`
+fn pids(all: &[Process]) -> String {
+    const SHOWN: usize = 5;
+    let mut pids: Vec<String> = all.iter().take(SHOWN).map(|it| it.pid.to_string()).collect();
+    if all.len() > SHOWN {
+        pids.push(format!("{} more", all.len() - SHOWN));
+    }
+    pids.join(", ")
 }
 
 impl Instance {
@@ -241,9 +271,7 @@ impl Instance {
     /// Begins to watch what a signal does, if that is a reload there. To be called before it is sent.
     pub(super) fn watch_reload(&mut self, turn: &mut Turn, signal: Signal, by: &By) {
         let (profile, instance) = (self.rules.profile.clone(), self.own.name.clone());
-        if profile.reload != Some(signal) {
-            return;
-        }
+        let Some(roles) = profile.renewal(signal).map(<[String]>::to_vec) else { return };
         let Phase::Up(body) = &mut self.phase else { return };
         if let Some(stayed) = body.reload.take().and_then(|it| it.ended).map(|it| it.stayed) {
             body.spared.extend(stayed);
@@ -254,7 +282,7 @@ impl Instance {
             return;
         }
         body.reload = Some(Reload::new(by.clone(), signal, turn.now));
-        turn.push(Effect::Survey { instance, process: body.process, known: vec![] });
+        turn.push(Effect::Survey { instance, process: body.process, known: vec![], roles });
     }
 
     pub(super) fn reloads(&self) -> Option<Reloads> {
@@ -276,7 +304,7 @@ impl Instance {
 
     /// Goes on with a reload that was watched when the last daemon ended, or says why it does not.
     pub(super) fn resume_reload(&mut self, turn: &mut Turn) {
-        let instance = self.own.name.clone();
+        let (profile, instance) = (self.rules.profile.clone(), self.own.name.clone());
         let Phase::Up(body) = &mut self.phase else { return };
         let process = body.process;
         let Some(reload) = body.reload.as_mut().filter(|it| it.is_under_way()) else { return };
@@ -284,7 +312,8 @@ impl Instance {
         if reload.before.is_some() {
             let known = reload.unchanged();
             let message = format!("its reload is watched on by this daemon: {}", reload.phrase());
-            turn.push(Effect::Survey { instance, process, known });
+            let roles = profile.renewal(reload.signal).unwrap_or_default().to_vec();
+            turn.push(Effect::Survey { instance, process, known, roles });
             self.say(turn, "reload-resumed", Some(&by), message);
         } else {
             let told = "the daemon ended before it had seen which workers there were".to_owned();

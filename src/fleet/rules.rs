@@ -123,6 +123,10 @@ pub struct Profile {
     pub term_cuts: bool,
     /// It is known which processes a reload renews.
     pub renews: bool,
+    /// What a reload does not read again, in words.
+    pub leaves: Option<String>,
+    /// What its signal does to a server of a single process, in words: `is ignored there`.
+    pub alone: Option<String>,
     /// The server's own limit for finishing, where nobody has set it, and what it calls it.
     pub limit: Duration,
     pub limit_name: Option<String>,
@@ -130,7 +134,7 @@ pub struct Profile {
     pub limit_known: bool,
     /// A stop may take that limit so many times.
     pub limit_times: u32,
-    /// Nobody has named it: the words of the command it was guessed from.
+    /// Nobody has named it: what it was guessed from, empty if nothing tells.
     pub guess: Option<String>,
 }
 
@@ -142,9 +146,18 @@ pub struct Meaning {
     pub does: String,
     /// A reload or a log reopening: goes at once, also on the last ready instance.
     pub harmless: bool,
+    /// Roles of the processes that it renews, where they are not those of the profile's reload.
+    pub renews: Vec<String>,
 }
 
 impl Profile {
+    /// The roles that a signal renews, if it renews any; empty: all that are renewed.
+    pub fn renewal(&self, signal: Signal) -> Option<&[String]> {
+        let meant = self.signals.iter().find(|it| it.signal == signal);
+        let own = meant.map(|it| it.renews.as_slice()).filter(|it| !it.is_empty());
+        own.or((self.reload == Some(signal)).then_some(&[]))
+    }
+
     /// One of which nothing is known.
     pub fn plain(name: &str) -> Self {
         Self {
@@ -153,6 +166,8 @@ impl Profile {
             signals: vec![],
             term_cuts: false,
             renews: false,
+            leaves: None,
+            alone: None,
             limit: Duration::from_secs(3),
             limit_name: None,
             limit_known: false,

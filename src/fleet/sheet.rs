@@ -1,6 +1,7 @@
 //! The fleet as it is, for showing. Plain data; `daemon/publish.rs` turns it into `api` types.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::input::{Countdown, Exit, Goal, InFlight};
 use super::time::Timestamp;
@@ -96,6 +97,8 @@ pub struct ReloadSheet {
     /// Workers that are gone and have a successor, of those that were there.
     pub renewed: usize,
     pub of: usize,
+    /// Those that are gone, and how long each took.
+    pub gone: Vec<(Process, Duration)>,
     pub ended: Option<Timestamp>,
     /// All were renewed.
     pub complete: bool,

@@ -305,6 +305,9 @@ impl Sim {
             // Nothing in it is foreign.
             | Effect::LetGo { .. }
             | Effect::RunStop { .. }
+            // Nobody signals single processes there.
+            | Effect::SignalMember { .. }
+            | Effect::Follow { .. }
             | Effect::Record(_) => {}
         }
     }

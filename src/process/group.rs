@@ -110,6 +110,35 @@ impl Group {
         }
     }
 
+    /// Whether this very process belongs to it and lives, without a look at the whole host.
+    pub fn holds(&self, who: Identity) -> bool {
+        let Ok(stat) = read_stat(who.pid) else { return false };
+        if stat.identity != who || stat.is_gone() {
+            return false;
+        }
+        if let Some(ours) = &self.cgroup {
+            return Cgroup::of(who.pid).is_some_and(|it| it.path() == ours.path());
+        }
+        // The number of a session is used again only after the last of it is gone.
+        let may_lead = || read_stat(self.leader.pid).map_or(true, |it| it.identity == self.leader);
+        self.seen.contains(&who)
+            || stat.session == self.leader.pid && may_lead()
+            || self.is_above(stat)
+    }
+
+    /// Whether the way up from a process leads to the leader.
+    fn is_above(&self, mut at: Stat) -> bool {
+        // No tree is as deep; one that changes while it is read could make a ring.
+        for _ in 0..64 {
+            match read_stat(at.parent) {
+                Ok(parent) if parent.identity == self.leader => return true,
+                Ok(parent) => at = parent,
+                Err(_) => return false,
+            }
+        }
+        false
+    }
+
     /// Who of it lives, by pid. `table` may be shared by many groups of one turn.
     pub fn members(&self, table: &Table) -> io::Result<Vec<Member>> {
         match &self.cgroup {

@@ -68,6 +68,9 @@ pub struct Shape {
     /// Have one of Swoole's user processes, which a reload leaves alone
     #[arg(long, requires = "tree")]
     pub user_process: bool,
+    /// Give the processes titles as Hyperf can: sample.Worker.0
+    #[arg(long, requires = "tree")]
+    pub titles: bool,
     /// Which process of the tree this is; not for people
     #[arg(long, hide = true, requires = "tree")]
     pub part: Option<Part>,

@@ -64,6 +64,8 @@ pub enum Action {
     EventActor,
     EventKind,
     EventFilter,
+    NextProcess,
+    PreviousProcess,
 }
 
 /// Where a key means something.
@@ -75,6 +77,8 @@ pub enum Scope {
     Logs,
     /// On the event page.
     Events,
+    /// On the page of one instance.
+    Detail,
     /// Wherever something can be moved through.
     Everywhere,
 }
@@ -175,6 +179,8 @@ pub static TABLE: &[Entry] = &[
     scoped(Scope::Events, looking(Action::EventActor, "events-actor", &["w"], "who", "only what this user did")),
     scoped(Scope::Events, looking(Action::EventKind, "events-kind", &["t"], "kind", "only this kind")),
     scoped(Scope::Events, looking(Action::EventFilter, "events-filter", &["/"], "filter", "words: service: actor: kind: since: until: or any text")),
+    scoped(Scope::Detail, looking(Action::NextProcess, "process-next", &["J"], "process", "choose a process: keys that send signals mean it")),
+    scoped(Scope::Detail, looking(Action::PreviousProcess, "process-previous", &["K"], "back", "choose the process before")),
 ];
 
 /// The line of the table that describes `action`.

@@ -169,6 +169,8 @@ pub struct Closeup {
     pub cpu: BTreeMap<(i32, u64), f64>,
     /// Why there was no answer.
     pub problem: Option<String>,
+    /// The process that keys which send signals mean: pid and start time.
+    pub chosen: Option<(i32, u64)>,
 }
 
 /// The list of signals. Its targets are frozen when it opens.
@@ -196,9 +198,19 @@ pub struct Aim {
     /// `None`: the service as a whole.
     pub instance: Option<String>,
     pub target: Option<Target>,
+    /// One process of its tree that is not the first, in words: `worker, pid 4711`.
+    pub member: Option<String>,
 }
 
 impl Aim {
+    /// For a question: the instance, the service, or the one process that is meant.
+    pub fn words(&self) -> String {
+        match &self.member {
+            Some(member) => format!("{member}, of {}", self.name()),
+            None => self.name().to_owned(),
+        }
+    }
+
     /// The instance or the service.
     pub fn name(&self) -> &str {
         self.instance.as_deref().unwrap_or(&self.service)

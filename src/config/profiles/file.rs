@@ -48,6 +48,8 @@ impl Reader {
                 signals,
                 term_cuts: root.boolean("term_cuts").unwrap_or(false),
                 renews: roles.0.iter().any(|it| it.renewed),
+                leaves: text(&root, "leaves"),
+                alone: text(&root, "alone"),
                 limit: limit.duration("default").map_or(Duration::from_secs(3), |it| it.0),
                 limit_known: limit.find("name").is_some() && limit.find("default").is_some(),
                 limit_name: text(&limit, "name"),
@@ -75,7 +77,13 @@ impl Reader {
                 continue;
             }
             let harmless = table.boolean("harmless").unwrap_or(false);
-            found.push(Meaning { signal, does: does.to_owned(), harmless });
+            let renews = table.list("renews").map(|it| it.0).unwrap_or_default();
+            let role = |it: &Value| match &it.data {
+                Data::Text(role) => Some(role.clone()),
+                _ => None,
+            };
+            let renews = renews.iter().filter_map(role).collect();
+            found.push(Meaning { signal, does: does.to_owned(), harmless, renews });
         }
         found
     }
@@ -91,7 +99,10 @@ impl Reader {
                 let label = "a reload takes no instance away";
                 self.report(value.span, title, label, "add harmless = true to that signal");
             }
-            None => signals.push(Meaning { signal: reload, does: "reload".into(), harmless: true }),
+            None => {
+                let (does, renews) = ("reload".into(), vec![]);
+                signals.push(Meaning { signal: reload, does, harmless: true, renews });
+            }
         }
         Some(reload)
     }
@@ -133,7 +144,8 @@ impl Reader {
             let of = table.integer("of").map(|it| it.0);
             let threads = table.integer("threads").map(|it| it.0);
             let renewed = table.boolean("renewed").unwrap_or(false);
-            rules.push(Rule { role: role.to_owned(), title, level, of, threads, renewed });
+            let stop = table.find("stop").and_then(|it| signal(&it.value)).map(|it| it.0);
+            rules.push(Rule { role: role.to_owned(), title, level, of, threads, renewed, stop });
         }
         Rules(rules)
     }
@@ -195,7 +207,8 @@ mod tests {
     #[test]
     fn a_reload_that_is_not_explained_is_harmless() {
         let it = read(0, "own", "reload = \"HUP\"").0.unwrap();
-        let hup = Meaning { signal: Signal::HUP, does: "reload".into(), harmless: true };
+        let (does, renews) = ("reload".into(), vec![]);
+        let hup = Meaning { signal: Signal::HUP, does, harmless: true, renews };
         assert_eq!(it.profile.signals, [hup]);
     }
 

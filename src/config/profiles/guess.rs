@@ -1,4 +1,4 @@
-//! `profile = "auto"`: which server a command starts, as far as its words tell.
+//! `profile = "auto"`: which server it is, as far as the words of its command tell, or once it runs its tree.
 
 /// A guess, and the word it goes by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,35 @@ pub(super) fn guess(command: &[String]) -> Option<Guess> {
     });
     // `python -m gunicorn`, `sample --tree fpm`: two words say more than one.
     pairs.or(by_word)
+}
+
+/// Looks at the first process of a tree, and at those below it that are called as it is: by their arguments and
+/// by the titles that they have given themselves.
+pub(super) fn guess_of_tree(leader: &[String], kin: &[Vec<String>]) -> Option<Guess> {
+    let titled = |words: &[String]| {
+        let title = words.first()?;
+        Some(Guess { profile: by_title(title)?, because: title.clone() })
+    };
+    titled(leader).or_else(|| guess(leader)).or_else(|| kin.iter().find_map(|it| titled(it)))
+}
+
+/// setproctitle of nginx, php-fpm and gunicorn, Puma's, Hyperf's InitProcessTitleListener, Tars-PHP.
+fn by_title(title: &str) -> Option<&'static str> {
+    const STARTS: [(&str, &str); 6] = [
+        ("nginx: ", "nginx"),
+        ("php-fpm: ", "php-fpm"),
+        ("gunicorn: ", "gunicorn"),
+        ("puma: cluster worker", "puma"),
+        ("puma 5", "puma"),
+        ("puma 6", "puma"),
+    ];
+    let by_start = STARTS.iter().find(|it| title.starts_with(it.0)).map(|it| it.1);
+    let number = title.rsplit_once('.').filter(|it| it.1.bytes().all(|it| it.is_ascii_digit()));
+    let is_hyperf = title.ends_with(".Master")
+        || title.ends_with(".Manager")
+        || number.is_some_and(|it| it.0.ends_with(".Worker") || it.0.ends_with(".TaskWorker"));
+    let is_tars = title.ends_with(": master process") || title.ends_with(": manager process");
+    by_start.or((is_hyperf || is_tars).then_some("swoole"))
 }
 
 /// By the last step of a path: `/usr/sbin/php-fpm8.2`, `vendor/bin/hyperf.php`.
@@ -76,6 +105,28 @@ mod tests {
             ("opsdeck sample --tree fpm", "php-fpm"),
         ] {
             assert_eq!(guessed(line), Some(profile), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_tree_tells_what_its_command_does_not() {
+        let words = |it: &str| -> Vec<String> { it.split('|').map(str::to_owned).collect() };
+        let told = |leader: &str, kin: &[&str]| {
+            let kin: Vec<_> = kin.iter().map(|it| words(it)).collect();
+            guess_of_tree(&words(leader), &kin).map(|it| it.profile)
+        };
+        for (leader, kin, profile) in [
+            ("nginx: master process /usr/sbin/nginx", vec![], Some("nginx")),
+            ("php-fpm: master process (/etc/fpm.conf)", vec![], Some("php-fpm")),
+            ("gunicorn: master [app:app]", vec![], Some("gunicorn")),
+            ("puma 6.4.2 (tcp://0.0.0.0:9292) [shop]", vec![], Some("puma")),
+            ("php|bin/hyperf.php|start", vec![], Some("swoole")),
+            ("php|server.php", vec!["shop.Worker.0"], Some("swoole")),
+            ("App.Server: master process", vec![], Some("swoole")),
+            ("php|server.php", vec!["php|server.php"], None),
+            ("sh|run.sh", vec!["1.2.3"], None),
+        ] {
+            assert_eq!(told(leader, &kin), profile, "{leader}");
         }
     }
 

@@ -82,9 +82,15 @@ impl Profiles {
     pub(crate) fn guessed(&self, command: &[String]) -> Arc<KnownProfile> {
         let guess = guess::guess(command);
         let known = guess.as_ref().and_then(|it| self.find(it.profile)).unwrap_or_else(generic);
-        let because = guess.map_or_else(String::new, |it| it.because);
+        let because =
+            guess.map_or_else(String::new, |it| format!("`{}` in its command", it.because));
         let profile = Profile { guess: Some(because), ..(*known.profile).clone() };
         Arc::new(KnownProfile { profile: Arc::new(profile), ..(*known).clone() })
+    }
+
+    /// Those that a tree may turn out to be.
+    pub(crate) fn candidates(&self) -> Vec<Arc<KnownProfile>> {
+        built_in_names().filter(|it| *it != "generic").filter_map(|it| self.find(it)).collect()
     }
 
     /// The profile of this name, else the generic one and what is wrong with the name.
@@ -106,6 +112,28 @@ impl Profiles {
         // What is wrong with a broken file has been said.
         let is_broken = self.broken.iter().any(|it| it == name);
         (generic(), (!is_broken).then(mistake))
+    }
+}
+
+/// What a service with `profile = "auto"` may become once its tree tells what it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Auto {
+    pub(crate) candidates: Vec<Arc<KnownProfile>>,
+    /// The file says how it is stopped, and how much of the budget is kept for that.
+    pub(crate) has_stop: bool,
+    pub(crate) has_reserve: bool,
+}
+
+impl Auto {
+    /// What the tree tells: the arguments of its first process, and of those that are called as it is.
+    pub fn guess(&self, leader: &[String], kin: &[Vec<String>]) -> Option<Arc<KnownProfile>> {
+        let guess = guess::guess_of_tree(leader, kin)?;
+        let known = self.candidates.iter().find(|it| it.profile.name.as_str() == guess.profile)?;
+        // A title may be as long as it likes.
+        let title: String = guess.because.chars().take(80).collect();
+        let because = format!("`{title}` in its tree");
+        let profile = Profile { guess: Some(because), ..(*known.profile).clone() };
+        Some(Arc::new(KnownProfile { profile: Arc::new(profile), ..(**known).clone() }))
     }
 }
 

@@ -9,7 +9,7 @@ use super::foreign::{is_stopped_by_command, program_key};
 use super::socket::share;
 use super::{Names, Others, Resolver};
 use crate::config::mistake::{Mistake, Span};
-use crate::config::profiles::{KnownProfile, generic};
+use crate::config::profiles::{Auto, KnownProfile, generic};
 use crate::config::settings::{Instance, Launch, Load, Log, Service, Socket, Text, Written};
 use crate::config::value::{Data, Entry, Layers, Table};
 use crate::config::{capability, fingerprint};
@@ -38,6 +38,13 @@ impl Resolver<'_> {
         let mut members = members(entry, own);
         share(socket.as_ref(), &mut members);
         let profile = self.profile(table);
+        // The command tells nothing; its tree may.
+        let is_open = profile.profile.guess.as_ref().is_some_and(String::is_empty);
+        let auto = is_open.then(|| Auto {
+            candidates: self.profiles.candidates(),
+            has_stop: table.find("stop").is_some(),
+            has_reserve: table.find("reserve").is_some(),
+        });
         let written = self.written(entry, table);
         let foreign = self.foreign(entry, own, table, &members);
         let (probes, thresholds) = self.probes(table, &members);
@@ -87,7 +94,7 @@ impl Resolver<'_> {
         };
         let user = table.text("user").map(|it| it.0.to_owned());
         let log = log(table);
-        Some(Service { rules, profile, instances, user, build, rollback, log, written })
+        Some(Service { rules, profile, auto, instances, user, build, rollback, log, written })
     }
 
     fn profile(&mut self, table: &Layers<'_>) -> Arc<KnownProfile> {

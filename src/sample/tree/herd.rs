@@ -21,6 +21,8 @@ pub(super) struct Herd {
     line: Vec<OsString>,
     /// argv[0] of a child.
     name: &'static str,
+    /// Each has one of its own, as Hyperf's.
+    titles: bool,
     members: Vec<Member>,
     limit: Option<Pin<Box<Sleep>>>,
 }
@@ -46,13 +48,28 @@ impl Herd {
     pub(super) fn new(name: &'static str, socket: RawFd) -> Self {
         let mut line = own_line();
         line.extend(["--inherited".into(), socket.to_string().into()]);
-        Self { line, name, members: Vec::new(), limit: None }
+        Self { line, name, titles: false, members: Vec::new(), limit: None }
+    }
+
+    /// As Hyperf's InitProcessTitleListener, if `wanted`.
+    pub(super) fn with_titles(self, wanted: bool) -> Self {
+        Self { titles: wanted, ..self }
+    }
+
+    fn title(&self, part: Part, number: usize) -> String {
+        match part {
+            _ if !self.titles => self.name.into(),
+            Part::Manager => "sample.Manager".into(),
+            Part::Worker => format!("sample.Worker.{number}"),
+            Part::TaskWorker => format!("sample.TaskWorker.{number}"),
+            Part::UserProcess => format!("sample.process.{number}"),
+        }
     }
 
     pub(super) fn start(&mut self, part: Part, number: usize) {
         let mut command = Command::new(program());
         let value = title(part).replace(' ', "-");
-        command.arg0(self.name).args(&self.line);
+        command.arg0(self.title(part, number)).args(&self.line);
         command.args(["--part", &value, "--number", &number.to_string()]);
         match command.spawn() {
             Ok(child) => {

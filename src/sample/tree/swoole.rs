@@ -39,7 +39,7 @@ pub(super) async fn lead(args: &SampleArgs) -> Result<End, String> {
         return govern(args, socket).await;
     }
     let mut calls = signals::catch(CALLS).map_err(no_signals)?;
-    let mut manager = Herd::new(NAME, socket);
+    let mut manager = Herd::new(NAME, socket).with_titles(args.shape.titles);
     manager.start(Part::Manager, 0);
     let mut stops = false;
     while let Some(call) = calls.recv().await {
@@ -79,7 +79,7 @@ pub(super) async fn manage(args: &SampleArgs) -> Result<End, String> {
 async fn govern(args: &SampleArgs, socket: i32) -> Result<End, String> {
     let mut calls = signals::catch(CALLS).map_err(no_signals)?;
     say(&format!("manager started, pid {}", std::process::id()));
-    let mut herd = Herd::new(NAME, socket);
+    let mut herd = Herd::new(NAME, socket).with_titles(args.shape.titles);
     populate(args, &mut herd);
     let mut stops = false;
     loop {

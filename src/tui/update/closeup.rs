@@ -83,7 +83,8 @@ pub(super) fn on_detail(model: &mut Model, of: &str, mut result: Result<Box<Deta
 
 impl Closeup {
     fn new(of: String, asked: Duration) -> Self {
-        Self { of, asked, detail: None, cpu: std::collections::BTreeMap::new(), problem: None }
+        let (detail, problem, chosen) = Default::default();
+        Self { of, asked, detail, cpu: std::collections::BTreeMap::new(), problem, chosen }
     }
 
     fn take(&mut self, detail: Box<Detail>) {

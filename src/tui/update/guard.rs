@@ -51,6 +51,26 @@ pub(super) fn act(model: &mut Model, now: Now, action: Action, key: Key) -> Vec<
     }
 }
 
+/// The same for one process of a tree.
+pub(super) fn act_on(
+    model: &mut Model,
+    now: Now,
+    action: Action,
+    key: Key,
+    aim: Aim,
+) -> Vec<Command> {
+    if action == Action::Pick {
+        return pick(model, now, vec![aim]);
+    }
+    match request(model, action, &aim) {
+        Ok(request) => begin(model, now, key, label(action), [request].into(), &[aim]),
+        Err(why) => {
+            model.warn(now, why);
+            vec![]
+        }
+    }
+}
+
 /// Sends a chosen signal to the frozen targets of the picker.
 pub(super) fn signal(
     model: &mut Model,
@@ -84,12 +104,12 @@ fn aims(model: &Model, action: Action) -> Vec<Aim> {
 fn aim_of_rollout(model: &Model, page: &RolloutPage, action: Action) -> Option<Aim> {
     let service = page.service.clone();
     if is_of_service(action) {
-        return Some(Aim { service, instance: None, target: None });
+        return Some(Aim { service, instance: None, target: None, member: None });
     }
     let (name, _) = page.log_place()?;
     let it = model.instance(&service, &name)?;
     let target = it.pid.zip(it.start_time).map(|(pid, start_time)| Target { pid, start_time });
-    Some(Aim { service, instance: Some(name), target })
+    Some(Aim { service, instance: Some(name), target, member: None })
 }
 
 fn marked(model: &Model, at: usize) -> Vec<Aim> {
@@ -110,7 +130,8 @@ fn aim(model: &Model, row: Row) -> Option<Aim> {
     let service = row.service(&model.deck)?.name.clone();
     let instance = row.instance(&model.deck);
     let target = instance.and_then(|it| Some(Target { pid: it.pid?, start_time: it.start_time? }));
-    Some(Aim { service, instance: instance.map(|it| it.name.clone()), target })
+    let instance = instance.map(|it| it.name.clone());
+    Some(Aim { service, instance, target, member: None })
 }
 
 fn is_of_service(action: Action) -> bool {
@@ -223,10 +244,14 @@ fn pick(model: &mut Model, now: Now, aims: Vec<Aim>) -> Vec<Command> {
             model.warn(now, why);
         }
         None => {
-            let of = matches!(aims.as_slice(), [_]).then(|| aims[0].name().to_owned());
+            // What is known of an instance's signals is about its first process.
+            let of = match aims.as_slice() {
+                [only] if only.member.is_none() => Some(only.name().to_owned()),
+                _ => None,
+            };
             let picker =
                 Picker { cursor: PRESELECTED, aims, digits: String::new(), caught: vec![] };
-            model.screen = Screen::Picker(picker);
+            model.cover(Screen::Picker(picker));
             return of.map(|of| Command::Detail { of }).into_iter().collect();
         }
     }
@@ -305,7 +330,7 @@ pub(super) fn set_guard(request: &mut Request, guard: bool) {
 
 /// What is asked here, with what this deck knows, and whether that is all there is to say.
 fn question(model: &Model, label: &str, aims: &[Aim], deadly: bool) -> (String, bool) {
-    let names: Vec<&str> = aims.iter().map(Aim::name).collect();
+    let names: Vec<String> = aims.iter().map(Aim::words).collect();
     let mut question = format!("{label} {}", names.join(", "));
     if deadly {
         question.push_str(" at once: requests in flight are lost");
@@ -323,7 +348,9 @@ fn last_ready(model: &Model, aim: &Aim) -> Option<String> {
         let it = model.instance(&aim.service, name);
         it.is_some_and(|it| it.ready == Some(true))
     };
-    let name = aim.instance.as_deref().filter(|name| ready(name))?;
+    // Another process takes the place of a worker, none that of the instance.
+    let of = aim.instance.as_deref().filter(|_| aim.member.is_none());
+    let name = of.filter(|name| ready(name))?;
     let service = model.service(&aim.service)?;
     let alone = service.instances.iter().filter(|it| it.ready == Some(true)).count() == 1;
     alone.then(|| format!("{name} is the last ready instance of {}", aim.service))

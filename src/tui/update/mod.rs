@@ -13,6 +13,7 @@ mod log_range;
 mod logs;
 mod mouse;
 mod panels;
+mod processes;
 mod rollout;
 
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! Pages in front of the table: help, events, detail, configuration, picker, palette.
 
-use super::{Command, guard, keys};
+use super::{Command, guard, keys, processes};
 use crate::api::{Act, ConfigVerb, Done, Problem, Request, SignalDetail};
 use crate::tui::ansi;
 use crate::tui::fuzzy::{find, fit};
@@ -99,6 +99,14 @@ pub(super) fn on_panel(model: &mut Model, now: Now, key: Key, together: bool) ->
         }
         return vec![];
     }
+    if let Page::Detail(id) = page {
+        let id = id.clone();
+        if let Some(commands) = processes::on_key(model, now, &id, key, together) {
+            return commands;
+        }
+    }
+    let Screen::Panel(panel) = &model.screen else { return vec![] };
+    let page = &panel.page;
     match action {
         _ if key.code == Code::Esc => super::back(model),
         Some(Action::Config | Action::Detail) if config => {
@@ -222,14 +230,14 @@ pub(super) fn on_picker(model: &mut Model, now: Now, key: Key, together: bool) -
     let last = SIGNALS.len() - 1;
     match (key.code, action) {
         (Code::Char(c @ '0'..='9'), _) => return digit(picker, c),
-        (Code::Esc, _) | (_, Some(Action::Quit | Action::Pick)) => model.screen = Screen::Table,
+        (Code::Esc, _) | (_, Some(Action::Quit | Action::Pick)) => super::back(model),
         (Code::Enter, _) if together => {
-            model.screen = Screen::Table;
+            super::back(model);
             model.warn(now, "nothing was sent: the keys arrived together, so they were not typed");
         }
         (Code::Enter, _) => {
             let (aims, name) = (std::mem::take(&mut picker.aims), SIGNALS[picker.cursor].name);
-            model.screen = Screen::Table;
+            super::back(model);
             return guard::signal(model, now, key, name, &aims);
         }
         (_, Some(Action::Up)) => picker.cursor = picker.cursor.saturating_sub(1),
@@ -244,7 +252,7 @@ pub(super) fn on_picker(model: &mut Model, now: Now, key: Key, together: bool) -
 /// What the only target of the picker does with signals.
 pub(super) fn on_signals(model: &mut Model, of: &str, all: &[SignalDetail]) {
     let Screen::Picker(picker) = &mut model.screen else { return };
-    if matches!(picker.aims.as_slice(), [only] if only.name() == of) {
+    if matches!(picker.aims.as_slice(), [only] if only.name() == of && only.member.is_none()) {
         picker.caught = all.to_vec();
     }
 }
@@ -277,7 +285,7 @@ pub(in crate::tui) fn choices(model: &Model, palette: &Palette) -> Vec<Choice> {
     let letters: String = text.split_whitespace().collect();
     let looks_only = model.forbidden().is_some();
     let is_offered = |it: &&Entry| match it.scope {
-        Scope::Logs | Scope::Events => false,
+        Scope::Logs | Scope::Events | Scope::Detail => false,
         Scope::Table | Scope::Everywhere => !(looks_only && it.acts),
     };
     let here = TABLE.iter().filter(is_offered);

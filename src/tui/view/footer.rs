@@ -11,7 +11,7 @@ use super::put;
 use crate::tui::keymap::{Action, TABLE, entry};
 use crate::tui::layout::layout;
 use crate::tui::logs::PromptKind;
-use crate::tui::model::{Model, Now, Page, Screen};
+use crate::tui::model::{Model, Now, Page, Panel, Screen};
 use crate::tui::rollout::RolloutPage;
 
 /// A question may need more room than a line; more than this would push out what it is about.
@@ -179,12 +179,16 @@ fn own_keys(model: &Model) -> Vec<(String, &'static str)> {
         Screen::Panel(it) if matches!(it.page, Page::Config(_)) => {
             vec![(key(Action::Config), "apply")]
         }
-        Screen::Panel(it) if matches!(it.page, Page::Detail(_)) => {
-            vec![
+        Screen::Panel(Panel { page: Page::Detail(id), .. }) => {
+            let mut all = vec![
                 ("Tab".into(), "next section"),
                 (key(Action::Logs), "logs"),
                 (key(Action::Rollout), "rollout"),
-            ]
+            ];
+            if id.instance.is_some() {
+                all.push((key(Action::NextProcess), "process"));
+            }
+            all
         }
         Screen::Events(events) if events.whole.is_some() => vec![(key(Action::Detail), "close")],
         Screen::Events(_) => vec![(key(Action::Detail), "whole")],

@@ -11,9 +11,10 @@ pub(super) fn lines(model: &Model) -> Vec<Line<'static>> {
     let acting: Vec<_> = TABLE.iter().filter(|it| it.acts).collect();
     let looking: Vec<_> = TABLE
         .iter()
-        .filter(|it| !it.acts && !matches!(it.scope, Scope::Logs | Scope::Events))
+        .filter(|it| !it.acts && !matches!(it.scope, Scope::Logs | Scope::Events | Scope::Detail))
         .collect();
     let events: Vec<_> = TABLE.iter().filter(|it| it.scope == Scope::Events).collect();
+    let detail: Vec<_> = TABLE.iter().filter(|it| it.scope == Scope::Detail).collect();
     let logs: Vec<_> = TABLE.iter().filter(|it| it.scope == Scope::Logs).collect();
     let mut lines = vec![];
     let title = match model.forbidden() {
@@ -29,6 +30,7 @@ pub(super) fn lines(model: &Model) -> Vec<Line<'static>> {
     section(model, &mut lines, "Looking", &looking);
     section(model, &mut lines, "In the events", &events);
     section(model, &mut lines, "In the logs", &logs);
+    section(model, &mut lines, "In the detail of an instance", &detail);
     words(model, &mut lines);
     lines.push(Line::default());
     let end = "Esc leads back. Leaving stops nothing: `opsdeck shutdown` does.";

@@ -16,12 +16,14 @@ fn first(cursor: usize, height: usize) -> usize {
 }
 
 pub(super) fn picker(model: &Model, picker: &Picker, buf: &mut Buffer) {
-    let names: Vec<&str> = picker.aims.iter().map(Aim::name).collect();
+    let names: Vec<String> = picker.aims.iter().map(Aim::words).collect();
     let title = format!("signal to {}   ⏎ sends, Esc does not, digits choose", names.join(", "));
     let height = heading(model, &model.theme.signs.text(&title), buf);
     let profiles: Vec<&str> = picker
         .aims
         .iter()
+        // What a profile says is about the first process.
+        .filter(|it| it.member.is_none())
         .filter_map(|it| Some(model.service(&it.service)?.profile.as_str()))
         .collect();
     let skip = first(picker.cursor, usize::from(height));

@@ -30,6 +30,8 @@ const ROOMY: u16 = 30;
 pub(in crate::tui) struct Page {
     pub(in crate::tui) lines: Vec<Line<'static>>,
     pub(in crate::tui) sections: Vec<usize>,
+    /// Where the chosen process is.
+    pub(in crate::tui) chosen: Option<usize>,
 }
 
 pub(in crate::tui) fn page(model: &Model, now: Now, id: &RowId) -> Page {
@@ -49,7 +51,7 @@ pub(in crate::tui) fn page(model: &Model, now: Now, id: &RowId) -> Page {
         Some((it, None)) => service::whole(model, now, &mut text, it, id),
         Some((service, Some(Some(it)))) => return one(model, now, text, service, it, id),
     }
-    Page { lines: text.lines, sections: text.sections }
+    Page { lines: text.lines, sections: text.sections, chosen: None }
 }
 
 fn one(
@@ -73,7 +75,7 @@ fn one(
     text.section(2, "Probes");
     probes(model, &mut text, it, detail);
     text.section(3, &processes::title(detail));
-    processes::draw(now, &mut text, it, closeup);
+    let chosen = processes::draw(now, &mut text, it, closeup);
     text.section(4, "Load, the last ten minutes");
     load::instance(model, &mut text, it, id);
 
@@ -88,14 +90,15 @@ fn one(
     more::limits(&mut rest, detail);
     rest.section(9, "Files");
     more::files(&mut rest, detail);
-    if is_wide { beside(text, rest, first, half) } else { below(text, rest) }
+    let page = if is_wide { beside(text, rest, first, half) } else { below(text, rest) };
+    Page { chosen, ..page }
 }
 
 fn below(mut text: Text, rest: Text) -> Page {
     let offset = text.lines.len();
     text.sections.extend(rest.sections.iter().map(|it| it + offset));
     text.lines.extend(rest.lines);
-    Page { lines: text.lines, sections: text.sections }
+    Page { lines: text.lines, sections: text.sections, chosen: None }
 }
 
 /// Two columns, from the line `first` on.
@@ -114,7 +117,7 @@ fn beside(mut text: Text, rest: Text, first: usize, half: usize) -> Page {
         left.push_span(Span::raw(" ".repeat(gap)));
         line.spans.into_iter().for_each(|it| left.push_span(it.patch_style(line.style)));
     }
-    Page { lines: text.lines, sections: text.sections }
+    Page { lines: text.lines, sections: text.sections, chosen: None }
 }
 
 /// `web1  RUNNING  2h  web (swoole), pid 15502, generation 3, port 9502`

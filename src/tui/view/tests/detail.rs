@@ -162,7 +162,7 @@ fn the_first_screen_says_why_shows_the_probes_and_the_processes() {
            and 2 more
     4 Load, the last ten minutes ─────────────────────────────────────────────────
     now           ~7 in flight, 2.1% CPU, 90M memory
-    Tab next section  l logs  v rollout  PgDn page down  PgUp page up  Esc back
+    Tab next section  l logs  v rollout  J process  PgDn page down  Esc back
     "#);
     assert_snapshot!(screen(&mut model, 40, 15, 2000), @r"
     opsdeck shop   2/2 ready      10:42:19
@@ -236,7 +236,7 @@ fn below_is_what_is_looked_up_more_rarely() {
     log           /var/lib/opsdeck/logs/web1.log
     listens on    0.0.0.0:9502
     open          3 file, 28 socket
-    Tab next section  l logs  v rollout  PgDn page down  PgUp page up  Esc back
+    Tab next section  l logs  v rollout  J process  PgDn page down  Esc back
     ");
     press(&mut model, 2000, "g");
     assert_snapshot!(screen(&mut model, 120, 40, 2000), @r#"
@@ -279,7 +279,7 @@ fn below_is_what_is_looked_up_more_rarely() {
     6 Ends and restarts ──────────────────────────────────────────────────────────────────────────────────────────────────
     restarts      0
       2026-11-21 10:40:01  exited with code 255 after 3.2s
-    Tab next section  l logs  v rollout  PgDn page down  PgUp page up  g first  G last  Esc back
+    Tab next section  l logs  v rollout  J process  PgDn page down  PgUp page up  g first  G last  Esc back
     "#);
 }
 
@@ -322,7 +322,7 @@ fn a_wide_screen_has_two_columns() {
 
 
 
-    Tab next section  l logs  v rollout  PgDn page down  PgUp page up  g first  G last  Esc back
+    Tab next section  l logs  v rollout  J process  PgDn page down  PgUp page up  g first  G last  Esc back
     "#);
 }
 
@@ -354,6 +354,36 @@ fn processes_tell_their_share_of_memory_and_of_which_reload_they_are() {
    15511    2h   0.0%    12M    4    31 S   1      worker (leaving): shop.Worker…
    15600    2h   0.5%     1M    4    31 S   2      worker: shop.Worker.0
     ");
+}
+
+#[test]
+fn a_signal_goes_to_the_process_that_is_chosen() {
+    let mut model = open();
+    assert_eq!(press(&mut model, 2000, "t"), []);
+    let notice = model.notice.as_ref().map(|it| it.text.as_str());
+    assert_eq!(notice, Some("no process is chosen; J chooses one"));
+    screen(&mut model, 80, 14, 2000);
+    type_keys(&mut model, &["J", "J", "J", "J", "K", "J"]);
+    let shown = screen(&mut model, 80, 14, 2000);
+    assert!(shown.contains("\n> 15511 ") && !shown.contains("1 Why"), "{shown}");
+    let act = Act {
+        target: Some(Target { pid: 15_511, start_time: 9502 }),
+        signal: Some("SIGTERM".into()),
+        guard: true,
+        ..Act::default()
+    };
+    let request = Request::Instance { name: "web1".into(), verb: InstanceVerb::Signal, act };
+    assert_eq!(press(&mut model, 2000, "t"), [Command::Send { id: 1, request }]);
+    assert_eq!(press(&mut model, 2000, "S"), [], "what is known is about its first process");
+    let shown = screen(&mut model, 80, 24, 2000);
+    assert!(shown.contains("signal to process, pid 15511, of web1 "), "{shown}");
+    type_keys(&mut model, &["9", "enter"]);
+    let question = &model.guard.armed.as_ref().unwrap().question;
+    assert_eq!(
+        question,
+        "SIGKILL process, pid 15511, of web1 at once: requests in flight are lost"
+    );
+    assert!(matches!(&model.screen, Screen::Panel(_)), "back on the page");
 }
 
 #[test]
@@ -416,7 +446,7 @@ fn without_an_answer_it_shows_what_the_picture_has() {
     last words    no such table
     7 Environment ────────────────────────────────────────────────────────────────
     8 Limits ─────────────────────────────────────────────────────────────────────
-    Tab next section  l logs  v rollout  PgDn page down  PgUp page up  Esc back
+    Tab next section  l logs  v rollout  J process  PgDn page down  Esc back
     "#);
 }
 

@@ -214,7 +214,7 @@ fn the_detail_draws_the_last_ten_minutes() {
     7 Environment ────────────────────────────────────────────────────────────────
     8 Limits ─────────────────────────────────────────────────────────────────────
     9 Files ──────────────────────────────────────────────────────────────────────
-    Tab next section  l logs  v rollout  PgDn page down  PgUp page up  Esc back
+    Tab next section  l logs  v rollout  J process  PgDn page down  Esc back
     ");
     assert_snapshot!(screen(&mut model, 40, 10, 1000), @r"
     opsdeck shop   2/2 ready      10:42:18
