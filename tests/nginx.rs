@@ -157,6 +157,8 @@ fn what_nginx_logs_is_the_load_of_its_instances() {
             && traffic("web2").is_some_and(|it| it.success > 0)
     });
     load.end();
+    // A reload that comes later would make a new one.
+    nginx.wait("told that web1 is back", |it| !it.is_down("web1"));
     std::fs::remove_file(nginx.path("access.log")).unwrap();
     let event = deck.wait_event("is not counted");
     assert!(event.message.contains("access.log cannot be read"), "{}", event.message);

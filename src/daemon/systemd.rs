@@ -82,7 +82,7 @@ impl Notifier {
     }
 
     /// Returns once everything that was said before is heard (sd_notify_barrier(3)), or after
-    /// [`MOST_UNHEARD`].
+    /// `MOST_UNHEARD`.
     pub fn settle(&self) {
         if let Err(err) = self.barrier() {
             debug!(%err, "systemd was not waited for");

@@ -62,7 +62,7 @@ impl Sampler {
     /// Looks at `/proc` and measures every root, in their order.
     ///
     /// On a host with many processes, those that did nothing between their last two readings are read in one
-    /// of [`ROUNDS`] samples only: most processes of a large fleet wait, and reading is what costs.
+    /// of `ROUNDS` samples only: most processes of a large fleet wait, and reading is what costs.
     pub fn sample<K: Clone>(&mut self, roots: &[Root<'_, K>]) -> io::Result<Vec<(K, Usage)>> {
         let round = self.round;
         self.round = round.wrapping_add(1);
