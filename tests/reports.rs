@@ -187,6 +187,16 @@ const GIVEN_UP: &str = "[service.bad1]\ncommand = \"false\"\nretries = 0\n\
 
 #[test]
 fn the_next_daemon_waits_for_a_hook_and_makes_the_calls_that_waited() {
+    hook_outlives(|deck| kill(deck.daemon_pid(), Signal::SIGKILL));
+}
+
+#[test]
+fn a_hook_that_runs_on_when_the_daemon_has_ended_is_not_called_twice() {
+    hook_outlives(|deck| drop(deck.ok(&["shutdown", "--keep"])));
+}
+
+#[track_caller]
+fn hook_outlives(end: impl FnOnce(&Deck)) {
     let directory = tempfile::tempdir().unwrap();
     let (at, gate) = (directory.path().display(), directory.path().join("gate"));
     assert!(output_of(Command::new("mkfifo").arg(&gate)).status.success());
@@ -198,7 +208,7 @@ fn the_next_daemon_waits_for_a_hook_and_makes_the_calls_that_waited() {
         events.iter().filter(|it| it.kind == "fatal").count() == 2
     });
     wait_until("the hook was told", || !calls(directory.path()).is_empty());
-    deck.restart_daemon(|deck| kill(deck.daemon_pid(), Signal::SIGKILL));
+    deck.restart_daemon(end);
     let event = deck.wait_event("the hook for fatal that the last daemon has run goes on: sh (pid");
     assert_eq!(event.kind, "hook-resumed");
     assert_eq!(calls(directory.path()).len(), 1, "one at a time: {}", deck.story());

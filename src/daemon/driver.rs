@@ -115,6 +115,7 @@ impl Daemon {
                 && !self.lingers()
             {
                 self.publisher.publish_now(clock::now(), &self.fleet, &self.facts);
+                self.hooks.let_go();
                 match ended {
                     Ended::AtRest => self.hands.retire(),
                     Ended::Replaced => self.leave_turns(&mut turns),
@@ -313,7 +314,10 @@ impl Daemon {
             Turn::Logger(news) => self.on_logger(news),
             Turn::Gateway(news) => self.on_gateway(news),
             Turn::Nginx(news) => self.on_nginx(news),
-            Turn::Hooked { hook, seq, outcome } => self.on_hooked(hook, seq, outcome),
+            Turn::Hooked { hook, seq, outcome, busy } => {
+                self.on_hooked(hook, seq, outcome);
+                drop(busy);
+            }
             Turn::Metrics(trouble) => self.config.metrics_trouble = trouble,
             Turn::PidFile { instance, seen } => self.on_pid_file(instance, seen),
             Turn::Begun { instance, generation, outcome } => {
@@ -446,6 +450,11 @@ impl Daemon {
     /// Everything is being stopped, and then the daemon.
     pub(super) fn stopping(&self) -> bool {
         self.stopping
+    }
+
+    /// Only hooks that run hold up its end.
+    pub(super) fn is_ending(&self) -> bool {
+        self.ended.is_some()
     }
 
     fn on_shutdown(

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
@@ -29,7 +30,7 @@ use crate::fleet::Timestamp;
 use crate::process::group::{Group, Marks};
 use crate::process::reaper::Reaper;
 use crate::process::strays::Left;
-use crate::process::{command, identity, pidfd};
+use crate::process::{Identity, command, identity, pidfd};
 use crate::quantity::format_duration;
 
 /// Calls that wait for the one before them, per kind.
@@ -47,6 +48,8 @@ pub struct Hooks {
     lanes: BTreeMap<Hook, Lane>,
     /// Every hook that runs has one of these.
     busy: Arc<()>,
+    /// Hooks run on, and nobody here waits for their end.
+    left: CancellationToken,
 }
 
 /// The calls of one kind.
@@ -90,7 +93,13 @@ impl Lane {
 
 impl Hooks {
     pub fn new(reaper: Reaper, turns: Turns, tasks: TaskTracker, state_dir: PathBuf) -> Self {
-        Self { reaper, turns, tasks, state_dir, lanes: BTreeMap::new(), busy: Arc::default() }
+        let (lanes, busy, left) = (BTreeMap::new(), Arc::default(), CancellationToken::new());
+        Self { reaper, turns, tasks, state_dir, lanes, busy, left }
+    }
+
+    /// Leaves those that run to the next daemon, which finds them by their mark.
+    pub fn let_go(&self) {
+        self.left.cancel();
     }
 
     /// Some hook runs.
@@ -101,12 +110,12 @@ impl Hooks {
     fn run(&self, hook: Hook, call: HookCall, settings: Settings) {
         let (reaper, turns, busy) = (self.reaper.clone(), self.turns.clone(), self.busy.clone());
         let mark = orphans::hook_mark(call.seq, &self.state_dir);
-        self.tasks.spawn(async move {
+        let left = self.left.clone();
+        self.tasks.spawn(left.run_until_cancelled_owned(async move {
             let outcome = carry_out(&reaper, &call, &settings, mark).await;
-            drop(busy);
             // The driver is gone only when the daemon ends.
-            let _ = turns.send(Turn::Hooked { hook, seq: call.seq, outcome }).await;
-        });
+            let _ = turns.send(Turn::Hooked { hook, seq: call.seq, outcome, busy }).await;
+        }));
     }
 
     /// Waits for one that the last daemon has begun: it runs on in any case, should this one end.
@@ -114,21 +123,30 @@ impl Hooks {
         let mark = orphans::hook_mark(seq, &self.state_dir);
         let leader = left.oldest();
         let mut group = Group::new(leader, None, Marks::new(None, Some((RUN, &mark))));
-        let turns = self.turns.clone();
-        self.tasks.spawn(async move {
-            let end = async {
-                if let Ok(Some(pidfd)) = identity::open(leader) {
-                    // It fails only with the runtime.
-                    let _ = pidfd::ended(pidfd).await;
-                }
-            };
-            let in_time = tokio::time::timeout(timeout, end).await.is_ok();
+        // Not busy: it runs on whether this daemon waits or not.
+        let (turns, busy) = (self.turns.clone(), Arc::default());
+        let left = self.left.clone();
+        self.tasks.spawn(left.run_until_cancelled_owned(async move {
+            let in_time = tokio::time::timeout(timeout, end_of(leader)).await.is_ok();
             if let Err(err) = group.kill() {
                 warn!(hook = hook.word(), %err, "what a hook left could not be killed");
             }
             let outcome = if in_time { Ok(()) } else { Err(runs::too_long(timeout)) };
-            let _ = turns.send(Turn::Hooked { hook, seq, outcome }).await;
-        });
+            let _ = turns.send(Turn::Hooked { hook, seq, outcome, busy }).await;
+        }));
+    }
+}
+
+/// Waits until a process that is not our child has ended.
+async fn end_of(process: Identity) {
+    loop {
+        match identity::open(process) {
+            // It fails only with the runtime.
+            Ok(Some(pidfd)) => return drop(pidfd::ended(pidfd).await),
+            Ok(None) => return,
+            // No descriptor is free, say.
+            Err(_) => tokio::time::sleep(Duration::from_secs(1)).await,
+        }
     }
 }
 
@@ -214,7 +232,7 @@ pub(super) fn resume(
             daemon.hooks.wait_for(hook, seq, left, settings.timeout);
             let (words, time) = (strays::words(&left.members), format_duration(settings.timeout));
             let message = format!(
-                "the hook for {word} that the last daemon has run goes on: {words}; it has {time}"
+                "the hook for {word} that the last daemon has run goes on: {words}; it has {time}, and how it ends will not be known"
             );
             daemon.note("hook-resumed", None, message);
         } else if let Some(event) = told.iter().find(|it| it.seq == seq) {
@@ -278,6 +296,7 @@ async fn carry_out(
         timeout: settings.timeout,
         keep: KEEP,
         leaves_nothing: true,
+        outlives: true,
     };
     let ran = command::run_with_input(reaper, command, &input.path).await;
     let ran = ran.map_err(|err| format!("could not be run: {err}"))?;

@@ -234,6 +234,7 @@ async fn run(reaper: &Reaper, argv: &[String], keep: usize) -> Result<Vec<u8>, S
         timeout: COMMAND,
         keep,
         leaves_nothing: false,
+        outlives: false,
     };
     let name = argv.join(" ");
     let outcome = command::run(reaper, command).await.map_err(|err| err.to_string())?;

@@ -247,6 +247,7 @@ async fn carry_out(reaper: &Reaper, turns: &Turns, job: &Job) -> Result<(), Stri
             timeout: job.timeout,
             keep: KEEP,
             leaves_nothing: false,
+            outlives: false,
         },
     );
     let ran = match begun {
@@ -329,6 +330,7 @@ async fn probe(reaper: &Reaper, check: ExecCheck) -> Result<ExecOutcome, String>
             timeout: check.timeout,
             keep: KEEP_PROBE,
             leaves_nothing: true,
+            outlives: false,
         },
     )
     .await

@@ -183,7 +183,7 @@ impl StateFile {
         if self.file.is_none() {
             let is_whole = self.is_whole;
             match if is_whole { self.rewrite() } else { self.reopen() } {
-                Ok(file) => self.file = Some(file),
+                Ok(file) => (self.file, self.again) = (Some(file), None),
                 Err(err) => return self.fail(&err),
             }
             if is_whole {
@@ -199,9 +199,21 @@ impl StateFile {
                 self.trouble = None;
             }
             Err(err) => {
+                self.keep_removed();
                 self.file = None;
                 self.fail(&err);
             }
+        }
+    }
+
+    /// What the file says that nobody else can read any more goes before what waits to be written.
+    fn keep_removed(&mut self) {
+        let mut text = Vec::new();
+        if self.is_removed()
+            && let Some(file) = &mut self.file
+            && file.rewind().and_then(|()| file.read_to_end(&mut text)).is_ok()
+        {
+            self.fold_after(text);
         }
     }
 
@@ -238,7 +250,7 @@ impl StateFile {
 
     /// When [`Self::flush`] is to be called although nothing was appended.
     pub fn wakes_at(&self) -> Option<Timestamp> {
-        self.again
+        self.again.filter(|_| self.file.is_some())
     }
 
     fn is_due(&self) -> bool {
@@ -303,6 +315,13 @@ impl StateFile {
                 Err(err) if err.kind() == io::ErrorKind::NotFound => vec![],
                 Err(_) => return,
             };
+        }
+        self.fold_after(text);
+    }
+
+    /// The same, where this is what was written before.
+    fn fold_after(&mut self, mut text: Vec<u8>) {
+        if !text.is_empty() {
             text.push(b'\n');
         }
         let boot = Line::Boot { version: FORMAT, boot_id: self.boot_id.clone() };

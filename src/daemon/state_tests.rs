@@ -244,6 +244,27 @@ fn a_file_that_was_deleted_is_written_anew() {
 }
 
 #[test]
+fn a_removed_file_that_cannot_be_written_either_is_remembered() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut file, _) = StateFile::open(dir.path(), "a");
+    file.append(&running(10, 1));
+    file.flush();
+    let path = dir.path().join("state.jsonl");
+    // As a full disk does: it can be read, and not written.
+    file.file = Some(File::open(&path).unwrap());
+    std::fs::remove_file(&path).unwrap();
+    file.again = Some(clock::now());
+    file.append(&Line::Intent(Intent { instance: "web2".into(), generation: 2, fingerprint: 0 }));
+    file.write();
+    assert!(file.trouble.is_some());
+    assert_eq!(file.wakes_at(), None, "nothing is due all the time");
+    file.flush();
+    let (_, remembered) = StateFile::open(dir.path(), "a");
+    assert_eq!(remembered.running["web1"].pid, 10);
+    assert_eq!(remembered.intents["web2"].generation, 2);
+}
+
+#[test]
 fn a_file_that_grows_loses_its_history_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let (mut file, _) = StateFile::open(dir.path(), "a");

@@ -256,6 +256,7 @@ async fn said(reaper: &Reaper, argv: &[&str]) -> Option<String> {
         timeout: PATIENCE,
         keep: 1024,
         leaves_nothing: true,
+        outlives: false,
     };
     let ran = command::run(reaper, command).await.ok().filter(|it| !it.timed_out)?;
     Some(String::from_utf8_lossy(&ran.output).lines().last().unwrap_or_default().trim().to_owned())

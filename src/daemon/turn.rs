@@ -41,6 +41,8 @@ pub enum Turn {
         /// Of the event that it was told.
         seq: u64,
         outcome: Result<(), String>,
+        /// Until its end is written down the daemon does not leave.
+        busy: Arc<()>,
     },
     /// Why Prometheus cannot read, or that it can.
     Metrics(Option<String>),

@@ -33,6 +33,8 @@ pub struct Command<'a> {
     pub keep: usize,
     /// What it leaves in the background is killed.
     pub leaves_nothing: bool,
+    /// It runs on if nobody waits for its end any more.
+    pub outlives: bool,
 }
 
 /// What became of it.
@@ -60,12 +62,12 @@ pub enum CommandError {
 
 /// Runs a command until it has ended, or its time is over.
 ///
-/// As [`begin`] and [`Begun::end`]. If this future is dropped the session is killed.
+/// As [`begin`] and [`Begun::end`]. If this future is dropped the session is killed, unless it outlives that.
 pub async fn run(reaper: &Reaper, command: Command<'_>) -> Result<Outcome, CommandError> {
     begin(reaper, command)?.end().await
 }
 
-/// A command that runs. Dropped, it is killed with its whole session.
+/// A command that runs. Dropped, it is killed with its whole session, unless it outlives that.
 pub struct Begun<'a> {
     reaper: &'a Reaper,
     command: Command<'a>,
@@ -115,7 +117,8 @@ fn begin_with<'a>(
     let (spawned, death) = reaper.spawn_awaited(&launch)?;
     let marks = Marks::of_output(writer.as_fd()).map_err(unreadable)?;
     drop(writer);
-    let session = Session { group: Group::new(spawned.identity, None, marks), is_over: false };
+    let group = Group::new(spawned.identity, None, marks);
+    let session = Session { group, is_over: command.outlives };
     Ok(Begun { reaper, command, spawned, death, reader, session })
 }
 

@@ -41,6 +41,7 @@ async fn shell(reaper: &Reaper, script: &str, timeout: Duration) -> Result<Outco
         timeout,
         keep: 100,
         leaves_nothing: false,
+        outlives: false,
     };
     run(reaper, command).await
 }
@@ -148,6 +149,7 @@ fn a_command_that_cannot_start_says_why() {
                 timeout: LONG,
                 keep: 100,
                 leaves_nothing: false,
+                outlives: false,
             };
             let refused = run(&reaper, command).await.unwrap_err();
             let expected = "could not execute /nowhere/build: no such file or directory";

@@ -34,6 +34,8 @@ use crate::fleet::By;
 
 /// Characters of a reason in an event.
 const LONGEST_REASON: usize = 500;
+/// Why nothing takes the place of this daemon any more.
+const ENDING: &str = "the daemon is ending";
 
 /// The program that is to be this daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,6 +94,8 @@ impl Daemon {
             Some("all services are being stopped, and the daemon ends with them".to_owned())
         } else if self.succession.is_proving || self.succession.next.is_some() {
             Some("it is being replaced already".to_owned())
+        } else if self.is_ending() {
+            Some(ENDING.to_owned())
         } else {
             // What is not written would not be known to the next program.
             self.hands.trouble()
@@ -120,6 +124,9 @@ impl Daemon {
         let release = match proof {
             Ok(_) if self.stopping() => {
                 return self.refuse_replacement(asked, "all services are being stopped".into());
+            }
+            Ok(_) if self.is_ending() => {
+                return self.refuse_replacement(asked, ENDING.into());
             }
             Ok(_) if let Some(trouble) = self.hands.trouble() => {
                 return self.refuse_replacement(asked, trouble);

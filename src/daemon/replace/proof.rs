@@ -58,6 +58,7 @@ pub async fn of(reaper: &Reaper, program: &Path, arguments: &[OsString]) -> Resu
             timeout: PATIENCE,
             keep: KEEP,
             leaves_nothing: true,
+            outlives: false,
         },
     )
     .await
