@@ -36,6 +36,10 @@ const LOOK: Duration = Duration::from_secs(30);
 const FEW: usize = 16;
 /// One that fails is asked after twice as long each time, so many times.
 const DOUBLINGS: u32 = 4;
+/// So many failures in a row end the wait of a drain.
+const GIVEN_UP: u32 = 4;
+/// Nobody listens there any more.
+const REFUSED: &str = "connection refused";
 
 #[derive(Debug)]
 pub struct Gauges {
@@ -146,7 +150,8 @@ impl Gauges {
         let gauge = self.read.get_mut(&instance).filter(|it| it.generation == generation);
         let Some(gauge) = gauge else { return (None, self.pay(&instance)) };
         gauge.is_busy = false;
-        let (load, in_flight) = gauge.take(outcome, now);
+        let is_leaving = self.leaving.contains(&instance);
+        let (load, in_flight) = gauge.take(outcome, now, is_leaving);
         let is_wanted_again = std::mem::take(&mut gauge.is_wanted_again);
         let told = in_flight.map(|it| Input::Load {
             instance: instance.clone(),
@@ -201,6 +206,7 @@ impl Gauge {
         &mut self,
         outcome: Result<Figures, String>,
         now: Timestamp,
+        is_leaving: bool,
     ) -> (api::Load, Option<InFlight>) {
         let source = self.question.name().to_owned();
         let before = self.says.take();
@@ -212,7 +218,14 @@ impl Gauge {
                 let rarely = now + WATCHED * 2_u32.pow(self.failures.min(DOUBLINGS));
                 self.not_before = self.not_before.max(rarely);
                 self.failures += 1;
+                // A server that is too busy to answer once has not finished what it has.
+                let is_gone = error == REFUSED || self.failures >= GIVEN_UP;
+                let waits = is_leaving && !is_gone && before.is_some_and(|n| n > 0);
                 let load = api::Load { source, error: Some(error), ..api::Load::default() };
+                if waits {
+                    self.says = before;
+                    return (load, None);
+                }
                 return (load, before.map(InFlight::Estimated));
             }
         };
@@ -387,5 +400,36 @@ impl Daemon {
         for input in inputs.into_iter().filter(told) {
             self.turn(input);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::source::Kind;
+
+    #[test]
+    fn a_drain_outlasts_some_readings_that_fail() {
+        let source = Source { kind: Kind::Swoole, at: "/stats".into(), counts_itself: true };
+        let gauge = || Gauge::new(source.clone(), Some(1), 1).unwrap();
+        let busy = Figures { in_flight: Some(3), is_exact: true, ..Figures::default() };
+        let failed = |why: &str| Err(why.to_owned());
+        let at = Timestamp::default();
+
+        let mut slow = gauge();
+        assert_eq!(slow.take(Ok(busy), at, true).1, Some(InFlight::Exact(3)));
+        for _ in 1..GIVEN_UP {
+            assert_eq!(slow.take(failed("no answer within 1s"), at, true).1, None);
+        }
+        let last = slow.take(failed("no answer within 1s"), at, true).1;
+        assert_eq!(last, Some(InFlight::Estimated(3)));
+
+        let mut gone = gauge();
+        gone.take(Ok(busy), at, true);
+        assert_eq!(gone.take(failed(REFUSED), at, true).1, Some(InFlight::Estimated(3)));
+        let mut stays = gauge();
+        stays.take(Ok(busy), at, false);
+        let first = stays.take(failed("no answer within 1s"), at, false).1;
+        assert_eq!(first, Some(InFlight::Estimated(3)), "nobody waits for it");
     }
 }

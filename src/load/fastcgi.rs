@@ -18,7 +18,7 @@ const STDOUT: u8 = 6;
 const RESPONDER: [u8; 8] = [0, 1, 0, 0, 0, 0, 0, 0];
 const HEADER_BYTES: usize = 8;
 /// Of everything that is read: a status page has some hundred bytes, one with all processes more.
-const MOST_BYTES: u64 = 1 << 20;
+const MOST_BYTES: u64 = 256 << 10;
 
 /// The body of an answer that is no failure.
 pub(super) async fn get(page: &Page) -> Result<Vec<u8>, String> {

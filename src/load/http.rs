@@ -14,14 +14,20 @@ use tokio::net::{TcpStream, UnixStream};
 use super::place::{Address, Page};
 use crate::probe::io_words;
 
-/// Of a page. Metrics of a large server are some hundred kilobytes.
-pub(super) const MOST_BYTES: usize = 4 << 20;
+/// Of a page of metrics: those of a large server are some hundred kilobytes.
+pub(super) const MOST_METRICS: usize = 4 << 20;
+/// Of any other: it is taken apart as a whole.
+pub(super) const MOST_BYTES: usize = 256 << 10;
 
 /// A header field of the request: name and value.
 pub(super) type Field = (&'static str, String);
 
 /// The body of an answer with status 200.
-pub(super) async fn get(page: &Page, field: Option<&Field>) -> Result<Vec<u8>, String> {
+pub(super) async fn get(
+    page: &Page,
+    field: Option<&Field>,
+    most: usize,
+) -> Result<Vec<u8>, String> {
     let host = match &page.address {
         Address::Tcp(address) => address.as_str(),
         Address::Unix(_) => "localhost",
@@ -38,16 +44,20 @@ pub(super) async fn get(page: &Page, field: Option<&Field>) -> Result<Vec<u8>, S
     match &page.address {
         Address::Tcp(address) => {
             let stream = TcpStream::connect(address).await.map_err(|err| io_words(&err))?;
-            exchange(stream, request).await
+            exchange(stream, request, most).await
         }
         Address::Unix(path) => {
             let stream = UnixStream::connect(path).await.map_err(|err| io_words(&err))?;
-            exchange(stream, request).await
+            exchange(stream, request, most).await
         }
     }
 }
 
-async fn exchange<S>(stream: S, request: Request<Empty<Bytes>>) -> Result<Vec<u8>, String>
+async fn exchange<S>(
+    stream: S,
+    request: Request<Empty<Bytes>>,
+    most: usize,
+) -> Result<Vec<u8>, String>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -62,8 +72,8 @@ where
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|err| words(&err))?;
             let piece = frame.data_ref().map_or(&[][..], |it| it);
-            if bytes.len() + piece.len() > MOST_BYTES {
-                return Err(format!("the page is longer than {} MiB", MOST_BYTES >> 20));
+            if bytes.len() + piece.len() > most {
+                return Err(format!("the page is longer than {} KiB", most >> 10));
             }
             bytes.extend_from_slice(piece);
         }

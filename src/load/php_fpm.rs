@@ -20,7 +20,7 @@ pub(super) fn read(document: &[u8], counts_itself: bool) -> Result<Figures, Stri
         workers: get("total processes"),
         busy: Some(busy),
         // Whoever answers is free otherwise.
-        idle: get("idle processes").map(|it| it + u64::from(counts_itself)),
+        idle: get("idle processes").map(|it| it.saturating_add(u64::from(counts_itself))),
         backlog: get("listen queue"),
         // A Unix socket's is not known to it before PHP 7.4, nor everywhere: 0.
         backlog_limit: get("listen queue len").filter(|it| *it > 0),

@@ -36,7 +36,9 @@ impl Page {
         if text.contains(|it: char| it.is_whitespace() || it.is_control()) {
             return Err("there is a blank in it".into());
         }
-        let (scheme, address, rest) = match text.split_once("://") {
+        // It may hold a token: nothing that is shown is made of it.
+        let (text, query) = text.split_once('?').unwrap_or((text, ""));
+        let (scheme, address, path) = match text.split_once("://") {
             _ if text.starts_with('/') => {
                 let port = port.ok_or("a path alone is on the instance's port, and it has none")?;
                 (native, Address::Tcp(format!("127.0.0.1:{port}")), text)
@@ -46,7 +48,6 @@ impl Page {
             Some((scheme, _)) => return Err(format!("`{scheme}` is not spoken")),
             None => return Err("it is neither a path nor a URL".into()),
         };
-        let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         // What a request cannot hold.
         let target = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
         let is_path = path.starts_with('/') && target.parse::<http::uri::PathAndQuery>().is_ok();
@@ -133,6 +134,8 @@ mod tests {
         assert_eq!(http("http://localhost"), "http://localhost:80/ ? ");
         assert_eq!(http("http://[::1]:8080/x"), "http://[::1]:8080/x ? ");
         assert_eq!(http("http://unix:/tmp/a.sock:/x?y"), "http://unix:/tmp/a.sock:/x ? y");
+        assert_eq!(http("http://127.0.0.1:9293?token=x"), "http://127.0.0.1:9293/ ? token=x");
+        assert_eq!(http("http://unix:/run/a.sock?token=x"), "http://unix:/run/a.sock:/ ? token=x");
         let fpm = |text| shown(text, Scheme::FastCgi);
         assert_eq!(fpm("/status"), "fcgi://127.0.0.1:9502/status ? ");
         assert_eq!(
@@ -159,8 +162,10 @@ mod tests {
             "http://host:/x",
             "http://{host}/",
             "/x\u{1}",
+            "http://host:x?token=geheim",
         ] {
-            assert!(Page::parse(text, Scheme::Http, Some(1)).is_err(), "{text}");
+            let why = Page::parse(text, Scheme::Http, Some(1)).expect_err(text);
+            assert!(!why.contains("token"), "{why}");
         }
         assert!(Page::parse("/stats", Scheme::Http, None).is_err());
         assert!(Page::parse("fcgi://host/x", Scheme::FastCgi, None).is_err(), "no usual port");

@@ -5,6 +5,7 @@
 //! told, and never a zero.
 
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -147,7 +148,11 @@ impl Question {
         let document = async {
             match &self.place {
                 Place::Page(page, field) if page.scheme == Scheme::Http => {
-                    http::get(page, field.as_ref()).await
+                    let most = match &self.format {
+                        Format::Prometheus { .. } => http::MOST_METRICS,
+                        _ => http::MOST_BYTES,
+                    };
+                    http::get(page, field.as_ref(), most).await
                 }
                 Place::Page(page, _) => fastcgi::get(page).await,
                 Place::File(path) => {
@@ -222,7 +227,10 @@ fn place(source: &Source, port: Option<u16>) -> Result<Place, String> {
 }
 
 fn read_file(path: &Path, now: SystemTime) -> Result<Vec<u8>, String> {
-    let file = std::fs::File::open(path).map_err(|err| io_words(&err))?;
+    // A pipe would be waited for, and its thread with it.
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let file = file.map_err(|err| io_words(&err))?;
     let meta = file.metadata().map_err(|err| io_words(&err))?;
     if !meta.is_file() {
         return Err("this is no file".into());
@@ -337,6 +345,9 @@ mod tests {
         assert_eq!((figures.in_flight, figures.is_exact), (Some(2), false), "up to a second old");
         let old = question.ask(written + Duration::from_secs(40)).await;
         assert_eq!(old, Err("it was written 40 s ago: worker 0 is stuck or gone".into()));
+        std::fs::remove_file(&path).unwrap();
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(question.ask(written).await, Err("this is no file".into()));
         std::fs::remove_file(&path).unwrap();
         assert!(question.ask(written).await.unwrap_err().contains("no such file"));
     }

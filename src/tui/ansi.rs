@@ -133,6 +133,10 @@ pub fn clean_service(service: &mut Service) {
             clean_some(&mut exit.signal);
             clean_some(&mut exit.words);
         }
+        if let Some(load) = &mut instance.load {
+            clean_in_place(&mut load.source);
+            clean_some(&mut load.error);
+        }
         if let Some(countdown) = &mut instance.countdown {
             clean_some(&mut countdown.rung);
         }
