@@ -202,7 +202,7 @@ fn orphans_of_somebody_elses_server_are_named_where_they_have_the_port() {
         "web1",
         &[
             &format!("its parent is gone) listen on port {port}, not web1"),
-            "their parent has died",
+            "who led them has ended",
             "end them: kill ",
         ],
     );

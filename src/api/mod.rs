@@ -512,7 +512,7 @@ pub struct Event {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct StopMark {
-    /// The last signal before SIGKILL, if there was one.
+    /// The first signal, unless SIGKILL was the only one.
     pub signal: Option<String>,
     /// From the first signal to the exit.
     pub after_ms: u64,

@@ -52,6 +52,8 @@ pub(super) struct Clues {
     watch: Option<Watch>,
     /// What follows the name of an instance in the mark of this deck's processes.
     deck: String,
+    /// The other instances that run.
+    living: BTreeSet<String>,
 }
 
 impl Daemon {
@@ -62,6 +64,13 @@ impl Daemon {
             stops: self.facts.exits(instance).iter().filter_map(past_stop).collect(),
             is_held: known.is_some_and(|it| it.settings.launch.socket.is_some()),
             watch: self.watch_of(instance),
+            living: self
+                .hands
+                .living
+                .keys()
+                .map(Name::to_string)
+                .filter(|it| it != instance)
+                .collect(),
             deck: format!("@{}", self.hands.places.state_dir.display()),
         })
     }
@@ -112,7 +121,7 @@ impl Clues {
     }
 
     fn evidence(self, table: Option<&Table>, tree: &[Seen]) -> Evidence {
-        let Self { case, stops, is_held, watch, deck } = self;
+        let Self { case, stops, is_held, watch, deck, living } = self;
         let churn = watch.and_then(|it| it.turnover.of(&it.name, it.leader));
         let port = case.port.filter(|_| !is_held);
         let queue = port.and_then(queue);
@@ -142,7 +151,7 @@ impl Clues {
         let listeners = here.iter().map(|it| {
             let own = open.has(it.inode);
             let strangers = match table {
-                Some(table) if !own => strangers(table, it.inode, &deck),
+                Some(table) if !own => strangers(table, it.inode, &deck, &living),
                 _ => vec![],
             };
             Listener { address: it.address.to_string(), own, strangers }
@@ -253,7 +262,7 @@ fn taken(pid: i32, signal: Signal) -> Taken {
 }
 
 /// Who has this socket; `deck` ends the mark of this deck's processes.
-fn strangers(table: &Table, inode: u64, deck: &str) -> Vec<Stranger> {
+fn strangers(table: &Table, inode: u64, deck: &str, living: &BTreeSet<String>) -> Vec<Stranger> {
     let me = std::process::id().cast_signed();
     let has = |it: &&Stat| {
         let pid = it.identity.pid;
@@ -261,12 +270,19 @@ fn strangers(table: &Table, inode: u64, deck: &str) -> Vec<Stranger> {
     };
     let mut all: Vec<&Stat> = table.all().filter(has).collect();
     all.sort_by_key(|it| (it.identity.start_time, it.identity.pid));
-    let stranger = |it: &Stat| Stranger {
-        pid: it.identity.pid,
-        name: it.name.to_string(),
-        age: age(it),
-        orphan: table.is_left_behind(it),
-        of: marked(it.identity.pid, deck),
+    let stranger = |it: &Stat| {
+        let of = marked(it.identity.pid, deck);
+        let runs = of.as_ref().is_some_and(|it| living.contains(it));
+        Stranger {
+            pid: it.identity.pid,
+            name: it.name.to_string(),
+            age: age(it),
+            // Whoever led its process group is gone; a child of init that leads its own was started so.
+            orphan: table.is_left_behind(it)
+                && table.stat(it.process_group).is_none_or(Stat::is_gone),
+            of,
+            runs,
+        }
     };
     all.into_iter().map(stranger).collect()
 }
@@ -293,7 +309,9 @@ pub(super) struct Last {
 }
 
 impl Hands {
-    /// Looks at a tree right before SIGKILL ends it.
+    /// Looks at a tree right before SIGKILL ends it. The kill waits for this: only what the kernel tells
+    /// without a lock of the process's memory is read, so no arguments (proc_pid_cmdline(5) may sleep as long
+    /// as the process does), and of few.
     pub(super) fn note_who_lives(&mut self, name: &Name) {
         let Some(living) = self.living.get(name).filter(|it| !it.killing) else { return };
         let now = clock::now();
@@ -305,14 +323,11 @@ impl Hands {
             return;
         }
         let leader = identity_of(living.process);
-        let tree = descendants::of(leader).unwrap_or_default();
+        let tree = descendants::first(leader, LIVED).unwrap_or_default();
         let rules = self.known.get(name).and_then(|it| self.service(&it.service));
         let none = roles::Rules::default();
         let rules = rules.map_or(&none, |it| &it.profile.roles);
-        let processes: Vec<_> = tree
-            .iter()
-            .map(|it| observed(it, &closeup::arguments(it.identity.pid).unwrap_or_default()))
-            .collect();
+        let processes: Vec<_> = tree.iter().map(|it| observed(it, &[])).collect();
         let roles = roles::assign(rules, leader.pid, &processes);
         let line = |stat: &Stat| {
             let rule = roles.get(&stat.identity.pid);
@@ -320,9 +335,10 @@ impl Hands {
                 (rule.map(|it| it.role.clone()), rule.is_some_and(|it| it.renewed));
             let leads = stat.identity == leader;
             let seen = Seen { depth: 0, stat: *stat, arguments: vec![], role, renewed, leads };
-            close_member(&seen, None, &BTreeMap::new()).to_string()
+            let call = waits::call(stat.identity.pid, |_| None);
+            Member { call, ..plain_member(&seen) }.to_string()
         };
-        let lines: Vec<String> = tree.iter().take(LIVED).map(line).collect();
+        let lines: Vec<String> = tree.iter().map(line).collect();
         self.last.lived.insert(name.clone(), lines);
     }
 

@@ -164,11 +164,13 @@ pub(super) fn stopped(now: Timestamp, exit: &Exit, stop: &Stop) -> Option<Stoppe
     };
     // A second SIGTERM ends many servers at once, and an operator's SIGKILL says nothing of their time.
     let alone = stop.passed.is_empty() && stop.killed_by.is_none();
-    if !ours || !alone || exit.out_of_memory != OutOfMemory::No {
+    // After a second signal of ours nobody knows which of them it obeyed.
+    let is_told_once = stop.sent.len() <= 1 || killed;
+    if !ours || !alone || !is_told_once || exit.out_of_memory != OutOfMemory::No {
         return None;
     }
     Some(Stopped {
-        signal: stop.last_rung(),
+        signal: stop.sent.first().copied(),
         after: now.since(stop.first_signal?),
         max_wait_time: stop.deadline.since(stop.began),
         killed,

@@ -504,9 +504,9 @@ pub enum Extra {
 /// How a stop went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stopped {
-    /// The last signal before SIGKILL.
+    /// The first signal.
     pub signal: Option<Signal>,
-    /// From the first signal to the exit.
+    /// From it to the exit.
     pub after: Duration,
     /// From the first moment of the drain to SIGKILL.
     pub max_wait_time: Duration,

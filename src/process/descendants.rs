@@ -20,6 +20,15 @@ const MOST: usize = 4096;
 ///
 /// Those of reading `/proc`.
 pub fn of(leader: Identity) -> io::Result<Vec<Stat>> {
+    first(leader, MOST)
+}
+
+/// The first of them, so many at most, each after its parent.
+///
+/// # Errors
+///
+/// As [`of`].
+pub fn first(leader: Identity, most: usize) -> io::Result<Vec<Stat>> {
     let stat = match read_stat(leader.pid) {
         Ok(stat) if stat.identity == leader => stat,
         Ok(_) => return Ok(vec![]),
@@ -34,7 +43,7 @@ pub fn of(leader: Identity) -> io::Result<Vec<Stat>> {
     let mut found = vec![stat];
     let mut seen = BTreeSet::from([leader.pid]);
     let mut at = 0;
-    while at < found.len() && found.len() < MOST {
+    while at < found.len() && found.len() < most {
         for pid in children(found[at].identity.pid) {
             // One that ended meanwhile is none.
             if seen.insert(pid) {
@@ -43,6 +52,7 @@ pub fn of(leader: Identity) -> io::Result<Vec<Stat>> {
         }
         at += 1;
     }
+    found.truncate(most);
     Ok(found)
 }
 

@@ -168,14 +168,14 @@ mod tests {
 
     #[test]
     fn what_a_process_waits_for_is_told_where_the_kernel_shows_it() {
-        let child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
+        let child = Command::new("sh").args(["-c", "read x"]).stdin(Stdio::piped()).spawn();
         let mut child = child.unwrap();
         let pid = child.id().cast_signed();
         if fs::read_to_string(format!("/proc/{pid}/syscall")).is_ok() {
-            // Until it has become `cat` and reads; a kernel may say `running` for long.
+            // It may read something else before, and run for long.
             let found = (0..1_000_000).find_map(|_| {
                 std::thread::yield_now();
-                call(pid, |_| None).filter(|it| it.starts_with("reads"))
+                call(pid, |_| None).filter(|it| it == "reads (read), a pipe")
             });
             assert_eq!(found.as_deref(), Some("reads (read), a pipe"));
         }

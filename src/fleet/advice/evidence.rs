@@ -179,8 +179,10 @@ pub struct Stranger {
     pub pid: i32,
     pub name: String,
     pub age: Duration,
-    /// Its parent is somebody who inherits orphans.
+    /// Its parent has died, and whoever led its process group.
     pub orphan: bool,
     /// The instance whose mark it carries in its environment.
     pub of: Option<String>,
+    /// That one is another instance, and runs.
+    pub runs: bool,
 }

@@ -65,17 +65,22 @@ pub(super) fn taken(evidence: &Evidence) -> Option<Advice> {
 fn meaning(evidence: &Evidence, strangers: &[&Stranger]) -> (String, String) {
     let instance = &evidence.case.instance;
     let end = format!("end {}: kill {}", it_or_them(strangers), pids(strangers));
+    if let Some(of) = strangers.iter().find(|it| it.runs).and_then(|it| it.of.as_deref()) {
+        let means = format!("{of} serves there, which runs: both were told the same port");
+        return (means, format!("see what port {of} is told, and {instance}"));
+    }
     if let Some(of) = strangers.iter().find_map(|it| it.of.as_deref()) {
         let whose = if of == instance.as_str() { "an earlier generation of it" } else { of };
         return (format!("left behind by {whose}: it serves the code of then"), end);
     }
     if strangers.iter().all(|it| it.orphan) {
-        let means = "their parent has died: orphans of a server go on serving the code it had, and \
-                     nobody reloads or replaces them";
-        return (means.into(), end);
+        let means = "who led them has ended: workers that outlive their server go on serving the \
+                     code it had, and nobody reloads or replaces them";
+        return (means.into(), format!("if that is what they are, {end}"));
     }
     let means = format!("requests to this port are not served by {instance}");
-    (means, format!("{end}; or give {instance} another port"))
+    let whose = format!("ps -fp {} tells what that is", pids(strangers).replace(' ', ","));
+    (means, format!("{whose}: stop what runs it, or give {instance} another port"))
 }
 
 /// Two sockets on one port, of processes that have nothing to do with each other.
@@ -97,12 +102,16 @@ pub(super) fn shared(evidence: &Evidence) -> Option<Advice> {
     } else {
         "the kernel gives a connection to the more exact address of the two".to_owned()
     };
-    let help = format!(
-        "if {} should not serve here, end {}: kill {}",
-        if strangers.len() == 1 { "it" } else { "they" },
-        it_or_them(&strangers),
-        pids(&strangers)
-    );
+    let running = strangers.iter().find(|it| it.runs).and_then(|it| it.of.as_deref());
+    let help = match running {
+        Some(of) => format!("it belongs to {of}, which runs: give one of them another port"),
+        None => format!(
+            "if {} should not serve here, stop what runs {} (ps -fp {})",
+            if strangers.len() == 1 { "it" } else { "they" },
+            it_or_them(&strangers),
+            pids(&strangers).replace(' ', ",")
+        ),
+    };
     Some(Advice { kind: "port-shared", seen, means, help })
 }
 

@@ -14,8 +14,7 @@ const AT_ONCE: Duration = Duration::from_millis(500);
 const GRAIN: Duration = Duration::from_millis(150);
 /// What ends this much before SIGKILL has not waited for it.
 const MARGIN: Duration = Duration::from_millis(500);
-/// The clock of a server may count whole seconds, so that its limit ends up to one early (Swoole's
-/// worker.cc, `Worker_reactor_try_to_exit`).
+/// Limits are whole numbers of them.
 const SECOND: Duration = Duration::from_secs(1);
 /// How long a stop may take where no limit is known.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -100,11 +99,7 @@ fn alike(stops: &[PastStop]) -> Vec<&PastStop> {
 fn limit_of(after: Duration, profile: &Profile) -> (Duration, bool) {
     let limit = profile.limit;
     let is_known = profile.limit_known && !limit.is_zero();
-    let meets = |limit: Duration| {
-        // Shorter ones are met exactly, or not at all.
-        let early = if limit > SECOND { SECOND } else { Duration::ZERO };
-        (limit - early..=limit + 2 * GRAIN).contains(&after)
-    };
+    let meets = |limit: Duration| after.abs_diff(limit) <= 2 * GRAIN;
     if is_known && (meets(limit) || meets(limit * profile.limit_times)) {
         return (limit, true);
     }
@@ -209,7 +204,7 @@ pub(super) fn never_ends(evidence: &Evidence) -> Option<Advice> {
     let leaving = evidence.case.leaving?;
     let profile = &evidence.case.profile;
     let known = profile.limit_name.as_ref().filter(|_| profile.limit_known);
-    let patience = known.map_or(PATIENCE, |_| profile.limit);
+    let patience = known.map_or(PATIENCE, |_| profile.limit * profile.limit_times);
     if leaving.ago < patience || evidence.tree.is_empty() {
         return None;
     }

@@ -89,9 +89,16 @@ fn requests_that_are_cut_with_time_left_speak_for_a_limit() {
     let plain = || Profile::plain("generic");
     assert_snapshot!(with_stops(plain(), &[stop(3_040, 2)]), @"[own-limit] 2 requests were cut off 3.0s after SIGTERM, although it had 10s: its own max_wait_time looks like 3s; raise the server's max_wait_time to what its longest request takes");
     assert_snapshot!(with_stops(plain(), &[stop(40, 0), stop(3_040, 2), stop(3_010, 1)]), @"[own-limit] 2 of its last 3 stops cut requests off, the last 3.0s after SIGTERM, although it had 10s: its own max_wait_time looks like 3s; raise the server's max_wait_time to what its longest request takes");
-    // Whole seconds, up to one early.
-    assert_snapshot!(with_stops(swoole(), &[stop(2_300, 1)]), @"[own-limit] 1 request was cut off 2.3s after SIGTERM, although it had 10s: its own max_wait_time looks like 3s, its default; raise the server's max_wait_time to what its longest request takes, and the deck's max_wait_time to more than 2 times that");
+    assert_snapshot!(with_stops(swoole(), &[stop(2_800, 1)]), @"[own-limit] 1 request was cut off 2.8s after SIGTERM, although it had 10s: its own max_wait_time looks like 3s, its default; raise the server's max_wait_time to what its longest request takes, and the deck's max_wait_time to more than 2 times that");
     assert_snapshot!(with_stops(swoole(), &[stop(6_050, 1)]), @"[own-limit] 1 request was cut off 6.0s after SIGTERM, although it had 10s: its own max_wait_time looks like 3s, its default; raise the server's max_wait_time to what its longest request takes, and the deck's max_wait_time to more than 2 times that");
+}
+
+#[test]
+fn a_limit_that_was_set_is_not_called_the_default() {
+    for (after, limit) in [(2_020, "2s"), (5_050, "5s"), (4_000, "4s")] {
+        let said = with_stops(swoole(), &[stop(after, 1)]);
+        assert!(said.contains(&format!("looks like {limit}, or ")), "{said}");
+    }
 }
 
 #[test]
@@ -164,8 +171,8 @@ fn who_does_not_end_is_named_with_what_it_waits_for() {
     let master = Member { role: Some("master".into()), call, children: 2, ..leader() };
     let worker = Member { connections: 1, timers: 2, ..member(12, "worker") };
     let tree = vec![master, worker.clone()];
-    assert_eq!(told(&leaving(2_900, tree.clone(), case(swoole()))), "");
-    assert_snapshot!(told(&leaving(3_100, tree, case(swoole()))), @"[never-ends] 3.1s after the first signal of its stop, longer than its max_wait_time (3s where nobody has set it), 2 of its processes still live: master php (pid 11) waits for events (epoll_wait), 2 children; worker php (pid 12), 1 connection, 2 timers: it has taken the signal and goes on; 1 connection is open, which it may wait for; SIGKILL ends it in 4.0s; `!` on the deck at once, `+` later");
+    assert_eq!(told(&leaving(5_900, tree.clone(), case(swoole()))), "");
+    assert_snapshot!(told(&leaving(6_100, tree, case(swoole()))), @"[never-ends] 6.1s after the first signal of its stop, longer than its max_wait_time (3s where nobody has set it), 2 of its processes still live: master php (pid 11) waits for events (epoll_wait), 2 children; worker php (pid 12), 1 connection, 2 timers: it has taken the signal and goes on; 1 connection is open, which it may wait for; SIGKILL ends it in 4.0s; `!` on the deck at once, `+` later");
 
     let alone = |it: Member| told(&leaving(5_000, vec![it], generic()));
     assert_eq!(told(&leaving(4_900, vec![leader()], generic())), "", "no limit is known");
@@ -232,11 +239,14 @@ fn who_has_the_port_instead_is_named() {
         listeners: vec![listener("0.0.0.0:9502", false, strangers)],
         ..generic()
     };
-    assert_snapshot!(told(&on(&[php(4711)])), @"[port-taken] php (pid 4711, for 2h 0m) listens on port 9502, not web1: requests to this port are not served by web1; end it: kill 4711; or give web1 another port");
+    assert_snapshot!(told(&on(&[php(4711)])), @"[port-taken] php (pid 4711, for 2h 0m) listens on port 9502, not web1: requests to this port are not served by web1; ps -fp 4711 tells what that is: stop what runs it, or give web1 another port");
     let orphan = |pid| Stranger { orphan: true, ..php(pid) };
-    assert_snapshot!(told(&on(&[orphan(12), orphan(13)])), @"[port-taken] php (pid 12, for 2h 0m, its parent is gone), php (pid 13, for 2h 0m, its parent is gone) listen on port 9502, not web1: their parent has died: orphans of a server go on serving the code it had, and nobody reloads or replaces them; end them: kill 12 13");
+    assert_snapshot!(told(&on(&[orphan(12), orphan(13)])), @"[port-taken] php (pid 12, for 2h 0m, its parent is gone), php (pid 13, for 2h 0m, its parent is gone) listen on port 9502, not web1: who led them has ended: workers that outlive their server go on serving the code it had, and nobody reloads or replaces them; if that is what they are, end them: kill 12 13");
     let marked = Stranger { of: Some("web1".into()), ..orphan(12) };
     assert!(told(&on(&[marked])).contains("left behind by an earlier generation of it"));
+    let other = Stranger { of: Some("web2".into()), runs: true, ..php(12) };
+    let said = told(&on(&[other]));
+    assert!(said.contains("web2 serves there, which runs") && !said.contains("kill"), "{said}");
     let mut unwanted = on(&[php(4711)]);
     unwanted.case.wanted = false;
     assert_eq!(told(&unwanted), "", "somebody may run it by hand");
@@ -249,7 +259,7 @@ fn twins_on_one_port_are_told_from_two_addresses() {
         listeners: vec![listener("0.0.0.0:9502", true, &[]), listener(other, false, &[php(4711)])],
         ..generic()
     };
-    assert_snapshot!(told(&two("0.0.0.0:9502")), @"[port-shared] php (pid 4711, for 2h 0m) listens on 0.0.0.0:9502 as well, beside web1 on 0.0.0.0:9502: the kernel deals new connections out to both (SO_REUSEPORT on port 9502); if it should not serve here, end it: kill 4711");
+    assert_snapshot!(told(&two("0.0.0.0:9502")), @"[port-shared] php (pid 4711, for 2h 0m) listens on 0.0.0.0:9502 as well, beside web1 on 0.0.0.0:9502: the kernel deals new connections out to both (SO_REUSEPORT on port 9502); if it should not serve here, stop what runs it (ps -fp 4711)");
     assert!(told(&two("127.0.0.1:9502")).contains("to the more exact address of the two"));
     let mut own = two("0.0.0.0:9502");
     own.listeners[1] = listener("0.0.0.0:9502", true, &[]);
