@@ -430,7 +430,7 @@ pub struct Reload {
 #[serde(default)]
 pub struct GoneWorker {
     pub pid: i32,
-    /// From the signal until it was seen to be gone.
+    /// From the signal until it was seen to be gone; 0: it went while no daemon looked.
     pub took_ms: u64,
 }
 

@@ -192,6 +192,7 @@ impl Hands {
     fn swept(&mut self, name: &Name) {
         self.sweeping.remove(name);
         let Some(mut living) = self.living.remove(name) else { return };
+        self.reloads.forget(name);
         let generation = living.generation;
         if living.foreign {
             // Somebody may have started the next one already.

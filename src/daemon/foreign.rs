@@ -270,6 +270,7 @@ impl Hands {
 
     fn drop_foreign(&mut self, name: &Name) {
         let Some(living) = self.living.remove(name) else { return };
+        self.reloads.forget(name);
         self.outcomes.extend(self.front.ended(name));
         // The number may be another leader's by now.
         if self.leaders.get(&living.process.pid) == Some(name) {

@@ -304,7 +304,7 @@ impl Hands {
                 self.send(&instance, process, signal);
             }
             Effect::Survey { instance, process, known, roles } => {
-                self.survey(&instance, process, &known, roles);
+                self.survey(&instance, process, known, roles);
             }
             Effect::SignalMember { instance, member, signal } => {
                 self.signal_member(&instance, member, signal);

@@ -43,6 +43,11 @@ struct Watched {
 }
 
 impl Reloads {
+    /// What ran there has ended.
+    pub(super) fn forget(&mut self, instance: &Name) {
+        self.lineages.remove(instance);
+    }
+
     /// The reloads of what runs there.
     pub(super) fn lineage(&self, instance: &Name, leader: Process) -> Lineage {
         let known = self.lineages.get(instance).filter(|it| it.is_of(leader));
@@ -56,15 +61,15 @@ impl Hands {
         &mut self,
         instance: &Name,
         leader: Process,
-        known: &[Process],
+        known: Option<Vec<Process>>,
         roles: Vec<String>,
     ) {
-        let workers = self.workers(instance, leader, &roles, known);
+        let workers = self.workers(instance, leader, &roles, known.as_deref().unwrap_or(&[]));
         let mut lineage = self.reloads.lineage(instance, leader);
-        match known {
-            [] => lineage.begin(clock::now(), &roles, &workers),
+        match &known {
+            None => lineage.begin(clock::now(), &roles, &workers),
             // The signal was sent by the last daemon: all others are new.
-            before => lineage.begin(Timestamp::default(), &roles, before),
+            Some(before) => lineage.begin(Timestamp::default(), &roles, before),
         }
         self.reloads.lineages.insert(instance.clone(), lineage);
         let watched = Watched { leader, roles, workers: workers.clone() };
@@ -113,10 +118,6 @@ impl Hands {
     pub fn end_surveys(&mut self, fleet: &Fleet) {
         self.reloads.watched.retain(|name, _| fleet.watches_reload(name.as_str()));
         self.reloads.followed.retain(|name, _| fleet.follows(name.as_str()));
-        let living = &self.living;
-        let lives =
-            |name: &Name, it: &Lineage| living.get(name).is_some_and(|of| it.is_of(of.process));
-        self.reloads.lineages.retain(|name, it| lives(name, it));
     }
 
     /// The workers of these roles below a leader, and those of `before` that still live.

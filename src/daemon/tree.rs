@@ -68,7 +68,10 @@ impl Tree {
 
     /// Its processes, each after its parent, and how many there are beside those.
     pub(super) fn seen(&self, table: &Table) -> io::Result<(Vec<Seen>, u32)> {
-        let (tree, more) = closeup::tree(&self.group, table, PROCESSES)?;
+        Ok(self.seen_of(closeup::tree(&self.group, table, PROCESSES)?))
+    }
+
+    fn seen_of(&self, (tree, more): (Vec<(u32, Stat)>, usize)) -> (Vec<Seen>, u32) {
         let arguments: Vec<_> = tree
             .iter()
             .map(|(_, it)| closeup::arguments(it.identity.pid).unwrap_or_default())
@@ -84,7 +87,7 @@ impl Tree {
                 (rule.map(|it| it.role.clone()), rule.is_some_and(|it| it.renewed));
             Seen { depth, stat, arguments, role, renewed, leads: stat.identity == self.leader }
         });
-        Ok((all.collect(), u32::try_from(more).unwrap_or(u32::MAX)))
+        (all.collect(), u32::try_from(more).unwrap_or(u32::MAX))
     }
 
     /// The same for clients. Of the first `shares` their share of memory is read.
@@ -141,8 +144,11 @@ fn read_all(trees: &[(String, Tree)]) -> BTreeMap<String, (Vec<ProcessDetail>, u
     let mut all = BTreeMap::new();
     let Ok(table) = Table::sweep() else { return all };
     let mut shares = SHARES;
-    for (name, tree) in trees {
-        let Ok((seen, more)) = tree.seen(&table) else { continue };
+    let groups: Vec<&Group> = trees.iter().map(|it| &it.1.group).collect();
+    for ((name, tree), members) in trees.iter().zip(Group::members_of_each(&groups, &table)) {
+        let Ok(members) = members else { continue };
+        let tree_of = closeup::tree_of(tree.leader, &members, &table, PROCESSES);
+        let (seen, more) = tree.seen_of(tree_of);
         all.insert(name.clone(), (tree.told(&seen, shares), more));
         shares = shares.saturating_sub(seen.len());
     }

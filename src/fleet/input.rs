@@ -359,8 +359,9 @@ pub enum Effect {
     Survey {
         instance: Name,
         process: Process,
-        /// Who was seen there by an earlier daemon.
-        known: Vec<Process>,
+        /// Who is left of those whom an earlier daemon saw before it sent the signal; `None`: this is the
+        /// first look.
+        known: Option<Vec<Process>>,
         /// Only these roles; empty: all that are renewed.
         roles: Vec<String>,
     },

@@ -134,6 +134,8 @@ pub(super) struct Body {
     pub(super) reloads: u64,
     /// Processes that a reload leaves alone, as earlier ones have shown.
     pub(super) spared: Vec<Process>,
+    /// A reload goes on that an earlier daemon has begun, and nobody has looked yet.
+    pub(super) unwatched: bool,
     /// Workers that an operator has told to go, one by one.
     pub(super) partings: Vec<Parting>,
 }

@@ -407,6 +407,7 @@ impl Body {
             reload: None,
             reloads: 0,
             spared: vec![],
+            unwatched: false,
             partings: vec![],
         }
     }

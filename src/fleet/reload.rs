@@ -132,17 +132,18 @@ impl Reload {
     }
 
     /// Compares what runs now with what ran before. `spared`: whom an earlier reload left alone.
-    fn look(&mut self, now: Timestamp, workers: &[Process], spared: &[Process], of: &ServiceRules) {
+    fn look(&mut self, now: Timestamp, workers: &[Process], spared: &[Process], of: &Looked<'_>) {
         let Some(before) = &self.before else {
             let before: Vec<_> =
                 workers.iter().filter(|it| !spared.contains(it)).copied().collect();
             if before.is_empty() {
-                self.end(now, false, nobody(&of.profile, self.signal), vec![]);
+                self.end(now, false, nobody(&of.rules.profile, self.signal), vec![]);
             }
             self.before = Some(before);
             return;
         };
-        let took = now.since(self.since);
+        // Who ended while nobody looked took a time that nobody knows.
+        let took = if of.unwatched { Duration::ZERO } else { now.since(self.since) };
         let is_told = |it: &Process| self.gone.iter().any(|(gone, _)| gone == it);
         let newly: Vec<_> = before
             .iter()
@@ -156,7 +157,7 @@ impl Reload {
         }
         self.gone.extend(newly);
         self.most_fresh = self.most_fresh.max(self.fresh);
-        self.judge(now, of);
+        self.judge(now, of.rules);
     }
 
     fn judge(&mut self, now: Timestamp, rules: &ServiceRules) {
@@ -209,7 +210,8 @@ impl Reload {
 
     /// The time of the slowest, and whom their server's limit has probably ended.
     fn slowest(&self, profile: &Profile) -> String {
-        let Some((_, took)) = self.gone.iter().max_by_key(|it| it.1) else {
+        let timed = self.gone.iter().filter(|it| !it.1.is_zero());
+        let Some((_, took)) = timed.max_by_key(|it| it.1) else {
             return String::new();
         };
         let limit = profile.limit;
@@ -235,6 +237,13 @@ impl Reload {
     fn end(&mut self, at: Timestamp, whole: bool, told: String, stayed: Vec<Process>) {
         self.ended = Some(Ended { at, whole, told, stayed });
     }
+}
+
+/// What a look goes by.
+struct Looked<'a> {
+    rules: &'a ServiceRules,
+    /// It is the first one of this daemon at what an earlier one has begun.
+    unwatched: bool,
 }
 
 /// Why there is nobody to watch.
@@ -282,7 +291,7 @@ impl Instance {
             return;
         }
         body.reload = Some(Reload::new(by.clone(), signal, turn.now));
-        turn.push(Effect::Survey { instance, process: body.process, known: vec![], roles });
+        turn.push(Effect::Survey { instance, process: body.process, known: None, roles });
     }
 
     pub(super) fn reloads(&self) -> Option<Reloads> {
@@ -310,7 +319,10 @@ impl Instance {
         let Some(reload) = body.reload.as_mut().filter(|it| it.is_under_way()) else { return };
         let by = reload.by.clone();
         if reload.before.is_some() {
-            let known = reload.unchanged();
+            let known = Some(reload.unchanged());
+            // Nobody looked meanwhile: that nothing moved is not known.
+            reload.moved = turn.now;
+            body.unwatched = true;
             let message = format!("its reload is watched on by this daemon: {}", reload.phrase());
             let roles = profile.renewal(reload.signal).unwrap_or_default().to_vec();
             turn.push(Effect::Survey { instance, process, known, roles });
@@ -333,7 +345,13 @@ impl Instance {
             return false;
         };
         let before = reload.sheet(0);
-        reload.look(turn.now, workers, &body.spared, &rules);
+        let renewed = rules.profile.renewal(reload.signal);
+        if reload.before.is_none() && renewed.is_some_and(<[String]>::is_empty) {
+            // All workers are told: who is not among them lives no more.
+            body.spared.retain(|it| workers.contains(it));
+        }
+        let of = Looked { rules: &rules, unwatched: std::mem::take(&mut body.unwatched) };
+        reload.look(turn.now, workers, &body.spared, &of);
         let after = reload.sheet(0);
         let by = reload.by.clone();
         if after.ended.is_some() {

@@ -134,7 +134,7 @@ fn the_next_daemon_watches_on() {
     assert_eq!((reload.number, reload.renewed, reload.complete), (1, 3, true));
     assert_snapshot!(of_reloads(&mut next), @"
     web1 reload-resumed: its reload is watched on by this daemon: reloading 1/3 workers (alice)
-    web1 reloaded: renewed 3 of 3 workers in 2.0s; the slowest took 2.0s (alice)
+    web1 reloaded: renewed 3 of 3 workers in 2.0s; the slowest took 1.0s (alice)
     ");
 }
 

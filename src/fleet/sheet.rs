@@ -97,7 +97,7 @@ pub struct ReloadSheet {
     /// Workers that are gone and have a successor, of those that were there.
     pub renewed: usize,
     pub of: usize,
-    /// Those that are gone, and how long each took.
+    /// Those that are gone, and how long each took; zero: nobody looked.
     pub gone: Vec<(Process, Duration)>,
     pub ended: Option<Timestamp>,
     /// All were renewed.

@@ -8,7 +8,8 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::group::Group;
+use super::Identity;
+use super::group::{Group, Member};
 use super::port::{self, socket_inode};
 use super::stat::Stat;
 use super::table::Table;
@@ -27,12 +28,21 @@ const KNOWN_DESCRIPTORS: usize = 4096;
 ///
 /// Those of reading the group's cgroup.
 pub fn tree(group: &Group, table: &Table, most: usize) -> io::Result<(Vec<(u32, Stat)>, usize)> {
-    let members = group.members(table)?;
+    Ok(tree_of(group.leader(), &group.members(table)?, table, most))
+}
+
+/// The same of members that are known already.
+pub fn tree_of(
+    leader: Identity,
+    members: &[Member],
+    table: &Table,
+    most: usize,
+) -> (Vec<(u32, Stat)>, usize) {
     let stats: BTreeMap<i32, Stat> = members
         .iter()
         .filter_map(|it| Some((it.identity.pid, *table.stat(it.identity.pid)?)))
         .collect();
-    let leader = group.leader().pid;
+    let leader = leader.pid;
     let is_root = |it: &&Stat| !stats.contains_key(&it.parent) || it.identity.pid == leader;
     let mut roots: Vec<&Stat> = stats.values().filter(is_root).collect();
     // The leader first, then what a dead parent left behind.
@@ -51,7 +61,7 @@ pub fn tree(group: &Group, table: &Table, most: usize) -> io::Result<(Vec<(u32, 
     }
     let more = out.len().saturating_sub(most);
     out.truncate(most);
-    Ok((out, more))
+    (out, more)
 }
 
 /// The arguments of a process, as it shows them now; none of a kernel thread or a zombie.

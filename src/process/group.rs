@@ -8,7 +8,7 @@
 //!
 //! A zombie counts as gone everywhere. Whatever is killed here is killed by identity.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -238,6 +238,34 @@ impl Group {
         };
         let members = table.owners(|it| is_root(it).then_some(()));
         members.into_iter().filter(|it| !it.0.is_gone()).map(|it| Member::from(it.0)).collect()
+    }
+
+    /// Who lives of each of these groups, by pid, in their order, from one look at the table: what
+    /// [`Group::members`] says of each.
+    pub fn members_of_each(groups: &[&Self], table: &Table) -> Vec<io::Result<Vec<Member>>> {
+        let tabled = || groups.iter().enumerate().filter(|it| it.1.needs_table());
+        let seen: BTreeMap<Identity, usize> =
+            tabled().flat_map(|(n, it)| it.seen.iter().map(move |who| (*who, n))).collect();
+        let leaders: BTreeMap<i32, usize> = tabled()
+            .filter(|it| table.may_lead(it.1.leader))
+            .map(|(n, it)| (it.leader.pid, n))
+            .collect();
+        let oldest = tabled().map(|it| it.1.leader.start_time).min().unwrap_or(u64::MAX);
+        let owners = table.owners(|stat| {
+            let known = seen.get(&stat.identity).or_else(|| leaders.get(&stat.session)).copied();
+            let is_claimed = table.is_left_behind(stat) && stat.identity.start_time >= oldest;
+            let claims = |it: &(usize, &&Self)| it.1.claims(table, stat, None);
+            known.or_else(|| tabled().find(|it| is_claimed && claims(it)).map(|it| it.0))
+        });
+        let mut members: Vec<Vec<Member>> = vec![vec![]; groups.len()];
+        for (stat, n) in owners.into_iter().filter(|it| !it.0.is_gone()) {
+            members[n].push(Member::from(stat));
+        }
+        let each = groups.iter().zip(members).map(|(group, tabled)| match &group.cgroup {
+            Some(cgroup) => members_of(cgroup),
+            None => Ok(tabled),
+        });
+        each.collect()
     }
 
     fn is_marked(&self, table: &Table, pid: i32) -> bool {

@@ -85,7 +85,11 @@ impl Host {
 }
 
 fn size(group: &Group) -> usize {
-    group.members(&table()).unwrap().len()
+    let table = table();
+    let members = group.members(&table).unwrap();
+    let each = Group::members_of_each(&[group], &table);
+    assert_eq!(each[0].as_ref().unwrap(), &members, "asked together with others");
+    members.len()
 }
 
 fn table() -> Table {

@@ -80,6 +80,9 @@ pub(super) fn draw(
 fn took(reload: &Reload) -> String {
     let one = |it: &GoneWorker| {
         let tenths = it.took_ms / 100;
+        if it.took_ms == 0 {
+            return format!("{} unseen", it.pid);
+        }
         format!("{} {}.{}s", it.pid, tenths / 10, tenths % 10)
     };
     reload.gone.iter().map(one).collect::<Vec<_>>().join(", ")
