@@ -73,8 +73,8 @@ fn requests_that_a_server_cuts_with_time_left_speak_for_its_own_limit() {
     let (mut deck, requests) = in_flight(&config, port, 2);
     assert!(!deck.ok(&["why", "web1"]).contains("looks like"));
     deck.ok(&["signal", "--yes", "SIGTERM", "web1"]);
-    deck.wait_event("into its drain with 2 requests in flight");
-    let said = deck.wait_why("web1", &["2 requests were cut off ", "although it had 40s"]);
+    deck.wait_event("into its drain with ");
+    let said = deck.wait_why("web1", &["cut off ", "although it had 40s"]);
     let (_, limit) = said.split_once("its own max_wait_time looks like ").unwrap();
     let limit = parse_duration(limit.split([';', ',']).next().unwrap()).unwrap();
     // A busy machine may be late.
@@ -84,7 +84,7 @@ fn requests_that_a_server_cuts_with_time_left_speak_for_its_own_limit() {
     console.wait_for("web1");
     console.step("j");
     console.press("\r");
-    console.wait_for("2 requests were cut off");
+    console.wait_for("cut off");
     console.wait_for("looks like");
     console.press("q");
     console.wait_for("detach");
@@ -93,7 +93,7 @@ fn requests_that_a_server_cuts_with_time_left_speak_for_its_own_limit() {
     // The next daemon knows it from the journal.
     deck.restart_daemon(|deck| kill(deck.daemon_pid(), Signal::SIGKILL));
     deck.wait_ready(&["web1"]);
-    deck.wait_why("web1", &["2 requests were cut off ", "looks like"]);
+    deck.wait_why("web1", &["cut off ", "looks like"]);
     let advice = deck.detail("web1").advice;
     let limit = advice.iter().find(|it| it.kind == "own-limit").unwrap();
     assert!(limit.help.starts_with("raise the server's max_wait_time"), "{limit:?}");

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{ConnectInfo, State};
@@ -30,6 +31,8 @@ use crate::process::table::Table;
 use crate::process::{Identity, closeup};
 use crate::quantity::format_duration;
 
+/// How long a look at processes may take.
+const LOOK: Duration = Duration::from_secs(5);
 /// Of those, whose sockets are looked at: each of the others has them from one of these.
 const LISTENERS: usize = 8;
 
@@ -61,7 +64,7 @@ pub async fn detail(
     Path(instance): Path<String>,
 ) -> Result<Json<Detail>, Failure> {
     let role = peer.role().unwrap_or_default();
-    looked(&api, instance, move |it| it.look(role)).await
+    looked(&api, instance, move |it| it.look(role), |plain| plain).await
 }
 
 /// `GET /v1/instances/{name}/why`: sentences, the advice at their end.
@@ -69,14 +72,16 @@ pub async fn why(
     State(api): State<Api>,
     Path(instance): Path<String>,
 ) -> Result<Json<Vec<String>>, Failure> {
-    looked(&api, instance, Subject::why).await
+    looked(&api, instance, Subject::why, |plain| plain.why).await
 }
 
-/// Asks the driver, then looks on a blocking thread.
+/// Asks the driver, then looks on a blocking thread. `unlooked` makes the answer of what the driver knows where
+/// that takes too long: a process that is stuck in the kernel may not let anybody read it.
 async fn looked<T: Send + 'static>(
     api: &Api,
     instance: String,
     look: impl FnOnce(Subject) -> T + Send + 'static,
+    unlooked: impl FnOnce(Detail) -> T,
 ) -> Result<Json<T>, Failure> {
     let asked = instance.clone();
     let subject = api.ask(|reply| Question::Detail { instance, reply }).await?;
@@ -84,9 +89,26 @@ async fn looked<T: Send + 'static>(
     if let Some(clues) = &subject.clues {
         clues.follow().await;
     }
-    let _turn = READERS.acquire().await.map_err(|_| ending())?;
-    let look = tokio::task::spawn_blocking(move || look(*subject));
-    Ok(Json(look.await.map_err(|_| ending())?))
+    let mut plain = subject.known.clone();
+    let looked = async {
+        let turn = READERS.acquire().await.map_err(|_| ending())?;
+        let look = move || {
+            // One that is stuck keeps its turn.
+            let _turn = turn;
+            look(*subject)
+        };
+        tokio::task::spawn_blocking(look).await.map_err(|_| ending())
+    };
+    Ok(Json(match tokio::time::timeout(LOOK, looked).await {
+        Ok(looked) => looked?,
+        Err(_) => {
+            let time = format_duration(LOOK);
+            let stuck = format!("its processes could not be looked at within {time}");
+            plain.why.push(stuck.clone());
+            plain.missing.push(stuck);
+            unlooked(plain)
+        }
+    }))
 }
 
 impl Daemon {

@@ -138,7 +138,9 @@ impl Gauges {
         self.tasks.spawn(async move {
             // It is never closed.
             let _one_of_few = if is_urgent { None } else { few.acquire().await.ok() };
-            let outcome = question.ask(clock::wall().into()).await;
+            // Whatever a page does to its reader, the gauge goes on.
+            let asked = tokio::spawn(async move { question.ask(clock::wall().into()).await });
+            let outcome = asked.await.unwrap_or_else(|_| Err("its answer broke the reader".into()));
             // The driver is gone only when the daemon ends.
             let _ = turns.send(Turn::Gauged(Reading { instance, generation, outcome })).await;
         });
