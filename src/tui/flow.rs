@@ -24,6 +24,8 @@ const QUIET: Duration = Duration::from_millis(900);
 const LATE: Duration = Duration::from_secs(3);
 /// Bytes a second for a terminal that does not tell how much it takes: 64 kbit/s.
 const UNTOLD: u32 = 8 * 1024;
+/// Whatever an operator had drawn there, what happens is shown so soon after it.
+const LONGEST: Duration = Duration::from_secs(1);
 
 /// Questions that wait for their answer.
 #[derive(Debug, Default)]
@@ -64,8 +66,11 @@ impl Flow {
             self.unmarked = 0;
         }
         self.last = now;
-        let count = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        self.taken = self.taken.max(now) + Duration::from_secs(1) * count / UNTOLD;
+        if !self.answers {
+            let count = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+            let taken = self.taken.max(now) + Duration::from_secs(1) * count / UNTOLD;
+            self.taken = taken.min(now + LONGEST);
+        }
         self.unmarked += bytes.len();
         // Whether it answers at all is found out with one question.
         let due = if self.answers {
@@ -85,6 +90,7 @@ impl Flow {
     /// An answer came.
     pub fn answered(&mut self) {
         self.answers = true;
+        self.taken = Duration::ZERO;
         if self.asked.pop_front().is_some() {
             self.settled += 1;
         }
@@ -109,6 +115,7 @@ impl Flow {
     pub fn forget(&mut self) {
         self.asked.clear();
         self.unmarked = 0;
+        self.taken = Duration::ZERO;
         self.answers = false;
         self.settled = self.count;
     }
@@ -155,6 +162,9 @@ mod tests {
             at = u64::try_from(flow.ready_at(false).as_millis()).unwrap();
         }
         assert_eq!(bytes, 10 * 8192);
+        // Held keys draw what they want, and hold nothing up for longer than a moment.
+        (0..300).for_each(|n| _ = write(&mut flow, 10_000 + n * 33, 4096));
+        assert!(flow.ready_at(false) <= ms(10_000 + 300 * 33 + 1000));
         flow.answered();
         assert_eq!(flow.ready_at(false), ms(0), "and once it answers as fast as it takes it");
     }

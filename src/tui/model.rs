@@ -231,11 +231,15 @@ pub struct Guard {
     pub last_id: u64,
     /// The id of the last question for a configuration diff.
     pub diff: u64,
+    /// It is out, or answered.
+    pub diff_asked: bool,
     /// When its answer was on the screen.
     pub diff_drawn: Option<Duration>,
     /// How many keys were pressed so far; tells whether one came after another.
     pub keys: u64,
     pub presses: Presses,
+    /// Until then nobody can have seen which row the cursor is on.
+    pub unseen_until: Duration,
 }
 
 /// Requests that are sent one after another.
@@ -265,6 +269,8 @@ pub struct Armed {
     pub drawn: Option<Duration>,
     /// When the second press came; it counts once no other one follows.
     pub pressed: Option<Duration>,
+    /// It came too soon to count.
+    pub too_soon: bool,
 }
 
 impl Armed {

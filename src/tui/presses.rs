@@ -28,7 +28,9 @@ struct Last {
     /// When it was pressed, and when it came last since.
     pressed: Duration,
     came: Duration,
+    /// It may be held down; surely it is.
     repeats: bool,
+    is_rapid: bool,
 }
 
 impl Presses {
@@ -36,15 +38,24 @@ impl Presses {
     pub fn came(&mut self, key: Key, now: Duration) {
         match self.last.as_mut().filter(|it| it.key == key) {
             Some(last) if now < (last.pressed + FIRST).max(last.came + QUIET) => {
+                last.is_rapid = now < last.came + QUIET;
                 (last.came, last.repeats) = (now, true);
             }
-            _ => self.last = Some(Last { key, pressed: now, came: now, repeats: false }),
+            _ => {
+                let (pressed, came) = (now, now);
+                self.last = Some(Last { key, pressed, came, repeats: false, is_rapid: false });
+            }
         }
     }
 
     /// The key that came last may be the one before it, held down.
     pub fn is_repeat(&self) -> bool {
         self.last.as_ref().is_some_and(|it| it.repeats)
+    }
+
+    /// The key that came last came so soon after it had come before that nobody pressed it twice.
+    pub fn is_rapid(&self) -> bool {
+        self.last.as_ref().is_some_and(|it| it.is_rapid)
     }
 }
 

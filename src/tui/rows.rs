@@ -124,6 +124,8 @@ pub struct Rows {
     pub top: usize,
     /// What the cursor stays with.
     pub selected: Option<RowId>,
+    /// That row is gone, and the cursor is on another one now.
+    pub lost: bool,
     /// Columns of the longest name.
     pub name_width: usize,
     pub present: Present,
@@ -211,12 +213,14 @@ impl Rows {
         let found = self.selected.as_ref().and_then(|id| {
             at(id).or_else(|| at(&RowId { service: id.service.clone(), instance: None }))
         });
+        let was = self.selected.take();
         let before = self.cursor;
         self.cursor = found.unwrap_or(before).min(self.list.len().saturating_sub(1));
         if stays && self.top > 0 {
             self.top = (self.top + self.cursor).saturating_sub(before);
         }
         self.selected = self.row().and_then(|it| it.id(deck));
+        self.lost |= was.is_some() && was != self.selected;
     }
 
     /// The row under the cursor.
@@ -226,6 +230,7 @@ impl Rows {
 
     /// Moves the cursor; it stops at the ends.
     pub fn move_to(&mut self, deck: &Deck, index: usize) {
+        self.lost = false;
         self.cursor = index.min(self.list.len().saturating_sub(1));
         self.selected = self.row().and_then(|it| it.id(deck));
     }

@@ -30,6 +30,7 @@ pub(super) fn on_change(model: &mut Model, now: Now, change: Change) -> Vec<Comm
             forget_marks(model);
             keys::rebuild(model);
             rollout::again(model);
+            panels::forget_diff(model);
             let again = if came_back { log_pages::again(model) } else { vec![] };
             return look.into_iter().chain(again).collect();
         }
@@ -52,8 +53,10 @@ pub(super) fn on_change(model: &mut Model, now: Now, change: Change) -> Vec<Comm
                     notices.iter().map(|it| ansi::clean(it).into_owned()).collect();
             }
             apply(model, now, services, &removed);
-            let again = if asks_again { panels::ask_again(model) } else { vec![] };
-            return look.into_iter().chain(note).chain(again).collect();
+            if asks_again {
+                panels::forget_diff(model);
+            }
+            return look.into_iter().chain(note).collect();
         }
         Change::Unknown => (),
     }

@@ -30,6 +30,18 @@ pub(super) fn act(model: &mut Model, now: Now, action: Action, key: Key) -> Vec<
     }
     // A key that is held down acts once, or a second SIGTERM would go out before anybody has seen the first.
     if model.guard.presses.is_repeat() && action != Action::Extend {
+        if !model.guard.presses.is_rapid() {
+            model.say(
+                now,
+                format!("{key} once more was too soon, it may be held down: press it again"),
+            );
+        }
+        return vec![];
+    }
+    let is_by_cursor = matches!(model.screen, Screen::Table) && model.marked.is_empty();
+    if is_by_cursor && now.mono < model.guard.unseen_until {
+        let why = "the row that was selected has just gone, and the cursor is on another one";
+        model.warn(now, format!("{key} was ignored: {why}"));
         return vec![];
     }
     let aims = aims(model, action);
@@ -291,8 +303,14 @@ fn begin(
         }
         // What this deck does not know, the daemon still asks.
         batch.queue.iter_mut().for_each(|it| set_guard(it, !told_all));
-        model.guard.armed =
-            Some(Armed { batch, question, by_daemon: false, drawn: None, pressed: None });
+        model.guard.armed = Some(Armed {
+            batch,
+            question,
+            by_daemon: false,
+            drawn: None,
+            pressed: None,
+            too_soon: false,
+        });
         return vec![];
     }
     batch.queue.iter_mut().for_each(|it| set_guard(it, confirm != Confirm::Never));
@@ -367,7 +385,8 @@ pub(super) fn is_typed(model: &mut Model, now: Now, key: Key, together: bool) ->
 
 /// A key while a question waits: the same again does it, once it is known not to be held down; any other cancels.
 pub(super) fn answer(model: &mut Model, now: Now, key: Key, together: bool) -> Vec<Command> {
-    let repeats = model.guard.presses.is_repeat();
+    let presses = &model.guard.presses;
+    let (repeats, is_rapid) = (presses.is_repeat(), presses.is_rapid());
     let Some(armed) = &mut model.guard.armed else { return vec![] };
     if key != armed.batch.key || together {
         cancel(model, now);
@@ -375,7 +394,11 @@ pub(super) fn answer(model: &mut Model, now: Now, key: Key, together: bool) -> V
     }
     let is_read = armed.drawn.is_some_and(|at| now.mono >= at + READ);
     // What follows a second press takes it back: somebody leans on the key.
-    armed.pressed = (is_read && !repeats).then_some(now.mono);
+    // What loses something for certain does not happen by a key that is held for half a second either.
+    let is_deadly = armed.batch.queue.iter().any(is_deadly);
+    let counts = is_read && !is_rapid && !(repeats && is_deadly);
+    armed.pressed = counts.then_some(now.mono);
+    armed.too_soon = !counts && !is_rapid;
     vec![]
 }
 
@@ -480,8 +503,14 @@ fn confirm(model: &mut Model, now: Now, batch: Batch, problem: &Problem) {
         model.warn(now, format!("{question}; it was not sent"));
         return;
     }
-    model.guard.armed =
-        Some(Armed { batch, question, by_daemon: true, drawn: None, pressed: None });
+    model.guard.armed = Some(Armed {
+        batch,
+        question,
+        by_daemon: true,
+        drawn: None,
+        pressed: None,
+        too_soon: false,
+    });
 }
 
 /// A problem in one line: what, why, what to do.

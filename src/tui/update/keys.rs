@@ -174,7 +174,7 @@ pub(super) fn run(
         Action::Redraw => return vec![Command::Redraw],
         Action::Suspend => return vec![Command::Suspend],
         Action::Logs => return logs::open(model, now),
-        Action::Config => return panels::open_config(model),
+        Action::Config => panels::open_config(model),
         Action::Rollout => rollout::open_selected(model, now),
         Action::Events => events::open(model),
         Action::Detail | Action::Help | Action::Palette => {
@@ -209,6 +209,7 @@ fn step(model: &mut Model, now: Now, action: Action) {
         _ => return,
     };
     model.rows.move_to(&model.deck, to);
+    model.guard.unseen_until = Duration::ZERO;
 }
 
 /// On an instance, folding goes to its service, so that the cursor is still somewhere.

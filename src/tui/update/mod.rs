@@ -31,6 +31,9 @@ use crate::api::{
 };
 use crate::client::{EventQuery, PageQuery};
 
+/// Who presses a key has seen what was on the screen so long ago.
+const UNSEEN: Duration = Duration::from_millis(500);
+
 /// Something happened.
 #[derive(Debug)]
 pub enum Msg {
@@ -228,6 +231,7 @@ pub fn update(model: &mut Model, now: Now, msg: Msg) -> Vec<Command> {
     commands.extend(rollout::wanted(model, now));
     commands.extend(closeup::wanted(model, now));
     commands.extend(events::wanted(model));
+    commands.extend(panels::wanted(model));
     commands
 }
 
@@ -254,10 +258,14 @@ fn back(model: &mut Model) {
     model.screen = model.behind.pop().unwrap_or(Screen::Table);
     events::again(model);
     rollout::again(model);
+    panels::forget_diff(model);
 }
 
 /// Keeps the cursor on the screen.
 fn settle(model: &mut Model, now: Now) {
+    if std::mem::take(&mut model.rows.lost) {
+        model.guard.unseen_until = now.mono + UNSEEN;
+    }
     let height = usize::from(layout(model, now).table.height);
     model.rows.scroll(&model.deck, height);
     let height = super::view::events::height(model);

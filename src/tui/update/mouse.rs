@@ -9,6 +9,7 @@ use crate::tui::key::{Code, Gesture, Key, Mouse};
 use crate::tui::keymap::Action;
 use crate::tui::layout::{is_too_small, layout};
 use crate::tui::model::{Model, Now, Screen};
+use crate::tui::presses::Presses;
 
 /// Two clicks on one row within this are one gesture.
 const DOUBLE: Duration = Duration::from_millis(400);
@@ -19,6 +20,8 @@ pub(super) fn on_mouse(model: &mut Model, now: Now, mouse: Mouse) -> Vec<Command
     if is_too_small(model.size) {
         return vec![];
     }
+    // A hand on the mouse holds no key down.
+    model.guard.presses = Presses::default();
     match mouse.gesture {
         Gesture::Press if model.guard.armed.is_some() => guard::cancel(model, now),
         Gesture::Press => return click(model, now, mouse),
@@ -37,6 +40,7 @@ fn click(model: &mut Model, now: Now, mouse: Mouse) -> Vec<Command> {
     }
     let Some(index) = row_at(model, now, mouse.y) else { return vec![] };
     model.rows.move_to(&model.deck, index);
+    model.guard.unseen_until = Duration::ZERO;
     let row = model.rows.selected.clone();
     let before = model.clicked.take();
     let is_double = before

@@ -7,7 +7,9 @@ use crate::tui::fuzzy::{find, fit};
 use crate::tui::key::{Code, Key};
 use crate::tui::keymap::{Action, Entry, Scope, TABLE};
 use crate::tui::layout::body;
-use crate::tui::model::{Armed, Batch, Model, Now, Page, Palette, Panel, Picker, READ, Screen};
+use crate::tui::model::{
+    Armed, Batch, Link, Model, Now, Page, Palette, Panel, Picker, READ, Screen,
+};
 use crate::tui::rows::RowId;
 use crate::tui::signals::SIGNALS;
 use crate::tui::view::detail;
@@ -33,26 +35,31 @@ pub(super) fn open(model: &mut Model, now: Now, action: Action) {
     model.cover(Screen::Panel(Panel { page, top: 0 }));
 }
 
-/// Opens the configuration and asks the daemon what applying it would do.
-pub(super) fn open_config(model: &mut Model) -> Vec<Command> {
+/// Opens the configuration; what applying it would do is asked for.
+pub(super) fn open_config(model: &mut Model) {
     model.cover(Screen::Panel(Panel { page: Page::Config(None), top: 0 }));
-    ask(model)
+    forget_diff(model);
 }
 
-fn ask(model: &mut Model) -> Vec<Command> {
-    model.guard.last_id += 1;
-    model.guard.diff = model.guard.last_id;
-    model.guard.diff_drawn = None;
-    let request = Request::Config { verb: ConfigVerb::Diff, act: Act::default() };
-    vec![Command::Send { id: model.guard.diff, request }]
-}
-
-/// What applying it would do may be something else now.
-pub(super) fn ask_again(model: &mut Model) -> Vec<Command> {
-    match &model.screen {
-        Screen::Panel(Panel { page: Page::Config(_), .. }) => ask(model),
-        _ => vec![],
+/// What applying the configuration would do may be something else now: what was read before is no longer what
+/// a key would apply.
+pub(super) fn forget_diff(model: &mut Model) {
+    if let Screen::Panel(Panel { page: Page::Config(known), .. }) = &mut model.screen {
+        *known = None;
+        (model.guard.diff_asked, model.guard.diff_drawn) = (false, None);
     }
+}
+
+/// The question what applying the configuration would do, where that is in front and not known.
+pub(super) fn wanted(model: &mut Model) -> Option<Command> {
+    let is_wanted = matches!(&model.screen, Screen::Panel(Panel { page: Page::Config(None), .. }));
+    if !is_wanted || model.guard.diff_asked || model.link != Link::Up {
+        return None;
+    }
+    model.guard.last_id += 1;
+    (model.guard.diff, model.guard.diff_asked) = (model.guard.last_id, true);
+    let request = Request::Config { verb: ConfigVerb::Diff, act: Act::default() };
+    Some(Command::Send { id: model.guard.diff, request })
 }
 
 pub(super) fn is_diff(model: &Model, id: u64) -> bool {
@@ -217,8 +224,14 @@ fn apply(model: &mut Model, now: Now, key: Key, together: bool) -> Vec<Command> 
         asked_at_key: model.guard.keys,
     };
     if let Some(question) = question {
-        model.guard.armed =
-            Some(Armed { batch, question, by_daemon: true, drawn: None, pressed: None });
+        model.guard.armed = Some(Armed {
+            batch,
+            question,
+            by_daemon: true,
+            drawn: None,
+            pressed: None,
+            too_soon: false,
+        });
         return vec![];
     }
     guard::send(model, now, batch)

@@ -28,7 +28,8 @@ pub(in crate::tui) fn height(model: &Model) -> u16 {
 fn message(model: &Model) -> Option<(String, Style)> {
     if let Some(armed) = &model.guard.armed {
         let key = armed.batch.key;
-        let text = format!("{}. {key} again does it, any other key cancels", armed.question);
+        let again = if armed.too_soon { "came too soon: once more" } else { "again" };
+        let text = format!("{}. {key} {again} does it, any other key cancels", armed.question);
         return Some((model.theme.signs.text(&text).into_owned(), model.theme.question()));
     }
     let notice = model.notice.as_ref()?;

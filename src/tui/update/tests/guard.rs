@@ -93,8 +93,47 @@ fn what_the_daemon_finds_dangerous_needs_the_same_key_again_and_keeps_its_target
 fn the_second_press_counts_when_the_question_was_read_and_no_keyboard_repeats_so() {
     let mut model = asked();
     assert_eq!(press(&mut model, 1299, "t"), []);
-    assert!(model.guard.armed.is_some(), "and it does not cancel either");
+    assert!(
+        model.guard.armed.as_ref().unwrap().too_soon,
+        "it does not cancel either, and that is told"
+    );
+    assert!(screen(&mut model, 80, 24, 1300).contains("t came too soon: once more does it"));
     assert_eq!(confirm(&mut model, 1600, "t").len(), 1);
+    // From 300 ms after the question on; what loses requests for certain needs the time of any keyboard.
+    assert_eq!(confirm(&mut asked(), 1300, "t").len(), 1);
+    let mut model = shop();
+    press(&mut model, 0, "j");
+    press(&mut model, 100, "X");
+    send(&mut model, 110, Msg::Drawn);
+    assert_eq!(press(&mut model, 700, "X"), []);
+    assert_eq!(send(&mut model, 900, Msg::Wake), []);
+    assert_eq!(confirm(&mut model, 1000, "X").len(), 1);
+}
+
+#[test]
+fn the_same_key_on_another_row_is_told_when_it_is_too_soon_and_a_click_says_that_it_is_not() {
+    let mut model = shop();
+    press(&mut model, 0, "j");
+    assert_eq!(press(&mut model, 0, "t").len(), 1);
+    assert_eq!(press(&mut model, 500, "t"), []);
+    assert!(notice(&model).contains("too soon"), "{}", notice(&model));
+    let gesture = crate::tui::key::Gesture::Press;
+    send(&mut model, 600, Msg::Mouse(crate::tui::key::Mouse { gesture, x: 5, y: 4 }));
+    assert_eq!(press(&mut model, 700, "t").len(), 1);
+}
+
+#[test]
+fn a_key_does_not_act_on_the_row_that_took_the_place_of_the_one_that_was_meant() {
+    let job = |name: &str, state| service(name, vec![Instance { state, ..running(name, name, 0) }]);
+    let all = ["job1", "job2", "job3"].map(|it| job(it, State::Backoff));
+    let mut model = model(all.to_vec());
+    type_keys(&mut model, &["/", "b", "a", "c", "k", "o", "f", "f", "enter", "j"]);
+    change(&mut model, 1000, job("job2", State::Running));
+    assert_eq!(model.rows.selected.as_ref().unwrap().service, "job3");
+    assert_eq!(press(&mut model, 1050, "r"), []);
+    assert!(notice(&model).contains("has just gone"), "{}", notice(&model));
+    type_keys(&mut model, &["k"]);
+    assert_eq!(press(&mut model, 1100, "r").len(), 1, "who moves has seen where the cursor is");
 }
 
 #[test]

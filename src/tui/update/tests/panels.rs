@@ -122,6 +122,20 @@ fn the_configuration_shows_its_diff_and_asks_before_it_stops_something() {
 }
 
 #[test]
+fn a_configuration_that_comes_to_the_front_again_is_asked_about_anew() {
+    let mut model = shop();
+    press(&mut model, 0, "c");
+    press(&mut model, 0, "?");
+    let diff = || Ok(Done { diff: Some(vec![]), ..Done::default() });
+    send(&mut model, 0, Msg::Reply { id: 1, result: diff() });
+    let [Command::Send { id, .. }] = press(&mut model, 0, "esc")[..] else { panic!("not asked") };
+    send(&mut model, 0, Msg::Reply { id, result: diff() });
+    send(&mut model, 0, Msg::Drawn);
+    type_keys(&mut model, &["?", "esc"]);
+    assert!(model.guard.diff_drawn.is_none(), "what was read is not what is there now");
+}
+
+#[test]
 fn a_diff_that_nobody_has_read_is_not_applied() {
     let start = Difference { does: "start".into(), ..Difference::default() };
     let diff = |id| Msg::Reply {
