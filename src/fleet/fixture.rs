@@ -83,6 +83,10 @@ pub(super) fn web(instances: &[&str]) -> ServiceRules {
     ServiceRules { readiness: Some(ONCE), fronted: true, ..rules("web", instances) }
 }
 
+pub(super) fn swoole(instances: &[&str]) -> ServiceRules {
+    ServiceRules { profile: swoole_profile().into(), ..web(instances) }
+}
+
 pub(super) fn by(login: &str) -> By {
     By { uid: 1000, login: login.into(), pid: 4711, ssh: None }
 }

@@ -101,7 +101,11 @@ mod sim_tests;
 #[cfg(test)]
 mod spare_tests;
 #[cfg(test)]
+mod stop_order_tests;
+#[cfg(test)]
 mod stop_tests;
+#[cfg(test)]
+mod wave_tests;
 
 pub use fleet::Fleet;
 pub use time::Timestamp;

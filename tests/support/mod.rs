@@ -482,6 +482,17 @@ pub fn python() -> &'static str {
     if Path::new(its).exists() { its } else { "python3" }
 }
 
+/// Whether there can be two users here; where there must be, it is an error if there cannot.
+pub fn is_root() -> bool {
+    let root = nix::unistd::geteuid().is_root();
+    assert!(root || std::env::var_os("OPSDECK_TEST_REQUIRE").is_none(), "these tests need root");
+    if !root {
+        // To the terminal itself: what a passing test prints is not shown.
+        drop(std::fs::write("/dev/tty", "skipped: only root can play two users\n"));
+    }
+    root
+}
+
 /// A process that exists and is no zombie.
 pub fn is_alive(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

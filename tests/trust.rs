@@ -1,0 +1,162 @@
+//! What root reads and runs, and whom it trusts with that.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod support;
+
+use std::os::unix::fs::PermissionsExt;
+
+use nix::sys::signal::Signal;
+use support::{Deck, is_root, kill};
+
+const WORKER: &str = "[service.a]\ncommand = \"sleep 1000\"\nstart_seconds = \"100ms\"\n";
+
+#[test]
+fn root_runs_nothing_that_others_can_replace() {
+    if !is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let (open, program) = (directory.path().join("open"), directory.path().join("open/job"));
+    std::fs::create_dir(&open).unwrap();
+    std::fs::copy("/bin/sleep", &program).unwrap();
+    let set = |mode: u32| std::fs::set_permissions(&open, PermissionsExt::from_mode(mode)).unwrap();
+    set(0o777);
+    let config = format!(
+        "[service.a]\ncommand = \"{} 1000\"\nstart_seconds = \"50ms\"\n{}",
+        program.display(),
+        WORKER.replace("service.a", "service.b")
+    );
+    let mut deck = Deck::start(&config);
+
+    // A new daemon starts the others.
+    deck.wait_ready(&["b"]);
+    let said = deck.wait_event("a cannot start: root would run what others can replace").message;
+    let hint = format!("{0} may be written by everybody; chmod go-w {0}", open.display());
+    assert!(said.contains(&hint), "{said}");
+    let checked = deck.opsdeck(&["config", "check"]);
+    let text = String::from_utf8(checked.stderr).unwrap();
+    assert!(!checked.status.success() && text.contains("help: chmod go-w"), "{text}");
+    assert!(text.contains("`a` would have root run what others can replace"), "{text}");
+    let applied = deck.opsdeck(&["config", "apply"]);
+    assert!(!applied.status.success(), "{}", deck.story());
+
+    // Mended, and then broken again while it runs.
+    set(0o755);
+    deck.ok(&["start", "a"]);
+    deck.wait_ready(&["a"]);
+    set(0o777);
+    kill(deck.pid("a"), Signal::SIGKILL);
+    let started = |it: &opsdeck::api::Deck| support::find(it, "a").map_or(0, |it| it.generation);
+    let before = deck.instance("a").generation;
+    deck.wait("it started by itself", |it, _| started(it) > before);
+    deck.wait_ready(&["a"]);
+    let restarted = deck.opsdeck(&["restart", "--no-wait", "a"]);
+    assert!(restarted.status.success());
+    deck.wait("it is refused", |it, _| {
+        support::find(it, "a").is_some_and(|it| it.why.contains("root would run what others"))
+    });
+    // In a sticky directory nobody can replace what is root's.
+    set(0o1777);
+    deck.ok(&["start", "a"]);
+    deck.wait_ready(&["a"]);
+}
+
+#[test]
+fn root_starts_nothing_with_a_probe_that_others_can_replace() {
+    if !is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join("probe");
+    std::fs::copy("/bin/true", &program).unwrap();
+    let set =
+        |mode: u32| std::fs::set_permissions(&program, PermissionsExt::from_mode(mode)).unwrap();
+    set(0o777);
+    let probe = format!("probe.readiness = {{ exec.command = [{program:?}], period = \"50ms\" }}");
+    let mut deck = Deck::start(&format!("{WORKER}{probe}"));
+    let said = deck.wait_event("a cannot start: root would run what others can replace").message;
+    let hint = format!("{0} may be written by everybody; chmod go-w {0}", program.display());
+    assert!(said.contains(&hint), "{said}");
+    set(0o755);
+    deck.ok(&["start", "a"]);
+    deck.wait_ready(&["a"]);
+}
+
+#[test]
+fn root_uses_nothing_for_an_nginx_that_others_can_replace() {
+    if !is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let [open, safe] = ["open", "safe"].map(|it| directory.path().join(it));
+    for it in [&open, &safe] {
+        std::fs::create_dir(it).unwrap();
+        std::fs::copy("/bin/true", it.join("nginx")).unwrap();
+    }
+    let set = |mode: u32| std::fs::set_permissions(&open, PermissionsExt::from_mode(mode)).unwrap();
+    set(0o777);
+    let port = support::free_port();
+    let config = |wrong: &str| {
+        let at = |key: &str, name: &str| {
+            if key == wrong { open.join(name) } else { safe.join(name) }.display().to_string()
+        };
+        format!(
+            "[service.web]\ncommand = \"opsdeck sample --port {{port}}\"\ninstance.web = {{ port = {port} }}\n\
+             [gateway.shop]\nservice = \"web\"\nprovider = \"nginx\"\n\
+             nginx.pid_file = {:?}\nnginx.file = {:?}\nnginx.switches = {:?}\n\
+             nginx.reload = [{:?}]\nnginx.test = [{:?}, \"-t\"]\n",
+            safe.join("nginx.pid"),
+            at("file", "shop.conf"),
+            at("switches", "switches"),
+            at("reload", "nginx"),
+            at("test", "nginx"),
+        )
+    };
+    let mut deck = Deck::start(&config("file"));
+
+    // A new daemon asks nobody, and writes nothing.
+    let said = deck.wait_event("root would use an `nginx.file` that others can replace").message;
+    let hint = format!("{0} may be written by everybody; chmod go-w {0}", open.display());
+    assert!(said.contains(&hint), "{said}");
+    assert!(!open.join("shop.conf").exists());
+    for key in ["file", "switches", "reload", "test"] {
+        deck.write_config(&config(key));
+        let checked = deck.opsdeck(&["config", "check"]);
+        let text = String::from_utf8(checked.stderr).unwrap();
+        assert!(!checked.status.success() && text.contains("help: chmod go-w"), "{key}: {text}");
+        let title = format!("`shop` would have root use an `nginx.{key}` that others can replace");
+        assert!(text.contains(&title), "{text}");
+        let line = config(key).lines().position(|it| it.starts_with(&format!("nginx.{key} ")));
+        let wrote = std::fs::read_to_string(deck.path().join("config.toml")).unwrap();
+        let before = wrote.lines().count() - config(key).lines().count();
+        assert!(text.contains(&format!("config.toml:{}:", before + line.unwrap() + 1)), "{text}");
+        assert!(!deck.opsdeck(&["config", "apply"]).status.success(), "{key}: {}", deck.story());
+    }
+    // In a sticky directory nobody can replace what is root's.
+    set(0o1777);
+    deck.write_config(&config("file"));
+    deck.ok(&["config", "check"]);
+    support::wait_until("it is written", || open.join("shop.conf").exists());
+}
+
+#[test]
+fn root_reads_no_configuration_that_others_can_change() {
+    if !is_root() {
+        return;
+    }
+    let mut deck = Deck::start(WORKER);
+    deck.wait_ready(&["a"]);
+    let file = deck.path().join("config.toml");
+    std::os::unix::fs::chown(&file, Some(65534), None).unwrap();
+    let applied = deck.opsdeck(&["config", "apply"]);
+    let text = String::from_utf8(applied.stderr).unwrap();
+    assert!(!applied.status.success() && text.contains("belongs to nobody (uid 65534)"), "{text}");
+    assert!(text.contains("chown root"), "{text}");
+    std::os::unix::fs::chown(&file, Some(0), None).unwrap();
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o666)).unwrap();
+    let checked = deck.opsdeck(&["config", "check"]);
+    let text = String::from_utf8(checked.stderr).unwrap();
+    assert!(!checked.status.success() && text.contains("may be written by everybody"), "{text}");
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).unwrap();
+    deck.ok(&["config", "check"]);
+}
