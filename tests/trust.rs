@@ -1,5 +1,4 @@
 //! What root reads and runs, and whom it trusts with that.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod support;
 
