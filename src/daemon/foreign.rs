@@ -173,9 +173,7 @@ impl Daemon {
         if is_same || !may_be_another || !self.hands.is_followed(name) {
             return;
         }
-        let leader = self.hands.leaders.get(&found.process.pid);
-        if let Some(other) = leader.filter(|it| *it != name) {
-            let why = format!("its pid file names pid {}, which is {other}", found.process.pid);
+        if let Err(why) = self.hands.belongs_to_nobody_but(name, &found) {
             return self.miss(name, Missed { why, is_odd: true });
         }
         let generation = sheet.generation + 1;
@@ -207,6 +205,7 @@ impl Daemon {
             return;
         }
         let input = outcome.and_then(|found| {
+            self.hands.belongs_to_nobody_but(instance, &found)?;
             let taken = self.hands.take_up(instance, generation, found.process);
             let gone = || format!("pid {} ended as soon as it was there", found.process.pid);
             taken.map(|_| found.process).ok_or_else(gone)
@@ -226,6 +225,15 @@ impl Hands {
 
     fn is_followed(&self, name: &Name) -> bool {
         self.foreign.files.borrow().contains_key(name)
+    }
+
+    /// Where a pid file names what another instance is, nothing is taken from that one.
+    fn belongs_to_nobody_but(&self, name: &Name, found: &Found) -> Result<(), String> {
+        let pid = found.process.pid;
+        match self.leaders.get(&pid).filter(|it| *it != name) {
+            Some(other) => Err(format!("its pid file names pid {pid}, which is {other}")),
+            None => Ok(()),
+        }
     }
 
     /// The pid files of what is enabled.

@@ -1,5 +1,7 @@
 //! Processes that somebody else runs, as the whole fleet sees them.
 
+use std::time::Duration;
+
 use super::fixture::*;
 use super::input::{Exit, Input, OutOfMemory, Probe, Status};
 use super::rules::{Foreign, Restart, Rung, ServiceRules, Thresholds};
@@ -246,4 +248,15 @@ fn a_command_stops_it_instead_of_a_signal_and_sigterm_where_it_fails() {
     });
     let effects = rig.tell(signal("web1", Signal::TERM));
     assert_eq!(effects.last().unwrap(), "SIGTERM web1", "that is what was asked for");
+}
+
+#[test]
+fn what_waits_to_be_started_again_waits_no_more_where_nothing_can_start_it() {
+    let local = ServiceRules { restart: Restart::Always, ..web(&["web1"]) };
+    let mut rig = Rig::begun(vec![local]);
+    rig.spawn_failed("web1", true);
+    assert_eq!(rig.condition("web1"), Condition::Backoff);
+    rig.input(Input::Configured(vec![foreign(&["web1"], false, false)]));
+    assert_eq!(rig.later(Duration::from_secs(120)), NOTHING);
+    assert_eq!((rig.condition("web1"), rig.fleet.next_deadline()), (Condition::Stopped, None));
 }

@@ -349,7 +349,12 @@ impl Instance {
 
     /// Everything that waits for the clock.
     pub(super) fn on_deadline(&mut self, turn: &mut Turn) {
+        let can_start = self.can_start();
         match &mut self.phase {
+            // Its configuration has changed meanwhile: somebody else runs it.
+            Phase::Idle(Rest::Backoff { .. }) if !can_start => {
+                self.phase = Phase::Idle(Rest::Stopped);
+            }
             Phase::Idle(Rest::Backoff { retry_at }) if turn.now >= *retry_at => {
                 self.restarts += u64::from(turn.open);
                 self.start(turn);
