@@ -142,7 +142,8 @@ fn the_snapshot_has_the_documented_fields_and_status_prints_the_same() {
         instance,
         "name:text service:text goal:text state:text pid:count? start_time:count? generation:count \
          port:count? backup:flag stale:flag live:flag? ready:flag? in_rotation:flag held_by:text? \
-         in_flight:count? in_flight_exact:flag accept_queue:count? oldest_ms:count? \
+         in_flight:count? in_flight_exact:flag accept_queue:count? accept_limit:count? connections:count? \
+         load:table? oldest_ms:count? \
          requests_per_second:number? p99_ms:number? traffic:table? ejected:flag countdown:table? retry_at:time? \
          cpu_percent:number? memory_bytes:count? restarts:count since:time started:time? \
          last_exit:table? reload:table? probes:table why:text",

@@ -12,8 +12,8 @@ use crate::client::Client;
 use crate::exit::Exit;
 use crate::process::identity::{self, Identity};
 
-/// A connection that is cut while the program changes is made anew.
-const TRIES: u32 = 5;
+/// A connection that is cut while the program changes, or another daemon begins, is made anew: for three seconds.
+const TRIES: u32 = 75;
 const BETWEEN_TRIES: Duration = Duration::from_millis(40);
 /// Between two looks whether the daemon is gone.
 const LOOK: Duration = Duration::from_millis(5);
@@ -72,7 +72,7 @@ pub async fn until(client: &Client, before: &Before, goal: Until) -> Outcome {
 }
 
 /// Asks once more after a connection has ended: where the daemon becomes another program its socket stays
-/// open, and a few tries are enough. `None`: the daemon is gone.
+/// open; one that died may have another one after it in a moment. `None`: the daemon is gone.
 pub async fn again<T, F: Future<Output = Result<T, Problem>>>(ask: impl Fn() -> F) -> Option<T> {
     for _ in 0..TRIES {
         match ask().await {
