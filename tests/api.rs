@@ -170,7 +170,14 @@ fn the_snapshot_has_the_documented_fields_and_status_prints_the_same() {
         serde_json::from_slice(&deck.opsdeck(&["status", "--json"]).stdout).unwrap();
     assert_eq!(fields(&printed), fields(&snapshot));
     assert_eq!(fields(&printed["services"][0]), fields(service));
-    assert_eq!(fields(&printed["services"][0]["instances"][0]), fields(instance));
+    // It prints the trees as well.
+    let printed = &printed["services"][0]["instances"][0];
+    let of_tree = printed["processes"].as_array().unwrap();
+    assert_eq!(of_tree[0]["pid"], instance["pid"]);
+    assert!(of_tree[0]["state"].is_string() && of_tree[0]["threads"].is_u64(), "{of_tree:?}");
+    let mut printed = fields(printed);
+    printed.retain(|it| *it != "processes");
+    assert_eq!(printed, fields(instance));
 }
 
 #[test]
