@@ -7,6 +7,37 @@ use serde::{Deserialize, Serialize};
 
 use super::Actor;
 
+/// A rolling restart as it stands, or as it halted.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Rollout {
+    pub by: String,
+    pub since: Option<Timestamp>,
+    /// `build`, `draining`, `stopping`, `starting`, `readiness`, `settle`, `waiting`, `paused`, `done`, `halted`, `aborted`.
+    pub step: String,
+    /// The instance that is being renewed.
+    pub instance: Option<String>,
+    pub done: u32,
+    pub of: u32,
+    /// Renewed instances, in order.
+    pub renewed: Vec<String>,
+    pub paused: bool,
+    pub aborting: bool,
+    /// The `rollback` commands run instead of `build`.
+    pub rollback: bool,
+    /// Why it halted.
+    pub halted: Option<String>,
+    /// When a halted, aborted or finished rollout ended.
+    pub ended: Option<Timestamp>,
+}
+
+impl Rollout {
+    /// It goes on: neither over nor halted.
+    pub fn is_under_way(&self) -> bool {
+        self.ended.is_none() && self.halted.is_none()
+    }
+}
+
 /// Where a rollout is, beside the sentence of an [`Event`](super::Event).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

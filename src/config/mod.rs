@@ -3,7 +3,7 @@
 //! ```text
 //! text ── toml ──▶ tree with places ── read.rs ──▶ checked values ── resolve/ ──▶ Settings
 //!                                        ▲                              │
-//!                                     shape.rs (the table of keys)      └──▶ ConfigError
+//!                                     shape/ (the table of keys)        └──▶ ConfigError
 //! ```
 //!
 //! Reading the files is all that touches the world here; the rest is a function of their texts.

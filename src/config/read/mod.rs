@@ -1,4 +1,4 @@
-//! From TOML to checked values, along the table of keys in `shape.rs`.
+//! From TOML to checked values, along the table of keys in `shape/`.
 //!
 //! Each value is checked for itself here: its type, its range, its words. What it means beside other
 //! values is `resolve/`'s business. Nothing stops at the first mistake.

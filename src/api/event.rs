@@ -1,0 +1,87 @@
+//! Records of the journal, and what hooks read.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::RolloutMark;
+
+/// One record of the journal. `seq` has no gaps within one journal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    pub seq: u64,
+    pub at: Timestamp,
+    /// Machine-readable kind, kebab-case: `exited`, `rollout-halted`, `signal-sent`, …
+    pub kind: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
+    /// Who did it; absent where opsdeck did it by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<Actor>,
+    /// A sentence for people, without the name of the instance in front.
+    pub message: String,
+    /// The evidence, where there is some: probe bodies, last lines, exit status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Vec<String>>,
+    /// On `exited`: requests that were in flight then, where there were some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<u32>,
+    /// On what is told of a rollout: where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Box<RolloutMark>>,
+    /// On `exited`: how the stop went that it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop: Option<Box<StopMark>>,
+}
+
+/// How long a process took to end once it was told to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StopMark {
+    /// The first signal, unless SIGKILL was the only one.
+    pub signal: Option<String>,
+    /// From the first signal to the exit.
+    pub after_ms: u64,
+    /// From the first moment of the drain to SIGKILL.
+    pub max_wait_time_ms: u64,
+    /// SIGKILL was needed: `max_wait_time` was over.
+    pub killed: bool,
+}
+
+/// What a hook reads on its standard input: one line of JSON.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HookCall {
+    /// `fatal`, `rollout_halted`, `lost`.
+    pub event: String,
+    pub deck: String,
+    pub host: String,
+    pub at: Option<Timestamp>,
+    /// Its number in the journal.
+    pub seq: u64,
+    pub service: Option<String>,
+    pub instance: Option<String>,
+    /// A sentence for people; it may hold what services wrote, control characters included.
+    pub message: String,
+    /// Probe bodies, last lines, exit status, likewise.
+    pub evidence: Vec<String>,
+    /// Requests that were lost.
+    pub lost: u32,
+    /// Calls of this kind since the last one that were not made because there were too many.
+    pub suppressed: u64,
+}
+
+/// Who did something.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Actor {
+    pub uid: u32,
+    /// Under sudo the login user's name.
+    pub login: String,
+    /// Pid of the client.
+    pub pid: i32,
+    /// `SSH_CONNECTION` of the client, where known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ssh: Option<String>,
+}
