@@ -104,11 +104,7 @@ impl Host {
 }
 
 fn load(name: &Name) -> Input {
-    Input::Load {
-        instance: name.clone(),
-        in_flight: Some(InFlight::Estimated(3)),
-        accept_queue: Some(0),
-    }
+    Input::Load { instance: name.clone(), in_flight: InFlight::Estimated(3) }
 }
 
 fn crash(name: &Name) -> Input {

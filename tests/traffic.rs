@@ -120,6 +120,12 @@ fn prometheus_reads_it_on_the_socket_and_where_the_configuration_says() {
     assert_eq!(value(&on_socket, "opsdeck_instance_up", web1), Some(1.0));
     assert_eq!(value(&on_socket, "opsdeck_instance_ready", web1), Some(1.0));
     assert_eq!(value(&on_socket, "opsdeck_gateway_in_flight", web1), Some(0.0));
+    // Nobody else looks: what the scrape itself had measured.
+    assert_eq!(value(&on_socket, "opsdeck_instance_accept_queue", web1), Some(0.0));
+    for name in ["accept_queue_limit", "memory_bytes"] {
+        let found = value(&on_socket, &format!("opsdeck_instance_{name}"), web1);
+        assert!(found.is_some_and(|it| it > 0.0), "{name}: {found:?}");
+    }
     let p99 = [web1, &[("quantile", "0.99")]].concat();
     assert!(value(&on_socket, "opsdeck_gateway_latency_seconds", &p99).unwrap() >= 0.01);
 

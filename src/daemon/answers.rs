@@ -55,6 +55,7 @@ impl Daemon {
                 let _ = reply.send(self.publisher.brief(&self.fleet, &self.facts, role));
             }
             Question::Watch { role, reply } => {
+                self.measure_load();
                 self.publisher.publish_now(clock::now(), &self.fleet, &self.facts);
                 let changes = self.publisher.subscribe();
                 let deck = Box::new(self.publisher.deck(&self.fleet, &self.facts, role));

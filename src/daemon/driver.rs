@@ -215,8 +215,7 @@ impl Daemon {
         self.update_frame();
         let now = clock::now();
         self.hands.end_surveys(&self.fleet);
-        self.hands.watched(self.publisher.is_watched(), &self.fleet);
-        self.watch_gauges();
+        self.watch_load();
         self.publisher.publish(now, &self.fleet, &self.facts);
         if self.stopping && !busy && self.fleet.is_at_rest() {
             self.ended = Some(Ended::AtRest);
@@ -351,9 +350,17 @@ impl Daemon {
         });
     }
 
+    /// For who looks once, or acts.
+    pub(super) fn measure_load(&mut self) {
+        for input in self.hands.fresh_load(clock::now()) {
+            self.turn(input);
+        }
+    }
+
     fn on_measured(&mut self, measured: Measured) {
         self.guess_profiles();
         let now = clock::now();
+        self.hands.sampler.looked |= measured.looked;
         for (instance, port) in measured.ports {
             if self.facts.connected(instance.as_str(), port)
                 && let Some(sheet) = self.fleet.instance_sheet(instance.as_str())
@@ -414,9 +421,7 @@ impl Daemon {
             None => {
                 self.hands.preflight(&mut order.verb, &self.fleet);
                 self.hands.trust.forget_all();
-                for input in self.hands.fresh_load(clock::now()) {
-                    self.turn(input);
-                }
+                self.measure_load();
                 let (answer, effects) = self.fleet.order(clock::now(), order);
                 self.perform(effects);
                 answer.map(|message| Done {

@@ -19,6 +19,7 @@ pub fn text(deck: &Deck) -> String {
     out.family("info", GAUGE, "Which deck this is.", [(info, 1.0)]);
     services(&mut out, deck);
     instances(&mut out, deck);
+    loads(&mut out, deck);
     gateways(&mut out, deck);
     behind_gateways(&mut out, deck);
     out.0
@@ -41,11 +42,14 @@ fn services(out: &mut Text, deck: &Deck) {
     out.family("service_rollout_halted", GAUGE, "The last rolling restart halted.", halted);
 }
 
+/// Of the instances that have such a figure.
+fn each<'a>(deck: &'a Deck, of: fn(&Instance) -> Option<f64>) -> impl Iterator<Item = Sample<'a>> {
+    let each = deck.services.iter().flat_map(|it| &it.instances);
+    each.filter_map(move |it| Some((of_instance(it), of(it)?)))
+}
+
 fn instances(out: &mut Text, deck: &Deck) {
-    let all = |of: fn(&Instance) -> Option<f64>| {
-        let each = deck.services.iter().flat_map(|it| &it.instances);
-        each.filter_map(move |it| Some((of_instance(it), of(it)?)))
-    };
+    let all = |of| each(deck, of);
     let up = all(|it| Some(truth(it.pid.is_some())));
     out.family("instance_up", GAUGE, "Its process runs.", up);
     let ready = all(|it| Some(truth(it.pid.is_some() && it.ready == Some(true))));
@@ -62,6 +66,42 @@ fn instances(out: &mut Text, deck: &Deck) {
     });
     let help = "When its process was started, in Unix time.";
     out.family("instance_start_time_seconds", GAUGE, help, started);
+}
+
+/// What instances use, and what comes in, whoever counts it.
+fn loads(out: &mut Text, deck: &Deck) {
+    let all = |of| each(deck, of);
+    let cpu = all(|it| it.cpu_percent.map(|it| it / 100.0));
+    out.family("instance_cpu_ratio", GAUGE, "CPU of its processes; 1 is one core.", cpu);
+    let memory = all(|it| it.memory_bytes.map(number));
+    out.family("instance_memory_bytes", GAUGE, "Memory of its processes.", memory);
+    let in_flight = all(|it| it.in_flight.map(f64::from));
+    let help = "Requests that are not answered yet, as the deck shows them.";
+    out.family("instance_in_flight", GAUGE, help, in_flight);
+    let connections = all(|it| it.connections.map(f64::from));
+    out.family("instance_connections", GAUGE, "Connections of its port.", connections);
+    let queue = all(|it| it.accept_queue.map(f64::from));
+    out.family("instance_accept_queue", GAUGE, "Connections it has not accepted yet.", queue);
+    let limit = all(|it| it.accept_limit.map(f64::from));
+    let help = "How many connections may wait to be accepted.";
+    out.family("instance_accept_queue_limit", GAUGE, help, limit);
+    let requests = all(|it| it.load.as_ref()?.requests.map(number));
+    let help = "Requests since its counter began, by its own word.";
+    out.family("instance_requests_total", COUNTER, help, requests);
+    let workers = deck.services.iter().flat_map(|it| &it.instances).flat_map(by_work);
+    out.family(
+        "instance_workers",
+        GAUGE,
+        "Its workers by its own word.",
+        workers.collect::<Vec<_>>(),
+    );
+}
+
+fn by_work(it: &Instance) -> impl Iterator<Item = Sample<'_>> {
+    let load = it.load.as_ref();
+    let counts = [("busy", load.and_then(|it| it.busy)), ("idle", load.and_then(|it| it.idle))];
+    let labels = move |state| [of_instance(it), vec![("state", state)]].concat();
+    counts.into_iter().filter_map(move |(state, n)| Some((labels(state), number(n?))))
 }
 
 fn gateways(out: &mut Text, deck: &Deck) {
@@ -199,6 +239,7 @@ fn escaped(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::Load;
 
     #[test]
     fn a_fleet_as_text() {
@@ -222,6 +263,10 @@ mod tests {
             restarts: 2,
             generation: 4,
             started: Some(jiff::Timestamp::UNIX_EPOCH),
+            cpu_percent: Some(12.5),
+            memory_bytes: Some(1 << 20),
+            accept_queue: Some(0),
+            load: Some(Load { busy: Some(2), ..Load::default() }),
             traffic: Some(traffic),
             ..Instance::default()
         };
@@ -254,6 +299,11 @@ mod tests {
         opsdeck_instance_restarts_total{service="web",instance="web1"} 2
         opsdeck_instance_starts_total{service="web",instance="web1"} 4
         opsdeck_instance_start_time_seconds{service="web",instance="web1"} 0
+        opsdeck_instance_cpu_ratio{service="web",instance="web1"} 0.125
+        opsdeck_instance_memory_bytes{service="web",instance="web1"} 1048576
+        opsdeck_instance_in_flight{service="web",instance="web1"} 3
+        opsdeck_instance_accept_queue{service="web",instance="web1"} 0
+        opsdeck_instance_workers{service="web",instance="web1",state="busy"} 2
         opsdeck_gateway_up{gateway="shop",service="web"} 1
         opsdeck_gateway_connections{gateway="shop",service="web"} 0
         opsdeck_gateway_held{gateway="shop",service="web"} 12

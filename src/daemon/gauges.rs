@@ -155,11 +155,7 @@ impl Gauges {
         let is_leaving = self.leaving.contains(&instance);
         let (load, in_flight) = gauge.take(outcome, now, is_leaving);
         let is_wanted_again = std::mem::take(&mut gauge.is_wanted_again);
-        let told = in_flight.map(|it| Input::Load {
-            instance: instance.clone(),
-            in_flight: Some(it),
-            accept_queue: None,
-        });
+        let told = in_flight.map(|in_flight| Input::Load { instance: instance.clone(), in_flight });
         if is_wanted_again {
             self.begin(&instance);
             return (Some(load), told.into_iter().collect());
@@ -177,11 +173,9 @@ impl Gauges {
     /// Stops reading it. What it said is an estimate from now on.
     fn leave(&mut self, instance: &Name) -> Option<Input> {
         let gauge = self.read.remove(instance)?;
-        gauge.says.map(|n| Input::Load {
-            instance: instance.clone(),
-            in_flight: Some(InFlight::Estimated(n)),
-            accept_queue: None,
-        })
+        gauge
+            .says
+            .map(|n| Input::Load { instance: instance.clone(), in_flight: InFlight::Estimated(n) })
     }
 }
 
@@ -272,12 +266,15 @@ impl Hands {
         if self.living.is_empty() { None } else { self.gauges.due() }
     }
 
-    /// Somebody asks for everything. Returns false while those that can be asked have not said anything yet.
+    /// Somebody asks for everything. Returns false while those that can be asked have not said anything yet, or
+    /// nobody has looked at the ports.
     pub(super) fn look(&mut self, now: Timestamp) -> bool {
+        let is_measured = self.sampler.looked || self.living.is_empty();
         let gauges = &mut self.gauges;
         gauges.looked_until = now + LOOK;
         let has_begun = gauges.watched && gauges.last.is_some();
-        !gauges.is_any || has_begun && gauges.read.values().all(|it| it.is_heard)
+        let is_heard = has_begun && gauges.read.values().all(|it| it.is_heard);
+        is_measured && (!gauges.is_any || is_heard)
     }
 
     /// Begins the readings that are due.
@@ -364,11 +361,13 @@ impl Hands {
 }
 
 impl Daemon {
-    pub(super) fn watch_gauges(&mut self) {
+    /// Measures and asks more often while somebody looks, and forgets what holds no longer.
+    pub(super) fn watch_load(&mut self) {
         let is_watched = self.publisher.is_watched();
         let is_looked_at = is_watched || clock::now() < self.hands.gauges.looked_until;
+        self.hands.watched(is_looked_at, &self.fleet);
         let over = self.hands.watch_gauges(is_looked_at, &self.fleet);
-        if !is_watched {
+        if !is_looked_at {
             self.facts.disconnect();
         }
         for name in over {

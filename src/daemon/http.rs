@@ -34,8 +34,8 @@ use crate::fleet::input::{Refusal, RefusalKind};
 /// The longest body of a request, in bytes.
 const LONGEST_BODY: usize = 64 << 10;
 /// How long a snapshot waits for what servers say of themselves, and how often it looks whether they have.
-const SOON: std::time::Duration = std::time::Duration::from_millis(100);
-const TRIES: usize = 15;
+const SOON: std::time::Duration = std::time::Duration::from_millis(25);
+const TRIES: usize = 60;
 
 /// What the handlers share.
 #[derive(Clone, Debug)]
@@ -131,13 +131,7 @@ async fn deck(
         let text = api.ask(|reply| Question::Brief { role, reply }).await?;
         return Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response());
     }
-    // Servers are asked for their load only while somebody looks, as this one does.
-    for _ in 0..TRIES {
-        if api.ask(|reply| Question::Look { reply }).await? {
-            break;
-        }
-        tokio::time::sleep(SOON).await;
-    }
+    api.look().await?;
     if let Some(names) = extent.tree {
         let names = if names == "all" { "" } else { &names };
         let names = names.split(',').filter(|it| !it.is_empty()).map(str::to_owned).collect();
@@ -260,6 +254,18 @@ impl Api {
         let (reply, answer) = oneshot::channel();
         self.send(Turn::Ask(question(reply))).await?;
         answer.await.map_err(|_| ending())
+    }
+
+    /// Load is measured, and servers are asked for theirs, only while somebody looks: this one does. Waits a
+    /// moment for what is not known yet.
+    pub async fn look(&self) -> Result<(), Failure> {
+        for _ in 0..TRIES {
+            if self.ask(|reply| Question::Look { reply }).await? {
+                break;
+            }
+            tokio::time::sleep(SOON).await;
+        }
+        Ok(())
     }
 
     pub async fn send(&self, turn: Turn) -> Result<(), Failure> {

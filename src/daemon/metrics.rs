@@ -9,10 +9,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Router, serve};
 use tokio::net::TcpListener;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::exposition;
+use super::http::Api;
 use super::turn::{Question, Turn, Turns};
 use crate::api::Role;
 
@@ -71,13 +72,11 @@ async fn say(turns: &Turns, trouble: Option<String>) {
 
 /// `GET /metrics`, here and on the API's socket.
 pub async fn answer(State(turns): State<Turns>) -> Response {
-    let (reply, deck) = oneshot::channel();
-    let asked = turns.send(Turn::Ask(Question::Deck { role: Role::Viewer, reply })).await;
-    match (asked, deck.await) {
-        (Ok(()), Ok(deck)) => {
-            let text = exposition::text(&deck);
-            ([(header::CONTENT_TYPE, exposition::CONTENT_TYPE)], text).into_response()
-        }
-        _ => StatusCode::SERVICE_UNAVAILABLE.into_response(),
-    }
+    let api = Api { turns, config: None };
+    let deck = match api.look().await {
+        Ok(()) => api.ask(|reply| Question::Deck { role: Role::Viewer, reply }).await,
+        Err(ending) => Err(ending),
+    };
+    let Ok(deck) = deck else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
+    ([(header::CONTENT_TYPE, exposition::CONTENT_TYPE)], exposition::text(&deck)).into_response()
 }

@@ -240,6 +240,9 @@ fn instance(sheet: &Sheet, facts: &Facts) -> api::Instance {
     let figures = facts.figures(sheet.name.as_str());
     let gauges = figures.and_then(|it| it.gauges).filter(|_| sheet.process.is_some());
     let port = facts.port(sheet.name.as_str()).filter(|_| sheet.process.is_some());
+    // An estimate that nobody renews holds no longer.
+    let is_renewed = port.is_some() || sheet.countdown.is_some();
+    let in_flight = sheet.in_flight.filter(|it| it.is_exact() || is_renewed);
     let is_asked = matches!(sheet.condition, Condition::Running | Condition::Draining);
     let load = facts.load(sheet.name.as_str(), sheet.generation).filter(|_| is_asked);
     api::Instance {
@@ -257,9 +260,9 @@ fn instance(sheet: &Sheet, facts: &Facts) -> api::Instance {
         ready: sheet.ready,
         in_rotation: sheet.in_rotation,
         held_by: sheet.held_by.as_ref().map(By::to_string),
-        in_flight: sheet.in_flight.map(InFlight::count),
-        in_flight_exact: matches!(sheet.in_flight, Some(InFlight::Exact(_))),
-        accept_queue: sheet.accept_queue,
+        in_flight: in_flight.map(InFlight::count),
+        in_flight_exact: in_flight.is_some_and(|it| it.is_exact()),
+        accept_queue: port.map(|it| it.accept_queue),
         accept_limit: port.filter(|it| it.listening).map(|it| it.accept_limit),
         connections: port.map(|it| it.established),
         oldest_ms: gauges.and_then(|it| it.oldest_ms),

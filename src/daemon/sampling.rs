@@ -50,6 +50,8 @@ struct Meter {
 pub struct Measured {
     pub usages: Vec<(String, Usage)>,
     pub ports: Vec<(Name, Port)>,
+    /// The ports were looked at, whatever came of it.
+    pub looked: bool,
 }
 
 type Root = (Name, Identity, Option<Group>);
@@ -65,11 +67,15 @@ pub struct Sampler {
     /// Set while a measurement is under way on its thread.
     busy: Arc<std::sync::atomic::AtomicBool>,
     watched: bool,
+    /// The ports were looked at since somebody looks.
+    pub(super) looked: bool,
     /// Instances that were taken out of rotation lately.
     draining: BTreeSet<Name>,
     /// Hears of what they close.
     losses: Option<Arc<Mutex<Losses>>>,
     last: Option<Timestamp>,
+    /// Of the ports alone.
+    last_loads: Option<Timestamp>,
     last_usage: Option<Timestamp>,
     /// How long the last measurement of CPU and memory took.
     took: Arc<Mutex<Duration>>,
@@ -83,9 +89,11 @@ impl Sampler {
             meter: Arc::default(),
             busy: Arc::default(),
             watched: false,
+            looked: false,
             draining: BTreeSet::new(),
             losses: None,
             last: None,
+            last_loads: None,
             last_usage: None,
             took: Arc::default(),
         }
@@ -152,11 +160,15 @@ impl Sampler {
         use std::sync::atomic::Ordering;
         self.last = Some(now);
         let usage_due = self.is_usage_due(now);
+        let looked = self.wants_loads();
         if self.busy.swap(true, Ordering::AcqRel) {
             return;
         }
         if usage_due {
             self.last_usage = Some(now);
+        }
+        if looked {
+            self.last_loads = Some(now);
         }
         let (turns, meter, busy) = (self.turns.clone(), self.meter.clone(), self.busy.clone());
         let (losses, took) = (self.losses.clone(), self.took.clone());
@@ -170,12 +182,12 @@ impl Sampler {
                 let mut meter = lock(&meter);
                 let (loads, ports) = meter.loads(&ports);
                 if !usage_due {
-                    return (loads, Measured { ports, usages: vec![] });
+                    return (loads, Measured { ports, usages: vec![], looked });
                 }
                 let began = clock::now();
                 let usages = meter.usages(&roots);
                 *lock(&took) = clock::now().since(began);
-                (loads, Measured { ports, usages })
+                (loads, Measured { ports, usages, looked })
             };
             let measured = tokio::task::spawn_blocking(work).await;
             busy.store(false, Ordering::Release);
@@ -197,7 +209,11 @@ impl Hands {
 
     /// Tells whether somebody looks, and forgets stops that are over.
     pub fn watched(&mut self, watched: bool, fleet: &Fleet) {
-        self.sampler.watched = watched;
+        let was_watched = std::mem::replace(&mut self.sampler.watched, watched);
+        if watched && !was_watched {
+            self.sampler.last = None;
+        }
+        self.sampler.looked &= watched;
         self.sampler.draining.retain(|name| {
             fleet
                 .instance_sheet(name.as_str())
@@ -237,8 +253,7 @@ impl Hands {
         let lost = self.sampler.lost(&ports.keys().copied().collect::<Vec<_>>());
         self.outcomes.extend(lost.into_iter().map(|(port, lost)| Input::Load {
             instance: ports[&port].clone(),
-            in_flight: Some(InFlight::Estimated(lost)),
-            accept_queue: None,
+            in_flight: InFlight::Estimated(lost),
         }));
     }
 
@@ -253,13 +268,13 @@ impl Hands {
         self.sampler.start(now, roots, ports);
     }
 
-    /// What is in flight right now, for an order that ends or moves something.
+    /// What is in flight right now, for an order that ends or moves something, and for who looks once.
     pub fn fresh_load(&mut self, now: Timestamp) -> Vec<Input> {
         let ports = self.ports();
-        if ports.is_empty() || self.sampler.last.is_some_and(|last| now < last + FRESH) {
+        if ports.is_empty() || self.sampler.last_loads.is_some_and(|last| now < last + FRESH) {
             return vec![];
         }
-        self.sampler.last = Some(now);
+        self.sampler.last_loads = Some(now);
         // The meter is taken: a fresh measurement is on its way.
         let Ok(mut meter) = self.sampler.meter.try_lock() else { return vec![] };
         meter.loads(&ports).0
@@ -305,16 +320,16 @@ impl Meter {
                 return Default::default();
             }
         };
-        let load = |(port, (name, counted)): (&u16, &(Name, bool))| {
+        let (mut loads, mut seen) = (vec![], vec![]);
+        for (port, (instance, is_counted)) in ports {
             let it = dump.get(port).copied().unwrap_or_default();
-            let load = Input::Load {
-                instance: name.clone(),
-                in_flight: (!counted).then_some(InFlight::Estimated(it.unanswered)),
-                accept_queue: Some(it.accept_queue),
-            };
-            (load, (name.clone(), it))
-        };
-        ports.iter().map(load).unzip()
+            if !is_counted {
+                let in_flight = InFlight::Estimated(it.unanswered);
+                loads.push(Input::Load { instance: instance.clone(), in_flight });
+            }
+            seen.push((instance.clone(), it));
+        }
+        (loads, seen)
     }
 
     fn dump(&mut self) -> io::Result<BTreeMap<u16, Port>> {

@@ -119,7 +119,6 @@ impl Fleet {
             in_rotation: instance.rotation == Some(true),
             held_by: instance.held_by.clone(),
             in_flight: instance.in_flight,
-            accept_queue: instance.accept_queue,
             countdown: instance.stop().map(Stop::countdown),
             retry_at,
             restarts: instance.restarts,

@@ -34,10 +34,10 @@ fn without_probes_it_says_when_it_will_be_ready() {
 #[test]
 fn a_restart_says_so_until_somebody_wants_it_down() {
     let mut rig = Rig::ready(vec![web(&["web1"])]);
-    rig.load("web1", Some(InFlight::Exact(1)));
+    rig.load("web1", InFlight::Exact(1));
     rig.tell(restart("web1"));
     assert_eq!(why(&rig), "restarts by alice: finishing what is in flight, no signal yet");
-    rig.load("web1", Some(InFlight::Exact(0)));
+    rig.load("web1", InFlight::Exact(0));
     assert_eq!(why(&rig), "restarts by alice: SIGTERM sent");
     rig.ask_as("bob", stop("web1")).0.unwrap();
     assert_eq!(why(&rig), "stops by alice: SIGTERM sent");
@@ -68,7 +68,7 @@ fn there_is_nothing_to_roll_back_with_without_commands() {
 #[test]
 fn a_kill_that_cuts_nothing_is_not_said_to_cut_requests() {
     let mut rig = Rig::ready(vec![web(&["web1"])]);
-    rig.load("web1", Some(InFlight::Exact(0)));
+    rig.load("web1", InFlight::Exact(0));
     let question = rig.question(stop_now("web1"));
     assert_eq!(question.as_deref(), Some("SIGKILL ends web1 at once, whatever it is doing"));
 }

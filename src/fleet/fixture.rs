@@ -394,8 +394,8 @@ impl Rig {
         })
     }
 
-    pub(super) fn load(&mut self, name: &str, in_flight: Option<InFlight>) -> Vec<String> {
-        self.input(Input::Load { instance: name.into(), in_flight, accept_queue: Some(0) })
+    pub(super) fn load(&mut self, name: &str, in_flight: InFlight) -> Vec<String> {
+        self.input(Input::Load { instance: name.into(), in_flight })
     }
 
     pub(super) fn ran(

@@ -194,9 +194,9 @@ impl Fleet {
                     it.on_probed(turn, generation, probe, ok, detail);
                 });
             }
-            Input::Load { instance, in_flight, accept_queue } => {
+            Input::Load { instance, in_flight } => {
                 self.touch(&instance, turn, |it, turn| {
-                    it.on_load(in_flight, accept_queue);
+                    it.on_load(in_flight);
                     it.descend(turn);
                 });
             }

@@ -97,9 +97,9 @@ fn changes_are_told_once_and_only_where_something_can_be_seen() {
     rig.fleet.take_changed();
     rig.probed("web1", Probe::Readiness, true);
     assert_eq!(rig.fleet.take_changed(), names(&[]));
-    rig.load("web1", Some(InFlight::Exact(4)));
+    rig.load("web1", InFlight::Exact(4));
     assert_eq!(rig.fleet.take_changed(), names(&["web"]));
-    rig.load("web1", Some(InFlight::Exact(4)));
+    rig.load("web1", InFlight::Exact(4));
     assert_eq!(rig.fleet.take_changed(), names(&[]));
     rig.probed("web1", Probe::Readiness, false);
     assert_eq!(rig.fleet.take_changed(), names(&["web"]));
@@ -130,12 +130,12 @@ fn since_counts_from_the_last_change_of_the_condition() {
 #[test]
 fn the_load_of_what_does_not_run_is_dropped() {
     let mut rig = Rig::begun(vec![web(&["web1"])]);
-    rig.load("web1", Some(InFlight::Exact(4)));
+    rig.load("web1", InFlight::Exact(4));
     assert_eq!(rig.sheet("web1").in_flight, None);
     rig.spawned("web1");
-    rig.load("web1", Some(InFlight::Exact(4)));
+    rig.load("web1", InFlight::Exact(4));
     let sheet = rig.sheet("web1");
-    assert_eq!((sheet.in_flight, sheet.accept_queue), (Some(InFlight::Exact(4)), Some(0)));
+    assert_eq!(sheet.in_flight, Some(InFlight::Exact(4)));
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn inputs_about_strangers_are_answered_with_nothing() {
         Input::Generation { instance: stranger(), generation: 3 },
         Input::Exited { instance: stranger(), generation: 1, exit: code(1) },
         Input::Swept { instance: stranger(), generation: 1, killed: vec![] },
-        Input::Load { instance: stranger(), in_flight: None, accept_queue: None },
+        Input::Load { instance: stranger(), in_flight: InFlight::Exact(1) },
         Input::Ran { service: stranger(), instance: stranger(), index: 0, outcome: Ok(()) },
         Input::DeadlineReached,
     ] {
@@ -162,13 +162,13 @@ fn an_explanation_goes_beyond_its_first_sentence() {
     service.instances[0].port = Some(9502);
     service.fronted = false;
     let mut rig = Rig::ready(vec![service.clone()]);
-    rig.load("web1", Some(InFlight::Estimated(4)));
+    rig.load("web1", InFlight::Estimated(4));
     rig.gone("web1", code(3));
     rig.spawned("web1");
     rig.probed("web1", Probe::Readiness, false);
     service.instances[0].fingerprint = 2;
     configure(&mut rig, vec![service]);
-    rig.load("web1", Some(InFlight::Estimated(1)));
+    rig.load("web1", InFlight::Estimated(1));
     insta::assert_snapshot!(rig.fleet.why("web1").unwrap().join("\n"), @"
     not ready: readiness fails: 503
     readiness has failed 1 time: 503

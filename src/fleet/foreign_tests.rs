@@ -130,7 +130,7 @@ fn a_rollout_stops_and_starts_one_after_the_other() {
     let mut rig = running(foreign(&["web1", "web2"], true, false));
     rig.tell(roll("web"));
     for name in ["web1", "web2"] {
-        rig.load(name, Some(super::input::InFlight::Exact(0)));
+        rig.load(name, super::input::InFlight::Exact(0));
         assert_eq!(rig.gone(name, ENDED).last().unwrap(), &format!("spawn {name}#2"));
         rig.spawned(name);
         rig.probed(name, Probe::Readiness, true);

@@ -111,11 +111,9 @@ pub enum Input {
         ok: bool,
         detail: String,
     },
-    /// What is in flight, and how many wait in the accept queue. `None`: nothing new about it.
     Load {
         instance: Name,
-        in_flight: Option<InFlight>,
-        accept_queue: Option<u32>,
+        in_flight: InFlight,
     },
     /// From here on the gateway sends it nothing new. What is in flight was told right before.
     TakenOut {
@@ -175,6 +173,10 @@ pub enum InFlight {
 }
 
 impl InFlight {
+    pub fn is_exact(self) -> bool {
+        matches!(self, Self::Exact(_))
+    }
+
     pub fn count(self) -> u32 {
         match self {
             Self::Exact(n) | Self::Estimated(n) => n,

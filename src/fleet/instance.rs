@@ -56,7 +56,6 @@ pub(super) struct Instance {
     /// What the diary was told of its readiness.
     pub(super) told_ready: Option<bool>,
     pub(super) in_flight: Option<InFlight>,
-    pub(super) accept_queue: Option<u32>,
     /// In a row.
     pub(super) crashes: u32,
     /// Everything that ever went wrong with it; a rollout compares.
@@ -188,7 +187,6 @@ struct Seen {
     benched: bool,
     stale: bool,
     in_flight: Option<InFlight>,
-    accept_queue: Option<u32>,
     counts: (u32, u64, u64),
     port: Option<u16>,
 }
@@ -228,7 +226,6 @@ impl Instance {
             takeouts: 0,
             told_ready: None,
             in_flight: None,
-            accept_queue: None,
             crashes: 0,
             mishaps: 0,
             restarts: 0,
@@ -511,7 +508,6 @@ impl Instance {
                 benched: self.benched,
                 stale: self.is_stale(),
                 in_flight: self.in_flight,
-                accept_queue: self.accept_queue,
                 counts: (self.crashes, self.mishaps, self.restarts),
                 port: self.own.port,
             }),

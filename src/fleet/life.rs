@@ -224,7 +224,6 @@ impl Instance {
         self.ended_generation = self.generation;
         self.signalled = None;
         self.in_flight = None;
-        self.accept_queue = None;
     }
 
     /// The status of an adopted process may become known later than its end.
@@ -339,11 +338,9 @@ impl Instance {
         self.dice.jitter(delay)
     }
 
-    pub(super) fn on_load(&mut self, in_flight: Option<InFlight>, accept_queue: Option<u32>) {
+    pub(super) fn on_load(&mut self, in_flight: InFlight) {
         if self.body().is_some() {
-            // What one measures says nothing about what the other counts.
-            self.in_flight = in_flight.or(self.in_flight);
-            self.accept_queue = accept_queue.or(self.accept_queue);
+            self.in_flight = Some(in_flight);
         }
     }
 

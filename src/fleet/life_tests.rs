@@ -346,7 +346,7 @@ fn a_reload_does_not_excuse_an_exit() {
 #[test]
 fn what_was_in_flight_at_a_crash_is_said() {
     let mut rig = Rig::ready(vec![rules("web", &["web1"])]);
-    rig.load("web1", Some(InFlight::Estimated(4)));
+    rig.load("web1", InFlight::Estimated(4));
     rig.exited("web1", killed_by(Signal::KILL));
     assert_eq!(
         rig.diary(),
@@ -356,12 +356,12 @@ fn what_was_in_flight_at_a_crash_is_said() {
     assert_eq!(rig.sheet("web1").in_flight, None);
 
     let mut rig = Rig::ready(vec![rules("web", &["web1"])]);
-    rig.load("web1", Some(InFlight::Exact(1)));
+    rig.load("web1", InFlight::Exact(1));
     rig.exited("web1", code(0));
     assert_eq!(rig.diary(), ["web1 exited: exited with code 0 with 1 request in flight"]);
 
     let mut rig = Rig::ready(vec![rules("web", &["web1"])]);
-    rig.load("web1", Some(InFlight::Exact(0)));
+    rig.load("web1", InFlight::Exact(0));
     rig.exited("web1", code(0));
     assert_eq!(rig.sheet("web1").last_exit.unwrap().lost, None);
 }

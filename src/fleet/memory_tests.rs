@@ -34,12 +34,12 @@ fn a_countdown_goes_on_to_the_same_moment_and_no_signal_is_sent_twice() {
 fn a_drain_goes_on_until_the_last_request_or_as_long_as_it_might() {
     let service = web(&["web1"]);
     let mut rig = Rig::ready(vec![service.clone()]);
-    rig.load("web1", Some(InFlight::Exact(2)));
+    rig.load("web1", InFlight::Exact(2));
     rig.tell(restart("web1"));
     rig.later(SECOND);
     rig.gateway_answers = false;
     let mut rig = rig.replaced(vec![service], &["web1"], &[]);
-    rig.load("web1", Some(InFlight::Exact(2)));
+    rig.load("web1", InFlight::Exact(2));
     rig.taken_out("web1");
     assert_eq!(rig.condition("web1"), Condition::Draining);
     assert_eq!(rig.later(5 * SECOND), NOTHING);

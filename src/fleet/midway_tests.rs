@@ -18,20 +18,20 @@ fn a_measurement_between_two_rungs_does_not_hurry_the_ladder() {
     let mut rig = Rig::ready(vec![service]);
     assert_eq!(rig.tell(stop("web1")).last().unwrap(), "SIGQUIT web1");
     rig.later(2 * SECOND);
-    assert_eq!(rig.load("web1", Some(InFlight::Exact(3))), NOTHING);
+    assert_eq!(rig.load("web1", InFlight::Exact(3)), NOTHING);
     assert_eq!(rig.later(2 * SECOND), ["SIGTERM web1"]);
 }
 
 #[test]
 fn a_stop_takes_the_place_of_a_restart_that_has_sent_nothing_yet() {
     let mut rig = Rig::ready(vec![web(&["web1"])]);
-    rig.load("web1", Some(InFlight::Exact(1)));
+    rig.load("web1", InFlight::Exact(1));
     rig.tell(restart("web1"));
     rig.ask_as("bob", stop("web1")).0.unwrap();
     let why = "stops by bob: finishing what is in flight, no signal yet";
     assert_eq!(rig.sheet("web1").why, why);
     rig.diary();
-    rig.load("web1", Some(InFlight::Exact(0)));
+    rig.load("web1", InFlight::Exact(0));
     assert_eq!(rig.diary(), ["web1 signal-sent: SIGTERM (bob)"]);
 }
 
@@ -80,7 +80,7 @@ fn a_restart_in_a_step_of_a_rollout_has_to_prove_itself_like_any_other() {
 #[test]
 fn a_rollback_takes_back_what_has_got_no_signal_yet() {
     let mut rig = Rig::ready(vec![with(|it| it.rollback = 1)]);
-    rig.load("web2", Some(InFlight::Exact(1)));
+    rig.load("web2", InFlight::Exact(1));
     rig.tell(roll("web"));
     renew(&mut rig, "web1");
     rig.later(3 * SECOND);
@@ -152,7 +152,7 @@ fn what_ran_before_the_daemon_waits_for_the_gateway_like_any_other() {
     let mut rig = with_adopted(web(&["web1"]));
     rig.input(Input::Begin);
     rig.gateway_answers = false;
-    rig.load("web1", Some(InFlight::Exact(0)));
+    rig.load("web1", InFlight::Exact(0));
     assert_eq!(rig.tell(stop("web1"))[1..], ["out web1", "stop Readiness web1"]);
     assert_eq!(rig.taken_out("web1"), ["SIGTERM web1"]);
 }

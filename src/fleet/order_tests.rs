@@ -138,7 +138,7 @@ fn ending_it_at_once_always_asks() {
     let question = "SIGKILL ends web1 at once, whatever it is doing";
     assert_eq!(rig.question(stop_now("web1")).as_deref(), Some(question));
     assert_eq!(rig.question(signal("web1", Signal::KILL)).as_deref(), Some(question));
-    rig.load("web1", Some(InFlight::Estimated(4)));
+    rig.load("web1", InFlight::Estimated(4));
     rig.tell(stop("web1"));
     let question = "SIGKILL ends web1 at once and cuts 4 requests in flight";
     assert_eq!(rig.question(Verb::Kill("web1".into())).as_deref(), Some(question));

@@ -26,7 +26,7 @@ fn roll_back() -> Verb {
 #[test]
 fn an_abort_before_the_signal_puts_the_instance_back() {
     let mut rig = Rig::ready(vec![web(&["web1", "web2"])]);
-    rig.load("web1", Some(InFlight::Exact(2)));
+    rig.load("web1", InFlight::Exact(2));
     rig.tell(roll("web"));
     let (answer, effects) = rig.ask(abort());
     assert_eq!(answer.as_deref(), Ok("the rolling restart of web has ended"));
@@ -195,7 +195,7 @@ fn a_rollback_in_the_middle_waits_for_the_instance_to_come_back() {
 
     // Before the signal, nothing has been changed yet.
     let mut rig = Rig::ready(vec![with(|it| it.rollback = 1)]);
-    rig.load("web1", Some(InFlight::Exact(2)));
+    rig.load("web1", InFlight::Exact(2));
     rig.tell(roll("web"));
     assert_eq!(
         rig.refusal(roll_back()),
@@ -252,7 +252,7 @@ fn a_plan_that_means_downtime_asks_first() {
 #[test]
 fn an_instance_takes_the_values_of_a_rollout_when_it_is_taken_and_gives_them_back() {
     let mut rig = Rig::ready(vec![with(|it| it.rollback = 1)]);
-    rig.load("web2", Some(InFlight::Exact(1)));
+    rig.load("web2", InFlight::Exact(1));
     rig.tell(roll("web"));
     assert_eq!(rig.values, ["take web1"]);
     renew(&mut rig, "web1");
@@ -264,7 +264,7 @@ fn an_instance_takes_the_values_of_a_rollout_when_it_is_taken_and_gives_them_bac
     assert_eq!(rig.values[4..], ["back web1"]);
 
     let mut rig = Rig::ready(vec![web(&["web1", "web2"])]);
-    rig.load("web1", Some(InFlight::Exact(1)));
+    rig.load("web1", InFlight::Exact(1));
     rig.tell(roll("web"));
     rig.tell(abort());
     assert_eq!(rig.values, ["take web1", "back web1"]);

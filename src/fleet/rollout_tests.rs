@@ -14,12 +14,12 @@ const NOTHING: [&str; 0] = [];
 #[test]
 fn a_rollout_renews_instance_by_instance() {
     let mut rig = Rig::ready(vec![web(&["web1", "web2"])]);
-    rig.load("web1", Some(InFlight::Exact(2)));
+    rig.load("web1", InFlight::Exact(2));
     let (answer, effects) = rig.ask(roll("web"));
     assert_eq!(answer.as_deref(), Ok("the rolling restart of web has begun, 2 to renew"));
     assert_eq!(effects, ["out web1", "stop Readiness web1"]);
     assert_eq!(place(&rig), "draining web1");
-    assert_eq!(rig.load("web1", Some(InFlight::Exact(0))), ["SIGTERM web1"]);
+    assert_eq!(rig.load("web1", InFlight::Exact(0)), ["SIGTERM web1"]);
     assert_eq!(place(&rig), "stopping web1");
     assert_eq!(rig.exited("web1", code(0)), ["sweep web1#1"]);
     assert_eq!(place(&rig), "stopping web1");
@@ -440,7 +440,7 @@ fn stale_instances_are_fresh_after_a_rollout() {
 fn a_gateway_that_cannot_let_go_halts_the_rollout_and_the_instance_runs_on() {
     let mut rig = Rig::ready(vec![web(&["web1", "web2"])]);
     rig.gateway_answers = false;
-    rig.load("web1", Some(InFlight::Exact(0)));
+    rig.load("web1", InFlight::Exact(0));
     rig.tell(roll("web"));
     let why = "nginx says no".to_owned();
     let effects = rig.input(Input::NotTakenOut { instance: "web1".into(), why });
@@ -455,7 +455,7 @@ fn a_gateway_that_cannot_let_go_halts_the_rollout_and_the_instance_runs_on() {
 #[test]
 fn a_gateway_that_lets_go_too_late_to_turn_back_halts_nothing() {
     let mut rig = Rig::ready(vec![web(&["web1", "web2"])]);
-    rig.load("web1", Some(InFlight::Exact(0)));
+    rig.load("web1", InFlight::Exact(0));
     assert!(rig.tell(roll("web")).contains(&"SIGTERM web1".to_owned()));
     let why = "nginx says no".to_owned();
     assert_eq!(rig.input(Input::NotTakenOut { instance: "web1".into(), why }), NOTHING);

@@ -60,7 +60,6 @@ pub struct Sheet {
     pub in_rotation: bool,
     pub held_by: Option<By>,
     pub in_flight: Option<InFlight>,
-    pub accept_queue: Option<u32>,
     pub countdown: Option<Countdown>,
     pub retry_at: Option<Timestamp>,
     /// Restarts that no operator asked for.

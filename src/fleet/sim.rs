@@ -339,11 +339,7 @@ impl Sim {
     }
 
     fn report_load(&mut self, instance: &Name, delay: Duration, in_flight: InFlight) {
-        let load = Input::Load {
-            instance: instance.clone(),
-            in_flight: Some(in_flight),
-            accept_queue: Some(0),
-        };
+        let load = Input::Load { instance: instance.clone(), in_flight };
         self.later(delay, Happening::Report(load));
     }
 

@@ -43,7 +43,7 @@ fn changing_ones_mind_before_there_is_a_process_is_free() {
 #[test]
 fn changing_ones_mind_during_the_drain_puts_it_back() {
     let mut rig = Rig::ready(vec![web(&["web1"])]);
-    rig.load("web1", Some(InFlight::Exact(3)));
+    rig.load("web1", InFlight::Exact(3));
     rig.tell(stop("web1"));
     assert_eq!(rig.tell(start("web1")), ["remember web1 up", "admit web1", "start Readiness web1"]);
     assert_eq!((rig.condition("web1"), rig.sheet("web1").ready), (Condition::Running, Some(true)));
@@ -62,12 +62,12 @@ fn changing_ones_mind_after_the_signal_starts_it_again() {
 #[test]
 fn a_restart_is_not_taken_back_by_a_start() {
     let mut rig = Rig::ready(vec![web(&["web1"])]);
-    rig.load("web1", Some(InFlight::Exact(3)));
+    rig.load("web1", InFlight::Exact(3));
     rig.tell(restart("web1"));
     assert_eq!(rig.tell(start("web1")), NOTHING);
     assert_eq!(rig.condition("web1"), Condition::Draining);
     assert_eq!(rig.tell(stop("web1")), ["remember web1 down"]);
-    rig.load("web1", Some(InFlight::Exact(0)));
+    rig.load("web1", InFlight::Exact(0));
     rig.gone("web1", code(0));
     assert_eq!(rig.condition("web1"), Condition::Stopped);
 }
@@ -92,7 +92,7 @@ fn stop_now_kills_at_once_and_keeps_it_down() {
 #[test]
 fn term_goes_at_once_and_the_instance_comes_back() {
     let mut rig = Rig::ready(vec![web(&["web1"])]);
-    rig.load("web1", Some(InFlight::Exact(9)));
+    rig.load("web1", InFlight::Exact(9));
     let (answer, effects) = rig.ask(signal("web1", Signal::TERM));
     assert_eq!(answer.as_deref(), Ok("SIGTERM was sent to web1"));
     assert_eq!(effects, ["out web1", "stop Readiness web1", "SIGTERM web1"]);
@@ -107,7 +107,7 @@ fn where_term_cuts_it_waits_for_the_drain_and_a_second_one_sends_it() {
     let profile = Profile { term_cuts: true, ..swoole_profile() }.into();
     let cutting = ServiceRules { profile, ..web(&["web1"]) };
     let mut rig = Rig::ready(vec![cutting]);
-    rig.load("web1", Some(InFlight::Exact(9)));
+    rig.load("web1", InFlight::Exact(9));
     let (answer, effects) = rig.ask(signal("web1", Signal::TERM));
     assert_eq!(
         answer.as_deref(),

@@ -21,7 +21,7 @@ fn extend(name: &str) -> Verb {
 #[test]
 fn without_an_exact_count_the_signal_follows_in_the_same_turn() {
     let mut rig = Rig::ready(vec![web(&["web1"])]);
-    rig.load("web1", Some(InFlight::Estimated(7)));
+    rig.load("web1", InFlight::Estimated(7));
     assert_eq!(
         rig.tell(stop("web1")),
         ["remember web1 down", "out web1", "stop Readiness web1", "SIGTERM web1"]
@@ -40,32 +40,32 @@ fn without_an_exact_count_the_signal_follows_in_the_same_turn() {
 #[test]
 fn an_exact_count_is_waited_for() {
     let mut rig = Rig::ready(vec![web(&["web1"])]);
-    rig.load("web1", Some(InFlight::Exact(23)));
+    rig.load("web1", InFlight::Exact(23));
     assert_eq!(rig.tell(stop("web1"))[1..], ["out web1", "stop Readiness web1"]);
     assert_eq!(rig.condition("web1"), Condition::Draining);
     assert_eq!(rig.diary()[1..], ["web1 draining: out of rotation, 23 in flight (alice)"]);
-    assert_eq!(rig.load("web1", Some(InFlight::Exact(1))), NOTHING);
-    assert_eq!(rig.load("web1", Some(InFlight::Exact(0))), ["SIGTERM web1"]);
-    assert_eq!(rig.load("web1", Some(InFlight::Exact(0))), NOTHING);
+    assert_eq!(rig.load("web1", InFlight::Exact(1)), NOTHING);
+    assert_eq!(rig.load("web1", InFlight::Exact(0)), ["SIGTERM web1"]);
+    assert_eq!(rig.load("web1", InFlight::Exact(0)), NOTHING);
 }
 
 #[test]
 fn a_count_from_before_the_gateway_has_let_go_ends_no_drain() {
     let mut rig = Rig::ready(vec![web(&["web1"])]);
     rig.gateway_answers = false;
-    rig.load("web1", Some(InFlight::Exact(0)));
+    rig.load("web1", InFlight::Exact(0));
     assert_eq!(rig.tell(stop("web1"))[1..], ["out web1", "stop Readiness web1"]);
-    assert_eq!(rig.load("web1", Some(InFlight::Exact(0))), NOTHING, "it was on its way already");
-    assert_eq!(rig.load("web1", Some(InFlight::Exact(1))), NOTHING);
+    assert_eq!(rig.load("web1", InFlight::Exact(0)), NOTHING, "it was on its way already");
+    assert_eq!(rig.load("web1", InFlight::Exact(1)), NOTHING);
     assert_eq!(rig.taken_out("web1"), NOTHING);
-    assert_eq!(rig.load("web1", Some(InFlight::Exact(0))), ["SIGTERM web1"]);
+    assert_eq!(rig.load("web1", InFlight::Exact(0)), ["SIGTERM web1"]);
 }
 
 #[test]
 fn the_gateway_has_let_go_when_it_has_answered_the_last_order() {
     let mut rig = Rig::ready(vec![web(&["web1"])]);
     rig.gateway_answers = false;
-    rig.load("web1", Some(InFlight::Exact(0)));
+    rig.load("web1", InFlight::Exact(0));
     rig.tell(stop("web1"));
     assert!(rig.tell(start("web1")).contains(&"admit web1".to_owned()));
     rig.tell(stop("web1"));
@@ -75,10 +75,12 @@ fn the_gateway_has_let_go_when_it_has_answered_the_last_order() {
 
 #[test]
 fn a_gateway_that_does_not_answer_leaves_the_ladder_its_reserve() {
-    for flight in [None, Some(InFlight::Exact(0))] {
+    for flight in [&[][..], &[InFlight::Exact(0)]] {
         let mut rig = Rig::ready(vec![web(&["web1"])]);
         rig.gateway_answers = false;
-        rig.load("web1", flight);
+        for it in flight {
+            rig.load("web1", *it);
+        }
         rig.tell(stop("web1"));
         assert_eq!(rig.later(Duration::from_millis(6999)), NOTHING);
         assert_eq!(rig.later(Duration::from_millis(1)), ["SIGTERM web1"]);
@@ -105,7 +107,7 @@ fn a_gateway_hears_of_readiness_without_haste_and_of_everything_else_at_once() {
 fn a_stop_hastens_a_gateway_that_has_not_let_go_yet() {
     let mut rig = Rig::ready(vec![web(&["web1"])]);
     rig.gateway_answers = false;
-    rig.load("web1", Some(InFlight::Exact(0)));
+    rig.load("web1", InFlight::Exact(0));
     rig.probed("web1", Probe::Readiness, false);
     assert_eq!(std::mem::take(&mut rig.may_wait), ["out web1"]);
     assert_eq!(rig.tell(stop("web1"))[1..], ["out web1", "stop Readiness web1"]);
@@ -127,14 +129,14 @@ fn one_that_is_held_has_no_new_requests_to_wait_for() {
     let mut rig = Rig::ready(vec![web(&["web1", "web2"])]);
     rig.tell(Verb::Drain("web1".into()));
     rig.gateway_answers = false;
-    rig.load("web1", Some(InFlight::Exact(0)));
+    rig.load("web1", InFlight::Exact(0));
     assert_eq!(rig.tell(restart("web1")), ["stop Readiness web1", "SIGTERM web1"]);
 }
 
 #[test]
 fn what_the_gateway_counted_last_is_what_was_lost() {
     let mut rig = Rig::ready(vec![web(&["web1"])]);
-    rig.load("web1", Some(InFlight::Exact(4)));
+    rig.load("web1", InFlight::Exact(4));
     rig.tell(signal("web1", Signal::TERM));
     rig.later(Duration::from_secs(3));
     rig.diary();
@@ -146,7 +148,7 @@ fn what_the_gateway_counted_last_is_what_was_lost() {
 #[test]
 fn a_drain_that_does_not_end_leaves_the_ladder_its_reserve() {
     let mut rig = Rig::ready(vec![web(&["web1"])]);
-    rig.load("web1", Some(InFlight::Exact(1)));
+    rig.load("web1", InFlight::Exact(1));
     rig.tell(stop("web1"));
     assert_eq!(rig.later(Duration::from_millis(6999)), NOTHING);
     assert_eq!(rig.later(Duration::from_millis(1)), ["SIGTERM web1"]);
@@ -159,16 +161,16 @@ fn a_drain_that_does_not_end_leaves_the_ladder_its_reserve() {
 fn a_reserve_longer_than_the_budget_means_no_drain() {
     let service = ServiceRules { reserve: 60 * SECOND, ..web(&["web1"]) };
     let mut rig = Rig::ready(vec![service]);
-    rig.load("web1", Some(InFlight::Exact(1)));
+    rig.load("web1", InFlight::Exact(1));
     assert_eq!(rig.tell(stop("web1")).last().unwrap(), "SIGTERM web1");
 }
 
 #[test]
 fn a_count_that_is_lost_during_the_drain_is_not_waited_for() {
     let mut rig = Rig::ready(vec![web(&["web1"])]);
-    rig.load("web1", Some(InFlight::Exact(2)));
+    rig.load("web1", InFlight::Exact(2));
     rig.tell(stop("web1"));
-    assert_eq!(rig.load("web1", Some(InFlight::Estimated(2))), ["SIGTERM web1"]);
+    assert_eq!(rig.load("web1", InFlight::Estimated(2)), ["SIGTERM web1"]);
 }
 
 #[test]
@@ -232,13 +234,13 @@ fn a_signal_is_sent_once_even_if_the_ladder_names_it_twice() {
 fn the_countdown_is_one_deadline() {
     let mut rig = Rig::ready(vec![web(&["web1"])]);
     let began = rig.now;
-    rig.load("web1", Some(InFlight::Exact(1)));
+    rig.load("web1", InFlight::Exact(1));
     rig.tell(stop("web1"));
     let countdown =
         Countdown { began, deadline: began + 10 * SECOND, max_wait_time: 10 * SECOND, rung: None };
     assert_eq!(rig.sheet("web1").countdown, Some(countdown));
     assert_eq!(rig.tell(extend("web1")), NOTHING);
-    rig.load("web1", Some(InFlight::Exact(0)));
+    rig.load("web1", InFlight::Exact(0));
     let countdown = Countdown {
         deadline: began + 20 * SECOND,
         max_wait_time: 20 * SECOND,
@@ -327,7 +329,7 @@ fn a_restart_comes_back_and_is_no_crash() {
 
 #[test]
 fn requests_lost_to_a_limit_of_the_server_are_named() {
-    let told = |after: u64, in_flight: Option<InFlight>| {
+    let told = |after: u64, in_flight: InFlight| {
         let mut rig = Rig::ready(vec![web(&["web1"])]);
         rig.load("web1", in_flight);
         rig.tell(signal("web1", Signal::TERM));
@@ -336,19 +338,19 @@ fn requests_lost_to_a_limit_of_the_server_are_named() {
         rig.exited("web1", code(0));
         rig.diary().remove(0)
     };
-    let four = Some(InFlight::Estimated(4));
+    let four = InFlight::Estimated(4);
     insta::assert_snapshot!(told(3010, four), @"web1 exited: exited 3.0s into its drain with 4 requests in flight (estimated): its own max_wait_time is probably 3s, the deck's is 10s (alice)");
-    insta::assert_snapshot!(told(3000, Some(InFlight::Exact(1))), @"web1 exited: exited 3.0s into its drain with 1 request in flight: its own max_wait_time is probably 3s, the deck's is 10s (alice)");
+    insta::assert_snapshot!(told(3000, InFlight::Exact(1)), @"web1 exited: exited 3.0s into its drain with 1 request in flight: its own max_wait_time is probably 3s, the deck's is 10s (alice)");
     insta::assert_snapshot!(told(3150, four), @"web1 exited: exited 3.1s into its drain with 4 requests in flight (estimated): its own max_wait_time is probably 3s, the deck's is 10s (alice)");
     insta::assert_snapshot!(told(3151, four), @"web1 exited: exited 3.2s into its drain with 4 requests in flight (estimated) (alice)");
     insta::assert_snapshot!(told(100, four), @"web1 exited: exited 0.1s into its drain with 4 requests in flight (estimated) (alice)");
-    insta::assert_snapshot!(told(3010, Some(InFlight::Exact(0))), @"web1 exited: exited 3.0s into its drain (alice)");
+    insta::assert_snapshot!(told(3010, InFlight::Exact(0)), @"web1 exited: exited 3.0s into its drain (alice)");
 }
 
 #[test]
 fn an_exit_by_our_own_sigkill_is_nobody_elses_limit() {
     let mut rig = Rig::ready(vec![web(&["web1"])]);
-    rig.load("web1", Some(InFlight::Estimated(4)));
+    rig.load("web1", InFlight::Estimated(4));
     rig.tell(stop("web1"));
     rig.later(10 * SECOND);
     rig.diary();
@@ -359,7 +361,7 @@ fn an_exit_by_our_own_sigkill_is_nobody_elses_limit() {
 #[test]
 fn the_limit_of_a_server_counts_from_its_first_signal() {
     let mut rig = Rig::ready(vec![web(&["web1"])]);
-    rig.load("web1", Some(InFlight::Exact(1)));
+    rig.load("web1", InFlight::Exact(1));
     rig.tell(restart("web1"));
     rig.later(Duration::from_millis(7000));
     rig.diary();
@@ -388,7 +390,7 @@ fn causes_within_a_stop_are_told_apart() {
 
     let draining = |exit, quit: bool| {
         let mut rig = Rig::ready(vec![web(&["web1"])]);
-        rig.load("web1", Some(InFlight::Exact(1)));
+        rig.load("web1", InFlight::Exact(1));
         rig.tell(stop("web1"));
         if quit {
             rig.tell(signal("web1", Signal::QUIT));

@@ -127,12 +127,12 @@ fn drained() -> ServiceRules {
 #[test]
 fn a_reload_that_drains_takes_one_after_the_other_out_and_puts_it_back() {
     let mut rig = Rig::ready(vec![drained()]);
-    rig.load("web1", Some(InFlight::Exact(3)));
-    rig.load("web2", Some(InFlight::Exact(0)));
+    rig.load("web1", InFlight::Exact(3));
+    rig.load("web2", InFlight::Exact(0));
     assert_eq!(rig.tell(wave(None, &[])), ["out web1"]);
     assert_eq!(rig.sheet("web1").why, "ready, out of rotation");
-    assert_eq!(rig.load("web1", Some(InFlight::Exact(1))), [""; 0]);
-    assert_eq!(rig.load("web1", Some(InFlight::Exact(0))), ["SIGUSR1 web1"]);
+    assert_eq!(rig.load("web1", InFlight::Exact(1)), [""; 0]);
+    assert_eq!(rig.load("web1", InFlight::Exact(0)), ["SIGUSR1 web1"]);
     assert_eq!(rig.later(SECOND), [""; 0], "it is not known to be ready again");
     let effects = rig.probed("web1", Probe::Readiness, true);
     assert_eq!(effects, ["admit web1", "out web2", "SIGUSR1 web2"]);
@@ -153,7 +153,7 @@ fn a_reload_that_drains_takes_one_after_the_other_out_and_puts_it_back() {
 #[test]
 fn a_reload_goes_on_when_a_drain_takes_too_long_and_says_so() {
     let mut rig = Rig::ready(vec![drained()]);
-    rig.load("web1", Some(InFlight::Exact(2)));
+    rig.load("web1", InFlight::Exact(2));
     rig.tell(signal("web1", Signal::USR1));
     // max_wait_time 10s less the reserve of 3s.
     assert_eq!(rig.later(6 * SECOND), [""; 0]);
@@ -169,7 +169,7 @@ fn a_reload_that_drains_asks_before_the_last_ready_one_and_waits_for_the_others(
     let asked = rig.question(signal("web1", Signal::USR1));
     assert_eq!(asked.as_deref(), Some("web1 is the last ready instance of web"));
     rig.probed("web2", Probe::Readiness, true);
-    rig.load("web1", Some(InFlight::Exact(0)));
+    rig.load("web1", InFlight::Exact(0));
     assert_eq!(rig.tell(wave(None, &[])), ["out web1", "SIGUSR1 web1"]);
     // web1 never comes back: web2 keeps serving.
     rig.probed("web1", Probe::Readiness, false);
@@ -180,7 +180,7 @@ fn a_reload_that_drains_asks_before_the_last_ready_one_and_waits_for_the_others(
 #[test]
 fn a_rollout_and_a_reload_that_drains_wait_for_each_other() {
     let mut rig = Rig::ready(vec![drained()]);
-    rig.load("web1", Some(InFlight::Exact(1)));
+    rig.load("web1", InFlight::Exact(1));
     rig.tell(wave(None, &[]));
     let refusal = rig.refusal(roll("web"));
     assert_eq!(refusal, "Busy: web was not rolled: SIGUSR1 of alice is still on its way");
@@ -190,7 +190,7 @@ fn a_rollout_and_a_reload_that_drains_wait_for_each_other() {
 #[test]
 fn who_ends_while_it_drains_for_a_reload_is_not_waited_for() {
     let mut rig = Rig::ready(vec![drained()]);
-    rig.load("web1", Some(InFlight::Exact(1)));
+    rig.load("web1", InFlight::Exact(1));
     rig.tell(wave(None, &[]));
     rig.gone("web1", code(1));
     rig.come_up("web1");

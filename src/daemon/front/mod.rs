@@ -79,11 +79,8 @@ impl Place {
 
     /// What the fleet has to hear of a count, if it is another one.
     pub(super) fn give(&mut self, name: &Name, n: u32) -> Option<Input> {
-        (self.given.replace(n) != Some(n)).then(|| Input::Load {
-            instance: name.clone(),
-            in_flight: Some(InFlight::Exact(n)),
-            accept_queue: None,
-        })
+        (self.given.replace(n) != Some(n))
+            .then(|| Input::Load { instance: name.clone(), in_flight: InFlight::Exact(n) })
     }
 
     pub(super) fn listens_on(&self) -> Option<u16> {
