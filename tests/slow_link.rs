@@ -36,11 +36,11 @@ start_seconds = "100ms"
     deck
 }
 
-/// Presses a key and returns how long until `text` was there, and how much came before it.
-fn effect(console: &mut Console, key: &str, text: &str) -> (Duration, usize) {
+/// Presses a key and returns how long until one of `texts` was there, and how much came before it.
+fn effect(console: &mut Console, key: &str, texts: &[&str]) -> (Duration, usize) {
     let (began, before) = (Instant::now(), console.raw.len());
     console.press(key);
-    console.wait_for(text);
+    console.wait(&texts.join(" or "), |screen| texts.iter().any(|it| screen.contains(it)));
     (began.elapsed(), console.raw.len() - before)
 }
 
@@ -55,25 +55,25 @@ fn keys_on_a_slow_line(
     console.wait_for("flood");
     console.bytes_written_within(Duration::from_secs(2));
     let mut seen = vec![];
-    let mut press = |console: &mut Console, what, key: &str, text: &str| {
-        let (time, bytes) = effect(console, key, text);
+    let mut press = |console: &mut Console, what, key: &str, texts: &[&str]| {
+        let (time, bytes) = effect(console, key, texts);
         seen.push((what, time, bytes));
     };
-    press(&mut console, "help over the table", "?", "rolling restart of the service");
-    press(&mut console, "the table again", "q", "NAME");
-    press(&mut console, "a filter", "/", "Esc clear");
+    press(&mut console, "help over the table", "?", &["rolling restart of the service"]);
+    press(&mut console, "the table again", "q", &["NAME"]);
+    press(&mut console, "a filter", "/", &["Esc clear"]);
     console.press("flood\r");
     console.bytes_written_within(Duration::from_secs(2));
-    press(&mut console, "the log", "l", "follow");
+    press(&mut console, "the log", "l", &["follow"]);
     console.bytes_written_within(Duration::from_secs(3));
-    press(&mut console, "a search over the flood", "/", "Esc end");
-    press(&mut console, "no search", "\x1b", "/ search");
-    press(&mut console, "a pause in the flood", "k", "paused");
-    press(&mut console, "the flood again", "f", "following");
+    press(&mut console, "a search over the flood", "/", &["Esc end"]);
+    press(&mut console, "no search", "\x1b", &["/ search"]);
+    press(&mut console, "a pause in the flood", "k", &["paused"]);
+    press(&mut console, "the flood again", "f", &["reading", "following"]);
     console.bytes_written_within(Duration::from_secs(2));
-    press(&mut console, "a moment in the flood", "t", "from ");
-    press(&mut console, "no moment", "\x1b", "/ search");
-    press(&mut console, "the table from the flood", "q", "NAME");
+    press(&mut console, "a moment in the flood", "t", &["from "]);
+    press(&mut console, "no moment", "\x1b", &["/ search"]);
+    press(&mut console, "the table from the flood", "q", &["NAME"]);
     console.press("q");
     assert!(console.end());
     for (what, time, bytes) in &seen {
@@ -93,11 +93,13 @@ fn usual<T: Ord + Copy>(
 }
 
 #[test]
-fn a_key_is_never_behind_more_than_a_frame() {
+fn a_key_is_not_behind_what_nobody_waits_for() {
     let seen = keys_on_a_slow_line(SLOW, 80, 24);
     let (time, bytes) = (usual(&seen, |it| it.1), usual(&seen, |it| it.2));
-    assert!(bytes < 2 * FRAME, "{seen:?}");
-    assert!(time < Duration::from_secs(20), "{seen:?}");
+    assert!(bytes < FRAME, "{seen:?}");
+    // 600 ms are the line's; how little waits in it is held in `tui::flow`, where no machine is loaded.
+    assert!(time < Duration::from_millis(700), "{seen:?}");
+    assert!(seen.iter().all(|it| it.1 < Duration::from_secs(2)), "{seen:?}");
 }
 
 #[test]

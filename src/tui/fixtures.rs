@@ -20,6 +20,11 @@ pub(super) fn at(ms: u64) -> Now {
     Now { mono: Duration::from_millis(ms), wall }
 }
 
+/// A terminal of this size that understood what was written to it.
+pub(super) fn terminal(width: u16, height: u16) -> vt100::Parser {
+    vt100::Parser::new(height.try_into().unwrap(), width.try_into().unwrap(), 0)
+}
+
 fn time(text: &str) -> Option<Timestamp> {
     format!("2026-11-21T{text}Z").parse().ok()
 }

@@ -79,6 +79,7 @@ pub async fn run(options: Options) -> Result<Farewell, TuiError> {
         flow: Flow::default(),
         held: Held::default(),
         asking: None,
+        aimed: None,
         hears_mouse: false,
         wardrobe,
         title: Title::default(),
@@ -129,6 +130,8 @@ struct Deck {
     /// What is on its way to the screen and must be read there first ([`Model::unseen`]), and the number
     /// of the terminal's answer that tells when it is there.
     asking: Option<(u64, Option<u64>)>,
+    /// What is to be read in the frame that is being written.
+    aimed: Option<u64>,
     wardrobe: Wardrobe,
     /// The terminal was told to report the mouse.
     hears_mouse: bool,
@@ -143,19 +146,27 @@ impl Deck {
         mut signals: Signals,
         mut inbox: mpsc::Receiver<Msg>,
     ) -> Result<Farewell, TuiError> {
+        if self.greet().is_err() {
+            return Ok(Farewell { terminal_gone: true });
+        }
         // With a daemon that answers, the first frame is the picture and not an empty one.
         let mut dirty = false;
         let mut urgent = false;
         let ending = loop {
             let now = self.clock.now();
-            if dirty && self.draws_at(urgent).is_some_and(|at| at <= now.mono) {
-                if let Some(ending) = self.let_in(now).await {
-                    break ending;
+            let is_behind = self.screen.is_behind();
+            if (dirty || is_behind) && self.draws_at(urgent).is_some_and(|at| at <= now.mono) {
+                // What is half written is ended first, unless somebody waits for something else.
+                if urgent || !is_behind {
+                    if !is_behind && let Some(ending) = self.let_in(now).await {
+                        break ending;
+                    }
+                    self.aim(now);
+                    (dirty, urgent) = (!self.held.is_empty(), false);
                 }
                 if self.draw(now).is_err() {
                     break Ending::NoTerminal;
                 }
-                (dirty, urgent) = (!self.held.is_empty(), false);
             }
             self.shown(now);
             let due = self.due(now, dirty, urgent);
@@ -164,11 +175,14 @@ impl Deck {
                 wakeup = signals.next() => wakeup,
                 typed = self.keyboard.next() => match typed {
                     Ok(typed) => {
-                        (0..typed.answers).for_each(|_| self.flow.answered());
+                        self.answered(typed.answers);
                         if typed.is_nothing() {
                             continue;
                         }
                         urgent = true;
+                        if self.flow.room() < usize::MAX {
+                            self.screen.note(&self.model, self.clock.now());
+                        }
                         if let Some(ending) = self.typed(typed).await {
                             break ending;
                         }
@@ -207,7 +221,8 @@ impl Deck {
     /// When the next frame may be drawn; not before all of the last one is written.
     fn draws_at(&mut self, urgent: bool) -> Option<Duration> {
         let is_idle = self.terminal.as_mut().is_some_and(|it| it.output().is_idle());
-        is_idle.then(|| self.pace.ready_at(urgent).max(self.flow.ready_at(urgent)))
+        let goes_on = urgent || self.screen.is_behind();
+        is_idle.then(|| self.pace.ready_at(urgent).max(self.flow.ready_at(goes_on)))
     }
 
     /// When to go on without anything happening: for a frame's turn, or for what moves by itself.
@@ -216,7 +231,7 @@ impl Deck {
             Link::Connecting { problem: None } if now.mono < FIRST => FIRST,
             _ => self.model.next_wakeup(now),
         };
-        let drawn = self.draws_at(urgent).filter(|_| dirty);
+        let drawn = self.draws_at(urgent).filter(|_| dirty || self.screen.is_behind());
         let late = self.flow.late_at().filter(|_| self.asking.is_some());
         [drawn, late].into_iter().flatten().fold(moves, Duration::min)
     }
@@ -318,12 +333,31 @@ impl Deck {
         None
     }
 
-    fn draw(&mut self, now: Now) -> io::Result<()> {
+    /// Asks the terminal whether it answers, with nothing before the question: how long the way is.
+    fn greet(&mut self) -> io::Result<()> {
         let Some(terminal) = &mut self.terminal else { return Ok(()) };
+        let mut bytes = vec![];
+        self.flow.frame(self.clock.now().mono, &mut bytes, true);
+        terminal.output().send(&bytes)
+    }
+
+    fn answered(&mut self, answers: usize) {
+        let now = self.clock.now().mono;
+        (0..answers).for_each(|_| self.flow.answered(now));
+    }
+
+    fn aim(&mut self, now: Now) {
         if let Some(cost) = &mut self.model.cost {
             cost.tell(now.mono);
         }
-        let mut bytes = self.screen.frame(&self.model, now);
+        self.screen.aim(&self.model, now);
+        self.aimed = self.model.unseen();
+    }
+
+    /// Writes the next piece of the frame that was aimed at.
+    fn draw(&mut self, now: Now) -> io::Result<()> {
+        let Some(terminal) = &mut self.terminal else { return Ok(()) };
+        let mut bytes = self.screen.piece(self.flow.room());
         if self.hears_mouse != self.wardrobe.mouse {
             self.hears_mouse = self.wardrobe.mouse;
             bytes.extend_from_slice(if self.hears_mouse { MOUSE_ON } else { MOUSE_OFF });
@@ -331,7 +365,7 @@ impl Deck {
         bytes.extend(self.title.change(&self.model));
         bytes.extend(std::mem::take(&mut self.announced).into_bytes());
         terminal.set_titled(self.title.is_shown());
-        let question = self.model.unseen();
+        let question = self.aimed.filter(|_| !self.screen.is_behind());
         let mut answer = None;
         if !bytes.is_empty() {
             answer = self.flow.frame(now.mono, &mut bytes, question.is_some());
@@ -386,7 +420,7 @@ impl Deck {
             let answers = async {
                 while self.flow.is_owed(self.clock.now().mono) {
                     let Ok(typed) = self.keyboard.next().await else { break };
-                    (0..typed.answers).for_each(|_| self.flow.answered());
+                    self.answered(typed.answers);
                 }
             };
             if tokio::time::timeout(ANSWERS, answers).await.is_err() {
@@ -417,6 +451,9 @@ impl Deck {
             Err(_) => return Some(Ending::NoTerminal),
         }
         self.screen.forget();
+        if self.greet().is_err() {
+            return Some(Ending::NoTerminal);
+        }
         // What waits in the socket is old by now, and its countdowns would be taken for new.
         self.watch.shutdown().await;
         self.watch.spawn(link::watch(self.client.clone(), self.msgs.clone()));

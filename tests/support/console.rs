@@ -137,6 +137,15 @@ impl Console {
         self.screen.screen().contents()
     }
 
+    /// Some colour was asked of the terminal: SGR 30 and up, without those for the default.
+    pub fn has_colors(&self) -> bool {
+        let raw = String::from_utf8_lossy(&self.raw);
+        let sequences = raw.split("\x1b[").filter_map(|it| it.split_once('m'));
+        let codes = sequences.flat_map(|it| it.0.split(';')).filter_map(|it| it.parse().ok());
+        let is_color = |code: u32| (30..=107).contains(&code) && code != 39 && code != 49;
+        codes.into_iter().any(is_color)
+    }
+
     #[track_caller]
     pub fn wait_for(&mut self, text: &str) {
         self.wait(text, |screen| screen.contains(text));
@@ -210,7 +219,8 @@ impl Console {
     }
 }
 
-/// Writes what is typed once its time has come.
+/// Writes what is typed once its time has come. The sleeps from here on are the line itself: a wait for
+/// nothing but time, by threads that stand for distance and bandwidth.
 fn type_into(mut pty: File) -> Sender<(Instant, Vec<u8>)> {
     let (sender, keys) = channel::<(Instant, Vec<u8>)>();
     std::thread::spawn(move || {

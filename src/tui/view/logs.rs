@@ -65,7 +65,7 @@ fn state(model: &Model, now: Now, logs: &Logs) -> String {
         let end = if model.size.0 < 60 { "" } else { ", Esc ends it" };
         return format!("searched {} of {}{end}", bytes(searched), bytes(of));
     }
-    if logs.asked.as_ref().is_some_and(|it| it.what.moves()) && logs.window.lines.is_empty() {
+    if logs.asked.as_ref().is_some_and(|it| it.what.moves()) {
         return "reading".to_owned();
     }
     if logs.window.top.is_none() {
