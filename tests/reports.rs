@@ -11,6 +11,7 @@ use nix::sys::signal::Signal;
 use opsdeck::api::{self, HookCall, Plan, RolloutRecord};
 use support::console::Console;
 use support::{Deck, Following, find, free_port, is_alive, kill, output_of, wait_until};
+use tempfile::TempDir;
 
 /// Two web instances behind a gateway, the second one a backup.
 fn web(flags: &str) -> String {
@@ -220,6 +221,117 @@ fn hook_outlives(end: impl FnOnce(&Deck)) {
     };
     wait_until("both were told", || told().len() == 2);
     assert_eq!(calls(directory.path()).len(), 2, "each once: {}", deck.story());
+}
+
+/// One instance that is given up, and a hook that reads its call and then goes on with `script`, where `$at` is
+/// the directory with its `gate`.
+struct Hooked {
+    deck: Deck,
+    directory: TempDir,
+    gate: std::fs::File,
+}
+
+impl Hooked {
+    fn start(timeout: &str, script: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (at, gate) = (directory.path().display(), directory.path().join("gate"));
+        assert!(output_of(Command::new("mkfifo").arg(&gate)).status.success());
+        let mut deck = Deck::start(&format!(
+            "[service.bad]\ncommand = \"false\"\nretries = 0\n\
+             [hooks]\ncommand = [\"sh\", \"-c\", \"at={at}; cat >> $at/calls; {script}\"]\ntimeout = \"{timeout}\"\n"
+        ));
+        deck.wait_event("given up");
+        wait_until("the hook was told", || !calls(directory.path()).is_empty());
+        let gate = std::fs::File::options().read(true).write(true).open(gate).unwrap();
+        Self { deck, directory, gate }
+    }
+
+    fn open_gate(&mut self) {
+        std::io::Write::write_all(&mut self.gate, b"go\n").unwrap();
+    }
+
+    /// What the hook has written to `ends`.
+    fn ends(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("ends")).unwrap_or_default()
+    }
+
+    /// Kills the daemon, and begins the next one when this was done.
+    fn without_daemon(&mut self, meanwhile: impl FnOnce(&Path, &mut std::fs::File)) {
+        let Self { deck, directory, gate } = self;
+        deck.restart_daemon(|deck| {
+            kill(deck.daemon_pid(), Signal::SIGKILL);
+            wait_until("the daemon dead", || !is_alive(deck.daemon_pid()));
+            meanwhile(directory.path(), gate);
+        });
+    }
+}
+
+#[test]
+fn a_hook_prints_on_without_a_daemon_and_the_next_one_tells_how_it_ended() {
+    let script = "read it < $at/gate; echo printed; echo on >> $at/ends; read it < $at/gate; \
+                  echo no pager; exit 7";
+    let mut hook = Hooked::start("60s", script);
+    hook.without_daemon(|at, gate| {
+        std::io::Write::write_all(gate, b"go\n").unwrap();
+        wait_until("it has printed", || at.join("ends").exists());
+    });
+    let resumed = hook.deck.wait_event("that the last daemon has run goes on: sh (pid");
+    assert!(resumed.message.ends_with(" left"), "{}", resumed.message);
+    hook.open_gate();
+    hook.deck.wait("how it ended", |_, events| {
+        events.iter().any(|it| ["hook-failed", "hook-ended"].contains(&it.kind.as_str()))
+    });
+    let ended =
+        hook.deck.events.iter().find(|it| it.kind.starts_with("hook-") && it.seq > resumed.seq);
+    let message = &ended.unwrap().message;
+    // Before Linux 6.15 nobody but its parent is told.
+    let told = ["the hook for fatal exited with 7: no pager", "does not tell how"];
+    assert!(told.iter().any(|it| message.ends_with(it)), "{message}\n{}", hook.deck.story());
+    assert_eq!((hook.ends().as_str(), calls(hook.directory.path()).len()), ("on\n", 1));
+}
+
+#[test]
+fn a_hook_whose_time_is_over_while_no_daemon_is_there_gets_no_more_of_it() {
+    let mut hook = Hooked::start("3s", "echo $$ >> $at/ends; read it < $at/gate");
+    wait_until("its pid", || hook.ends().ends_with('\n'));
+    let pid: i32 = hook.ends().trim().parse().unwrap();
+    let given_up = hook.deck.events.iter().find(|it| it.kind == "fatal").unwrap().at;
+    hook.without_daemon(|_, _| {
+        wait_until("its time is over", || {
+            jiff::Timestamp::now().duration_since(given_up) > jiff::SignedDuration::from_secs(4)
+        });
+        assert!(is_alive(pid), "nobody was there to kill it");
+    });
+    let resumed = hook.deck.wait_event("that the last daemon has run goes on: sh (pid");
+    assert!(resumed.message.ends_with("; its time is over"), "{}", resumed.message);
+    let killed = hook.deck.wait_event("was killed: it took longer than 3s");
+    assert_eq!(killed.kind, "hook-failed");
+    assert!(!is_alive(pid));
+}
+
+#[test]
+fn a_hook_that_ended_while_no_daemon_was_there_is_called_again_and_that_is_said() {
+    let mut hook = Hooked::start("60s", "read it < $at/gate; echo printed; echo on >> $at/ends");
+    hook.without_daemon(|at, gate| {
+        std::io::Write::write_all(gate, b"go\n").unwrap();
+        wait_until("it has ended", || at.join("ends").exists() && hooks_of(at).is_empty());
+    });
+    let event = hook.deck.wait_event("the hook for fatal ended while no daemon was there");
+    assert_eq!(event.kind, "hook-repeated");
+    hook.open_gate();
+    wait_until("it has ended again", || hook.ends() == "on\non\n");
+    let seen: BTreeSet<_> = calls(hook.directory.path()).into_iter().map(|it| it.seq).collect();
+    assert_eq!((seen.len(), calls(hook.directory.path()).len()), (1, 2));
+}
+
+/// Who runs with this directory in its command line.
+fn hooks_of(directory: &Path) -> Vec<i32> {
+    let mark = format!("at={};", directory.display());
+    let is_it = |pid: &i32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(&mark)
+    };
+    support::processes::pids().into_iter().filter(is_it).collect()
 }
 
 #[test]

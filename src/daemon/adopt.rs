@@ -88,7 +88,7 @@ pub fn begin(
         Some(_) => daemon.hands.state.append(&Line::Closed),
         None => (),
     }
-    hooks::resume(daemon, remembered.hooks, &pagers);
+    hooks::outlived::resume(daemon, remembered.hooks, &pagers);
     daemon.turn(Input::Begin);
     Ok(())
 }

@@ -313,10 +313,7 @@ impl Daemon {
             Turn::Logger(news) => self.on_logger(news),
             Turn::Gateway(news) => self.on_gateway(news),
             Turn::Nginx(news) => self.on_nginx(news),
-            Turn::Hooked { hook, seq, outcome, busy } => {
-                self.on_hooked(hook, seq, outcome);
-                drop(busy);
-            }
+            Turn::Hook(news) => self.on_hook(news),
             Turn::Metrics(trouble) => self.config.metrics_trouble = trouble,
             Turn::PidFile { instance, seen } => self.on_pid_file(instance, seen),
             Turn::Begun { instance, generation, outcome } => {

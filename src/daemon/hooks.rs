@@ -4,14 +4,15 @@
 //! shell; what happened is JSON on its standard input ([`HookCall`]). For each kind one at a time, at most `burst`
 //! in `interval`; what was too much is counted and told with the next. What becomes of a hook is an event
 //! and never runs another one. The calls that wait or are being made are in the state file, by the number of their
-//! event: the next daemon makes them.
+//! event: the next daemon makes them, and [`outlived`] follows those that it finds running.
+
+pub(super) mod outlived;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -20,23 +21,53 @@ use tracing::warn;
 use super::clock;
 use super::driver::Daemon;
 use super::orphans::{self, RUN};
+use super::publish::millis;
+use super::runs;
 use super::state::{self, Line};
 use super::turn::{Turn, Turns};
-use super::{journal, runs, strays};
 use crate::api::{Event, HookCall};
 use crate::config::settings::{HOOK_PATH, Hook, Hooks as Settings};
 use crate::config::trust::Trust;
 use crate::fleet::Timestamp;
-use crate::process::group::{Group, Marks};
 use crate::process::reaper::Reaper;
-use crate::process::strays::Left;
-use crate::process::{Identity, command, identity, pidfd};
+use crate::process::{Identity, command};
 use crate::quantity::format_duration;
 
 /// Calls that wait for the one before them, per kind.
 const WAITING: usize = 16;
 /// Bytes of a hook's output that are kept.
 const KEEP: usize = 4096;
+
+/// What is heard of a hook.
+#[derive(Debug)]
+pub enum News {
+    /// Its process is known.
+    Began(state::HookCall),
+    Ended {
+        hook: Hook,
+        /// Of the event that it was told.
+        seq: u64,
+        end: End,
+        /// Until its end is written down the daemon does not leave.
+        busy: Arc<()>,
+    },
+}
+
+/// How a hook has ended.
+#[derive(Debug)]
+pub enum End {
+    Well,
+    /// Why not well, to be read after its name.
+    Badly(String),
+    /// The last daemon had begun it, and its parent alone was told.
+    Untold,
+}
+
+impl From<Result<(), String>> for End {
+    fn from(it: Result<(), String>) -> Self {
+        it.map_or_else(Self::Badly, |()| Self::Well)
+    }
+}
 
 /// The hooks that run and wait.
 #[derive(Debug)]
@@ -107,46 +138,18 @@ impl Hooks {
         Arc::strong_count(&self.busy) > 1
     }
 
-    fn run(&self, hook: Hook, call: HookCall, settings: Settings) {
+    /// `record`: as it is kept.
+    fn run(&self, hook: Hook, call: HookCall, settings: Settings, record: state::HookCall) {
         let (reaper, turns, busy) = (self.reaper.clone(), self.turns.clone(), self.busy.clone());
         let mark = orphans::hook_mark(call.seq, &self.state_dir);
         let left = self.left.clone();
         self.tasks.spawn(left.run_until_cancelled_owned(async move {
-            let outcome = carry_out(&reaper, &call, &settings, mark).await;
+            let seq = call.seq;
+            let outcome = carry_out(&reaper, &turns, (&call, record), &settings, mark).await;
+            let ended = News::Ended { hook, seq, end: outcome.into(), busy };
             // The driver is gone only when the daemon ends.
-            let _ = turns.send(Turn::Hooked { hook, seq: call.seq, outcome, busy }).await;
+            let _ = turns.send(Turn::Hook(ended)).await;
         }));
-    }
-
-    /// Waits for one that the last daemon has begun: it runs on in any case, should this one end.
-    fn wait_for(&self, hook: Hook, seq: u64, left: &Left, timeout: Duration) {
-        let mark = orphans::hook_mark(seq, &self.state_dir);
-        let leader = left.oldest();
-        let mut group = Group::new(leader, None, Marks::new(None, Some((RUN, &mark))));
-        // Not busy: it runs on whether this daemon waits or not.
-        let (turns, busy) = (self.turns.clone(), Arc::default());
-        let left = self.left.clone();
-        self.tasks.spawn(left.run_until_cancelled_owned(async move {
-            let in_time = tokio::time::timeout(timeout, end_of(leader)).await.is_ok();
-            if let Err(err) = group.kill() {
-                warn!(hook = hook.word(), %err, "what a hook left could not be killed");
-            }
-            let outcome = if in_time { Ok(()) } else { Err(runs::too_long(timeout)) };
-            let _ = turns.send(Turn::Hooked { hook, seq, outcome, busy }).await;
-        }));
-    }
-}
-
-/// Waits until a process that is not our child has ended.
-async fn end_of(process: Identity) {
-    loop {
-        match identity::open(process) {
-            // It fails only with the runtime.
-            Ok(Some(pidfd)) => return drop(pidfd::ended(pidfd).await),
-            Ok(None) => return,
-            // No descriptor is free, say.
-            Err(_) => tokio::time::sleep(Duration::from_secs(1)).await,
-        }
     }
 }
 
@@ -162,8 +165,7 @@ impl Daemon {
         let before = lane.waiting.len();
         let is_first_too_many = lane.offer(call, clock::now(), &settings);
         if let Some(call) = lane.waiting.get(before) {
-            let (seq, hook, suppressed) = (call.seq, hook.word().into(), call.suppressed);
-            self.hands.state.append(&Line::Hook(state::HookCall { seq, hook, suppressed }));
+            self.hands.state.append(&Line::Hook(record(hook, call)));
         }
         if is_first_too_many {
             let message = format!(
@@ -188,66 +190,47 @@ impl Daemon {
             return;
         };
         if let Some(call) = self.hooks.lanes.get_mut(&hook).and_then(Lane::next) {
-            self.hooks.run(hook, call, settings);
+            let (began, timeout) = (millis(clock::now().0), millis(settings.timeout));
+            let record = state::HookCall { began, timeout, ..record(hook, &call) };
+            self.hands.state.append(&Line::Hook(record.clone()));
+            // Before it begins: the next daemon knows how long it has, should this one end.
+            self.hands.state.write();
+            self.hooks.run(hook, call, settings, record);
+        }
+    }
+
+    pub(super) fn on_hook(&mut self, news: News) {
+        match news {
+            News::Began(record) => self.hands.state.append(&Line::Hook(record)),
+            News::Ended { hook, seq, end, busy } => {
+                self.on_hooked(hook, seq, end);
+                drop(busy);
+            }
         }
     }
 
     /// A hook has ended.
-    pub(super) fn on_hooked(&mut self, hook: Hook, seq: u64, outcome: Result<(), String>) {
+    fn on_hooked(&mut self, hook: Hook, seq: u64, end: End) {
         self.hands.state.append(&Line::Hooked { seq });
         if let Some(lane) = self.hooks.lanes.get_mut(&hook) {
             lane.running = false;
         }
-        if let Err(why) = outcome {
-            let message = format!("the hook for {} {why}", hook.word());
-            warn!(hook = hook.word(), "{message}");
-            self.note("hook-failed", None, message);
+        let word = hook.word();
+        match end {
+            End::Well => (),
+            End::Badly(why) => {
+                let message = format!("the hook for {word} {why}");
+                warn!(hook = word, "{message}");
+                self.note("hook-failed", None, message);
+            }
+            End::Untold => {
+                let message = format!(
+                    "the hook for {word} that the last daemon has run ended; this kernel does not tell how"
+                );
+                self.note("hook-ended", None, message);
+            }
         }
         self.next_hook(hook);
-    }
-}
-
-/// Goes on with the calls that were not seen to end. `running`: the hooks that the last daemon has begun and
-/// that have not ended, by the number of their event.
-///
-/// One whose end nobody saw is called again: better twice, with the same number, than never.
-pub(super) fn resume(
-    daemon: &mut Daemon,
-    left: BTreeMap<u64, state::HookCall>,
-    running: &BTreeMap<u64, Left>,
-) {
-    let settings = daemon.config.settings.hooks.clone();
-    let told =
-        journal::read_last(&daemon.journal.files(), left.len(), |it| left.contains_key(&it.seq));
-    for (seq, state::HookCall { hook: word, suppressed, .. }) in left {
-        let hook = Hook::ALL.into_iter().find(|it| it.word() == word);
-        let wanted = settings.as_ref().zip(hook).filter(|(of, hook)| of.on.contains(hook));
-        let Some((settings, hook)) = wanted else {
-            // Nobody wants to be told of it any more.
-            daemon.hands.state.append(&Line::Hooked { seq });
-            continue;
-        };
-        if let Some(left) = running.get(&seq) {
-            daemon.hooks.lanes.entry(hook).or_default().running = true;
-            daemon.hooks.wait_for(hook, seq, left, settings.timeout);
-            let (words, time) = (strays::words(&left.members), format_duration(settings.timeout));
-            let message = format!(
-                "the hook for {word} that the last daemon has run goes on: {words}; it has {time}, and how it ends will not be known"
-            );
-            daemon.note("hook-resumed", None, message);
-        } else if let Some(event) = told.iter().find(|it| it.seq == seq) {
-            let frame = daemon.publisher.frame();
-            let call = HookCall { suppressed, ..call(hook, event, &frame.deck, &frame.host) };
-            daemon.hooks.lanes.entry(hook).or_default().waiting.push_back(call);
-        } else {
-            daemon.hands.state.append(&Line::Hooked { seq });
-            let message =
-                format!("the hook for {word} was not run: the journal has no event {seq} any more");
-            daemon.note("hook-failed", None, message);
-        }
-    }
-    for hook in Hook::ALL {
-        daemon.next_hook(hook);
     }
 }
 
@@ -276,9 +259,16 @@ fn call(hook: Hook, event: &Event, deck: &str, host: &str) -> HookCall {
     }
 }
 
+/// A call as it is kept while it waits.
+fn record(hook: Hook, call: &HookCall) -> state::HookCall {
+    let (seq, hook, suppressed) = (call.seq, hook.word().into(), call.suppressed);
+    state::HookCall { seq, hook, suppressed, ..state::HookCall::default() }
+}
+
 async fn carry_out(
     reaper: &Reaper,
-    call: &HookCall,
+    turns: &Turns,
+    (call, record): (&HookCall, state::HookCall),
     settings: &Settings,
     mark: String,
 ) -> Result<(), String> {
@@ -298,8 +288,14 @@ async fn carry_out(
         leaves_nothing: true,
         outlives: true,
     };
-    let ran = command::run_with_input(reaper, command, &input.path).await;
-    let ran = ran.map_err(|err| format!("could not be run: {err}"))?;
+    let unable = |err| format!("could not be run: {err}");
+    let begun = command::begin_with_input(reaper, command, &input.path).map_err(unable)?;
+    let Identity { pid, start_time } = begun.identity();
+    let pipe = begun.pipe().unwrap_or(0);
+    let began = News::Began(state::HookCall { pid, start_time, pipe, ..record });
+    // The driver is gone only when the daemon ends.
+    let _ = turns.send(Turn::Hook(began)).await;
+    let ran = begun.end().await.map_err(unable)?;
     runs::verdict(&ran, settings.timeout)
 }
 
@@ -322,6 +318,8 @@ fn input(call: &HookCall) -> std::io::Result<Input> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn settings() -> Settings {

@@ -121,6 +121,28 @@ pub struct HookCall {
     /// As it is written under `on`.
     pub hook: String,
     pub suppressed: u64,
+    /// When it was begun, `CLOCK_BOOTTIME` in milliseconds; zero: it waits.
+    #[serde(skip_serializing_if = "is_default")]
+    pub began: u64,
+    /// How long it may take, in milliseconds.
+    #[serde(skip_serializing_if = "is_default")]
+    pub timeout: u64,
+    /// Zero as long as it is not known.
+    #[serde(skip_serializing_if = "is_default")]
+    pub pid: i32,
+    #[serde(skip_serializing_if = "is_default")]
+    pub start_time: u64,
+    /// The number of the pipe that is its output.
+    #[serde(skip_serializing_if = "is_default")]
+    pub pipe: u64,
+}
+
+impl HookCall {
+    /// It is to be made anew: its process is gone.
+    pub fn after_reboot(self) -> Self {
+        let Self { seq, hook, suppressed, .. } = self;
+        Self { seq, hook, suppressed, ..Self::default() }
+    }
 }
 
 /// The values of `--set` that an instance has, and had before.

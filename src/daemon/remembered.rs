@@ -115,6 +115,7 @@ impl Remembered {
                 }
             }
             Line::Hook(call) => {
+                let call = if this_boot { call } else { call.after_reboot() };
                 self.hooks.insert(call.seq, call);
             }
             Line::Hooked { seq } => {

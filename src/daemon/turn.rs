@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::api::{Deck, Difference, Done, Event, History, Plan, Problem, Role, RolloutRecord};
-use crate::config::settings::{Hook, Settings};
+use crate::config::settings::Settings;
 use crate::fleet::input::{Input, Order, Refusal};
 use crate::fleet::{By, Name, Process};
 
@@ -35,15 +35,8 @@ pub enum Turn {
     Gateway(super::gateway::News),
     /// What became of what an nginx was told.
     Nginx(super::nginx::News),
-    /// A hook has ended: why not well, where it has not.
-    Hooked {
-        hook: Hook,
-        /// Of the event that it was told.
-        seq: u64,
-        outcome: Result<(), String>,
-        /// Until its end is written down the daemon does not leave.
-        busy: Arc<()>,
-    },
+    /// What is heard of a hook.
+    Hook(super::hooks::News),
     /// Why Prometheus cannot read, or that it can.
     Metrics(Option<String>),
     /// What the pid file of a foreign instance says by now.

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -33,7 +33,8 @@ pub struct Command<'a> {
     pub keep: usize,
     /// What it leaves in the background is killed.
     pub leaves_nothing: bool,
-    /// It runs on if nobody waits for its end any more.
+    /// It runs on if nobody waits for its end any more, and may print what its pipe holds; [`super::outlived`]
+    /// takes it up again.
     pub outlives: bool,
 }
 
@@ -82,13 +83,24 @@ pub fn begin<'a>(reaper: &'a Reaper, command: Command<'a>) -> Result<Begun<'a>, 
     begin_with(reaper, command, None)
 }
 
-/// Runs a command that reads this file, as [`run`] does.
-pub async fn run_with_input(
-    reaper: &Reaper,
-    command: Command<'_>,
+/// Starts a command that reads this file.
+pub fn begin_with_input<'a>(
+    reaper: &'a Reaper,
+    command: Command<'a>,
     input: &Path,
-) -> Result<Outcome, CommandError> {
-    begin_with(reaper, command, Some(input))?.end().await
+) -> Result<Begun<'a>, CommandError> {
+    begin_with(reaper, command, Some(input))
+}
+
+/// For the output. Who outlives this process has both ends: without a reader it must not end by SIGPIPE.
+fn pipe(outlives: bool) -> io::Result<(OwnedFd, OwnedFd)> {
+    let (reader, writer) = io::pipe()?;
+    if !outlives {
+        return Ok((reader.into(), writer.into()));
+    }
+    let path = format!("/proc/self/fd/{}", writer.as_raw_fd());
+    let both = std::fs::File::options().read(true).write(true).open(path)?;
+    Ok((reader.into(), both.into()))
 }
 
 fn begin_with<'a>(
@@ -100,8 +112,8 @@ fn begin_with<'a>(
         program: command.argv.first().cloned().unwrap_or_default(),
         source,
     };
-    let (reader, writer) = io::pipe().map_err(SpawnError::Pipe)?;
-    let reader = Receiver::from_owned_fd(reader.into()).map_err(unreadable)?;
+    let (reader, writer) = pipe(command.outlives).map_err(SpawnError::Pipe)?;
+    let reader = Receiver::from_owned_fd(reader).map_err(unreadable)?;
     let launch = Launch {
         argv: command.argv,
         directory: command.directory,
@@ -128,6 +140,11 @@ impl Begun<'_> {
         self.spawned.identity
     }
 
+    /// The number of the pipe that is its output, by which [`super::outlived`] finds it.
+    pub fn pipe(&self) -> io::Result<u64> {
+        Ok(rustix::fs::fstat(&self.reader)?.st_ino)
+    }
+
     /// Waits until it has ended, or its time is over, which begins now.
     ///
     /// What it leaves running in the background may go on, unless it is to leave nothing, or its time is
@@ -141,13 +158,14 @@ impl Begun<'_> {
                 if command.leaves_nothing {
                     session.kill_rest(reaper);
                 }
-                (status?, false)
+                (status, false)
             }
             Err(_) => {
                 session.kill();
-                (until_death(&reader, &mut tail, &mut death).await?, true)
+                (until_death(&reader, &mut tail, &mut death).await, true)
             }
         };
+        let status = status.map_err(|_| CommandError::NotReaped)?;
         session.is_over = true;
         if let Some(Verdict::Refused(source)) = spawned.refusal.as_mut().map(Refusal::verdict) {
             return Err(source.into());
@@ -159,19 +177,19 @@ impl Begun<'_> {
 /// Reads until the command itself is dead, and then what the pipe still holds.
 ///
 /// Not until the end of the output: what it left in the background may hold the pipe for ever.
-async fn until_death(
+pub(super) async fn until_death<T>(
     reader: &Receiver,
     tail: &mut Tail,
-    death: &mut oneshot::Receiver<Status>,
-) -> Result<Status, CommandError> {
+    mut death: impl Future<Output = T> + Unpin,
+) -> T {
     let mut is_open = true;
     loop {
         let readable = tokio::select! {
             biased;
-            status = &mut *death => {
+            status = &mut death => {
                 // As much as a pipe can hold; somebody in the background may go on writing.
                 tail.take_from(reader);
-                return status.map_err(|_| CommandError::NotReaped);
+                return status;
             }
             readable = reader.readable(), if is_open => readable,
         };
@@ -213,8 +231,8 @@ impl Drop for Session {
 }
 
 /// The last bytes of a stream.
-struct Tail {
-    bytes: VecDeque<u8>,
+pub(super) struct Tail {
+    pub(super) bytes: VecDeque<u8>,
     most: usize,
     dropped: u64,
     buffer: Box<[u8]>,
@@ -224,7 +242,7 @@ struct Tail {
 const PIPE_BYTES: usize = 64 * 1024;
 
 impl Tail {
-    fn new(most: usize) -> Self {
+    pub(super) fn new(most: usize) -> Self {
         let buffer = vec![0; PIPE_BYTES].into_boxed_slice();
         Self { bytes: VecDeque::new(), most, dropped: 0, buffer }
     }

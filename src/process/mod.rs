@@ -9,7 +9,7 @@
 //!   as another user or with limits.
 //! - [`reaper`] is the only place that waits for children; [`command`] runs one to its end.
 //! - [`group`] and [`cgroup`] find and kill everything that belongs to an instance.
-//! - [`strays`] finds what no record names.
+//! - [`strays`] finds what no record names; [`outlived`] goes on with a command that its daemon has left.
 //! - [`inherited`] lets this process become another program with some descriptors left open.
 //! - [`pidfile`] tells which process a pid file names.
 //! - [`listener`] takes a listening socket back from a process that has it.
@@ -26,6 +26,7 @@ pub mod identity;
 pub mod inherited;
 pub mod listener;
 pub mod oom;
+pub mod outlived;
 pub mod peer;
 pub mod pidfd;
 pub mod pidfile;
