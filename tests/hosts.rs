@@ -13,6 +13,7 @@ use std::process::Command;
 use nix::libc;
 use nix::sys::signal::Signal;
 use opsdeck::api::{Deck as View, State};
+use support::processes::logger;
 use support::{Deck, find, is_alive, kill, output_of, wait_until};
 
 /// Leaves a process behind that is in another session and nobody's child.
@@ -282,6 +283,55 @@ fn a_state_directory_that_is_removed_makes_no_room_for_a_second_daemon() {
     deck.wait("no notice", |it, _| it.notices.is_empty());
     deck.restart_daemon(|deck| kill(deck.daemon_pid(), Signal::SIGTERM));
     deck.wait_ready(&["steady"]);
+    assert_eq!((deck.pid("steady"), deck.instance("steady").generation), (steady, 1));
+}
+
+#[test]
+fn directories_that_were_removed_and_come_back_have_their_sockets_again() {
+    let mut deck = Deck::start(
+        "[defaults]\nstart_seconds = \"100ms\"\ncommand = \"sh -c 'echo up; exec sleep 1000'\"\n\
+         backoff = { min = \"50ms\", max = \"200ms\" }\n[service.steady]\n[service.other]\n",
+    );
+    deck.wait_ready(&["steady", "other"]);
+    let (steady, state) = (deck.pid("steady"), deck.path().join("state"));
+    for name in ["steady", "other"] {
+        // A logger that has something to write makes its directory anew.
+        deck.wait_line(name, "up");
+    }
+    let (_, runtime_dir) = logger(&deck).unwrap();
+    for removed in [&runtime_dir, &state] {
+        std::fs::remove_dir_all(removed).unwrap();
+    }
+    deck.wait("it is said", |it, _| {
+        it.notices.iter().any(|it| it.contains("was removed with its directory"))
+    });
+    assert_eq!(deck.opsdeck(&["status"]).status.code(), Some(4), "nobody finds it");
+
+    std::fs::create_dir(&state).unwrap();
+    wait_until("the socket is there", || deck.socket().exists());
+    deck.wait_event("was removed; it is there again");
+    let mode = std::os::unix::fs::MetadataExt::mode(&deck.socket().metadata().unwrap());
+    assert_eq!(mode & 0o777, 0o600);
+    deck.ok(&["status"]);
+    // Who had connected before goes on, and what starts now has its output.
+    deck.ok(&["restart", "other"]);
+    deck.wait_line("other", "up");
+    let second = deck.opsdeck(&["daemon"]);
+    let notice = String::from_utf8(second.stderr).unwrap();
+    assert!(notice.contains(&format!("another daemon (pid {})", deck.daemon_pid())), "{notice}");
+
+    // Whoever takes its place keeps it.
+    std::fs::remove_file(deck.socket()).unwrap();
+    let stranger = std::os::unix::net::UnixListener::bind(deck.socket()).unwrap();
+    deck.wait("it is said", |it, _| {
+        it.notices.iter().any(|it| it.contains("is not this daemon's any more"))
+    });
+    drop(stranger);
+    std::fs::remove_file(deck.socket()).unwrap();
+    deck.wait("no notice", |it, _| it.notices.is_empty());
+    assert_eq!(deck.pid("steady"), steady);
+    deck.restart_daemon(|deck| kill(deck.daemon_pid(), Signal::SIGKILL));
+    deck.wait_ready(&["steady", "other"]);
     assert_eq!((deck.pid("steady"), deck.instance("steady").generation), (steady, 1));
 }
 

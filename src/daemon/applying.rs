@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tracing::warn;
 
-use super::boot;
+use super::doorway;
 use super::driver::Daemon;
 use super::guesses::Guesses;
 use super::launch::Values;
@@ -39,6 +39,8 @@ pub struct Config {
     pub logger_trouble: Option<String>,
     pub gateway_trouble: Option<String>,
     pub metrics_trouble: Option<String>,
+    /// Why nobody finds this daemon.
+    pub doorway_trouble: Option<String>,
     /// Standing facts of this daemon.
     pub base: Frame,
     /// Who may look and who may act.
@@ -120,6 +122,18 @@ fn key_change(it: &diff::KeyChange) -> api::KeyChange {
 }
 
 impl Daemon {
+    pub(super) fn on_doorway(&mut self, news: doorway::News) {
+        if news == doorway::News::Anew {
+            let message =
+                format!("{} was removed; it is there again", self.config.socket.display());
+            self.note("api-socket", None, message);
+        }
+        self.config.doorway_trouble = match news {
+            doorway::News::Lost(why) => Some(why),
+            doorway::News::Found | doorway::News::Anew => None,
+        };
+    }
+
     pub(super) fn update_frame(&mut self) {
         let troubles = [
             self.journal.trouble.clone(),
@@ -127,6 +141,7 @@ impl Daemon {
             self.config.logger_trouble.clone(),
             self.config.gateway_trouble.clone(),
             self.config.metrics_trouble.clone(),
+            self.config.doorway_trouble.clone(),
         ];
         let listeners = self.hands.front.troubles.iter();
         let listeners = listeners.map(|(name, why)| Some(format!("gateway {name} {why}")));
@@ -200,7 +215,7 @@ impl Daemon {
         self.config.metrics.send_replace(settings.deck.metrics);
         let shared = Access::is_shared(&settings.deck);
         let state_dir = &self.hands.places.state_dir;
-        if let Err(err) = boot::open_door(state_dir, &self.config.socket, shared) {
+        if let Err(err) = doorway::open_to(state_dir, &self.config.socket, shared) {
             warn!(%err, socket = %self.config.socket.display(), "its mode could not be changed");
         }
         self.config.settings = settings;

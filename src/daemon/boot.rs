@@ -6,14 +6,11 @@
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::sys::stat::{Mode, umask};
-use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use tracing::info;
 
 use super::applying::Config;
+use super::doorway::Doorway;
 use super::driver::{Daemon, Ended};
 use super::gateway::Keeper;
 use super::guesses::Guesses;
@@ -34,7 +32,7 @@ use super::publish::{Frame, Publisher};
 use super::replace::{self, Estate, Heir};
 use super::rollouts::Rollouts;
 use super::signals::{Around, Children, Signals};
-use super::state::StateFile;
+use super::state::{Remembered, StateFile};
 use super::systemd::Notifier;
 use super::turn::{self, Turn, Turns};
 use super::{adopt, config, foreign, holding, host, lock, logging, metrics, nginx, nginx_log};
@@ -102,115 +100,171 @@ pub enum BootError {
 
 /// Runs the daemon to its end. `heir`: this process was another program before.
 pub async fn run(plan: Plan, mut heir: Option<Heir>) -> Result<Ended, BootError> {
-    for path in [&plan.state_dir, &plan.runtime_dir] {
-        private_directory(path)
-            .map_err(|source| BootError::Directory { path: path.clone(), source })?;
-    }
-    let lock = lock::hold(&plan, heir.as_ref()).await?;
-    host::prepare().map_err(BootError::Prepare)?;
-    // Before there is any other thread: one that does not block SIGCHLD would take it from us.
-    let children = Children::register().map_err(BootError::Prepare)?;
-    host::keep_a_thread().await.map_err(BootError::Prepare)?;
-    let signals = Signals::register().map_err(BootError::Prepare)?;
-
-    let systemd = Arc::new(Notifier::from_environment());
-    let stop = CancellationToken::new();
-    let tasks = TaskTracker::new();
+    let Ground { lock, children, signals } = Ground::prepare(&plan, heir.as_ref()).await?;
     let (turns, queue) = mpsc::channel(turn::BACKLOG);
-    let (link, keeper) =
-        logging::start(plan.program.clone(), plan.runtime_dir.clone(), turns.clone(), stop.clone());
-    tasks.spawn(keeper);
-    let (program, runtime_dir) = (plan.program.clone(), plan.runtime_dir.clone());
-    tasks.spawn(holding::keep(program, runtime_dir, stop.clone()));
-    let boot_id = host::boot_id();
-    let mut rollouts = Rollouts::default();
-    let journal = Journal::open_and_tell(&plan.state_dir, |event| rollouts.note(event));
-    let (state, remembered) = StateFile::open(&plan.state_dir, &boot_id);
-    let hands = Hands::new(Places::of(&plan), state, link, turns.clone(), tasks.clone())
-        .map_err(BootError::Prepare)?;
-
+    let beside = Beside {
+        turns,
+        tasks: TaskTracker::new(),
+        stop: CancellationToken::new(),
+        systemd: Arc::new(Notifier::from_environment()),
+    };
     let gateways = heir.as_mut().map_or_else(Listeners::default, Heir::take_gateways);
-    let keeper = keep_fronts(&plan, &hands, &turns, (&tasks, &stop), gateways);
-    let reaper = hands.reaper.clone();
-
-    let (access, seen) = watch::channel(Arc::new(Access::of(&plan.settings.deck)));
-    let (metrics, readers) = watch::channel(plan.settings.deck.metrics);
-    let state_dir = plan.state_dir.clone();
-    let hooks = Hooks::new(hands.reaper.clone(), turns.clone(), tasks.clone(), state_dir);
-    let mut daemon = assemble(&plan, (hands, hooks), journal, access, metrics);
-    daemon.rollouts = rollouts;
+    let (mut daemon, remembered, seen) = beside.begin(&plan)?;
+    let keeper = beside.keep_fronts(&plan, &daemon.hands, gateways);
     if let Some(heir) = &mut heir {
         daemon.hands.take_over_sockets(std::mem::take(&mut heir.estate.sockets));
     }
     adopt::reachable(&remembered)?;
     adopt::begin(&mut daemon, &plan.settings, remembered)?;
     daemon.look_at_pid_files().await;
-    let files = daemon.hands.foreign.subscribe();
-    tasks.spawn(foreign::keep(files, turns.clone(), stop.clone()));
 
-    let listener = open(&plan, heir.as_ref())
-        .map_err(|source| BootError::Listen { path: plan.socket.clone(), source })?;
-    let path = plan.settings.path.clone();
-    let door = listener.as_fd().try_clone_to_owned().map_err(BootError::Prepare)?;
-    let api = Api { turns: turns.clone(), config: path.clone() };
-    let server = tokio::spawn(http::serve(Door::new(listener, seen), api, stop.clone()));
-    tasks.spawn(metrics::keep(readers, turns.clone(), stop.clone()));
-    let around = Around { path: path.clone(), reaper, systemd: systemd.clone() };
-    tasks.spawn(signals.listen(around, turns.clone(), stop.clone()));
-    if let Some(path) = path {
-        let files = plan.settings.files.clone();
-        tasks.spawn(config::watch(path, files, turns.clone(), stop.clone()));
-    }
+    let (doorway, server) = beside.open(&plan, heir.as_ref(), seen)?;
+    beside.listen(&plan, &daemon, signals);
     if let Some(heir) = heir {
         // Its first turn: whatever went wrong until then is a way back.
-        let _ = turns.send(Turn::TookOver(Box::new(heir))).await;
+        let _ = beside.turns.send(Turn::TookOver(Box::new(heir))).await;
     }
-    let (told, beats, ends) = (systemd.clone(), turns.clone(), stop.clone());
-    tasks.spawn(async move { told.accompany(beats, ends).await });
-    drop(turns);
+    let Beside { turns, tasks, stop, systemd } = beside;
+    let (told, ends) = (systemd.clone(), stop.clone());
+    tasks.spawn(async move { told.accompany(turns, ends).await });
     info!(socket = %plan.socket.display(), "the daemon is up");
 
     let ended = daemon.run(queue, children).await;
     info!(?ended, "the daemon ends");
-    let house = House { plan, lock, door, systemd, stop, tasks, server, keeper };
+    let house = House { plan, lock, doorway, systemd, stop, tasks, server, keeper };
     house.leave(daemon, ended).await
 }
 
-/// Begins what looks after the gateways, our own and nginx; the handle has the listeners in the end.
-fn keep_fronts(
-    plan: &Plan,
-    hands: &Hands,
-    turns: &Turns,
-    (tasks, stop): (&TaskTracker, &CancellationToken),
-    gateways: Listeners,
-) -> JoinHandle<Listeners> {
-    let keeper = Keeper::new(
-        plan.program.clone(),
-        plan.runtime_dir.clone(),
-        turns.clone(),
-        tasks.clone(),
-        hands.front.subscribe(),
-        stop.clone(),
-        gateways,
-    );
-    let nginx = nginx::Keeper {
-        reaper: hands.reaper.clone(),
-        turns: turns.clone(),
-        jobs: hands.front.jobs(),
-        stop: stop.clone(),
-    };
-    tasks.spawn(nginx.run());
-    let log =
-        nginx_log::Reader { turns: turns.clone(), jobs: hands.front.jobs(), stop: stop.clone() };
-    tasks.spawn(log.run());
-    tasks.spawn(keeper.run())
+/// What there is before anything else.
+struct Ground {
+    lock: File,
+    children: Children,
+    signals: Signals,
+}
+
+impl Ground {
+    async fn prepare(plan: &Plan, heir: Option<&Heir>) -> Result<Self, BootError> {
+        for path in [&plan.state_dir, &plan.runtime_dir] {
+            private_directory(path)
+                .map_err(|source| BootError::Directory { path: path.clone(), source })?;
+        }
+        let lock = lock::hold(plan, heir).await?;
+        host::prepare().map_err(BootError::Prepare)?;
+        // Before there is any other thread: one that does not block SIGCHLD would take it from us.
+        let children = Children::register().map_err(BootError::Prepare)?;
+        host::keep_a_thread().await.map_err(BootError::Prepare)?;
+        let signals = Signals::register().map_err(BootError::Prepare)?;
+        Ok(Self { lock, children, signals })
+    }
+}
+
+/// What goes on beside the daemon.
+struct Beside {
+    turns: Turns,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    systemd: Arc<Notifier>,
+}
+
+impl Beside {
+    /// The logger, the records, and a daemon that has not looked yet at what runs.
+    fn begin(&self, plan: &Plan) -> Result<(Daemon, Remembered, Seen), BootError> {
+        let Self { turns, tasks, stop, .. } = self;
+        let (program, runtime_dir) = (plan.program.clone(), plan.runtime_dir.clone());
+        let (link, keeper) =
+            logging::start(program.clone(), runtime_dir.clone(), turns.clone(), stop.clone());
+        tasks.spawn(keeper);
+        tasks.spawn(holding::keep(program, runtime_dir, stop.clone()));
+        let mut rollouts = Rollouts::default();
+        let journal = Journal::open_and_tell(&plan.state_dir, |event| rollouts.note(event));
+        let (state, remembered) = StateFile::open(&plan.state_dir, &host::boot_id());
+        let hands = Hands::new(Places::of(plan), state, link, turns.clone(), tasks.clone())
+            .map_err(BootError::Prepare)?;
+        let (access, seen) = watch::channel(Arc::new(Access::of(&plan.settings.deck)));
+        let (metrics, readers) = watch::channel(plan.settings.deck.metrics);
+        let reaper = hands.reaper.clone();
+        let hooks = Hooks::new(reaper, turns.clone(), tasks.clone(), plan.state_dir.clone());
+        let mut daemon = assemble(plan, (hands, hooks), journal, access, metrics);
+        daemon.rollouts = rollouts;
+        Ok((daemon, remembered, Seen { access: seen, metrics: readers }))
+    }
+
+    /// Begins what looks after the gateways, our own and nginx; the handle has the listeners in the end.
+    fn keep_fronts(
+        &self,
+        plan: &Plan,
+        hands: &Hands,
+        gateways: Listeners,
+    ) -> JoinHandle<Listeners> {
+        let Self { turns, tasks, stop, .. } = self;
+        let keeper = Keeper::new(
+            plan.program.clone(),
+            plan.runtime_dir.clone(),
+            turns.clone(),
+            tasks.clone(),
+            hands.front.subscribe(),
+            stop.clone(),
+            gateways,
+        );
+        let nginx = nginx::Keeper {
+            reaper: hands.reaper.clone(),
+            turns: turns.clone(),
+            jobs: hands.front.jobs(),
+            stop: stop.clone(),
+        };
+        tasks.spawn(nginx.run());
+        let (turns, stop) = (turns.clone(), stop.clone());
+        tasks.spawn(nginx_log::Reader { turns, jobs: hands.front.jobs(), stop }.run());
+        tasks.spawn(keeper.run())
+    }
+
+    /// Opens the door: from here on whoever asks is answered.
+    fn open(
+        &self,
+        plan: &Plan,
+        heir: Option<&Heir>,
+        seen: Seen,
+    ) -> Result<(Doorway, JoinHandle<io::Result<()>>), BootError> {
+        let Self { turns, tasks, stop, .. } = self;
+        let shared = seen.access.borrow().shared;
+        let (doorway, listener) = Doorway::open(plan, heir, shared)
+            .map_err(|source| BootError::Listen { path: plan.socket.clone(), source })?;
+        let (more, others) = mpsc::channel(1);
+        let door = Door::new(listener, others, seen.access.clone());
+        let api = Api { turns: turns.clone(), config: plan.settings.path.clone() };
+        let server = tokio::spawn(http::serve(door, api, stop.clone()));
+        tasks.spawn(doorway.clone().keep(seen.access, (more, turns.clone()), stop.clone()));
+        tasks.spawn(metrics::keep(seen.metrics, turns.clone(), stop.clone()));
+        Ok((doorway, server))
+    }
+
+    /// Listens to signals, to the configuration file, and to the pid files of others.
+    fn listen(&self, plan: &Plan, daemon: &Daemon, signals: Signals) {
+        let Self { turns, tasks, stop, systemd } = self;
+        let files = daemon.hands.foreign.subscribe();
+        tasks.spawn(foreign::keep(files, turns.clone(), stop.clone()));
+        let path = plan.settings.path.clone();
+        let reaper = daemon.hands.reaper.clone();
+        let around = Around { path: path.clone(), reaper, systemd: systemd.clone() };
+        tasks.spawn(signals.listen(around, turns.clone(), stop.clone()));
+        if let Some(path) = path {
+            let files = plan.settings.files.clone();
+            tasks.spawn(config::watch(path, files, turns.clone(), stop.clone()));
+        }
+    }
+}
+
+/// What the configuration says to those who answer.
+struct Seen {
+    access: watch::Receiver<Arc<Access>>,
+    metrics: watch::Receiver<Option<SocketAddr>>,
 }
 
 /// What the daemon had besides itself.
 struct House {
     plan: Plan,
     lock: File,
-    door: OwnedFd,
+    doorway: Doorway,
     systemd: Arc<Notifier>,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -222,14 +276,13 @@ struct House {
 impl House {
     /// Ends what goes on beside the daemon, and hands everything to its successor if it has one.
     async fn leave(self, daemon: Daemon, ended: Ended) -> Result<Ended, BootError> {
-        let Self { plan, lock, door, systemd, stop, tasks, server, keeper } = self;
+        let Self { plan, lock, doorway, systemd, stop, tasks, server, keeper } = self;
         let (successor, sockets) = daemon.leave();
         if successor.is_some() {
             systemd.reloading();
         } else {
             systemd.stopping();
-            // A new daemon must not find the socket of an old one.
-            let _ = std::fs::remove_file(&plan.socket);
+            doorway.close();
         }
         stop.cancel();
         // Clients hear the end of what they asked for; one that does not read is not waited for.
@@ -242,7 +295,10 @@ impl House {
             // One that does not end has its listeners in the gateway as well.
             let listeners = tokio::time::timeout(patience, keeper).await.ok().and_then(Result::ok);
             let gateways = listeners.map(Listeners::into_open).unwrap_or_default();
-            let estate = Estate { lock: lock.into(), door: (plan.socket, door), gateways, sockets };
+            let replaced =
+                |source| BootError::Replace { program: successor.program.clone(), source };
+            let door = doorway.leave().map_err(replaced)?;
+            let estate = Estate { lock: lock.into(), door, gateways, sockets };
             let Err(source) = replace::hand_over(estate, &successor, plan.trial);
             return Err(BootError::Replace { program: successor.program, source });
         }
@@ -280,6 +336,7 @@ fn assemble(
         logger_trouble: None,
         gateway_trouble: None,
         metrics_trouble: None,
+        doorway_trouble: None,
         base: base.clone(),
         access,
         metrics,
@@ -290,44 +347,4 @@ fn assemble(
 /// Creates a directory that only its owner can enter, and its parents.
 pub fn private_directory(path: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
-}
-
-/// The socket of the API: the one that this process has, or a new one.
-fn open(plan: &Plan, heir: Option<&Heir>) -> io::Result<UnixListener> {
-    let Some(left) = heir.and_then(|it| it.door_at(&plan.socket)) else { return listen(plan) };
-    let listener = std::os::unix::net::UnixListener::from(left?);
-    listener.set_nonblocking(true)?;
-    open_door(&plan.state_dir, &plan.socket, Access::is_shared(&plan.settings.deck))?;
-    UnixListener::from_std(listener)
-}
-
-/// Binds the socket with the mode it is to have: there is no moment in which it is open to more.
-fn listen(plan: &Plan) -> io::Result<UnixListener> {
-    if let Some(parent) = plan.socket.parent() {
-        private_directory(parent)?;
-    }
-    // The lock is ours, so a socket that is there belongs to nobody.
-    match std::fs::remove_file(&plan.socket) {
-        Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(err),
-        _ => (),
-    }
-    let hidden = if Access::is_shared(&plan.settings.deck) { 0o111 } else { 0o177 };
-    let before = umask(Mode::from_bits_truncate(hidden));
-    let listener = UnixListener::bind(&plan.socket);
-    umask(before);
-    let listener = listener?;
-    open_door(&plan.state_dir, &plan.socket, Access::is_shared(&plan.settings.deck))?;
-    Ok(listener)
-}
-
-/// Lets others as far as the socket once they are named, and nobody any more when they are not.
-///
-/// Whoever passes through the state directory can read nothing in it: its files belong to us alone. A
-/// socket elsewhere stands in a directory that is the operator's business.
-pub fn open_door(state_dir: &Path, socket: &Path, shared: bool) -> io::Result<()> {
-    let (door, passage) = if shared { (0o666, 0o711) } else { (0o600, 0o700) };
-    if socket.parent() == Some(state_dir) {
-        std::fs::set_permissions(state_dir, PermissionsExt::from_mode(passage))?;
-    }
-    std::fs::set_permissions(socket, PermissionsExt::from_mode(door))
 }

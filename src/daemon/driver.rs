@@ -314,6 +314,7 @@ impl Daemon {
             Turn::Gateway(news) => self.on_gateway(news),
             Turn::Nginx(news) => self.on_nginx(news),
             Turn::Hook(news) => self.on_hook(news),
+            Turn::Doorway(news) => self.on_doorway(news),
             Turn::Metrics(trouble) => self.config.metrics_trouble = trouble,
             Turn::PidFile { instance, seen } => self.on_pid_file(instance, seen),
             Turn::Begun { instance, generation, outcome } => {

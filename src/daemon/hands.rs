@@ -75,6 +75,14 @@ pub(super) struct Known {
     pub prepared: Option<Arc<Prepared>>,
 }
 
+impl Known {
+    /// Its FIFO is open, and nobody has removed it.
+    pub(super) fn has_output(&self) -> bool {
+        let links = |it: &OwnedFd| rustix::fs::fstat(it).map_or(0, |it| it.st_nlink);
+        self.fifo.as_ref().is_some_and(|it| links(it) > 0)
+    }
+}
+
 /// A process that runs, or whose group does.
 #[derive(Debug)]
 pub(super) struct Living {

@@ -28,7 +28,7 @@ impl Alone {
         let (turns, received) = mpsc::channel(8);
         let stop = CancellationToken::new();
         let api = Api { turns, config: None };
-        tokio::spawn(serve(Door::new(listener, access), api, stop.clone()));
+        tokio::spawn(serve(Door::new(listener, mpsc::channel(1).1, access), api, stop.clone()));
         Self { dir, stop, _turns: received }
     }
 

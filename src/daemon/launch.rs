@@ -90,7 +90,7 @@ impl Hands {
             return Err(Trouble::lasting("its last generation has not ended"));
         }
         self.give_port(name)?;
-        if self.known.get(name).is_some_and(|it| it.fifo.is_none()) {
+        if self.known.get(name).is_some_and(|it| !it.has_output()) {
             self.open_output(name)?;
             self.leave_room(name, before)?;
         }
@@ -186,7 +186,7 @@ impl Hands {
     /// Makes the FIFO once, holds it open, and tells the logger to take what comes.
     pub(super) fn open_output(&mut self, name: &Name) -> Result<(), Trouble> {
         let Some(known) = self.known.get(name) else { return Ok(()) };
-        if known.fifo.is_some() {
+        if known.has_output() {
             return Ok(());
         }
         let source = self.source(name, known.log);

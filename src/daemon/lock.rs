@@ -133,8 +133,13 @@ fn sits(runtime_dir: &Path) -> Option<i32> {
     (is_of_this_boot && is_another && lives()).then_some(pid)
 }
 
+/// Whether somebody says there that it is the daemon.
+pub(super) fn is_seated(runtime_dir: &Path) -> bool {
+    runtime_dir.join(SEAT).exists()
+}
+
 /// Says that this process is the daemon.
-fn sit(runtime_dir: &Path) -> io::Result<()> {
+pub(super) fn sit(runtime_dir: &Path) -> io::Result<()> {
     let Identity { pid, start_time } = identity::identity_of(std::process::id().cast_signed())?;
     let text = format!("{pid} {start_time} {}\n", host::boot_id());
     std::fs::write(runtime_dir.join(SEAT), text)

@@ -21,6 +21,7 @@ pub mod clock;
 pub mod config;
 pub mod detail;
 mod diary;
+pub mod doorway;
 pub mod driver;
 pub mod ends;
 pub mod exposition;

@@ -10,7 +10,7 @@ use axum::extract::connect_info::Connected;
 use axum::serve::IncomingStream;
 use nix::unistd::{Group, Uid, User};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tracing::{debug, warn};
 
 use super::haste::Stage;
@@ -70,6 +70,8 @@ impl Peer {
 pub struct Access {
     operators: Principals,
     viewers: Principals,
+    /// Anybody but the daemon's own user and root was named.
+    pub shared: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -84,7 +86,8 @@ impl Access {
     pub fn of(deck: &Deck) -> Self {
         let mut operators = Principals::resolve(&deck.operators);
         operators.users.extend([0, Uid::effective().as_raw()]);
-        Self { operators, viewers: Principals::resolve(&deck.viewers) }
+        let (viewers, shared) = (Principals::resolve(&deck.viewers), Self::is_shared(deck));
+        Self { operators, viewers, shared }
     }
 
     /// Whether anybody but the daemon's own user and root was named.
@@ -129,13 +132,42 @@ impl Principals {
 /// A Unix listener that knows who may speak.
 pub struct Door {
     listener: UnixListener,
+    /// The one before, whose place may come back.
+    before: Option<UnixListener>,
+    /// What is bound anew.
+    more: mpsc::Receiver<UnixListener>,
     access: watch::Receiver<Arc<Access>>,
     seats: Seats,
 }
 
 impl Door {
-    pub fn new(listener: UnixListener, access: watch::Receiver<Arc<Access>>) -> Self {
-        Self { listener, access, seats: Seats::default() }
+    pub fn new(
+        listener: UnixListener,
+        more: mpsc::Receiver<UnixListener>,
+        access: watch::Receiver<Arc<Access>>,
+    ) -> Self {
+        Self { listener, before: None, more, access, seats: Seats::default() }
+    }
+
+    /// The next client, wherever he comes in.
+    async fn next(&mut self) -> std::io::Result<UnixStream> {
+        loop {
+            let before = async {
+                match &self.before {
+                    Some(it) => it.accept().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                accepted = before => accepted,
+                Some(listener) = self.more.recv() => {
+                    self.before = Some(std::mem::replace(&mut self.listener, listener));
+                    continue;
+                }
+            };
+            return accepted.map(|(stream, _)| stream);
+        }
     }
 
     fn peer(&self, stream: &UnixStream) -> std::io::Result<Peer> {
@@ -154,8 +186,8 @@ impl axum::serve::Listener for Door {
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         loop {
-            let stream = match self.listener.accept().await {
-                Ok((stream, _)) => stream,
+            let stream = match self.next().await {
+                Ok(stream) => stream,
                 Err(err) => {
                     // Out of descriptors: let some go before the next try.
                     warn!(%err, "a client could not be accepted");
@@ -227,6 +259,7 @@ mod tests {
         let access = Access {
             operators: Principals { users: vec![0, 1000], groups: vec![] },
             viewers: Principals { users: vec![], groups: vec![50] },
+            shared: true,
         };
 
         assert_eq!(access.role(0, &[]), Some(Role::Operator));

@@ -37,6 +37,8 @@ pub enum Turn {
     Nginx(super::nginx::News),
     /// What is heard of a hook.
     Hook(super::hooks::News),
+    /// Whether the daemon is found.
+    Doorway(super::doorway::News),
     /// Why Prometheus cannot read, or that it can.
     Metrics(Option<String>),
     /// What the pid file of a foreign instance says by now.

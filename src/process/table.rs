@@ -25,13 +25,18 @@ pub struct FileId {
 
 impl FileId {
     pub fn of(path: &Path) -> io::Result<Self> {
-        let metadata = fs::metadata(path)?;
-        Ok(Self { device: metadata.dev(), inode: metadata.ino() })
+        Ok(Self::from(&fs::metadata(path)?))
     }
 
     pub fn of_descriptor(descriptor: BorrowedFd<'_>) -> io::Result<Self> {
         let stat = rustix::fs::fstat(descriptor)?;
         Ok(Self { device: stat.st_dev, inode: stat.st_ino })
+    }
+}
+
+impl From<&fs::Metadata> for FileId {
+    fn from(it: &fs::Metadata) -> Self {
+        Self { device: it.dev(), inode: it.ino() }
     }
 }
 
