@@ -15,6 +15,7 @@ pub mod following;
 pub mod patience;
 pub mod ports;
 pub mod processes;
+pub mod theirs;
 
 use std::fmt::Write as _;
 use std::fs::File;
