@@ -67,7 +67,7 @@ pub fn begin(
         }
     }
     strays::take_in(daemon, &remembered.intents)?;
-    let pagers = orphans::end(daemon, &remembered.runs);
+    let pagers = orphans::end(daemon, &remembered.runs, &remembered.kept);
     for kept in remembered.kept.into_values() {
         daemon.turn(Input::Recalled(Box::new(kept.into())));
     }
@@ -224,7 +224,7 @@ impl Hands {
         info!(instance = %name, pid = process.pid, "adopted");
         let started = started(running);
         let fingerprint = running.fingerprint;
-        Input::Adopted { instance: name, process, generation, started, fingerprint }
+        Input::Adopted { instance: name, process, generation, started, fingerprint, foreign: false }
     }
 
     /// It has ended, and its instance is not configured any more either.

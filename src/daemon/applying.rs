@@ -3,6 +3,7 @@
 //! A broken file replaces nothing. A watched edit applies only what stops nothing; the rest waits,
 //! named, until an operator or a signal says so (design.md §6).
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ use crate::api::{self, Difference, Done, Problem, problem};
 use crate::config::diff;
 use crate::config::settings::{Confirm, Notify, Settings};
 use crate::fleet::input::Input;
-use crate::fleet::sheet;
+use crate::fleet::sheet::{self, Condition};
 use crate::fleet::{By, Name};
 
 /// The configuration as the daemon holds it.
@@ -121,6 +122,24 @@ fn key_change(it: &diff::KeyChange) -> api::KeyChange {
     api::KeyChange { key: it.key.clone(), from: it.from.clone(), to: it.to.clone() }
 }
 
+/// What would get another engine while it runs.
+struct Taken {
+    /// Of the first of them.
+    service: Name,
+    instances: Vec<Name>,
+    to_theirs: bool,
+}
+
+impl fmt::Display for Taken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.instances.iter().map(Name::to_string).collect();
+        let verb = if names.len() == 1 { "runs" } else { "run" };
+        let (from, to) = if self.to_theirs { ("local", "pidfile") } else { ("pidfile", "local") };
+        write!(f, "{} {verb}, and `engine` of {} ", names.join(", "), self.service)?;
+        write!(f, "changes from {from} to {to}: it would be run twice, or by nobody")
+    }
+}
+
 impl Daemon {
     pub(super) fn on_doorway(&mut self, news: doorway::News) {
         if news == doorway::News::Anew {
@@ -171,17 +190,64 @@ impl Daemon {
     }
 
     fn refuse(&mut self, mistakes: &Mistakes, scope: &Scope) -> Problem {
-        let first = mistakes.first_lines.join("; ");
-        if self.config.error.as_ref() != Some(&first) {
-            let message = format!("the configuration was not applied: {first}");
+        self.note_refusal(mistakes.first_lines.join("; "), scope);
+        file::problem_of(mistakes)
+    }
+
+    fn note_refusal(&mut self, why: String, scope: &Scope) {
+        if self.config.error.as_ref() != Some(&why) {
+            let message = format!("the configuration was not applied: {why}");
             self.note("config-refused", by(scope), message);
         }
-        self.config.error = Some(first);
-        file::problem_of(mistakes)
+        self.config.error = Some(why);
+    }
+
+    /// Whose `engine` would be another one while it runs: whoever runs it would lose hold of it.
+    fn taken_from_under(&self, new: &Settings) -> Option<Taken> {
+        let all = new.services.iter().flat_map(|it| it.instances.iter().map(move |own| (it, own)));
+        let is_taken = |name: &Name, theirs: bool| {
+            let before = self.hands.is_foreign(name);
+            // After a start of the daemon it may still be what it was before that.
+            let runs = self.hands.living.get(name).map_or(before, |it| it.foreign);
+            before != theirs && runs != theirs && self.is_occupied(name)
+        };
+        let mut taken = all.filter_map(|(service, own)| {
+            let (name, theirs) = (Name::from(own.name.as_str()), own.pidfile.is_some());
+            let known = self.hands.known.contains_key(&name);
+            (known && is_taken(&name, theirs)).then(|| (service.rules.name.clone(), name, theirs))
+        });
+        let (service, first, to_theirs) = taken.next()?;
+        let instances = std::iter::once(first).chain(taken.map(|it| it.1)).collect();
+        Some(Taken { service, instances, to_theirs })
+    }
+
+    fn is_occupied(&self, name: &Name) -> bool {
+        self.fleet.instance_sheet(name.as_str()).is_some_and(|it| match it.condition {
+            Condition::Stopped | Condition::Backoff | Condition::Exited | Condition::Fatal => false,
+            Condition::Spawning | Condition::Starting | Condition::Running => true,
+            Condition::Draining | Condition::Stopping => true,
+        })
+    }
+
+    fn refuse_engine(&mut self, taken: &Taken, scope: &Scope) -> Problem {
+        let detail = taken.to_string();
+        let names: Vec<_> = taken.instances.iter().map(Name::to_string).collect();
+        let help = format!("stop it first: opsdeck stop {}", names.join(" "));
+        self.note_refusal(format!("{detail}; {help}"), scope);
+        Problem {
+            kind: problem::REFUSED.into(),
+            status: 409,
+            title: "the configuration was not applied".into(),
+            detail,
+            help: Some(help),
+        }
     }
 
     fn apply(&mut self, mut new: Settings, scope: &Scope) -> Result<Done, Problem> {
         self.config.guesses.put_into(&mut new);
+        if let Some(taken) = self.taken_from_under(&new) {
+            return Err(self.refuse_engine(&taken, scope));
+        }
         self.config.error = None;
         let whole = diff::diff(&self.config.settings, &new);
         let forced = matches!(scope, Scope::Order { yes: true, .. });

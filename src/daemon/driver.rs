@@ -228,7 +228,7 @@ impl Daemon {
 
     /// A command runs that would not outlive this program.
     fn is_running(&self) -> bool {
-        self.hands.runs.is_busy() || self.hooks.is_busy()
+        self.hands.runs.is_busy() || self.hands.foreign.is_busy() || self.hooks.is_busy()
     }
 
     pub(super) fn mark_changed(&mut self) {
@@ -320,8 +320,8 @@ impl Daemon {
             Turn::Begun { instance, generation, outcome } => {
                 self.on_begun(&instance, generation, outcome);
             }
-            Turn::AdoptedExit { instance, generation } => {
-                self.hands.adopted_exit(&instance, generation);
+            Turn::AdoptedExit { instance, process } => {
+                self.hands.adopted_exit(&instance, process);
             }
             Turn::Order { order, target, reply } => self.on_order(order, target, reply),
             Turn::Ask(question) => self.answer(question),

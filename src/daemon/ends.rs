@@ -13,7 +13,7 @@ use super::hands::{Hands, Living};
 use super::state::Line;
 use super::turn::Turn;
 use crate::fleet::input::{Exit, Input, OutOfMemory, Status};
-use crate::fleet::{Name, Signal, Timestamp};
+use crate::fleet::{Name, Process, Signal, Timestamp};
 use crate::logger::ToLogger;
 use crate::process::exec_as::Verdict;
 use crate::process::oom::Rise;
@@ -67,16 +67,16 @@ impl Hands {
     }
 
     /// The pidfd of an adopted leader became readable. Its status went to another parent.
-    pub fn adopted_exit(&mut self, instance: &str, generation: u64) {
-        let name = Name::from(instance);
-        let Some(living) = self.living.get(&name) else { return };
-        if living.generation == generation && living.sweeping.is_none() {
+    /// It may be about one that was let go of since: generations are counted anew after that.
+    pub fn adopted_exit(&mut self, name: &Name, process: Process) {
+        let Some(living) = self.living.get(name) else { return };
+        if living.process == process && living.sweeping.is_none() {
             // The number may be another leader's by now.
-            if self.leaders.get(&living.process.pid) == Some(&name) {
-                self.leaders.remove(&living.process.pid);
+            if self.leaders.get(&process.pid) == Some(name) {
+                self.leaders.remove(&process.pid);
             }
-            self.look_at_losses(std::slice::from_ref(&name));
-            self.leader_ended(&name, Status::Unknown);
+            self.look_at_losses(std::slice::from_ref(name));
+            self.leader_ended(name, Status::Unknown);
         }
     }
 
@@ -125,6 +125,7 @@ impl Hands {
             return;
         };
         living.killing |= self.leaders.contains_key(&living.process.pid);
+        self.foreign.end_stop(name);
         if let Err(err) = living.group.kill() {
             warn!(instance = %name, %err, "could not kill the whole group");
         }
@@ -194,10 +195,9 @@ impl Hands {
         let Some(mut living) = self.living.remove(name) else { return };
         self.reloads.forget(name);
         let generation = living.generation;
-        if living.foreign {
-            // Somebody may have started the next one already.
-            self.foreign.look_again(name);
-        }
+        self.foreign.hurry_stop(name);
+        // Somebody may have started the next one already.
+        self.foreign.look_again(name);
         self.outcomes.extend(self.front.ended(name));
         // The number may be another leader's by now.
         if self.leaders.get(&living.process.pid) == Some(name) {
@@ -241,11 +241,11 @@ impl Hands {
     pub(super) fn watch_adopted(&self, name: &Name, living: &Living) -> io::Result<()> {
         let Some(pidfd) = &living.pidfd else { return Ok(()) };
         let pidfd = pidfd.try_clone()?;
-        let (instance, generation) = (name.to_string(), living.generation);
+        let (instance, process) = (name.clone(), living.process);
         let turns = self.turns.clone();
         tokio::spawn(async move {
             if pidfd::ended(pidfd).await.is_ok() {
-                let _ = turns.send(Turn::AdoptedExit { instance, generation }).await;
+                let _ = turns.send(Turn::AdoptedExit { instance, process }).await;
             }
         });
         Ok(())

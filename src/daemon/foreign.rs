@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -62,6 +63,21 @@ pub(super) struct Foreign {
     due: BTreeSet<Name>,
     /// Ends the waits of starts, not what they have begun.
     pub(super) starts: CancellationToken,
+    /// Every start that is under way has one of these.
+    pub(super) busy: Arc<()>,
+    /// The last commands that stop something, by instance.
+    pub(super) stops: BTreeMap<Name, Stopping>,
+}
+
+/// A command that stops something, in its task.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Stopping {
+    /// Ends it.
+    pub(super) end: CancellationToken,
+    /// Its process is gone: from now on its time is counted.
+    pub(super) hurry: CancellationToken,
+    /// It has ended.
+    pub(super) ended: CancellationToken,
 }
 
 impl Foreign {
@@ -73,6 +89,23 @@ impl Foreign {
         self.seen.retain(|name, _| files.contains_key(name));
         self.due.extend(files.keys().cloned());
         self.files.send_if_modified(|it| std::mem::replace(it, files.clone()) != files);
+    }
+
+    /// Something is being started.
+    pub(super) fn is_busy(&self) -> bool {
+        Arc::strong_count(&self.busy) > 1
+    }
+
+    pub(super) fn end_stop(&self, instance: &Name) {
+        if let Some(it) = self.stops.get(instance) {
+            it.end.cancel();
+        }
+    }
+
+    pub(super) fn hurry_stop(&self, instance: &Name) {
+        if let Some(it) = self.stops.get(instance) {
+            it.hurry.cancel();
+        }
     }
 
     pub(super) fn look_again(&mut self, instance: &Name) {
@@ -289,14 +322,17 @@ impl Hands {
         self.remains.push(living);
     }
 
-    /// Goes on with a foreign process that the last daemon has followed, if it is still that one.
+    /// Goes on with a foreign process that the last daemon has followed, if it is still that one: also where
+    /// the configuration has another engine by now, or one would be started beside it.
     pub(super) fn follow_on(&mut self, running: &Running) -> Option<Input> {
         let name = Name::from(running.instance.as_str());
         let (generation, fingerprint) = (running.generation, running.fingerprint);
         let process = Process { pid: running.pid, start_time: running.start_time };
         let started = Timestamp(Duration::from_millis(running.started_ms)).min(clock::now());
         let gone = Line::Gone { instance: name.to_string(), generation };
-        if !self.is_followed(&name) {
+        let service = self.known.get(&name).map(|it| &it.service);
+        let is_wanted = service.and_then(|it| self.service(it)).is_some_and(|it| it.rules.enabled);
+        if !is_wanted || self.living.contains_key(&name) {
             self.state.append(&gone);
             return None;
         }
@@ -309,7 +345,14 @@ impl Hands {
         let port = self.known.get(&name).and_then(|it| it.settings.port);
         self.front.lives(&name, generation, port, true);
         self.keep(&name, living, running.started_ms, fingerprint);
-        Some(Input::Adopted { instance: name, process, generation, started, fingerprint })
+        Some(Input::Adopted {
+            instance: name,
+            process,
+            generation,
+            started,
+            fingerprint,
+            foreign: true,
+        })
     }
 }
 

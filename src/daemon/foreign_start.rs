@@ -15,15 +15,17 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::foreign::{self, Found};
+use super::clock;
+use super::foreign::{self, Found, Stopping};
 use super::hands::{Hands, Known};
 use super::launch::{Values, base_environment, switch_to};
+use super::orphans::{self, RUN};
 use super::runs::{no_value, verdict};
 use super::turn::Turn;
 use crate::config::settings::Text;
 use crate::config::trust::Trust;
-use crate::fleet::Name;
 use crate::fleet::input::Input;
+use crate::fleet::{Name, Timestamp};
 use crate::probe::Rights;
 use crate::process::command::Outcome;
 use crate::process::exec_as::{Refusal, Verdict};
@@ -34,6 +36,8 @@ use crate::quantity::format_duration;
 
 /// Between two looks at the pid file while it is waited for.
 const LOOK: Duration = Duration::from_millis(50);
+/// For a command to die of SIGKILL.
+const LAST_WAIT: Duration = Duration::from_secs(5);
 /// Of the command's output, as its last words.
 const KEEP: u64 = 4096;
 
@@ -45,7 +49,9 @@ struct Order {
     user: Option<String>,
     rights: Rights,
     log: PathBuf,
-    /// For the command, and for a start once more for the file.
+    /// By what is recognised what it has started.
+    marks: Marks,
+    /// Of a start: for the command, and once more for the file.
     patience: Duration,
 }
 
@@ -59,22 +65,35 @@ impl Hands {
         let order = order.map_err(|it| format!("{name} cannot start: {it}"))?;
         let pidfile = known.settings.pidfile.clone().ok_or_else(gone)?;
         let (reaper, turns, instance) = (self.reaper.clone(), self.turns.clone(), name.clone());
-        let starts = self.foreign.starts.clone();
+        let (starts, busy) = (self.foreign.starts.clone(), self.foreign.busy.clone());
+        // What stops the last one would stop the next one as well, or take its pid file away.
+        let before = self.foreign.stops.get(name).map(|it| it.ended.clone());
         self.tasks.spawn(async move {
-            let outcome = starts.run_until_cancelled(begin(&order, &pidfile, &reaper)).await;
+            let work = async {
+                if let Some(before) = before {
+                    before.cancelled().await;
+                }
+                begin(&order, &pidfile, &reaper).await
+            };
+            let outcome = starts.run_until_cancelled(work).await;
             let outcome = outcome.unwrap_or_else(|| Err("everything is being shut down".into()));
+            drop(busy);
             // The driver is gone only when the daemon ends.
             let _ = turns.send(Turn::Begun { instance, generation, outcome }).await;
         });
         Ok(())
     }
 
-    /// Begins the command that stops one; its process is seen to end like any other.
-    pub(super) fn stop_foreign(&mut self, name: &Name, generation: u64) {
+    /// Begins the command that stops one; its process is seen to end like any other. It is ended with what
+    /// is left of that by SIGKILL, and at `deadline` where its process has ended already.
+    pub(super) fn stop_foreign(&mut self, name: &Name, generation: u64, deadline: Timestamp) {
         let order = self.known.get(name).ok_or_else(gone).and_then(|known| {
-            let service = self.service(&known.service).ok_or_else(gone)?;
-            let patience = service.rules.max_wait_time;
-            self.order(name, known, &known.settings.stop_command, patience)
+            let patience = deadline.since(clock::now());
+            let mut order = self.order(name, known, &known.settings.stop_command, patience)?;
+            let mark = orphans::stop_mark(name, &self.places.state_dir);
+            order.marks = Marks::new(None, Some((RUN, &mark)));
+            order.environment.push((RUN.into(), mark));
+            Ok(order)
         });
         let instance = name.clone();
         let order = match order {
@@ -83,9 +102,16 @@ impl Hands {
                 return self.outcomes.push_back(Input::StopFailed { instance, generation, why });
             }
         };
+        let stopping = Stopping::default();
+        // One that still ends the generation before has nothing to end any more.
+        self.foreign.end_stop(name);
+        self.foreign.stops.insert(name.clone(), stopping.clone());
         let (reaper, turns) = (self.reaper.clone(), self.turns.clone());
         self.tasks.spawn(async move {
-            let Err(why) = order.carry_out(&reaper).await else { return };
+            let ended = stopping.ended.clone().drop_guard();
+            let ran = order.carry_out(&reaper, stopping.is_over(deadline)).await;
+            drop(ended);
+            let Err(why) = ran else { return };
             let failed = Input::StopFailed { instance, generation, why };
             // The driver is gone only when the daemon ends.
             let _ = turns.send(Turn::Input(failed)).await;
@@ -114,6 +140,7 @@ impl Hands {
             user: launch.user.clone(),
             rights: launch.rights.clone(),
             log: self.source(name, known.log).log,
+            marks: Marks::default(),
             patience,
         })
     }
@@ -142,7 +169,7 @@ async fn begin(order: &Order, pidfile: &Path, reaper: &Reaper) -> Result<Found, 
     if let Ok(found) = look(pidfile).await {
         return Ok(found);
     }
-    order.carry_out(reaper).await?;
+    order.carry_out(reaper, order.is_too_slow()).await?;
     let wait = async {
         loop {
             match look(pidfile).await {
@@ -165,12 +192,37 @@ async fn look(pidfile: &Path) -> Result<Found, String> {
     looked.map_err(|err| err.to_string())?.map_err(|it| it.why)
 }
 
+impl Stopping {
+    /// Returns once its time is over, and says why.
+    async fn is_over(&self, deadline: Timestamp) -> String {
+        let rest = async {
+            self.hurry.cancelled().await;
+            clock::sleep_until(Some(deadline)).await;
+        };
+        tokio::select! {
+            () = self.end.cancelled() => "nothing is left that it was to stop".into(),
+            () = rest => "what it was to stop has ended, and the stop could last no longer".into(),
+        }
+    }
+}
+
 impl Order {
-    async fn carry_out(&self, reaper: &Reaper) -> Result<(), String> {
-        self.run(reaper).await.map_err(|it| format!("`{}` {it}", self.argv.join(" ")))
+    /// `over`: when it is ended, and why, to be read behind what became of it.
+    async fn carry_out(
+        &self,
+        reaper: &Reaper,
+        over: impl Future<Output = String>,
+    ) -> Result<(), String> {
+        self.run(reaper, over).await.map_err(|it| format!("`{}` {it}", self.argv.join(" ")))
     }
 
-    async fn run(&self, reaper: &Reaper) -> Result<(), String> {
+    async fn is_too_slow(&self) -> String {
+        tokio::time::sleep(self.patience).await;
+        let patience = format_duration(self.patience);
+        format!("it has to come back, and did not within {patience}")
+    }
+
+    async fn run(&self, reaper: &Reaper, over: impl Future<Output = String>) -> Result<(), String> {
         let mut log = self.open_log().map_err(|err| format!("{}: {err}", self.log.display()))?;
         let begin = log.seek(SeekFrom::End(0)).unwrap_or(0);
         let switch = switch_to(self.user.as_deref(), &self.rights);
@@ -183,12 +235,17 @@ impl Order {
             switch: switch.as_ref(),
             cgroup: None,
         });
-        let (mut spawned, death) = begun.map_err(|err| err.to_string())?;
-        let Ok(death) = timeout(self.patience, death).await else {
-            let killed = Group::new(spawned.identity, None, Marks::default()).kill();
-            let then = killed.map_or_else(|err| err.to_string(), |_| "was killed".to_owned());
-            let patience = format_duration(self.patience);
-            return Err(format!("{then}: it has to come back, and did not within {patience}"));
+        let (mut spawned, mut death) = begun.map_err(|err| err.to_string())?;
+        let death = tokio::select! {
+            biased;
+            death = &mut death => death,
+            why = over => {
+                let killed = Group::new(spawned.identity, None, self.marks.clone()).kill();
+                let then = killed.map_or_else(|err| err.to_string(), |_| "was killed".to_owned());
+                // One that sleeps in the kernel is not waited for.
+                let _ = timeout(LAST_WAIT, death).await;
+                return Err(format!("{then}: {why}"));
+            }
         };
         if let Some(Verdict::Refused(err)) = spawned.refusal.as_mut().map(Refusal::verdict) {
             return Err(err.to_string());

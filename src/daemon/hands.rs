@@ -326,10 +326,10 @@ impl Hands {
                 self.kill_all(&instance, generation);
             }
             Effect::Sweep { instance, generation } => self.sweep(&instance, generation),
-            Effect::RunStop { instance, generation } => {
+            Effect::RunStop { instance, generation, deadline } => {
                 // With nothing in between, as a signal.
                 self.state.write();
-                self.stop_foreign(&instance, generation);
+                self.stop_foreign(&instance, generation, deadline);
             }
             Effect::LetGo { instance, generation } => self.let_go_of(&instance, generation),
             Effect::StartProbe { instance, generation, probe } => {

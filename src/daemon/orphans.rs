@@ -1,4 +1,5 @@
-//! Ends the commands that the last daemon was running when it died: those of rollouts, and exec probes. Hooks
+//! Ends the commands that the last daemon was running when it died: those of rollouts, those that stop what
+//! somebody else runs, and exec probes. Hooks
 //! run on; who looks after them is told.
 //!
 //! Nobody waits for their outcome any more, and a rollout that is begun again would run the same command
@@ -16,7 +17,7 @@ use tracing::warn;
 
 use super::driver::Daemon;
 use super::hands::Hands;
-use super::state::{Line, Run};
+use super::state::{Kept, Line, Run};
 use super::strays::words;
 use crate::fleet::input::{Extra, Record};
 use crate::fleet::{Name, Signal};
@@ -26,10 +27,11 @@ use crate::process::table::Table;
 use crate::process::{Identity, identity, pidfd, signal};
 
 /// Names the command in the environment of everything it starts: `SERVICE/NUMBER@STATE_DIR`, of an exec
-/// probe `INSTANCE@STATE_DIR`, of a hook `:hook/NUMBER@STATE_DIR`.
+/// probe `INSTANCE@STATE_DIR`, of a hook `:hook/NUMBER@STATE_DIR`, of a stop command `:stop/INSTANCE@STATE_DIR`.
 pub(super) const RUN: &str = "OPSDECK_RUN";
 /// No name begins with a colon.
 const HOOK: &str = ":hook/";
+const STOP: &str = ":stop/";
 /// From SIGTERM to SIGKILL.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -43,9 +45,19 @@ pub(super) fn hook_mark(seq: u64, state_dir: &Path) -> String {
     format!("{HOOK}{seq}@{}", state_dir.display())
 }
 
-/// Looks for them; `runs` are those of rollouts that were not seen to end. Returns the hooks that run still, by
+/// What marks the command that stops what somebody else runs.
+pub(super) fn stop_mark(instance: &Name, state_dir: &Path) -> String {
+    format!("{STOP}{instance}@{}", state_dir.display())
+}
+
+/// Looks for them; `runs` are those of rollouts that were not seen to end, `kept` says which stops were under
+/// way. Returns the hooks that run still, by
 /// the number of the event that each tells.
-pub(super) fn end(daemon: &mut Daemon, runs: &BTreeMap<String, Run>) -> BTreeMap<u64, Left> {
+pub(super) fn end(
+    daemon: &mut Daemon,
+    runs: &BTreeMap<String, Run>,
+    kept: &BTreeMap<String, Kept>,
+) -> BTreeMap<u64, Left> {
     let deck = format!("@{}", daemon.hands.places.state_dir.display());
     if std::env::var(RUN).is_ok_and(|it| it.ends_with(&deck)) {
         // One of them has started this daemon: whatever is marked may be its own.
@@ -69,8 +81,15 @@ pub(super) fn end(daemon: &mut Daemon, runs: &BTreeMap<String, Run>) -> BTreeMap
     for (name, left) in found {
         if let Some(seq) = name.strip_prefix(HOOK) {
             hooks.extend(seq.parse().map(|seq: u64| (seq, left)));
+        } else if let Some(instance) = name.strip_prefix(STOP) {
+            // One that had ended may have left something in the background on purpose.
+            if kept.get(instance).is_some_and(Kept::is_stopped_by_command) {
+                daemon.hands.kill_marked(&name, &left);
+                let of = format!("the stop command of {instance}");
+                tell(daemon, None, instance, &of, &left.members, "killed");
+            }
         } else if !name.contains('/') {
-            daemon.hands.kill_probe(&name, &left);
+            daemon.hands.kill_marked(&name, &left);
             let of = format!("an exec probe of {name}");
             tell(daemon, None, &name, &of, &left.members, "killed");
         }
@@ -121,11 +140,12 @@ impl Hands {
         Some(members)
     }
 
-    fn kill_probe(&self, instance: &str, left: &Left) {
-        let mark = self.mark(&Name::from(instance));
+    /// Of an exec probe, or of a stop command.
+    fn kill_marked(&self, name: &str, left: &Left) {
+        let mark = self.mark(&Name::from(name));
         let mut group = Group::new(left.oldest(), None, Marks::new(None, Some((RUN, &mark))));
         if let Err(err) = group.kill() {
-            warn!(instance, %err, "an exec probe of the last daemon could not be killed");
+            warn!(name, %err, "a command of the last daemon could not be killed");
         }
     }
 }

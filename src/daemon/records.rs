@@ -295,6 +295,12 @@ pub fn by(actor: Actor) -> By {
 }
 
 impl Kept {
+    /// A command was stopping it.
+    pub fn is_stopped_by_command(&self) -> bool {
+        let sent = self.stop.as_ref().and_then(|it| it.sent.last());
+        sent == Some(&Signal::COMMAND.0)
+    }
+
     /// Nothing that the next daemon would have to be told.
     pub fn says_nothing(&self) -> bool {
         *self == Self { instance: self.instance.clone(), ..Self::default() }

@@ -54,8 +54,8 @@ pub enum Turn {
     },
     /// An adopted process ended: its pidfd became readable.
     AdoptedExit {
-        instance: String,
-        generation: u64,
+        instance: Name,
+        process: Process,
     },
     /// `target`: the process the operator saw; another one now is a refusal.
     Order {

@@ -102,7 +102,7 @@ impl Fleet {
             {
                 service.members.retain(|it| *it != name);
             }
-            let was_stale = known.is_stale();
+            let (was_stale, was_configured) = (known.is_stale(), known.is_configured());
             if known.is_spare()
                 && let Some(service) = self.services.at_mut(known.home)
             {
@@ -122,6 +122,9 @@ impl Fleet {
                 it.removed = false;
                 it.spare = Spare::No;
                 it.on_time(turn);
+                if was_configured && !it.is_configured() {
+                    it.tell_too_late(turn);
+                }
                 if it.is_stale() && !was_stale {
                     it.say(turn, "stale", None, "runs an older configuration until its next start");
                 }
@@ -146,7 +149,12 @@ impl Fleet {
         }
         let instances = gone.instances.iter().filter_map(|it| self.instances.at(*it));
         for name in instances.map(|it| it.name().clone()).collect::<Vec<_>>() {
-            self.touch(&name, turn, |it, _| it.removed = true);
+            self.touch(&name, turn, |it, turn| {
+                if it.is_configured() {
+                    it.tell_too_late(turn);
+                }
+                it.removed = true;
+            });
             self.look_at(&name);
         }
     }

@@ -26,6 +26,7 @@ fn adopted(instance: &str, fingerprint: u64) -> Input {
         generation: 5,
         started: at(40),
         fingerprint,
+        foreign: false,
     }
 }
 

@@ -214,8 +214,10 @@ impl Rig {
             let (instance, process) = (Name::from(*name), self.process(name));
             let (generation, fingerprint) = (self.generation(name), 1);
             let started = self.sheet(name).started.unwrap_or(at(100));
+            let body = self.fleet.instances.get(&instance).and_then(|it| it.body());
+            let foreign = body.is_some_and(|it| it.foreign);
             inputs.push(if alive.contains(name) {
-                Input::Adopted { instance, process, generation, started, fingerprint }
+                Input::Adopted { instance, process, generation, started, fingerprint, foreign }
             } else {
                 Input::Departed { instance, generation, started, fingerprint }
             });
@@ -491,7 +493,7 @@ fn line(effect: &Effect) -> String {
         Effect::Follow { instance, .. } => format!("follow {instance}"),
         Effect::KillAll { instance, generation } => format!("kill all {instance}#{generation}"),
         Effect::Sweep { instance, generation } => format!("sweep {instance}#{generation}"),
-        Effect::RunStop { instance, generation } => format!("run stop {instance}#{generation}"),
+        Effect::RunStop { instance, generation, .. } => format!("run stop {instance}#{generation}"),
         Effect::LetGo { instance, generation } => format!("let go {instance}#{generation}"),
         Effect::StartProbe { instance, probe, .. } => format!("start {probe:?} {instance}"),
         Effect::StopProbe { instance, probe } => format!("stop {probe:?} {instance}"),

@@ -13,8 +13,9 @@ use std::collections::BTreeSet;
 
 use super::depends::Depends;
 use super::foreign::Find;
+use super::health::Health;
 use super::input::{Effect, Goal, Input, Order, Refusal};
-use super::instance::{Instance, Phase, Rest, Spare, Vitals};
+use super::instance::{Body, Instance, Phase, Rest, Spare, Vitals};
 use super::ladder::{Errand, Manner};
 use super::memory::{Memory, digest};
 use super::roster::{Named, Roster};
@@ -134,10 +135,11 @@ impl Fleet {
             Input::Remembered { instance, goal, held_by } => {
                 self.on_remembered(&instance, goal, held_by, turn);
             }
-            Input::Adopted { instance, process, generation, started, fingerprint } => {
+            Input::Adopted { instance, process, generation, started, fingerprint, foreign } => {
                 self.make_room_for(&instance, turn);
                 self.touch(&instance, turn, |it, turn| {
-                    it.adopt(turn, process, generation, started, fingerprint);
+                    let body = Body::new(process, started, Health::adopted(), foreign);
+                    it.adopt(turn, body, generation, fingerprint);
                 });
             }
             Input::Departed { instance, generation, started, fingerprint } => {
@@ -420,7 +422,9 @@ impl Fleet {
             Phase::Idle(Rest::Backoff { .. } | Rest::Exited | Rest::Fatal) if !wanted => {
                 self.touch_at(number, turn, |it, _| it.phase = Phase::Idle(Rest::Stopped));
             }
-            Phase::Up(_) if self.is_let_go(instance) => {
+            Phase::Up(_) | Phase::Leaving(..)
+                if self.is_let_go(instance) && instance.can_be_let_go() =>
+            {
                 let name = instance.name().clone();
                 self.let_go(&name, turn);
             }

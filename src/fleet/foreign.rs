@@ -8,7 +8,7 @@ use super::fleet::Fleet;
 use super::health::Health;
 use super::input::{Effect, Goal, Refusal};
 use super::instance::{Body, Instance, Phase, Rest};
-use super::ladder::Errand;
+use super::ladder::{Errand, Stop};
 use super::orders::refused;
 use super::roster::Named;
 use super::time::Timestamp;
@@ -25,6 +25,7 @@ pub(super) struct Find {
 }
 
 impl Instance {
+    /// Somebody else runs it, as the configuration says: what runs now may still be the other.
     pub(super) fn is_foreign(&self) -> bool {
         self.rules.foreign.is_some()
     }
@@ -87,14 +88,73 @@ impl Instance {
         (self.rotation, self.told_ready) = (Some(false), None);
         self.in_flight = None;
         (self.absence, self.spawn_failure, self.signalled) = (None, None, None);
-        self.phase = Phase::Up(Body::new(process, started, Health::fresh()));
+        self.phase = Phase::Up(Body::new(process, started, Health::fresh(), true));
         self.say(turn, "found", None, message);
         self.on_time(turn);
     }
 
-    fn let_go(&mut self, turn: &mut Turn) {
-        let Phase::Up(body) = std::mem::replace(&mut self.phase, Phase::Idle(Rest::Stopped)) else {
+    /// The configuration has another engine by now: what runs stays what it is.
+    pub(super) fn tell_engine(&self, turn: &mut Turn, foreign: bool) {
+        let message = match foreign {
+            true => "runs on as somebody else's; it is opsdeck's own from its next start on",
+            false => "runs on as opsdeck's own; it is somebody else's from its next start on",
+        };
+        self.say(turn, "engine", None, message);
+    }
+
+    /// It runs, and nobody wants it down for its own sake: a stop that has sent nothing yet is taken back.
+    pub(super) fn can_be_let_go(&self) -> bool {
+        match &self.phase {
+            Phase::Up(_) => true,
+            Phase::Leaving(_, stop) => stop.can_be_taken_back() && !self.is_down_by_order(stop),
+            Phase::Idle(_) | Phase::Spawning(_) | Phase::Sweeping(_) => false,
+        }
+    }
+
+    /// Somebody has ordered its end, not its restart.
+    fn is_down_by_order(&self, stop: &Stop) -> bool {
+        let ends = match &stop.errand {
+            Errand::Term(_) | Errand::Kill(_) => true,
+            Errand::Stop(_)
+            | Errand::Restart(_)
+            | Errand::Rollout(_)
+            | Errand::Liveness
+            | Errand::Startup
+            | Errand::Configuration
+            | Errand::Shutdown(_)
+            | Errand::Unwanted
+            | Errand::Surplus => false,
+        };
+        ends || self.goal == Goal::Down
+    }
+
+    /// It was to be left running, and its end has begun: that cannot be taken back.
+    pub(super) fn tell_too_late(&self, turn: &mut Turn) {
+        let Phase::Leaving(body, stop) = &self.phase else { return };
+        if !body.foreign || stop.can_be_taken_back() || self.is_down_by_order(stop) {
             return;
+        }
+        let sent = stop.last_signal().map_or("a signal".into(), |it| it.to_string());
+        let message =
+            format!("is not left running: {sent} was sent already{}", stop.errand.purpose());
+        self.say(turn, "not-left-running", stop.errand.by(), message);
+    }
+
+    fn let_go(&mut self, turn: &mut Turn) {
+        let body = match std::mem::replace(&mut self.phase, Phase::Idle(Rest::Stopped)) {
+            Phase::Up(body) => body,
+            Phase::Leaving(body, stop) => {
+                if let Errand::Rollout(_) = stop.errand {
+                    self.benched = false;
+                    let instance = self.own.name.clone();
+                    turn.push(Effect::TakeValues { instance, back: true });
+                }
+                body
+            }
+            phase @ (Phase::Idle(_) | Phase::Spawning(_) | Phase::Sweeping(_)) => {
+                self.phase = phase;
+                return;
+            }
         };
         self.stop_probes(turn, body.probing);
         let (instance, generation) = (self.own.name.clone(), self.generation);
@@ -102,10 +162,12 @@ impl Instance {
         self.say(turn, "left-running", None, format!("left running, pid {}", body.process.pid));
     }
 
-    /// The command that was to stop it has failed: it is told so itself.
+    /// The command that was to stop it has failed: it is told so itself, where there is something to tell.
     pub(super) fn on_stop_failed(&mut self, turn: &mut Turn, generation: u64, why: &str) {
         let ours = generation == self.generation;
-        let Phase::Leaving(body, stop) = &mut self.phase else { return };
+        let Phase::Leaving(body, stop) = &mut self.phase else {
+            return self.say(turn, "stop-command", None, why);
+        };
         if !ours || stop.killing().is_some() || stop.has_sent(Signal::TERM) {
             return;
         }
@@ -118,6 +180,17 @@ impl Instance {
 
     /// Who started it, and what that means: one sentence.
     pub(super) fn origin_in_words(&self) -> Option<String> {
+        match (self.body().map(|it| it.foreign), self.is_foreign()) {
+            (Some(true), false) => {
+                return Some(
+                    "somebody else has started it, its next start is opsdeck's own".into(),
+                );
+            }
+            (Some(false), true) => {
+                return Some("opsdeck has started it, its next start is somebody else's".into());
+            }
+            (Some(_) | None, _) => {}
+        }
         let file = self.own.pidfile.as_ref()?;
         let us = match self.can_start() {
             true => "opsdeck starts it only when told to",
@@ -158,7 +231,9 @@ impl Fleet {
 
     /// It runs on, and is nobody's business here any more: gone from the configuration, or all is over.
     pub(super) fn is_let_go(&self, instance: &Instance) -> bool {
-        instance.is_foreign() && (self.closing.is_some() || !instance.is_configured())
+        // What nobody has found yet is what the configuration says.
+        let foreign = instance.body().map_or(instance.is_foreign(), |it| it.foreign);
+        foreign && (self.closing.is_some() || !instance.is_configured())
     }
 
     pub(super) fn let_go(&mut self, name: &Name, turn: &mut Turn) {

@@ -260,3 +260,102 @@ fn what_waits_to_be_started_again_waits_no_more_where_nothing_can_start_it() {
     assert_eq!(rig.later(Duration::from_secs(120)), NOTHING);
     assert_eq!((rig.condition("web1"), rig.fleet.next_deadline()), (Condition::Stopped, None));
 }
+
+#[test]
+fn what_runs_stays_what_it_is_whatever_the_configuration_says_of_the_next_one() {
+    let command = vec![Rung { signal: Signal::COMMAND, wait: None }];
+    let theirs = || ServiceRules { stop: command.clone(), ..foreign(&["web1"], true, false) };
+    let ours = || Rig::ready(vec![web(&["web1"])]).replaced(vec![theirs()], &["web1"], &[]);
+    let mut rig = ours();
+    let told =
+        "web1 engine: runs on as opsdeck's own; it is somebody else's from its next start on";
+    assert!(rig.diary().contains(&told.to_owned()));
+    assert!(rig.tell(stop("web1")).contains(&"SIGTERM web1".to_owned()), "no command of theirs");
+    let mut rig = ours();
+    let effects = rig.tell(super::input::Verb::StopAll);
+    assert!(effects.contains(&"SIGTERM web1".to_owned()), "{effects:?}");
+    let mut rig = ours();
+    rig.gone("web1", ENDED);
+    assert_eq!(rig.condition("web1"), Condition::Exited, "the next one is theirs");
+
+    let theirs = || running(theirs()).replaced(vec![web(&["web1"])], &["web1"], &[]);
+    let mut rig = theirs();
+    let told =
+        "web1 engine: runs on as somebody else's; it is opsdeck's own from its next start on";
+    assert!(rig.diary().contains(&told.to_owned()));
+    let effects = rig.tell(super::input::Verb::StopAll);
+    assert!(effects.contains(&"let go web1#1".to_owned()), "{effects:?}");
+    let mut rig = theirs();
+    assert!(rig.gone("web1", ENDED).contains(&"spawn web1#2".to_owned()), "the next one is ours");
+}
+
+#[test]
+fn a_stop_command_is_followed_by_sigterm_where_nobody_knows_any_more_how_it_ended() {
+    let stop_command = vec![Rung { signal: Signal::COMMAND, wait: None }];
+    let service = ServiceRules { stop: stop_command, ..foreign(&["web1"], true, false) };
+    let mut rig = running(service.clone());
+    rig.tell(stop("web1"));
+    rig.later(4 * SECOND);
+    let mut next = rig.replaced(vec![service.clone()], &["web1"], &[]);
+    assert!(next.effects.contains(&"SIGTERM web1".to_owned()), "{:?}", next.effects);
+    let told = "web1 signal-sent: SIGTERM: the daemon ended while the stop command ran (alice)";
+    assert!(next.diary().contains(&told.to_owned()));
+    let third = next.replaced(vec![service], &["web1"], &[]);
+    assert!(!third.effects.contains(&"SIGTERM web1".to_owned()), "a second one would cut");
+    assert_eq!(next.later(5 * SECOND), NOTHING);
+    assert_eq!(next.later(SECOND), ["kill all web1#1"], "the time is that of the stop");
+}
+
+/// A restart of one that has requests in flight has begun.
+fn draining() -> Rig {
+    let mut rig = running(foreign(&["web1"], true, false));
+    rig.load("web1", super::input::InFlight::Exact(3));
+    rig.tell(restart("web1"));
+    assert_eq!(rig.condition("web1"), Condition::Draining);
+    rig.diary();
+    rig
+}
+
+#[test]
+fn what_drains_to_be_restarted_is_left_running_like_what_runs() {
+    let mut rig = draining();
+    let effects = rig.tell(super::input::Verb::StopAll);
+    assert_eq!(effects, ["let go web1#1"]);
+    assert_eq!(rig.diary(), ["web1 left-running: left running, pid 4711"]);
+    assert!(rig.fleet.is_at_rest());
+
+    let mut rig = draining();
+    assert_eq!(rig.input(Input::Configured(vec![])), ["let go web1#1"]);
+    assert_eq!(rig.fleet.instance_sheet("web1"), None);
+
+    // An order to stop it stands.
+    let mut rig = draining();
+    rig.tell(stop("web1"));
+    rig.tell(super::input::Verb::StopAll);
+    assert_eq!(rig.condition("web1"), Condition::Draining);
+    assert_eq!(rig.load("web1", super::input::InFlight::Exact(0)), ["SIGTERM web1"]);
+    rig.gone("web1", ENDED);
+    assert!(rig.fleet.is_at_rest());
+}
+
+#[test]
+fn a_signal_that_is_out_cannot_be_taken_back_and_that_is_told_once() {
+    let told = "web1 not-left-running: is not left running: SIGTERM was sent already (alice)";
+    let disabled = ServiceRules { enabled: false, ..foreign(&["web1"], true, false) };
+    let ways: [&dyn Fn(&mut Rig); 3] = [
+        &|rig| drop(rig.tell(super::input::Verb::StopAll)),
+        &|rig| drop(rig.input(Input::Configured(vec![]))),
+        &|rig| drop(rig.input(Input::Configured(vec![disabled.clone()]))),
+    ];
+    for way in ways {
+        let mut rig = draining();
+        rig.load("web1", super::input::InFlight::Exact(0));
+        assert_eq!(rig.condition("web1"), Condition::Stopping);
+        rig.diary();
+        way(&mut rig);
+        rig.later(SECOND);
+        assert_eq!(rig.diary(), [told]);
+        let effects = rig.gone("web1", ENDED);
+        assert!(effects.iter().all(|it| !it.starts_with("spawn")), "{effects:?}");
+    }
+}

@@ -26,6 +26,8 @@ pub enum Input {
         generation: u64,
         started: Timestamp,
         fingerprint: u64,
+        /// Somebody else has started it, whatever the configuration says by now.
+        foreign: bool,
     },
     /// Kept from the last daemon and gone since, before [`Input::Begin`]: what it left behind has to go
     /// before anything else.
@@ -391,9 +393,11 @@ pub enum Effect {
         generation: u64,
     },
     /// Run the command that stops a foreign instance; report [`Input::StopFailed`] if it fails.
+    /// [`Effect::KillAll`] ends it as well, and so does `deadline` if its process has ended before.
     RunStop {
         instance: Name,
         generation: u64,
+        deadline: Timestamp,
     },
     /// A foreign process is nobody's business here any more: forget it, and leave it alone.
     LetGo {

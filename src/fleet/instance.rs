@@ -122,6 +122,8 @@ pub(super) struct Wish {
 pub(super) struct Body {
     pub(super) process: Process,
     pub(super) started: Timestamp,
+    /// Somebody else has started it; what it is does not change with the configuration.
+    pub(super) foreign: bool,
     pub(super) health: Health,
     /// The probes that were asked for.
     pub(super) probing: BTreeSet<Probe>,

@@ -4,7 +4,7 @@
 //! follows once nothing is left. Out of rotation comes first, always, then the signal.
 
 use super::input::{Effect, Goal, InFlight};
-use super::instance::{Instance, Phase, Rest, Wish};
+use super::instance::{Body, Instance, Phase, Rest, Wish};
 use super::ladder::{Errand, Manner, Move, Stop};
 use super::turn::{Turn, count};
 use super::words::{By, Process, Signal};
@@ -18,6 +18,7 @@ impl Instance {
                 if errand.is_sickness() {
                     self.mishaps += 1;
                 }
+                let manner = self.manner_for(&body, manner);
                 let stop = Stop::new(turn.now, errand, manner, &self.rules);
                 self.phase = Phase::Leaving(body, Box::new(stop));
                 if self.takeouts > 0 && self.rotation == Some(false) {
@@ -36,6 +37,13 @@ impl Instance {
                 self.phase = phase;
             }
         }
+    }
+
+    /// The command of somebody else ends nothing of ours.
+    fn manner_for(&self, body: &Body, manner: Manner) -> Manner {
+        let by_command = self.rules.stop.iter().any(|it| it.signal == Signal::COMMAND);
+        let is_ladder = manner == Manner::Ladder;
+        if is_ladder && by_command && !body.foreign { Manner::TermAfterDrain } else { manner }
     }
 
     /// It was out of rotation already, or the last daemon had it read: it says anew what it has in flight.
@@ -80,10 +88,11 @@ impl Instance {
     fn make(&self, turn: &mut Turn, step: Move, process: Process) {
         let (instance, generation) = (self.own.name.clone(), self.generation);
         let errand = self.stop().map(|stop| &stop.errand);
+        let deadline = self.stop().map_or(turn.now, |it| it.deadline);
         match step {
             Move::Signal(signal) => {
                 turn.push(match signal {
-                    Signal::COMMAND => Effect::RunStop { instance, generation },
+                    Signal::COMMAND => Effect::RunStop { instance, generation, deadline },
                     _ => Effect::Signal { instance, process, signal },
                 });
                 let purpose = errand.map_or(String::new(), Errand::purpose);

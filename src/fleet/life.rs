@@ -43,7 +43,8 @@ impl Instance {
             Phase::Spawning(wish) if ours => {
                 let wish = wish.take();
                 self.spawn_failure = None;
-                self.phase = Phase::Up(Body::new(process, turn.now, Health::fresh()));
+                let foreign = self.is_foreign();
+                self.phase = Phase::Up(Body::new(process, turn.now, Health::fresh(), foreign));
                 self.say(turn, "started", None, format!("started, pid {}", process.pid));
                 match wish {
                     Some(wish) => self.leave_as_wished(turn, wish),
@@ -89,14 +90,7 @@ impl Instance {
     }
 
     /// Takes over a process that an earlier daemon started.
-    pub(super) fn adopt(
-        &mut self,
-        turn: &mut Turn,
-        process: Process,
-        generation: u64,
-        started: Timestamp,
-        fingerprint: u64,
-    ) {
+    pub(super) fn adopt(&mut self, turn: &mut Turn, body: Body, generation: u64, fingerprint: u64) {
         if self.is_occupied() {
             if generation != self.generation {
                 turn.push(Effect::KillAll { instance: self.own.name.clone(), generation });
@@ -107,8 +101,12 @@ impl Instance {
         self.runs = Some(fingerprint);
         self.rotation = None;
         self.told_ready = None;
-        self.phase = Phase::Up(Body::new(process, started, Health::adopted()));
-        self.say(turn, "adopted", None, format!("found running, pid {}", process.pid));
+        let (pid, foreign) = (body.process.pid, body.foreign);
+        self.phase = Phase::Up(body);
+        self.say(turn, "adopted", None, format!("found running, pid {pid}"));
+        if foreign != self.is_foreign() {
+            self.tell_engine(turn, foreign);
+        }
     }
 
     pub(super) fn on_probed(
@@ -399,10 +397,11 @@ enum AtFirst {
 }
 
 impl Body {
-    pub(super) fn new(process: Process, started: Timestamp, health: Health) -> Self {
+    pub(super) fn new(process: Process, started: Timestamp, health: Health, foreign: bool) -> Self {
         Self {
             process,
             started,
+            foreign,
             health,
             probing: BTreeSet::new(),
             reloading: false,

@@ -212,6 +212,10 @@ impl Instance {
         self.sync(turn);
         self.ask_gauge(turn);
         self.descend(turn);
+        if self.stop().and_then(Stop::last_signal) == Some(Signal::COMMAND) {
+            let why = "the daemon ended while the stop command ran";
+            self.on_stop_failed(turn, self.generation, why);
+        }
     }
 }
 

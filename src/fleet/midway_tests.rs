@@ -137,6 +137,7 @@ fn with_adopted(service: ServiceRules) -> Rig {
         generation: 5,
         started: at(40),
         fingerprint: 1,
+        foreign: false,
     });
     rig
 }

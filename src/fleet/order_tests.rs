@@ -170,6 +170,7 @@ fn an_adopted_instance_may_be_the_last_before_its_probe_says_so() {
         generation: 3,
         started: at(1),
         fingerprint: 1,
+        foreign: false,
     });
     rig.input(super::input::Input::Begin);
     assert!(rig.question(stop("web1")).is_some());

@@ -172,6 +172,9 @@ impl Fleet {
             }
             self.mark_changed(&name);
         }
+        for name in self.instances.names() {
+            self.touch(&name, turn, |it, turn| it.tell_too_late(turn));
+        }
         self.look_at_all();
         Ok(format!("everything is being stopped, {all}"))
     }

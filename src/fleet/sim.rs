@@ -395,8 +395,9 @@ impl Sim {
         }
         for ((instance, generation), group) in self.groups.clone() {
             let (process, started, fingerprint) = (group.process, group.started, group.fingerprint);
+            let foreign = false;
             self.input(if group.leader_lives {
-                Input::Adopted { instance, process, generation, started, fingerprint }
+                Input::Adopted { instance, process, generation, started, fingerprint, foreign }
             } else {
                 Input::Departed { instance, generation, started, fingerprint }
             });

@@ -157,6 +157,7 @@ fn the_next_daemon_ends_a_spare_once_the_others_serve() {
         generation: 7,
         started: at(50),
         fingerprint: 0,
+        foreign: false,
     });
     rig.input(Input::Port { instance: "web-surge".into(), port: 4711 });
     rig.input(Input::Begin);
