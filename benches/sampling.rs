@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use opsdeck::process::Identity;
 use opsdeck::process::identity::identity_of;
-use opsdeck::process::stat::{TICKS_PER_SECOND, read_stat};
+use opsdeck::process::stat::{read_stat, time_of};
 use opsdeck::process::usage::{Root, Sampler};
 
 const TREES: usize = 1000;
@@ -79,6 +79,5 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// Seconds on a processor.
 fn spent() -> std::io::Result<f64> {
     let ticks = read_stat(std::process::id().cast_signed())?.cpu_ticks;
-    #[expect(clippy::cast_precision_loss, reason = "hundredths of a second")]
-    Ok(ticks as f64 / TICKS_PER_SECOND as f64)
+    Ok(time_of(ticks).as_secs_f64())
 }

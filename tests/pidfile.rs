@@ -190,50 +190,321 @@ fn a_rolling_restart_behind_the_gateway_loses_nothing() {
     }
 }
 
-/// An innocent process, and a pid file that names it.
+/// Writes a pid file as a whole: nobody sees half of it.
 fn write_pid(path: &Path, text: &str) {
     std::fs::write(path.with_extension("new"), text).unwrap();
     std::fs::rename(path.with_extension("new"), path).unwrap();
 }
 
+/// One process that a hostile file may name, and a deck that follows that file.
+struct Bystander {
+    theirs: Theirs,
+    child: std::process::Child,
+    pid: i32,
+    file: PathBuf,
+}
+
+impl Bystander {
+    fn new() -> Self {
+        let theirs = Theirs::new();
+        let child = Command::new("sleep").arg("600").spawn().unwrap();
+        let (pid, file) = (i32::try_from(child.id()).unwrap(), theirs.path("web1.pid"));
+        Self { theirs, child, pid, file }
+    }
+
+    fn deck(&self) -> Deck {
+        let reloads = "profile = \"nginx\"\n";
+        Deck::start(&self.theirs.service(&[("web1", free_port())], reloads))
+    }
+
+    /// The file is not believed, and while it is there no command reaches anybody.
+    #[track_caller]
+    fn expect(&mut self, deck: &mut Deck, text: &str) {
+        deck.wait(text, |it, _| {
+            find(it, "web1").is_some_and(|it| it.pid.is_none() && it.why.contains(text))
+        });
+        let said = |words: &[&str]| {
+            let output = deck.opsdeck(words);
+            let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+            (output.status.code(), said)
+        };
+        for words in [
+            &["signal", "SIGKILL", "web1", "--yes"][..],
+            &["signal", "SIGHUP", "web1", "--yes"],
+            &["reload", "web1"],
+            &["restart", "web1"],
+            &["start", "web1"],
+            &["roll", "web"],
+        ] {
+            let (code, told) = said(words);
+            assert_eq!(code, Some(1), "{text}: {words:?}: {told}");
+            let why = ["does not run", "nothing says how to start it"];
+            assert!(why.iter().any(|it| told.contains(it)), "{text}: {words:?}: {told}");
+        }
+        let ended = self.child.try_wait().unwrap();
+        assert!(ended.is_none(), "{text}: it was signalled: {ended:?}");
+    }
+}
+
+impl Drop for Bystander {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 #[test]
 fn a_file_that_cannot_be_believed_names_nobody() {
-    let (theirs, port) = (Theirs::new(), free_port());
-    let mut bystander = Command::new("sleep").arg("600").spawn().unwrap();
-    let pid = i32::try_from(bystander.id()).unwrap();
-    let file = theirs.path("web1.pid");
-    let mut deck = Deck::start(&theirs.service(&[("web1", port)], ""));
+    let mut it = Bystander::new();
+    let (pid, file) = (it.pid.to_string(), it.file.clone());
+    let mut deck = it.deck();
+    it.expect(&mut deck, "does not exist");
+    write_pid(&file, "-4711\n");
+    it.expect(&mut deck, "holds no pid, but \"-4711\"");
+    write_pid(&file, "1\n");
+    it.expect(&mut deck, "names pid 1, which is never a server of its own");
+    std::os::unix::fs::symlink("/etc/passwd", it.theirs.path("link")).unwrap();
+    std::fs::rename(it.theirs.path("link"), &file).unwrap();
+    it.expect(&mut deck, "holds no pid, but \"root:");
+    std::fs::remove_file(&file).unwrap();
+
+    write_pid(&file, &deck.daemon_pid().to_string());
+    it.expect(&mut deck, "which is never a server of its own");
+    write_pid(&file, &std::process::id().to_string());
+    it.expect(&mut deck, "which opsdeck itself runs under");
+    write_pid(&file, &child_of(deck.daemon_pid(), "logger").to_string());
+    it.expect(&mut deck, "is opsdeck's own logger");
+    if std::fs::read_to_string("/proc/2/comm").is_ok_and(|it| it.trim() == "kthreadd") {
+        write_pid(&file, "2");
+        it.expect(&mut deck, "which is a part of the kernel");
+    }
+
+    // It has outlived what it was written for, or the clock was set.
+    for (date, text) in
+        [("2001-01-01", "was started after the file was written"), ("2100-01-01", "is dated later")]
+    {
+        let dated = it.theirs.path("dated");
+        std::fs::write(&dated, &pid).unwrap();
+        let touched = Command::new("touch").args(["-d", date]).arg(&dated).status().unwrap();
+        assert!(touched.success());
+        std::fs::rename(&dated, &file).unwrap();
+        it.expect(&mut deck, text);
+    }
+    // There is nothing to stop.
+    assert_eq!(deck.ok(&["stop", "web1"]).trim(), "web1 is stopped");
+    assert!(it.child.try_wait().unwrap().is_none());
+}
+
+#[track_caller]
+fn child_of(pid: i32, role: &str) -> i32 {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    let is_it = |it: &i32| {
+        let line = std::fs::read(format!("/proc/{it}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(&format!("\0{role}\0"))
+    };
+    children.split_whitespace().map(|it| it.parse().unwrap()).find(is_it).unwrap()
+}
+
+#[test]
+fn a_file_that_others_can_write_names_nobody() {
+    let mut it = Bystander::new();
+    let (pid, file) = (it.pid.to_string(), it.file.clone());
+    let mode = |path: &Path, mode: u32| {
+        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    };
+    let mut deck = it.deck();
+    it.expect(&mut deck, "does not exist");
+    mode(it.theirs.dir.path(), 0o777);
+    write_pid(&file, &pid);
+    it.expect(&mut deck, "others may have written there");
+    it.expect(&mut deck, "chmod go-w");
+    mode(&file, 0o666);
+    mode(it.theirs.dir.path(), 0o755);
+    it.expect(&mut deck, "web1.pid may be written by everybody");
+    if nix::unistd::geteuid().is_root() {
+        // Theirs, and the process is somebody else's.
+        let theirs = it.theirs.path("new");
+        std::fs::write(&theirs, &pid).unwrap();
+        std::os::unix::fs::chown(&theirs, Some(65534), None).unwrap();
+        std::fs::rename(&theirs, &file).unwrap();
+        it.expect(&mut deck, "(uid 65534)");
+    }
+    // In its right place it is believed.
+    write_pid(&file, &pid);
+    deck.wait("it is found", |view, _| {
+        find(view, "web1").is_some_and(|found| found.pid == Some(it.pid))
+    });
+}
+
+#[test]
+fn who_is_not_root_believes_no_file_that_everybody_can_write() {
+    if !support::is_root() {
+        return;
+    }
+    let theirs = Theirs::new();
+    let mut own = Command::new("setpriv");
+    own.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--", "sleep", "600"]);
+    let mut own = own.spawn().unwrap();
+    let (pid, file) = (i32::try_from(own.id()).unwrap(), theirs.path("web1.pid"));
+    let mode = |path: &Path, mode: u32| {
+        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    };
+    let change_owner = |path: &Path, user: u32| {
+        std::os::unix::fs::chown(path, Some(user), Some(user)).unwrap();
+    };
+    mode(theirs.dir.path(), 0o755);
+    change_owner(theirs.dir.path(), 65534);
+    let wrapper = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--"];
+    let services = theirs.service(&[("web1", free_port())], "");
+    let mut deck = Deck::start_in(&wrapper, &services, |dir| {
+        let changed = Command::new("chown").args(["-R", "65534:65534"]).arg(dir).status().unwrap();
+        assert!(changed.success());
+    });
+    // Written by a process of its own, as far as the owner tells, and yet by anybody.
+    let place = |text: &str, user: u32, bits: u32| {
+        let new = file.with_extension("new");
+        std::fs::write(&new, text).unwrap();
+        change_owner(&new, user);
+        mode(&new, bits);
+        std::fs::rename(new, &file).unwrap();
+    };
     let mut expect = |text: &str| {
         deck.wait(text, |it, _| {
             find(it, "web1").is_some_and(|it| it.pid.is_none() && it.why.contains(text))
         });
+        let output = deck.opsdeck(&["signal", "SIGKILL", "web1", "--yes"]);
+        assert_eq!(output.status.code(), Some(1), "{text}: {output:?}");
+        assert!(own.try_wait().unwrap().is_none(), "{text}: it was killed");
     };
-    expect("does not exist");
-    write_pid(&file, "-4711\n");
-    expect("holds no pid, but \"-4711\"");
-    write_pid(&file, "1\n");
-    expect("names pid 1, which is never a server of its own");
-    // It has outlived what it was written for.
-    std::fs::write(theirs.path("old"), pid.to_string()).unwrap();
-    let touched =
-        Command::new("touch").args(["-d", "2001-01-01"]).arg(theirs.path("old")).status().unwrap();
-    assert!(touched.success());
-    std::fs::rename(theirs.path("old"), &file).unwrap();
-    expect("was started after the file was written");
-    if nix::unistd::geteuid().is_root() {
-        std::fs::set_permissions(theirs.dir.path(), PermissionsExt::from_mode(0o777)).unwrap();
-        write_pid(&file, &pid.to_string());
-        expect("others may have written there");
-        std::fs::set_permissions(theirs.dir.path(), PermissionsExt::from_mode(0o700)).unwrap();
+    place(&pid.to_string(), 65534, 0o666);
+    expect("web1.pid may be written by everybody; chmod go-w");
+    place(&pid.to_string(), 4321, 0o644);
+    expect("keep it where only root, you and the user of the process may write");
+    place(&pid.to_string(), 65534, 0o664);
+    deck.wait("it is found", |it, _| find(it, "web1").is_some_and(|it| it.pid == Some(pid)));
+    own.kill().unwrap();
+    own.wait().unwrap();
+}
+
+#[test]
+fn another_program_in_the_place_of_one_is_told() {
+    let theirs = Theirs::new();
+    let mut first = Command::new("sleep").arg("600").spawn().unwrap();
+    let mut second = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+    let file = theirs.path("web1.pid");
+    write_pid(&file, &first.id().to_string());
+    let mut deck = Deck::start(&theirs.service(&[("web1", free_port())], ""));
+    deck.wait_event("found running, pid");
+    write_pid(&file, &second.id().to_string());
+    let told = deck.wait_event("is another process now").message;
+    assert!(told.contains("and the one before was") && told.contains("/sleep)"), "{told}");
+    for child in [&mut first, &mut second] {
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
-    std::fs::remove_file(&file).unwrap();
-    expect("does not exist");
-    for words in [["stop", "web1"], ["signal", "SIGKILL"]] {
-        deck.opsdeck(&[words[0], words[1], "web1"]);
+}
+
+#[test]
+fn what_was_another_instance_when_the_file_was_read_is_followed_once_that_is_over() {
+    let (theirs, other) = (Theirs::new(), Theirs::new());
+    let mut child = Command::new("sleep").arg("600").spawn().unwrap();
+    let pid = i32::try_from(child.id()).unwrap();
+    for it in [&theirs, &other] {
+        write_pid(&it.path("web1.pid"), &pid.to_string());
     }
-    assert!(is_alive(pid));
-    bystander.kill().unwrap();
-    bystander.wait().unwrap();
+    let web = theirs.service(&[("web1", free_port())], "");
+    // The same process, by a file of another service.
+    let api = other.service(&[("api1", free_port())], "").replace("service.web", "service.api");
+    let api = api.replace("{instance}.pid", "web1.pid");
+    let mut deck = Deck::start(&api);
+    deck.wait("it is found", |it, _| find(it, "api1").is_some_and(|it| it.pid == Some(pid)));
+    deck.write_config(&format!("{api}{web}"));
+    deck.ok(&["config", "apply", "--yes"]);
+    deck.wait_event(&format!("its pid file names pid {pid}, which is api1"));
+    deck.write_config(&web);
+    deck.ok(&["config", "apply", "--yes"]);
+    deck.wait("it is followed", |it, _| find(it, "web1").is_some_and(|it| it.pid == Some(pid)));
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn what_was_found_while_it_drained_is_followed_when_the_stop_is_taken_back() {
+    let (theirs, others) = (Theirs::new(), Theirs::new());
+    let instances = [("web1", free_port()), ("web2", free_port())];
+    let mut deck = {
+        for (name, port) in instances {
+            theirs.start(name, port);
+        }
+        let long = "drain_delay = \"50s\"\nmax_wait_time = \"60s\"\n";
+        let service = theirs.service(&instances, &(theirs.started_by() + long));
+        Deck::start(&service.replacen("max_wait_time = \"20s\"\n", "", 1))
+    };
+    let before = instances.map(|(name, _)| theirs.pid(name));
+    wait_pid(&mut deck, "web1", before[0]);
+    wait_pid(&mut deck, "web2", before[1]);
+    deck.ok(&["stop", "--no-wait", "web1"]);
+    deck.wait_state("web1", State::Draining);
+    let after = instances.map(|(name, _)| {
+        let pid = others.start(name, free_port());
+        write_pid(&theirs.path(&format!("{name}.pid")), &pid.to_string());
+        pid
+    });
+    // Its file was written last.
+    wait_pid(&mut deck, "web2", after[1]);
+    assert_eq!((deck.pid("web1"), deck.instance("web1").state), (before[0], State::Draining));
+    deck.ok(&["start", "--no-wait", "web1"]);
+    wait_pid(&mut deck, "web1", after[0]);
+    assert!(before.iter().all(|it| is_alive(*it)), "{}", deck.story());
+    before.iter().for_each(|it| kill(*it, Signal::SIGKILL));
+}
+
+/// Executes the rest in a place of its own where a file system that never answers is mounted.
+const STUCK: &str = "exec 9<>/dev/fuse && \
+    mount -i -t fuse -o fd=9,rootmode=40000,user_id=0,group_id=0 stuck \"$1\" && shift && exec \"$@\"";
+
+#[test]
+#[expect(clippy::print_stderr, reason = "why it is skipped")]
+fn a_disk_that_does_not_answer_holds_up_no_other_file() {
+    if !support::is_root() {
+        return;
+    }
+    let theirs = Theirs::new();
+    let stuck = theirs.path("stuck");
+    std::fs::create_dir(&stuck).unwrap();
+    let stuck = stuck.to_str().unwrap();
+    let wrapper = ["unshare", "-m", "--propagation", "private", "sh", "-c", STUCK, "sh", stuck];
+    let can = Command::new(wrapper[0]).args(&wrapper[1..]).arg("true").output().unwrap();
+    if !can.status.success() {
+        assert!(std::env::var_os("OPSDECK_TEST_REQUIRE").is_none(), "{can:?}");
+        eprintln!("skipped: nothing can be mounted here: {can:?}");
+        return;
+    }
+    let mut children = [(); 2].map(|()| Command::new("sleep").arg("600").spawn().unwrap());
+    std::os::unix::fs::symlink("stuck/web1.pid", theirs.path("web1.pid")).unwrap();
+    write_pid(&theirs.path("web2.pid"), &children[0].id().to_string());
+    let instances = [("web1", free_port()), ("web2", free_port())];
+    let services = theirs.service(&instances, &theirs.started_by());
+    let mut deck = Deck::start_in(&wrapper, &services, |_| ());
+    let is_pid = |it: &opsdeck::api::Deck, pid: u32| {
+        find(it, "web2").is_some_and(|it| it.pid.map(i32::cast_unsigned) == Some(pid))
+    };
+    deck.wait("the other is found", |it, _| is_pid(it, children[0].id()));
+    deck.wait("it is told", |it, _| {
+        find(it, "web1").is_some_and(|it| it.why.contains("the disk does not answer"))
+    });
+    write_pid(&theirs.path("web2.pid"), &children[1].id().to_string());
+    deck.wait("the other goes on", |it, _| is_pid(it, children[1].id()));
+    // One that cannot be looked at is not started beside what may run.
+    assert_eq!(deck.opsdeck(&["start", "web1"]).status.code(), Some(1));
+    deck.wait_event("web1.pid cannot be read: the disk does not answer");
+    deck.wait_state("web1", State::Fatal);
+    let told = deck.events.iter().filter(|it| it.kind == "not-found");
+    assert_eq!(told.count(), 1, "{}", deck.story());
+    for child in &mut children {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
 }
 
 /// An nginx that somebody else has started, with a pid file of its own.

@@ -96,15 +96,11 @@ impl fmt::Display for Distrust {
 /// # Errors
 ///
 /// Somebody else may have written what is in it.
-pub fn pid_file(path: &Path, owner: u32, users: [u32; 2]) -> Result<(), Distrust> {
-    if let Some(mut trust) = Trust::of_root() {
-        trust.users.extend(users);
-        return trust.path(path);
-    }
-    let is_known = [0, Uid::effective().as_raw()].contains(&owner) || users.contains(&owner);
-    let who = || format!("belongs to {}", user_name(owner));
-    let help = "have it written by the user of the process".to_owned();
-    if is_known { Ok(()) } else { Err(Distrust { at: path.to_owned(), who: who(), help }) }
+pub fn pid_file(path: &Path, users: [u32; 2]) -> Result<(), Distrust> {
+    let (us, group) = (Uid::effective().as_raw(), Gid::effective().as_raw());
+    let mut trust = Trust::of_root().unwrap_or_else(|| Trust::of_user(us, group));
+    trust.users.extend(users);
+    trust.path(path)
 }
 
 impl Trust {
@@ -121,6 +117,11 @@ impl Trust {
             });
             trust
         })
+    }
+
+    /// Whom somebody who is not root lets write what he believes: root, and himself with his group.
+    fn of_user(user: u32, group: u32) -> Self {
+        Self { users: [0, user].into(), groups: [0, group].into(), everybody: false }
     }
 
     /// With the user that a service runs as: what he can change harms nobody but himself.
@@ -197,7 +198,12 @@ impl Trust {
         let path = step.path.display();
         let found = |who: String, help: String| Some(Distrust { at: step.path.clone(), who, help });
         if !self.users.contains(&step.owner) {
-            let help = format!("chown root {path}");
+            let help = match Uid::effective().is_root() {
+                true => format!("chown root {path}"),
+                false => {
+                    "keep it where only root, you and the user of the process may write".into()
+                }
+            };
             return found(format!("belongs to {}", user_name(step.owner)), help);
         }
         if step.everybody && !self.everybody {
@@ -379,6 +385,40 @@ mod tests {
             (found.at.as_path(), found.who.as_str()),
             (Path::new("/"), "belongs to root (uid 0)")
         );
+    }
+
+    #[test]
+    fn who_is_not_root_believes_a_pid_file_that_nobody_else_can_write() {
+        let dir = tempfile::tempdir().unwrap();
+        let (place, file) = (dir.path().join("run"), dir.path().join("run/web.pid"));
+        fs::create_dir(&place).unwrap();
+        fs::write(&file, "4711").unwrap();
+        let (mut us, mut group) = (Uid::effective().as_raw(), Gid::effective().as_raw());
+        if us == 0 {
+            (us, group) = (4321, 4322);
+            for it in [&place, &file] {
+                std::os::unix::fs::chown(it, Some(us), Some(group)).unwrap();
+            }
+        }
+        let verdict = |user: u32, group: u32| Trust::of_user(user, group).path(&file);
+        mode(&place, 0o755);
+        assert_eq!(verdict(us, group), Ok(()));
+        // Who has a group of his own lets it write.
+        mode(&place, 0o770);
+        mode(&file, 0o660);
+        assert_eq!(verdict(us, group), Ok(()));
+        assert_eq!(verdict(us, group + 1).unwrap_err().at, place);
+        assert!(verdict(us + 1, group).unwrap_err().who.starts_with("belongs to "));
+
+        mode(&file, 0o666);
+        let found = verdict(us, group).unwrap_err();
+        assert_eq!((&found.at, found.who.as_str()), (&file, "may be written by everybody"));
+        assert!(found.help.starts_with("chmod go-w /"), "{}", found.help);
+        mode(&file, 0o644);
+        mode(&place, 0o777);
+        assert_eq!(verdict(us, group).unwrap_err().at, place);
+        mode(&place, 0o1777);
+        assert_eq!(verdict(us, group), Ok(()));
     }
 
     #[test]

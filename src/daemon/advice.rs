@@ -26,7 +26,7 @@ use crate::fleet::{Name, Signal, Timestamp};
 use crate::load::sockets::Sockets;
 use crate::process::port;
 use crate::process::preflight::{self, Disposition};
-use crate::process::stat::{Stat, TICKS_PER_SECOND};
+use crate::process::stat::{Stat, time_of};
 use crate::process::table::Table;
 use crate::process::{closeup, descendants, waits};
 use crate::roles;
@@ -288,8 +288,7 @@ fn strangers(table: &Table, inode: u64, deck: &str, living: &BTreeSet<String>) -
 }
 
 fn age(stat: &Stat) -> Duration {
-    let ms = stat.identity.start_time.saturating_mul(1000) / TICKS_PER_SECOND;
-    clock::now().since(Timestamp(Duration::from_millis(ms)))
+    clock::now().since(Timestamp(time_of(stat.identity.start_time)))
 }
 
 /// The instance of this deck whose mark a process carries.

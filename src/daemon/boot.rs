@@ -35,7 +35,7 @@ use super::signals::{Around, Children, Signals};
 use super::state::{Remembered, StateFile};
 use super::systemd::Notifier;
 use super::turn::{self, Turn, Turns};
-use super::{adopt, config, foreign, holding, host, lock, logging, metrics, nginx, nginx_log};
+use super::{adopt, config, holding, host, lock, logging, metrics, nginx, nginx_log};
 use crate::config::settings::Settings;
 use crate::fleet::Fleet;
 
@@ -116,9 +116,11 @@ pub async fn run(plan: Plan, mut heir: Option<Heir>) -> Result<Ended, BootError>
     }
     adopt::reachable(&remembered)?;
     adopt::begin(&mut daemon, &plan.settings, remembered)?;
-    daemon.look_at_pid_files().await;
+    let lookout = daemon.look_at_pid_files().await;
 
     let (doorway, server) = beside.open(&plan, heir.as_ref(), seen)?;
+    let files = daemon.hands.foreign.subscribe();
+    beside.tasks.spawn(lookout.keep(files, beside.turns.clone(), beside.stop.clone()));
     beside.listen(&plan, &daemon, signals);
     if let Some(heir) = heir {
         // Its first turn: whatever went wrong until then is a way back.
@@ -238,11 +240,9 @@ impl Beside {
         Ok((doorway, server))
     }
 
-    /// Listens to signals, to the configuration file, and to the pid files of others.
+    /// Listens to signals and to the configuration file.
     fn listen(&self, plan: &Plan, daemon: &Daemon, signals: Signals) {
         let Self { turns, tasks, stop, systemd } = self;
-        let files = daemon.hands.foreign.subscribe();
-        tasks.spawn(foreign::keep(files, turns.clone(), stop.clone()));
         let path = plan.settings.path.clone();
         let reaper = daemon.hands.reaper.clone();
         let around = Around { path: path.clone(), reaper, systemd: systemd.clone() };

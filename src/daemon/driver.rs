@@ -166,6 +166,7 @@ impl Daemon {
         let hands = [self.hands.next_sample(), self.hands.next_look(), self.hands.next_survey()];
         let others = [
             self.hands.next_reading(),
+            self.hands.foreign.next_comparison(),
             self.hands.state.wakes_at(),
             self.fleet.next_deadline(),
             self.publisher.due(),

@@ -1,34 +1,34 @@
 //! Processes that somebody else runs: found by their pid files, followed, left alone.
 //!
-//! One task looks at all the files, now and then, on a blocking thread: a file may be on a disk that hangs.
-//! What it says that is new comes as a turn, and is compared with what is known whenever either changes.
+//! What is new in a file comes as a turn ([`looks`]), and is compared with what is known whenever either
+//! changes. Where nothing can come of that yet it is done again later.
 //! The end of a process is seen through its pidfd, as that of any process that is not our child.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::clock;
 use super::driver::{Daemon, failed};
-use super::hands::{Hands, Living, identity_of, process_of};
+use super::hands::{Hands, Living, identity_of};
+use super::looks::{self, Lookout};
 use super::publish::millis;
 use super::state::{Line, Running};
-use super::turn::{Turn, Turns};
-use crate::config::trust;
 use crate::fleet::input::Input;
 use crate::fleet::sheet::Condition;
 use crate::fleet::{Name, Process, Timestamp};
 use crate::process::group::{Group, Marks};
-use crate::process::stat::TICKS_PER_SECOND;
-use crate::process::{identity, oom, pidfile};
+use crate::process::stat::time_of;
+use crate::process::{identity, oom};
 
-/// Between two looks at the files.
-const LOOK: Duration = Duration::from_secs(1);
+/// Until what could not be followed is compared again.
+const AGAIN: Duration = Duration::from_secs(1);
 /// How long the daemon waits for the first one before it answers anybody.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
 
@@ -44,6 +44,23 @@ pub struct Found {
     pub process: Process,
     /// The kernel's short name of it.
     pub name: String,
+    /// What it executes, where that may be known.
+    pub program: Option<PathBuf>,
+}
+
+impl Found {
+    /// For the event that tells of it; `before`: what the one before executed, if that was another program.
+    fn note(&self, before: Option<&Path>) -> String {
+        match (&self.program, before) {
+            (Some(program), Some(before)) => format!(
+                " ({}: {}, and the one before was {})",
+                self.name,
+                program.display(),
+                before.display()
+            ),
+            _ => format!(" ({})", self.name),
+        }
+    }
 }
 
 /// Why none is.
@@ -61,6 +78,10 @@ pub(super) struct Foreign {
     seen: BTreeMap<Name, Seen>,
     /// Instances to compare with what their files say.
     due: BTreeSet<Name>,
+    /// Those to compare again, and when.
+    later: BTreeMap<Name, Timestamp>,
+    /// What was executed by those that were followed last.
+    programs: BTreeMap<Name, PathBuf>,
     /// Ends the waits of starts, not what they have begun.
     pub(super) starts: CancellationToken,
     /// Every start that is under way has one of these.
@@ -86,9 +107,12 @@ impl Foreign {
     }
 
     pub(super) fn configure(&mut self, files: Files) {
-        self.seen.retain(|name, _| files.contains_key(name));
-        self.due.extend(files.keys().cloned());
-        self.files.send_if_modified(|it| std::mem::replace(it, files.clone()) != files);
+        let before = self.files.send_replace(files.clone());
+        // What another file says is none of its business.
+        self.seen.retain(|name, _| files.get(name) == before.get(name));
+        self.programs.retain(|name, _| files.contains_key(name));
+        self.later.clear();
+        self.due.extend(files.into_keys());
     }
 
     /// Something is being started.
@@ -111,65 +135,54 @@ impl Foreign {
     pub(super) fn look_again(&mut self, instance: &Name) {
         self.due.insert(instance.clone());
     }
+
+    /// When something is to be compared again.
+    pub(super) fn next_comparison(&self) -> Option<Timestamp> {
+        self.later.values().min().copied()
+    }
+
+    /// What is to be compared now.
+    fn take_due(&mut self, now: Timestamp) -> BTreeSet<Name> {
+        let over = self.later.iter().filter(|(_, at)| **at <= now).map(|(name, _)| name.clone());
+        self.due.extend(over);
+        self.later.retain(|_, at| *at > now);
+        std::mem::take(&mut self.due)
+    }
+
+    /// Notes what is executed by the one that is followed now. Returns what was before, if that is another.
+    fn note_program(&mut self, name: &Name, program: Option<PathBuf>) -> Option<PathBuf> {
+        let program = program?;
+        let before = self.programs.insert(name.clone(), program.clone());
+        before.filter(|it| *it != program)
+    }
 }
 
-/// Looks at the files until the daemon ends, and tells what is new in them.
-pub async fn keep(mut files: watch::Receiver<Files>, turns: Turns, stop: CancellationToken) {
-    let mut told: BTreeMap<Name, Seen> = BTreeMap::new();
-    let work = async {
-        loop {
-            let wanted = files.borrow_and_update().clone();
-            told.retain(|name, _| wanted.contains_key(name));
-            let is_idle = wanted.is_empty();
-            let looked = tokio::task::spawn_blocking(move || look_at_all(&wanted)).await;
-            for (instance, seen) in looked.unwrap_or_default() {
-                if told.get(&instance) != Some(&seen) {
-                    told.insert(instance.clone(), seen.clone());
-                    // The driver is gone only when the daemon ends.
-                    let _ = turns.send(Turn::PidFile { instance, seen }).await;
-                }
-            }
-            tokio::select! {
-                changed = files.changed() => if changed.is_err() { return },
-                () = tokio::time::sleep(LOOK), if !is_idle => (),
-            }
-        }
-    };
-    stop.run_until_cancelled(work).await;
-}
-
-fn look_at_all(files: &Files) -> Vec<(Name, Seen)> {
-    files.iter().map(|(name, path)| (name.clone(), look(path))).collect()
-}
-
-/// What a pid file says now, if it can be believed: a process may be named by those who could signal it
-/// anyway, any process by root and by ourselves. systemd holds `PIDFile=` to the same (systemd.service(5)).
-pub(super) fn look(path: &Path) -> Seen {
-    let place = path.display();
-    let boot = clock::wall_of(Timestamp::default()).as_duration().unsigned_abs();
-    let named = pidfile::named(path, boot)
-        .map_err(|it| Missed { why: format!("{place} {it}"), is_odd: it.is_odd() })?;
-    trust::pid_file(path, named.owner, named.users).map_err(|it| {
-        let (pid, name) = (named.identity.pid, named.name);
-        let who = format!("{place} names pid {pid} ({name})");
-        let why = format!("{who}, which others may have written there: {it}; {}", it.help);
-        Missed { why, is_odd: true }
-    })?;
-    Ok(Found { process: process_of(named.identity), name: named.name.to_string() })
+/// What comes of comparing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Compared {
+    /// Until something is new.
+    Done,
+    /// Until its condition is another one.
+    Waits,
+    /// Something that tells nobody when it changes stands against it.
+    Later,
 }
 
 impl Daemon {
-    /// Before anybody is answered: what runs is known as far as the files tell at once.
-    pub(super) async fn look_at_pid_files(&mut self) {
-        let files = self.hands.foreign.files.borrow().clone();
-        if files.is_empty() {
-            return;
-        }
-        let look = tokio::task::spawn_blocking(move || look_at_all(&files));
-        let Ok(Ok(looked)) = tokio::time::timeout(FIRST_LOOK, look).await else { return };
-        for (instance, seen) in looked {
-            self.on_pid_file(instance, seen);
-        }
+    /// Before anybody is answered: what runs is known as far as the files tell at once. Returns who looks on.
+    pub(super) async fn look_at_pid_files(&mut self) -> Lookout<fn(&Path) -> Seen> {
+        let mut lookout = Lookout::new(looks::look as fn(&Path) -> Seen);
+        lookout.ask(&self.hands.foreign.files.borrow());
+        let first = async {
+            while !lookout.is_done() {
+                for (instance, seen) in lookout.news().await {
+                    self.on_pid_file(instance, seen);
+                }
+            }
+        };
+        // What takes longer comes as a turn.
+        let _ = tokio::time::timeout(FIRST_LOOK, first).await;
+        lookout
     }
 
     pub(super) fn on_pid_file(&mut self, instance: Name, seen: Seen) {
@@ -180,40 +193,66 @@ impl Daemon {
 
     /// Compares what is known with what the files say, where either is new.
     pub(super) fn follow_pid_files(&mut self) {
-        for name in std::mem::take(&mut self.hands.foreign.due) {
+        let now = clock::now();
+        for name in self.hands.foreign.take_due(now) {
             // Everything is let go of.
-            if !self.stopping() {
-                self.follow_pid_file(&name);
+            if self.stopping() {
+                continue;
+            }
+            match self.follow_pid_file(&name) {
+                Compared::Done => (),
+                Compared::Waits => self.hands.foreign.look_again(&name),
+                Compared::Later => drop(self.hands.foreign.later.insert(name, now + AGAIN)),
             }
         }
     }
 
-    fn follow_pid_file(&mut self, name: &Name) {
-        let Some(sheet) = self.fleet.instance_sheet(name.as_str()) else { return };
+    fn follow_pid_file(&mut self, name: &Name) -> Compared {
+        let Some(sheet) = self.fleet.instance_sheet(name.as_str()) else { return Compared::Done };
         let may_be_another = match sheet.condition {
             Condition::Stopped | Condition::Backoff | Condition::Exited | Condition::Fatal => true,
             Condition::Starting | Condition::Running => true,
-            // When that is over it is looked at again.
             Condition::Spawning | Condition::Draining | Condition::Stopping => false,
         };
         let known = self.hands.living.get(name);
         let found = match self.hands.foreign.seen.get(name) {
             Some(Ok(found)) => found.clone(),
-            Some(Err(missed)) if known.is_none() => return self.miss(name, missed.clone()),
-            Some(Err(_)) | None => return,
+            Some(Err(missed)) if known.is_none() => {
+                self.miss(name, missed.clone());
+                return Compared::Done;
+            }
+            Some(Err(_)) | None => return Compared::Done,
         };
-        let is_same = known.is_some_and(|it| it.process == found.process || !it.foreign);
-        if is_same || !may_be_another || !self.hands.is_followed(name) {
-            return;
+        let is_same = known.is_some_and(|it| it.process == found.process);
+        if is_same || !self.hands.is_followed(name) {
+            return Compared::Done;
         }
-        if let Err(why) = self.hands.belongs_to_nobody_but(name, &found) {
-            return self.miss(name, Missed { why, is_odd: true });
+        if !may_be_another {
+            return Compared::Waits;
         }
-        let generation = sheet.generation + 1;
-        let Some(started) = self.hands.take_up(name, generation, found.process) else { return };
-        let (instance, process) = (name.clone(), found.process);
-        let note = format!(" ({})", found.name);
+        // What is ours is seen to its end first.
+        if known.is_some_and(|it| !it.foreign) {
+            return Compared::Later;
+        }
+        self.follow(name, sheet.generation + 1, &found)
+    }
+
+    fn follow(&mut self, name: &Name, generation: u64, found: &Found) -> Compared {
+        let taken = self.hands.belongs_to_nobody_but(name, found);
+        let started = match taken.and_then(|()| self.hands.take_up(name, generation, found)) {
+            Ok(Some(started)) => started,
+            // The next look tells.
+            Ok(None) => return Compared::Later,
+            Err(why) => {
+                self.miss(name, Missed { why, is_odd: true });
+                return Compared::Later;
+            }
+        };
+        let before = self.hands.foreign.note_program(name, found.program.clone());
+        let (instance, process, note) =
+            (name.clone(), found.process, found.note(before.as_deref()));
         self.turn(Input::Found { instance, process, generation, started, note });
+        Compared::Done
     }
 
     fn miss(&mut self, instance: &Name, missed: Missed) {
@@ -239,9 +278,11 @@ impl Daemon {
         }
         let input = outcome.and_then(|found| {
             self.hands.belongs_to_nobody_but(instance, &found)?;
-            let taken = self.hands.take_up(instance, generation, found.process);
+            let taken = self.hands.take_up(instance, generation, &found)?;
             let gone = || format!("pid {} ended as soon as it was there", found.process.pid);
-            taken.map(|_| found.process).ok_or_else(gone)
+            taken.ok_or_else(gone)?;
+            self.hands.foreign.note_program(instance, found.program);
+            Ok(found.process)
         });
         self.turn(match input {
             Ok(process) => Input::Spawned { instance: instance.clone(), generation, process },
@@ -280,26 +321,35 @@ impl Hands {
         self.foreign.configure(files);
     }
 
-    /// Follows this process from now on, instead of the one before; `None`: it is gone, or cannot be watched.
-    /// Returns when it was started.
-    fn take_up(&mut self, name: &Name, generation: u64, process: Process) -> Option<Timestamp> {
-        let opened = identity::open(identity_of(process));
-        let pidfd = opened.inspect_err(|err| warn!(instance = %name, %err, "cannot be opened"));
-        let living = Living { pidfd: Some(pidfd.ok().flatten()?), ..found(process, generation) };
-        if let Err(err) = self.watch_adopted(name, &living) {
-            warn!(instance = %name, %err, "its end could not be watched for");
-            return None;
-        }
+    /// Follows this process from now on, instead of the one before. Returns when it was started; `None`: it
+    /// is gone.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be watched, in words.
+    fn take_up(
+        &mut self,
+        name: &Name,
+        generation: u64,
+        found: &Found,
+    ) -> Result<Option<Timestamp>, String> {
+        let process = found.process;
+        let unwatched = |err: io::Error| {
+            format!("pid {} ({}) cannot be watched: {err}", process.pid, found.name)
+        };
+        let Some(pidfd) = identity::open(identity_of(process)).map_err(unwatched)? else {
+            return Ok(None);
+        };
+        let living = Living { pidfd: Some(pidfd), ..living(process, generation) };
+        self.watch_adopted(name, &living).map_err(unwatched)?;
         self.drop_foreign(name);
         let (port, fingerprint) =
             self.known.get(name).map_or((None, 0), |it| (it.settings.port, it.fingerprint));
         self.front.lives(name, generation, port, false);
-        let ticks = process.start_time;
-        let started =
-            Timestamp(Duration::from_millis(ticks.saturating_mul(1000) / TICKS_PER_SECOND));
+        let started = Timestamp(time_of(process.start_time));
         self.keep(name, living, millis(started.0), fingerprint);
         info!(instance = %name, pid = process.pid, "found");
-        Some(started)
+        Ok(Some(started))
     }
 
     /// It runs on, and is no business of ours any more.
@@ -337,11 +387,12 @@ impl Hands {
             return None;
         }
         let pidfd = identity::open(identity_of(process)).ok().flatten();
-        let living = Living { pidfd, ..found(process, generation) };
+        let living = Living { pidfd, ..living(process, generation) };
         if living.pidfd.is_none() || self.watch_adopted(&name, &living).is_err() {
             self.state.append(&gone);
             return Some(Input::Departed { instance: name, generation, started, fingerprint });
         }
+        self.foreign.note_program(&name, looks::program(running.pid));
         let port = self.known.get(&name).and_then(|it| it.settings.port);
         self.front.lives(&name, generation, port, true);
         self.keep(&name, living, running.started_ms, fingerprint);
@@ -357,7 +408,7 @@ impl Hands {
 }
 
 /// A foreign process: nothing marks what belongs to it but its tree.
-fn found(process: Process, generation: u64) -> Living {
+fn living(process: Process, generation: u64) -> Living {
     Living {
         generation,
         process,

@@ -16,9 +16,10 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::clock;
-use super::foreign::{self, Found, Stopping};
+use super::foreign::{Found, Stopping};
 use super::hands::{Hands, Known};
 use super::launch::{Values, base_environment, switch_to};
+use super::looks;
 use super::orphans::{self, RUN};
 use super::runs::{no_value, verdict};
 use super::turn::Turn;
@@ -166,8 +167,10 @@ pub(super) fn plain_environment(
 /// Runs the command, then waits until the file names a process.
 async fn begin(order: &Order, pidfile: &Path, reaper: &Reaper) -> Result<Found, String> {
     // Their supervisor may have been faster.
-    if let Ok(found) = look(pidfile).await {
-        return Ok(found);
+    match looks::look_in_time(pidfile).await {
+        Some(Ok(found)) => return Ok(found),
+        Some(Err(_)) => (),
+        None => return Err(looks::hangs(pidfile).why),
     }
     order.carry_out(reaper, order.is_too_slow()).await?;
     let wait = async {
@@ -181,14 +184,18 @@ async fn begin(order: &Order, pidfile: &Path, reaper: &Reaper) -> Result<Found, 
     if let Ok(found) = timeout(order.patience, wait).await {
         return Ok(found);
     }
-    let why = look(pidfile).await.err().unwrap_or_default();
+    let why = match looks::look_in_time(pidfile).await {
+        Some(Ok(found)) => return Ok(found),
+        Some(Err(missed)) => missed.why,
+        None => looks::hangs(pidfile).why,
+    };
     let patience = format_duration(order.patience);
     Err(format!("`{}` came back, and {patience} later {why}", order.argv.join(" ")))
 }
 
 async fn look(pidfile: &Path) -> Result<Found, String> {
     let path = pidfile.to_owned();
-    let looked = tokio::task::spawn_blocking(move || foreign::look(&path)).await;
+    let looked = tokio::task::spawn_blocking(move || looks::look(&path)).await;
     looked.map_err(|err| err.to_string())?.map_err(|it| it.why)
 }
 

@@ -4,7 +4,7 @@
 //! signal it was not there; `/proc` counts starts in hundredths of a second, so who was there is kept too.
 
 use crate::fleet::{Process, Timestamp};
-use crate::process::stat::TICKS_PER_SECOND;
+use crate::process::stat;
 
 /// Reloads that are kept of one leader; of older ones only their number.
 const MOST: usize = 1000;
@@ -42,7 +42,7 @@ impl Lineage {
             self.reloads.remove(0);
             self.forgotten += 1;
         }
-        self.reloads.push(Reload { at: ticks(now), roles: roles.to_vec() });
+        self.reloads.push(Reload { at: stat::ticks_of(now.0), roles: roles.to_vec() });
         self.before = before.to_vec();
     }
 
@@ -63,11 +63,6 @@ impl Lineage {
     pub(super) fn is_replaced(&self, process: Process) -> bool {
         self.before.contains(&process)
     }
-}
-
-fn ticks(at: Timestamp) -> u64 {
-    let per_second = u128::from(TICKS_PER_SECOND);
-    u64::try_from(at.0.as_millis() * per_second / 1000).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -50,6 +50,7 @@ mod lock;
 pub mod log_pages;
 pub mod logging;
 pub mod logs;
+pub mod looks;
 mod members;
 pub mod metrics;
 pub mod nginx;

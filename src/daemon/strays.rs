@@ -12,11 +12,12 @@ use super::boot::BootError;
 use super::driver::Daemon;
 use super::hands::{Hands, process_of};
 use super::launch::MARK;
+use super::publish::millis;
 use super::state::{Intent, Running};
 use crate::fleet::Name;
 use crate::fleet::input::{Extra, Input, Record};
 use crate::process::group::{Group, Member};
-use crate::process::stat::TICKS_PER_SECOND;
+use crate::process::stat;
 use crate::process::strays::{Left, Signs};
 use crate::process::{Identity, identity};
 
@@ -89,7 +90,7 @@ impl Hands {
             generation: intent.generation.max(1),
             pid: first.pid,
             start_time: first.start_time,
-            started_ms: first.start_time.saturating_mul(1000) / TICKS_PER_SECOND,
+            started_ms: millis(stat::time_of(first.start_time)),
             fingerprint: intent.fingerprint,
         };
         if let Some(leader) = left.leader {

@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
@@ -20,7 +19,7 @@ use crate::config::KnownProfile;
 use crate::config::secret::veiled_arguments;
 use crate::fleet::{Fleet, Name, Timestamp};
 use crate::process::group::Group;
-use crate::process::stat::{Stat, TICKS_PER_SECOND};
+use crate::process::stat::{Stat, time_of};
 use crate::process::table::Table;
 use crate::process::usage::page_bytes;
 use crate::process::{Identity, closeup};
@@ -169,8 +168,7 @@ pub(super) fn observed(stat: &Stat, arguments: &[String]) -> roles::Process {
 fn process(seen: &Seen) -> ProcessDetail {
     let stat = &seen.stat;
     let Identity { pid, start_time } = stat.identity;
-    let ticks = |it: u64| it.saturating_mul(1000) / TICKS_PER_SECOND;
-    let started = Timestamp(Duration::from_millis(ticks(start_time)));
+    let started = Timestamp(time_of(start_time));
     ProcessDetail {
         pid,
         start_time,
@@ -181,7 +179,7 @@ fn process(seen: &Seen) -> ProcessDetail {
         title: veiled_arguments(&seen.arguments).join(" "),
         started: Some(clock::wall_of(started)),
         age_ms: super::publish::millis(clock::now().since(started)),
-        cpu_ms: ticks(stat.cpu_ticks),
+        cpu_ms: super::publish::millis(time_of(stat.cpu_ticks)),
         memory_bytes: stat.resident_pages.saturating_mul(page_bytes()),
         threads: u32::try_from(stat.threads).unwrap_or(0),
         descriptors: closeup::descriptors(pid).ok(),

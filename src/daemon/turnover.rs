@@ -13,7 +13,7 @@ use super::clock;
 use super::reloads;
 use crate::fleet::advice::Churn;
 use crate::fleet::{Name, Process, Timestamp};
-use crate::process::stat::TICKS_PER_SECOND;
+use crate::process::stat;
 use crate::roles::Rules;
 
 /// Between two looks that follow each other.
@@ -137,7 +137,7 @@ impl Watch {
 }
 
 fn began(start_time: u64) -> Timestamp {
-    Timestamp(Duration::from_millis(start_time.saturating_mul(1000) / TICKS_PER_SECOND))
+    Timestamp(stat::time_of(start_time))
 }
 
 #[cfg(test)]

@@ -36,19 +36,18 @@ pub fn dispositions(pid: i32) -> io::Result<Vec<(i32, Disposition)>> {
     Ok((1..=64).filter_map(|it| Some((it, parse(&status, it)?))).collect())
 }
 
-/// The real and the saved user of a process: who may signal it (kill(2)).
-///
-/// # Errors
-///
-/// ENOENT or ESRCH if it is gone.
-pub fn users(pid: i32) -> io::Result<[u32; 2]> {
-    let status = status(pid)?;
-    let line = status.lines().find_map(|it| it.strip_prefix("Uid:")).unwrap_or_default();
-    let ids: Vec<u32> = line.split_whitespace().filter_map(|it| it.parse().ok()).collect();
-    match ids[..] {
-        [real, _, saved, _] => Ok([real, saved]),
-        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "no users")),
+/// The real and the saved user of a process: who may signal it (kill(2)). Of its `/proc/PID/status`.
+pub fn users(status: &str) -> Option<[u32; 2]> {
+    match numbers(status, "Uid")[..] {
+        [real, _, saved, _] => Some([real, saved]),
+        _ => None,
     }
+}
+
+/// The numbers on one line of `/proc/PID/status`; none if there is no such line.
+pub(super) fn numbers<T: std::str::FromStr>(status: &str, name: &str) -> Vec<T> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.unwrap_or_default().split_whitespace().filter_map(|it| it.parse().ok()).collect()
 }
 
 /// `/proc/PID/status`.

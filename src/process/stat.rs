@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 use rustix::fs::{Dir, Mode, OFlags, openat};
 use rustix::io::read;
@@ -9,7 +10,20 @@ use rustix::io::read;
 use super::Identity;
 
 /// Of the times in these files: USER_HZ, the same on every Linux (time(7)).
-pub const TICKS_PER_SECOND: u64 = 100;
+const TICKS_PER_SECOND: u64 = 100;
+/// In [`Stat::flags`] of what the kernel runs for itself: PF_KTHREAD (include/linux/sched.h).
+const KERNEL_THREAD: u32 = 0x0020_0000;
+
+/// How long so many clock ticks are: since boot for a start, on a processor for work.
+pub fn time_of(ticks: u64) -> Duration {
+    Duration::from_millis(ticks.saturating_mul(1000) / TICKS_PER_SECOND)
+}
+
+/// The clock ticks that are over after so long.
+pub fn ticks_of(time: Duration) -> u64 {
+    let ticks = time.as_millis() * u128::from(TICKS_PER_SECOND) / 1000;
+    u64::try_from(ticks).unwrap_or(u64::MAX)
+}
 
 /// What is kept of one line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +35,8 @@ pub struct Stat {
     pub parent: i32,
     pub process_group: i32,
     pub session: i32,
+    /// What the kernel notes of it (PF_*).
+    pub flags: u32,
     /// Time on a processor in user and system mode, in clock ticks (1/100 s), without its children.
     pub cpu_ticks: u64,
     pub threads: i64,
@@ -64,6 +80,11 @@ impl Stat {
     /// A leader thread that ended while others run on shows as `Z` too, but its process lives.
     pub fn is_gone(&self) -> bool {
         matches!(self.state, b'Z' | b'X' | b'x') && self.threads <= 1
+    }
+
+    /// Whether it is no program, but the kernel's own.
+    pub fn is_kernel(&self) -> bool {
+        self.flags & KERNEL_THREAD != 0
     }
 }
 
@@ -134,7 +155,8 @@ pub fn parse(line: &[u8]) -> Option<Stat> {
     let parent = number(fields.next()?)?;
     let process_group = number(fields.next()?)?;
     let session = number(fields.next()?)?;
-    let user: u64 = number(fields.nth(7)?)?;
+    let flags = number(fields.nth(2)?)?;
+    let user: u64 = number(fields.nth(4)?)?;
     let system: u64 = number(fields.next()?)?;
     let threads = number(fields.nth(4)?)?;
     let start_time = number(fields.nth(1)?)?;
@@ -146,6 +168,7 @@ pub fn parse(line: &[u8]) -> Option<Stat> {
         parent,
         process_group,
         session,
+        flags,
         cpu_ticks: user.saturating_add(system),
         threads,
         resident_pages,
@@ -176,6 +199,7 @@ mod tests {
                 parent: 1,
                 process_group: 4710,
                 session: 4709,
+                flags: 4_194_560,
                 cpu_ticks: 57,
                 threads: 3,
                 resident_pages: 321,
@@ -202,6 +226,23 @@ mod tests {
         assert!(!parse(line).unwrap().is_gone());
         let line = b"7 (a) Z 1 7 7 0 -1 0 1 2 3 4 50 7 8 9 20 0 1 0 5 1000 321 0";
         assert!(parse(line).unwrap().is_gone());
+    }
+
+    #[test]
+    fn ticks_are_hundredths_of_a_second() {
+        for (ticks, ms) in [(0, 0), (1, 10), (123_456, 1_234_560)] {
+            let time = Duration::from_millis(ms);
+            assert_eq!((time_of(ticks), ticks_of(time)), (time, ticks));
+        }
+        assert_eq!(ticks_of(Duration::from_millis(19)), 1, "only whole ones are over");
+        assert_eq!(ticks_of(Duration::MAX), u64::MAX);
+    }
+
+    #[test]
+    fn the_kernels_own_threads_are_told_apart() {
+        let line = b"2 (kthreadd) S 0 0 0 0 -1 2129984 0 0 0 0 0 0 0 0 20 0 1 0 5 0 0 0";
+        assert!(parse(line).unwrap().is_kernel());
+        assert!(!read_stat(std::process::id().cast_signed()).unwrap().is_kernel());
     }
 
     #[test]

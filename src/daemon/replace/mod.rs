@@ -75,7 +75,7 @@ pub fn own_path() -> Option<PathBuf> {
 }
 
 /// The kernel marks the path of a file that is gone (proc_pid_exe(5)).
-fn without_mark(path: &Path) -> PathBuf {
+pub(super) fn without_mark(path: &Path) -> PathBuf {
     use std::os::unix::ffi::{OsStrExt, OsStringExt};
     let bytes = path.as_os_str().as_bytes();
     let bytes = bytes.strip_suffix(b" (deleted)").unwrap_or(bytes);
