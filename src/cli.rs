@@ -86,7 +86,7 @@ pub enum Command {
     /// Send a signal; SIGTERM is a restart through the ladder
     Signal(SignalArgs),
     /// Send the reload signal of the profile, instance by instance
-    Reload(ActArgs),
+    Reload(ReloadArgs),
     /// A rolling restart of a service, with its progress
     Roll(RollArgs),
     /// What services wrote; several names are interleaved
@@ -182,6 +182,20 @@ pub struct ActArgs {
     /// Services or instances
     #[arg(required = true)]
     pub names: Vec<String>,
+
+    #[command(flatten)]
+    pub wait: Wait,
+}
+
+#[derive(Debug, Args)]
+pub struct ReloadArgs {
+    /// Services or instances
+    #[arg(required = true)]
+    pub names: Vec<String>,
+
+    /// Also where it is dangerous: the process does not catch the signal and will be killed
+    #[arg(long)]
+    pub yes: bool,
 
     #[command(flatten)]
     pub wait: Wait,

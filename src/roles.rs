@@ -3,7 +3,7 @@
 //! [`assign`] is a pure function of a profile's rules and of the processes as they are. A rule goes by
 //! the title that a server gives its processes, or by parentage: how far below the leader a process is,
 //! in a tree of how many levels. Only processes that are called as the leader is are the server's own;
-//! what a worker has executed has no role.
+//! what a worker has executed has no role. Nobody renews the leader by a reload: it is no worker, whatever its title.
 
 use std::collections::BTreeMap;
 
@@ -20,6 +20,13 @@ pub struct Process {
     pub title: String,
     /// How many threads it has.
     pub threads: u32,
+}
+
+impl Process {
+    /// Its name without what setproctitle has written behind it: `gunicorn: maste`, `gunicorn: worke`.
+    fn program(&self) -> &str {
+        self.name.split_once(": ").map_or(&self.name, |it| it.0)
+    }
 }
 
 /// The rules of a profile; the first one that fits a process counts.
@@ -68,7 +75,8 @@ pub fn assign<'r>(rules: &'r Rules, leader: i32, processes: &[Process]) -> BTree
     let rule = |it: &Process| {
         let level = tree.levels.get(&it.pid).copied()?;
         let fits = |rule: &&Rule| {
-            rule.title.as_ref().is_none_or(|pattern| pattern.0.is_match(&it.title))
+            !(rule.renewed && it.pid == leader)
+                && rule.title.as_ref().is_none_or(|pattern| pattern.0.is_match(&it.title))
                 && rule.level.is_none_or(|wanted| wanted == level)
                 && rule.of.is_none_or(|wanted| wanted == tree.of)
                 && rule.threads.is_none_or(|least| it.threads >= least)
@@ -87,10 +95,10 @@ struct Family {
 
 impl Family {
     fn of(leader: i32, processes: &[Process]) -> Self {
-        let name = processes.iter().find(|it| it.pid == leader).map(|it| it.name.as_str());
+        let name = processes.iter().find(|it| it.pid == leader).map(Process::program);
         let kin: BTreeMap<i32, &Process> = processes
             .iter()
-            .filter(|it| Some(it.name.as_str()) == name)
+            .filter(|it| Some(it.program()) == name)
             .map(|it| (it.pid, it))
             .collect();
         let below = |pid: i32| kin.values().filter(move |it| it.parent == pid);
@@ -198,6 +206,31 @@ mod tests {
             roles("1<0:php 2<1:php 3<2:php=shop.TaskWorker.1 4<2:php=shop.Worker.0"),
             "1 master, 2 manager, 3 task worker, 4 worker"
         );
+    }
+
+    #[test]
+    fn a_leader_is_no_worker_whatever_its_title() {
+        assert_eq!(roles("1<0:php=shop.TaskWorker.0"), "1 single process");
+    }
+
+    #[test]
+    fn a_name_that_is_a_title_is_the_programs_still() {
+        let process = |pid, parent, name: &str| Process {
+            pid,
+            parent,
+            name: name.into(),
+            title: format!("{name}r [shop:app]"),
+            threads: 1,
+        };
+        let tree = [
+            process(1, 0, "gunicorn: maste"),
+            process(2, 1, "gunicorn: worke"),
+            process(3, 1, "gunicornd"),
+        ];
+        let rules = swoole();
+        let found = assign(&rules, 1, &tree);
+        let found: Vec<_> = found.iter().map(|(pid, rule)| (*pid, rule.role.as_str())).collect();
+        assert_eq!(found, [(1, "manager"), (2, "worker")]);
     }
 
     #[test]

@@ -347,3 +347,23 @@ fn gunicorn_is_reloaded_by_sighup() {
     );
     reloads(&shop(&command, "gunicorn", port), Some("SIGTERM"), |_| ());
 }
+
+#[test]
+fn a_signal_that_would_kill_is_not_sent_by_a_reload_that_nobody_has_confirmed() {
+    let mut deck = Deck::start(
+        "[service.wrapped]\ncommand = [\"sleep\", \"60\"]\nprofile = \"swoole\"\n\
+         start_seconds = \"100ms\"\n",
+    );
+    deck.wait_ready(&["wrapped"]);
+    let pid = deck.instance("wrapped").pid;
+    for flags in [&["reload", "wrapped"][..], &["reload", "--no-wait", "wrapped"]] {
+        let output = deck.opsdeck(flags);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(6), "{told}");
+        assert!(told.contains("SIGUSR1 is not caught: it will kill wrapped"), "{told}");
+        assert!(told.contains("`--yes`"), "{told}");
+    }
+    assert_eq!(deck.instance("wrapped").pid, pid);
+    deck.opsdeck(&["reload", "--yes", "--no-wait", "wrapped"]);
+    deck.wait_event("was killed by SIGUSR1");
+}

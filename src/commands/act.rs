@@ -94,17 +94,28 @@ pub async fn signal(client: &Client, args: &SignalArgs) -> Outcome {
         let act = Act { target, signal, guard: !args.yes, ..Act::default() };
         let request =
             Request::Instance { name: instance.name.clone(), verb: InstanceVerb::Signal, act };
-        match client.send(&request).await {
-            Ok(done) => tell(&done)?,
-            Err(refusal) if refusal.kind == problem::CONFIRM => {
-                notice(&format!("opsdeck: {name}: {}", refusal.detail));
-                notice("  help: say it again with `--yes`");
-                return Ok(Exit::Confirm);
-            }
-            Err(problem) => return Err(problem),
+        if !confirmed(client, name, &request).await? {
+            return Ok(Exit::Confirm);
         }
     }
     Ok(Exit::Done)
+}
+
+/// Gives an order; false: the daemon wants it to be confirmed, and says why.
+pub(super) async fn confirmed(
+    client: &Client,
+    name: &str,
+    request: &Request,
+) -> Result<bool, Problem> {
+    match client.send(request).await {
+        Ok(done) => tell(&done).map(|()| true),
+        Err(refusal) if refusal.kind == problem::CONFIRM => {
+            notice(&format!("opsdeck: {name}: {}", super::safe(&refusal.detail)));
+            notice("  help: say it again with `--yes`");
+            Ok(false)
+        }
+        Err(problem) => Err(problem),
+    }
 }
 
 /// The identity of a process of an instance.

@@ -91,7 +91,7 @@ async fn asks(client: &Client, command: Command) -> Outcome {
         Command::Restart(args) => {
             act::all(client, act::RESTART, &args.names, &plain, args.wait.is_wanted()).await
         }
-        Command::Reload(args) => reload::run(client, &args.names, args.wait.is_wanted()).await,
+        Command::Reload(args) => reload::run(client, &args).await,
         Command::Drain(args) => act::each_instance(client, InstanceVerb::Drain, &args.names).await,
         Command::Undrain(args) => {
             act::each_instance(client, InstanceVerb::Undrain, &args.names).await

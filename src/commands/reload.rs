@@ -8,6 +8,7 @@ use super::act;
 use super::wait::{self, apply, find};
 use super::{Outcome, notice, out, unprinted};
 use crate::api::{Act, Change, Deck, Event, Instance};
+use crate::cli::ReloadArgs;
 use crate::client::Client;
 use crate::exit::Exit;
 
@@ -27,10 +28,12 @@ enum Standing {
 }
 
 /// Sends the orders; with `wait` returns when all are renewed, or some will not be.
-pub async fn run(client: &Client, names: &[String], wait: bool) -> Outcome {
-    if !wait {
-        return act::all(client, act::RELOAD, names, &Act::default(), false).await;
-    }
+///
+/// # Errors
+///
+/// As the daemon refuses one; a danger that nobody has confirmed is an exit code.
+pub async fn run(client: &Client, args: &ReloadArgs) -> Outcome {
+    let act = || Act { guard: !args.yes, ..Act::default() };
     let mut changes = client.watch().await?.boxed();
     let (mut deck, mut events) = (Deck::default(), vec![]);
     let mut seen = 0;
@@ -39,15 +42,19 @@ pub async fn run(client: &Client, names: &[String], wait: bool) -> Outcome {
         seen = events.iter().map(|it| it.seq).max().unwrap_or(0);
     }
     let mut before = BTreeMap::new();
-    for name in names {
+    for name in &args.names {
         let meant = act::meaning(&deck, name)?;
         let running = act::instances(&deck, &meant).into_keys().filter_map(|it| find(&deck, &it));
         before.extend(running.filter(|it| it.pid.is_some()).map(|it| {
             let reload = it.reload.as_ref().map_or(0, |it| it.number);
             (it.name.clone(), Before { generation: it.generation, reload })
         }));
-        let request = act::RELOAD.request(meant, Act::default());
-        act::tell(&client.send(&request).await?)?;
+        if !act::confirmed(client, name, &act::RELOAD.request(meant, act())).await? {
+            return Ok(Exit::Confirm);
+        }
+    }
+    if !args.wait.is_wanted() {
+        return Ok(Exit::Done);
     }
     loop {
         events.retain(|it| it.seq > seen);

@@ -282,7 +282,11 @@ impl Instance {
         let (profile, instance) = (self.rules.profile.clone(), self.own.name.clone());
         let Some(roles) = profile.renewal(signal).map(<[String]>::to_vec) else { return };
         let Phase::Up(body) = &mut self.phase else { return };
-        if let Some(stayed) = body.reload.take().and_then(|it| it.ended).map(|it| it.stayed) {
+        let last = body.reload.take();
+        // A server that is at it may not hear the signal again (Swoole): whom it has renewed by now may stay.
+        let left = last.as_ref().filter(|it| it.is_under_way() && it.signal == signal);
+        let left = left.and_then(|it| it.before.as_ref().map(|_| it.unchanged()));
+        if let Some(stayed) = last.and_then(|it| it.ended).map(|it| it.stayed) {
             body.spared.extend(stayed);
         }
         body.reloads += 1;
@@ -290,8 +294,10 @@ impl Instance {
             body.reload = Some(Reload::unseen(by.clone(), signal, turn.now));
             return;
         }
-        body.reload = Some(Reload::new(by.clone(), signal, turn.now));
-        turn.push(Effect::Survey { instance, process: body.process, known: None, roles });
+        let known = left.filter(|it| !it.is_empty());
+        let before = known.clone();
+        body.reload = Some(Reload { before, ..Reload::new(by.clone(), signal, turn.now) });
+        turn.push(Effect::Survey { instance, process: body.process, known, roles });
     }
 
     pub(super) fn reloads(&self) -> Option<Reloads> {

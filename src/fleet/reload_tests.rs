@@ -42,6 +42,18 @@ fn reloading() -> Rig {
 }
 
 #[test]
+fn a_second_signal_while_the_server_is_at_it_waits_for_those_that_are_left() {
+    let mut rig = reloading();
+    tell(&mut rig, SECOND, "web1", &[2, 3, 4]);
+    let (_, effects) = rig.ask(signal("web1", Signal::USR1));
+    assert_eq!(effects, ["survey web1", "SIGUSR1 web1"]);
+    tell(&mut rig, SECOND, "web1", &[4, 5, 6]);
+    assert!(!rig.fleet.watches_reload("web1"));
+    let reload = rig.sheet("web1").reload.unwrap();
+    assert_eq!((reload.number, reload.renewed, reload.of, reload.complete), (2, 2, 2, true));
+}
+
+#[test]
 fn a_reload_is_over_when_every_worker_is_gone_and_another_one_runs() {
     let mut rig = reloading();
     assert_eq!(rig.sheet("web1").why, "reloading 0/3 workers, ready");

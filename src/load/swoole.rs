@@ -1,7 +1,8 @@
 //! `Server::stats()` of Swoole, as a route, its `stats_file` or its admin server have it; of OpenSwoole too.
 //!
 //! `idle_worker_num` is not read: a worker whose coroutines all wait for a database counts as idle. What is in
-//! flight is `concurrency`, which Swoole has from 5.1 on.
+//! flight is `concurrency`, which Swoole has from 5.1 on. `tasking_num` counts the tasks that run too; those that
+//! wait are what the busy task workers leave of it.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +26,7 @@ pub(super) fn read(document: &[u8], counts_itself: bool) -> Result<Figures, Stri
         workers: get(&["worker_num", "workers_total"]),
         busy: None,
         idle: None,
-        queued: get(&["tasking_num"]),
+        queued: get(&["tasking_num"]).map(|it| it.saturating_sub(running(&get))),
         coroutines: get(&["coroutine_num"]),
         backlog: None,
         backlog_limit: None,
@@ -37,6 +38,12 @@ pub(super) fn read(document: &[u8], counts_itself: bool) -> Result<Figures, Stri
     Ok(figures)
 }
 
+/// Task workers that are at something.
+fn running(get: &impl Fn(&[&str]) -> Option<u64>) -> u64 {
+    let of = |name| get(&[name]).unwrap_or(0);
+    of("task_worker_num").saturating_sub(of("task_idle_worker_num"))
+}
+
 fn numbers(document: &[u8]) -> Result<BTreeMap<String, u64>, String> {
     let text = String::from_utf8_lossy(document);
     let text = text.trim();
@@ -44,11 +51,14 @@ fn numbers(document: &[u8]) -> Result<BTreeMap<String, u64>, String> {
         let value: Value =
             serde_json::from_str(text).map_err(|err| format!("this is no JSON: {err}"))?;
         let data = value.get("data").filter(|_| value.get("code").is_some());
+        // The admin server answers from the master, which has a few coroutines of its own.
+        let is_told = |key: &str| data.is_none() || key != "coroutine_num";
         if let Some(why) = data.and_then(Value::as_str) {
             let why: String = why.chars().take(100).collect();
             return Err(format!("the admin server refused: {why}"));
         }
         let fields = data.unwrap_or(&value).as_object().into_iter().flatten();
+        let fields = fields.filter(|(key, _)| is_told(key));
         return Ok(fields.filter_map(|(key, it)| Some((key.clone(), it.as_u64()?))).collect());
     }
     let line = |it: &str| {
@@ -73,7 +83,7 @@ mod tests {
             is_exact: true,
             connections: Some(4),
             workers: Some(2),
-            queued: Some(6),
+            queued: Some(5),
             coroutines: Some(3),
             started: Some(1_790_000_000),
             ..Figures::default()
@@ -84,7 +94,7 @@ mod tests {
     #[test]
     fn the_admin_server_does_not_and_wraps_it() {
         let it = read(format!("{{\"code\":0,\"data\":{ROUTE}}}").as_bytes(), false).unwrap();
-        assert_eq!((it.in_flight, it.connections), (Some(4), Some(5)));
+        assert_eq!((it.in_flight, it.connections, it.coroutines), (Some(4), Some(5), None));
         let refused = read(br#"{"code":4003,"data":"Bad access token"}"#, false);
         assert_eq!(refused, Err("the admin server refused: Bad access token".into()));
     }

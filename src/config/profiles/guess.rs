@@ -9,6 +9,10 @@ pub(super) struct Guess {
 
 /// Looks at the words of a command; `None`: they tell nothing.
 pub(super) fn guess(command: &[String]) -> Option<Guess> {
+    // Laravel's Octane leads the server as a child of its own, and catches no signal of Swoole's.
+    if command.iter().any(|it| it == "octane:start") {
+        return None;
+    }
     let by_word = command.iter().find_map(|word| {
         let profile = by_name(word)?;
         Some(Guess { profile, because: word.clone() })
@@ -33,15 +37,16 @@ pub(super) fn guess_of_tree(leader: &[String], kin: &[Vec<String>]) -> Option<Gu
 
 /// setproctitle of nginx, php-fpm and gunicorn, Puma's, Hyperf's InitProcessTitleListener, Tars-PHP.
 fn by_title(title: &str) -> Option<&'static str> {
-    const STARTS: [(&str, &str); 6] = [
+    const STARTS: [(&str, &str); 4] = [
         ("nginx: ", "nginx"),
         ("php-fpm: ", "php-fpm"),
         ("gunicorn: ", "gunicorn"),
         ("puma: cluster worker", "puma"),
-        ("puma 5", "puma"),
-        ("puma 6", "puma"),
     ];
     let by_start = STARTS.iter().find(|it| title.starts_with(it.0)).map(|it| it.1);
+    // `puma 6.4.2 (tcp://0.0.0.0:9292) [shop]`
+    let version = title.strip_prefix("puma ").and_then(|it| it.chars().next());
+    let by_start = by_start.or(version.filter(char::is_ascii_digit).map(|_| "puma"));
     let number = title.rsplit_once('.').filter(|it| it.1.bytes().all(|it| it.is_ascii_digit()));
     let is_hyperf = title.ends_with(".Master")
         || title.ends_with(".Manager")
@@ -62,7 +67,7 @@ fn by_name(word: &str) -> Option<&'static str> {
         "gunicorn" | "gunicorn3" => Some("gunicorn"),
         "puma" => Some("puma"),
         "hyperf.php" | "swoft" | "laravels" => Some("swoole"),
-        it if it.starts_with("php-fpm") => Some("php-fpm"),
+        it if is_fpm(it) => Some("php-fpm"),
         it if it.contains("swoole") => Some("swoole"),
         _ => None,
     }
@@ -76,6 +81,12 @@ fn by_pair(first: &str, second: &str) -> Option<&'static str> {
         ("--tree", "fpm") => Some("php-fpm"),
         _ => None,
     }
+}
+
+/// `php-fpm`, `php-fpm8.2`; not `php-fpm_exporter`.
+fn is_fpm(name: &str) -> bool {
+    let version = name.strip_prefix("php-fpm");
+    version.is_some_and(|it| it.bytes().all(|it| it.is_ascii_digit() || it == b'.'))
 }
 
 fn is_rails(word: &str) -> bool {
@@ -101,7 +112,6 @@ mod tests {
             ("bundle exec puma -C config/puma.rb", "puma"),
             ("bin/rails server", "puma"),
             ("php bin/hyperf.php start", "swoole"),
-            ("php artisan octane:start --server=swoole", "swoole"),
             ("opsdeck sample --tree fpm", "php-fpm"),
         ] {
             assert_eq!(guessed(line), Some(profile), "{line}");
@@ -119,7 +129,8 @@ mod tests {
             ("nginx: master process /usr/sbin/nginx", vec![], Some("nginx")),
             ("php-fpm: master process (/etc/fpm.conf)", vec![], Some("php-fpm")),
             ("gunicorn: master [app:app]", vec![], Some("gunicorn")),
-            ("puma 6.4.2 (tcp://0.0.0.0:9292) [shop]", vec![], Some("puma")),
+            ("puma 7.0.1 (tcp://0.0.0.0:9292) [shop]", vec![], Some("puma")),
+            ("puma-dev", vec![], None),
             ("php|bin/hyperf.php|start", vec![], Some("swoole")),
             ("php|server.php", vec!["shop.Worker.0"], Some("swoole")),
             ("App.Server: master process", vec![], Some("swoole")),
@@ -132,9 +143,15 @@ mod tests {
 
     #[test]
     fn other_commands_tell_nothing() {
-        for line in
-            ["php bin/worker.php", "sh -c true", "tail -f --name=nginx", "node server.js", ""]
-        {
+        for line in [
+            "php bin/worker.php",
+            "sh -c true",
+            "tail -f --name=nginx",
+            "node server.js",
+            "",
+            "php artisan octane:start --server=swoole",
+            "/usr/local/bin/php-fpm_exporter server",
+        ] {
             assert_eq!(guessed(line), None, "{line}");
         }
     }

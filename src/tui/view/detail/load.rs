@@ -130,7 +130,7 @@ fn own(text: &mut Text, it: &Load) {
         it.busy.map(|n| format!("{n} busy")),
         it.idle.map(|n| format!("{n} idle")),
         it.queued.map(|n| format!("{n} queued")),
-        it.coroutines.map(|n| many(n, "coroutine")),
+        it.coroutines.map(|n| format!("{} in the worker that answered", many(n, "coroutine"))),
         it.backlog.map(|n| match it.backlog_limit {
             Some(limit) => format!("{n} of {limit} in its listen queue"),
             None => format!("{n} in its listen queue"),
