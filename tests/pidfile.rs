@@ -463,13 +463,12 @@ fn what_was_found_while_it_drained_is_followed_when_the_stop_is_taken_back() {
 const STUCK: &str = "exec 9<>/dev/fuse && \
     mount -i -t fuse -o fd=9,rootmode=40000,user_id=0,group_id=0 stuck \"$1\" && shift && exec \"$@\"";
 
-#[test]
+/// What executes a daemon for which `stuck` is on a disk that does not answer; `None`, said aloud: there is none.
 #[expect(clippy::print_stderr, reason = "why it is skipped")]
-fn a_disk_that_does_not_answer_holds_up_no_other_file() {
+fn beside_a_stuck_disk(theirs: &Theirs) -> Option<[String; 9]> {
     if !support::is_root() {
-        return;
+        return None;
     }
-    let theirs = Theirs::new();
     let stuck = theirs.path("stuck");
     std::fs::create_dir(&stuck).unwrap();
     let stuck = stuck.to_str().unwrap();
@@ -478,8 +477,44 @@ fn a_disk_that_does_not_answer_holds_up_no_other_file() {
     if !can.status.success() {
         assert!(std::env::var_os("OPSDECK_TEST_REQUIRE").is_none(), "{can:?}");
         eprintln!("skipped: nothing can be mounted here: {can:?}");
-        return;
+        return None;
     }
+    Some(wrapper.map(str::to_owned))
+}
+
+#[test]
+fn a_gateway_serves_on_while_the_next_daemon_waits_for_a_disk() {
+    let (theirs, port, entry) = (Theirs::new(), free_port(), free_port());
+    let Some(wrapper) = beside_a_stuck_disk(&theirs) else { return };
+    let wrapper = wrapper.each_ref().map(String::as_str);
+    theirs.start("web1", port);
+    std::os::unix::fs::symlink("stuck/web2.pid", theirs.path("web2.pid")).unwrap();
+    let gateway = format!("[gateway.shop]\nservice = \"web\"\nlisten = \"127.0.0.1:{entry}\"\n");
+    let instances = [("web1", port), ("web2", free_port())];
+    let mut deck = Deck::start_in(&wrapper, &theirs.service(&instances, &gateway), |_| ());
+    let in_rotation = |it: &opsdeck::api::Deck| find(it, "web1").is_some_and(|it| it.in_rotation);
+    deck.wait("in rotation", |it, _| in_rotation(it));
+    let gateway = child_of(deck.daemon_pid(), "gateway");
+    let url = format!("http://127.0.0.1:{entry}/");
+    let mut load = deck.command(&["load", &url, "-c", "2", "--interval", "0", "--json"]);
+    let load = load.stdout(Stdio::piped()).spawn().unwrap();
+    deck.wait("load", |it, _| {
+        find(it, "web1").is_some_and(|it| it.traffic.as_ref().is_some_and(|it| it.success > 10))
+    });
+
+    deck.restart_daemon(|deck| kill(deck.daemon_pid(), Signal::SIGKILL));
+    deck.wait("in rotation", |it, _| in_rotation(it));
+    kill(i32::try_from(load.id()).unwrap(), Signal::SIGINT);
+    let report: Value = serde_json::from_slice(&finish(load).stdout).unwrap();
+    assert_eq!(report["failed"], 0, "{report:#}\n{}", deck.story());
+    assert!(is_alive(gateway), "{}", deck.story());
+}
+
+#[test]
+fn a_disk_that_does_not_answer_holds_up_no_other_file() {
+    let theirs = Theirs::new();
+    let Some(wrapper) = beside_a_stuck_disk(&theirs) else { return };
+    let wrapper = wrapper.each_ref().map(String::as_str);
     let mut children = [(); 2].map(|()| Command::new("sleep").arg("600").spawn().unwrap());
     std::os::unix::fs::symlink("stuck/web1.pid", theirs.path("web1.pid")).unwrap();
     write_pid(&theirs.path("web2.pid"), &children[0].id().to_string());

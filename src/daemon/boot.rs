@@ -116,6 +116,8 @@ pub async fn run(plan: Plan, mut heir: Option<Heir>) -> Result<Ended, BootError>
     }
     adopt::reachable(&remembered)?;
     adopt::begin(&mut daemon, &plan.settings, remembered)?;
+    // Before anything is waited for: who is told nothing takes a gateway that serves for one too many.
+    daemon.hands.front.flush();
     let lookout = daemon.look_at_pid_files().await;
 
     let (doorway, server) = beside.open(&plan, heir.as_ref(), seen)?;
