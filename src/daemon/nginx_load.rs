@@ -17,7 +17,7 @@ use crate::config::trust::Trust;
 use crate::gateway::nginx::file;
 use crate::process::command::{self, Command};
 use crate::process::reaper::{Reaper, Status};
-use crate::process::{Identity, identity, pidfile, signal, stat};
+use crate::process::{Identity, identity, pidfile, signal, slow, stat};
 
 /// How long `test` and `reload` may take.
 const COMMAND: Duration = Duration::from_secs(10);
@@ -203,7 +203,7 @@ fn master(pid_file: &Path) -> Result<Identity, String> {
 
 /// What a process calls itself.
 fn title(pid: i32) -> String {
-    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let bytes = slow::read(pid, "cmdline").unwrap_or_default();
     String::from_utf8_lossy(&bytes).replace('\0', " ")
 }
 

@@ -18,7 +18,7 @@ use super::seats::{Connection, Seats};
 use crate::api::Role;
 use crate::config::settings::Deck;
 use crate::fleet::By;
-use crate::process::peer;
+use crate::process::{peer, slow};
 
 /// The credentials of a client when it connected.
 #[derive(Clone, Debug)]
@@ -234,7 +234,7 @@ fn sudo_uid(pid: i32) -> Option<u32> {
 
 /// A variable of a client's environment, as far as we may read it.
 fn environment(pid: i32, name: &str) -> Option<String> {
-    let bytes = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let bytes = slow::read(pid, "environ").ok()?;
     let text = bytes.split(|it| *it == 0).find_map(|it| {
         let (key, value) = std::str::from_utf8(it).ok()?.split_once('=')?;
         (key == name).then(|| value.to_owned())

@@ -4,13 +4,14 @@
 //! descriptors and an environment of megabytes. Text is as its process wrote it: strip it before showing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Identity;
 use super::group::{Group, Member};
 use super::port::{self, socket_inode};
+use super::slow;
 use super::stat::Stat;
 use super::table::Table;
 
@@ -68,9 +69,18 @@ pub fn tree_of(
 ///
 /// # Errors
 ///
-/// ENOENT or ESRCH if it is gone.
+/// ENOENT or ESRCH if it is gone, those of [`slow::read`] if it is stuck.
 pub fn arguments(pid: i32) -> io::Result<Vec<String>> {
-    let (mut bytes, is_cut) = read_some(&format!("/proc/{pid}/cmdline"), ARGUMENT_BYTES)?;
+    slow::read_some(pid, "cmdline", ARGUMENT_BYTES).map(in_words)
+}
+
+/// The same of many; none of those that do not show any.
+pub fn arguments_of(pids: &[i32]) -> Vec<Vec<String>> {
+    let read = slow::read_each(pids, "cmdline", ARGUMENT_BYTES);
+    read.into_iter().map(|it| it.map_or_else(|_| vec![], in_words)).collect()
+}
+
+fn in_words((mut bytes, is_cut): (Vec<u8>, bool)) -> Vec<String> {
     if is_cut {
         // Half an argument may no longer look like the secret that it is.
         let whole = bytes.iter().rposition(|it| *it == 0).unwrap_or(0);
@@ -81,9 +91,9 @@ pub fn arguments(pid: i32) -> io::Result<Vec<String>> {
         bytes.pop();
     }
     if bytes.is_empty() {
-        return Ok(vec![]);
+        return vec![];
     }
-    Ok(bytes.split(|it| *it == 0).map(|it| String::from_utf8_lossy(it).into_owned()).collect())
+    bytes.split(|it| *it == 0).map(|it| String::from_utf8_lossy(it).into_owned()).collect()
 }
 
 /// `NAME` and `value` of a process's environment by name, and whether there was more than is read.
@@ -94,7 +104,7 @@ pub fn arguments(pid: i32) -> io::Result<Vec<String>> {
 ///
 /// EACCES where ptrace(2) would not be allowed either.
 pub fn environment(pid: i32) -> io::Result<(Vec<(String, String)>, bool)> {
-    let (bytes, is_cut) = read_some(&format!("/proc/{pid}/environ"), ENVIRONMENT_BYTES)?;
+    let (bytes, is_cut) = slow::read_some(pid, "environ", ENVIRONMENT_BYTES)?;
     let variable = |it: &[u8]| {
         let text = String::from_utf8_lossy(it);
         let (name, value) = text.split_once('=')?;
@@ -173,8 +183,8 @@ pub fn descriptors(pid: i32) -> io::Result<u32> {
 ///
 /// As [`descriptors`]; ESRCH of a process that has no memory any more.
 pub fn pss(pid: i32) -> io::Result<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-    parse_pss(&text).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    let text = slow::read(pid, "smaps_rollup")?;
+    parse_pss(&String::from_utf8_lossy(&text)).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// `Pss:                 712 kB`
@@ -250,15 +260,6 @@ pub fn directory(pid: i32) -> io::Result<PathBuf> {
 /// As [`descriptors`].
 pub fn program(pid: i32) -> io::Result<PathBuf> {
     fs::read_link(Path::new("/proc").join(pid.to_string()).join("exe"))
-}
-
-/// The first bytes of a file, and whether there were more.
-fn read_some(path: &str, most: u64) -> io::Result<(Vec<u8>, bool)> {
-    let mut bytes = vec![];
-    File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
-    let is_cut = bytes.len() as u64 > most;
-    bytes.truncate(usize::try_from(most).unwrap_or(usize::MAX));
-    Ok((bytes, is_cut))
 }
 
 #[cfg(test)]

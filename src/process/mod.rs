@@ -14,7 +14,7 @@
 //! - [`pidfile`] tells which process a pid file names.
 //! - [`listener`] takes a listening socket back from a process that has it.
 //! - [`preflight`], [`port`], [`usage`], [`closeup`], [`descendants`], [`waits`], [`oom`], [`stat`] and [`table`] read
-//!   what the kernel knows.
+//!   what the kernel knows; [`slow`] what it may not tell for as long as a process is stuck.
 
 pub mod cgroup;
 pub mod closeup;
@@ -34,6 +34,7 @@ pub mod port;
 pub mod preflight;
 pub mod reaper;
 pub mod signal;
+pub mod slow;
 pub mod spawn;
 pub mod stat;
 pub mod strays;

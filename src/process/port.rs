@@ -13,6 +13,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
 
+use super::slow;
 use super::stat::{Comm, Stat, sweep};
 
 /// Whoever listens on a port.
@@ -146,7 +147,7 @@ pub fn listened_on(pids: &[i32]) -> io::Result<BTreeSet<u16>> {
 pub fn is_told(pid: i32, port: u16) -> bool {
     let text = port.to_string();
     ["cmdline", "environ"].iter().any(|file| {
-        let bytes = fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        let bytes = slow::read(pid, file).unwrap_or_default();
         bytes.split(|it| !it.is_ascii_digit()).any(|it| it == text.as_bytes())
     })
 }
@@ -266,7 +267,7 @@ fn named(Listener { address, inode }: Listener) -> Holder {
 const COMMAND_BYTES: usize = 300;
 
 fn command_line(pid: i32) -> String {
-    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let bytes = slow::read(pid, "cmdline").unwrap_or_default();
     let bytes = bytes.get(..COMMAND_BYTES).unwrap_or(&bytes);
     let text = String::from_utf8_lossy(bytes).replace('\0', " ");
     text.trim_end().chars().map(|it| if it.is_control() { '\u{fffd}' } else { it }).collect()

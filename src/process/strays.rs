@@ -6,12 +6,12 @@
 //! orphans: everything else hangs below it, or is none of ours.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::path::Path;
 
 use super::Identity;
 use super::group::Member;
+use super::slow;
 use super::stat::Stat;
 use super::table::{FileId, Table};
 
@@ -84,7 +84,7 @@ impl Signs {
     }
 
     fn by_variable(&self, pid: i32) -> Option<String> {
-        let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+        let environment = slow::read(pid, "environ").ok()?;
         let value = |it: &[u8]| {
             let text = std::str::from_utf8(it.strip_prefix(self.variable.as_bytes())?).ok()?;
             text.strip_suffix(&self.deck).map(str::to_owned)

@@ -14,6 +14,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use super::Identity;
+use super::slow;
 use super::stat::{Stat, sweep};
 
 /// A file by device and inode.
@@ -53,7 +54,7 @@ impl Carried {
         let output = |number: u8| FileId::of(Path::new(&format!("/proc/{pid}/fd/{number}"))).ok();
         Self {
             outputs: [1, 2].into_iter().filter_map(output).collect(),
-            environment: fs::read(format!("/proc/{pid}/environ")).unwrap_or_default(),
+            environment: slow::read(pid, "environ").unwrap_or_default(),
         }
     }
 
