@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use opsdeck::api::{Act, InstanceVerb, Request, State};
 use opsdeck::quantity::parse_duration;
 use support::console::Console;
-use support::{Deck, Following, OPSDECK, find, free_port, kill, wait_until};
+use support::{Deck, Following, OPSDECK, find, free_port, kill, python, wait_until};
 
 /// A service `web` of one instance on this port, with nothing in front.
 fn web(port: u16, flags: &str, more: &str) -> String {
@@ -109,6 +109,28 @@ fn a_full_accept_queue_is_told_with_who_should_accept() {
     let pid = deck.pid("web1");
     let full = format!("the accept queue of port {port} is full, 3 of 2; who should accept: ");
     deck.wait_why("web1", &[&full, &format!("opsdeck (pid {pid})"), "its backlog is 2"]);
+    drop(clients);
+}
+
+#[test]
+fn a_full_accept_queue_of_a_socket_that_is_held_is_told_as_well() {
+    let port = free_port();
+    let script = "import socket,time; it=socket.socket(fileno=3); it.listen(2); print(\\\"up\\\",flush=True); \
+                  time.sleep(1000)";
+    let mut deck = Deck::start(&format!(
+        "[service.web]\ncommand = \"{} -c '{script}'\"\nstart_seconds = \"100ms\"\n\
+         socket = {{ listen = \"127.0.0.1:{port}\" }}\ninstance.web1 = {{}}\n",
+        python()
+    ));
+    deck.wait_ready(&["web1"]);
+    deck.wait_line("web1", "up");
+    let clients: Vec<_> =
+        (0..3).map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
+    let (pid, full) =
+        (deck.pid("web1"), format!("the accept queue of port {port} is full, 3 of 2"));
+    let said = deck.wait_why("web1", &[&full, &format!("(pid {pid})"), "its backlog is 2"]);
+    // The daemon has the socket too, and is no stranger.
+    assert!(!said.contains("listens on"), "{said}");
     drop(clients);
 }
 

@@ -30,9 +30,9 @@ pub struct Instance {
     pub in_flight: Option<u32>,
     /// False where `in_flight` is an estimate from the kernel's sockets (shown as `~7`).
     pub in_flight_exact: bool,
-    /// Connections that wait in the accept queue of its port.
+    /// Connections that wait in the accept queues of its port; in the one of a listener that is full, if one is.
     pub accept_queue: Option<u32>,
-    /// How many may wait there: the backlogs of listen(2), as the kernel granted them; `null` while nobody looks.
+    /// How many may wait there: the backlog of listen(2), as the kernel granted them; `null` while nobody looks.
     pub accept_limit: Option<u32>,
     /// Connections of its port, those in the accept queue included; `null` while nobody looks.
     pub connections: Option<u32>,

@@ -23,7 +23,7 @@ use crate::fleet::advice::{
     self, Case, Evidence, Listener, Member, PastStop, Queue, Stranger, Taken,
 };
 use crate::fleet::{Name, Signal, Timestamp};
-use crate::load::sockets::Sockets;
+use crate::load::sockets::{Backlog, Sockets};
 use crate::process::port;
 use crate::process::preflight::{self, Disposition};
 use crate::process::stat::{Stat, time_of};
@@ -123,10 +123,9 @@ impl Clues {
     fn evidence(self, table: Option<&Table>, tree: &[Seen]) -> Evidence {
         let Self { case, stops, is_held, watch, deck, living } = self;
         let churn = watch.and_then(|it| it.turnover.of(&it.name, it.leader));
-        let port = case.port.filter(|_| !is_held);
-        let queue = port.and_then(queue);
+        let queue = case.port.and_then(queue);
         let is_busy = queue.is_some_and(|it| it.waiting > 0) || case.leaving.is_some();
-        let here = port.map_or(vec![], |port| {
+        let here = case.port.map_or(vec![], |port| {
             port::listeners(port)
                 .inspect_err(|err| debug!(%err, "listeners cannot be read"))
                 .unwrap_or_default()
@@ -148,7 +147,7 @@ impl Clues {
                 ..member
             }
         });
-        let listeners = here.iter().map(|it| {
+        let listeners = here.iter().filter(|_| !is_held).map(|it| {
             let own = open.has(it.inode);
             let strangers = match table {
                 Some(table) if !own => strangers(table, it.inode, &deck, &living),
@@ -216,9 +215,10 @@ impl Open {
 fn queue(port: u16) -> Option<Queue> {
     let dump = Sockets::open().and_then(|mut it| it.dump());
     let dump = dump.inspect_err(|err| debug!(%err, "the sockets cannot be read")).ok()?;
-    let it = dump.get(&port).filter(|it| it.listening)?;
+    let it = dump.get(&port).filter(|it| it.is_listening())?;
     let most = fs::read_to_string(SOMAXCONN).ok().and_then(|it| it.trim().parse().ok());
-    Some(Queue { waiting: it.accept_queue, limit: it.accept_limit, most })
+    let Backlog { waiting, limit } = it.backlog();
+    Some(Queue { waiting, limit, most, listeners: it.listeners })
 }
 
 fn sockets_of(pid: i32) -> (i32, BTreeSet<u64>) {

@@ -23,7 +23,7 @@ use crate::config::secret::{veiled, veiled_arguments};
 use crate::fleet::Signal;
 use crate::fleet::input::Probe as Kind;
 use crate::fleet::rules::{Meaning, Thresholds};
-use crate::load::sockets::Sockets;
+use crate::load::sockets::{Backlog, Sockets};
 use crate::probe::{Check, Probe};
 use crate::process::preflight::{self, Disposition};
 use crate::process::stat::read_stat;
@@ -338,12 +338,13 @@ impl Look {
         }
         let dump = self.seen("connections", Sockets::open().and_then(|mut it| it.dump()));
         let one = |port: u16| {
-            let it = dump.get(&port).filter(|it| it.listening)?;
+            let it = dump.get(&port).filter(|it| it.is_listening())?;
+            let Backlog { waiting, limit } = it.backlog();
             Some(api::ListeningPort {
                 port,
                 connections: it.established,
-                accept_queue: it.accept_queue,
-                accept_limit: it.accept_limit,
+                accept_queue: waiting,
+                accept_limit: limit,
             })
         };
         ports.into_iter().filter_map(one).collect()

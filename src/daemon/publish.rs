@@ -243,6 +243,7 @@ fn instance(sheet: &Sheet, facts: &Facts) -> api::Instance {
     // An estimate that nobody renews holds no longer.
     let is_renewed = port.is_some() || sheet.countdown.is_some();
     let in_flight = sheet.in_flight.filter(|it| it.is_exact() || is_renewed);
+    let backlog = port.map(|it| it.backlog());
     let is_asked = matches!(sheet.condition, Condition::Running | Condition::Draining);
     let load = facts.load(sheet.name.as_str(), sheet.generation).filter(|_| is_asked);
     api::Instance {
@@ -262,8 +263,10 @@ fn instance(sheet: &Sheet, facts: &Facts) -> api::Instance {
         held_by: sheet.held_by.as_ref().map(By::to_string),
         in_flight: in_flight.map(InFlight::count),
         in_flight_exact: in_flight.is_some_and(|it| it.is_exact()),
-        accept_queue: port.map(|it| it.accept_queue),
-        accept_limit: port.filter(|it| it.listening).map(|it| it.accept_limit),
+        accept_queue: backlog.map(|it| it.waiting),
+        accept_limit: backlog
+            .filter(|_| port.is_some_and(|it| it.is_listening()))
+            .map(|it| it.limit),
         connections: port.map(|it| it.established),
         oldest_ms: gauges.and_then(|it| it.oldest_ms),
         requests_per_second: gauges

@@ -18,11 +18,44 @@ pub struct Port {
     pub established: u32,
     /// Those of them on which something came in that nothing was sent for yet.
     pub unanswered: u32,
-    /// Connections that nobody has accepted yet, of all listeners of the port together.
-    pub accept_queue: u32,
-    /// How many fit: the backlogs of listen(2).
-    pub accept_limit: u32,
-    pub listening: bool,
+    /// Sockets that listen: several with SO_REUSEPORT, or one for each family.
+    pub listeners: u32,
+    /// Of all of them together.
+    all: Backlog,
+    /// Of the one with the least room: the kernel gives it its share of new connections all the same.
+    fullest: Backlog,
+}
+
+/// Connections that nobody has accepted yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    pub waiting: u32,
+    /// How many fit: the backlog of listen(2).
+    pub limit: u32,
+}
+
+impl Backlog {
+    /// Whoever connects now gets no answer.
+    pub fn is_full(self) -> bool {
+        // listen(2) with 0 lets one wait.
+        self.waiting > 0 && self.waiting >= self.limit
+    }
+
+    fn has_less_room_than(self, other: Self) -> bool {
+        let room = |it: Self| i64::from(it.limit) - i64::from(it.waiting);
+        room(self) < room(other)
+    }
+}
+
+impl Port {
+    pub fn is_listening(&self) -> bool {
+        self.listeners > 0
+    }
+
+    /// Of one listener that is full, if there is one; else of all together.
+    pub fn backlog(&self) -> Backlog {
+        if self.fullest.is_full() { self.fullest } else { self.all }
+    }
 }
 
 /// A socket to the kernel, used for every dump.
@@ -126,9 +159,13 @@ fn count(message: &Message<'_>, ports: &mut BTreeMap<u16, Port>) {
     match it.state {
         LISTEN => {
             let queue = |at| number(message.body, at).unwrap_or(0);
-            port.listening = true;
-            port.accept_queue += queue(56);
-            port.accept_limit = port.accept_limit.saturating_add(queue(60));
+            let one = Backlog { waiting: queue(56), limit: queue(60) };
+            if port.listeners == 0 || one.has_less_room_than(port.fullest) {
+                port.fullest = one;
+            }
+            port.listeners += 1;
+            port.all.waiting = port.all.waiting.saturating_add(one.waiting);
+            port.all.limit = port.all.limit.saturating_add(one.limit);
         }
         ESTABLISHED => {
             port.established += 1;
@@ -141,12 +178,19 @@ fn count(message: &Message<'_>, ports: &mut BTreeMap<u16, Port>) {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
-    use std::net::{TcpListener, TcpStream};
+    use std::net::{SocketAddr, TcpListener, TcpStream};
+    use std::os::fd::OwnedFd;
 
-    use rustix::net::AddressFamily;
+    use rustix::net::{
+        AddressFamily, SocketType, bind, connect, getsockname, listen, socket, sockopt,
+    };
 
     use super::*;
     use crate::load::netlink::Asked;
+
+    fn seen(port: u16) -> Port {
+        Sockets::open().unwrap().dump().unwrap()[&port]
+    }
 
     /// The kernel finishes a handshake on loopback before connect(2) returns on the client's side
     /// only: the last segment may still be on its way to the listener.
@@ -163,20 +207,60 @@ mod tests {
         assert_eq!(seen, Some(expected), "port {port}");
     }
 
+    /// What one listener makes of a port.
+    fn one(waiting: u32, limit: u32) -> Port {
+        let backlog = Backlog { waiting, limit };
+        Port { listeners: 1, all: backlog, fullest: backlog, ..Port::default() }
+    }
+
+    /// Another listener on this port, or any, with SO_REUSEPORT.
+    fn shared(port: u16, backlog: i32) -> (OwnedFd, u16) {
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        sockopt::set_socket_reuseport(&socket, true).unwrap();
+        bind(&socket, &SocketAddr::from(([127, 0, 0, 1], port))).unwrap();
+        listen(&socket, backlog).unwrap();
+        let place = SocketAddr::try_from(getsockname(&socket).unwrap()).unwrap();
+        (socket, place.port())
+    }
+
+    #[test]
+    fn one_full_listener_of_many_does_not_hide_behind_the_room_of_the_others() {
+        let (roomy, port) = shared(0, 100);
+        let (_narrow, _) = shared(port, 1);
+        let together = |waiting| Backlog { waiting, limit: 101 };
+        until(port, Port { listeners: 2, all: together(0), ..one(0, 1) });
+        assert_eq!(seen(port).backlog(), together(0), "none is full");
+
+        // The kernel deals them out: until the narrow one has its two, and each of the others fits.
+        let mut clients = vec![];
+        while !seen(port).fullest.is_full() {
+            let client = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+            rustix::io::ioctl_fionbio(&client, true).unwrap();
+            let place = SocketAddr::from(([127, 0, 0, 1], port));
+            // EINPROGRESS, for a moment.
+            let _ = connect(&client, &place);
+            clients.push(client);
+            assert!(clients.len() < 100, "{:?}", seen(port));
+        }
+        let full = seen(port);
+        assert_eq!(full.backlog(), full.fullest, "{full:?}");
+        assert!(full.backlog().limit == 1 && !full.all.is_full(), "{full:?}");
+        drop(roomy);
+    }
+
     #[test]
     fn connections_and_the_accept_queue_are_counted_in_both_families() {
         for address in ["127.0.0.1:0", "[::1]:0"] {
             let listener = TcpListener::bind(address).unwrap();
             let place = listener.local_addr().unwrap();
             rustix::net::listen(&listener, 16).unwrap();
-            let limit = Port { accept_limit: 16, listening: true, ..Port::default() };
-            until(place.port(), limit);
+            until(place.port(), one(0, 16));
 
             let mut clients: Vec<_> = (0..5).map(|_| TcpStream::connect(place).unwrap()).collect();
-            until(place.port(), Port { established: 5, accept_queue: 5, ..limit });
+            until(place.port(), Port { established: 5, ..one(5, 16) });
 
             let served: Vec<_> = (0..3).map(|_| listener.accept().unwrap()).collect();
-            until(place.port(), Port { established: 5, accept_queue: 2, ..limit });
+            until(place.port(), Port { established: 5, ..one(2, 16) });
 
             drop(listener);
             clients.truncate(2);
@@ -202,7 +286,8 @@ mod tests {
         for listener in [&four, &six] {
             rustix::net::listen(listener, 10).unwrap();
         }
-        until(port, Port { accept_limit: 20, listening: true, ..Port::default() });
+        let all = Backlog { waiting: 0, limit: 20 };
+        until(port, Port { listeners: 2, all, ..one(0, 10) });
     }
 
     #[test]
@@ -220,13 +305,7 @@ mod tests {
             let place = listener.local_addr().unwrap();
             let mut client = TcpStream::connect(place).unwrap();
             client.write_all(b"request").unwrap();
-            let asked = Port {
-                established: 1,
-                unanswered: 1,
-                accept_queue: 1,
-                accept_limit: 16,
-                listening: true,
-            };
+            let asked = Port { established: 1, unanswered: 1, ..one(1, 16) };
             until(place.port(), asked);
             let one_by_one = [AddressFamily::INET, AddressFamily::INET6].map(Asked::Family);
             assert_eq!(ask(&[Asked::Both])[&place.port()], asked);
@@ -247,7 +326,7 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         rustix::net::listen(&listener, 16).unwrap();
         let (mut client, mut server) = pair(&listener);
-        let idle = Port { established: 1, accept_limit: 16, listening: true, ..Port::default() };
+        let idle = Port { established: 1, ..one(0, 16) };
         let waiting = Port { unanswered: 1, ..idle };
         let mut buffer = [0; 64];
         until(port, idle);
@@ -271,13 +350,7 @@ mod tests {
         let place = listener.local_addr().unwrap();
         rustix::net::listen(&listener, 16).unwrap();
         let mut client = TcpStream::connect(place).unwrap();
-        let queued = Port {
-            established: 1,
-            accept_queue: 1,
-            accept_limit: 16,
-            listening: true,
-            ..Port::default()
-        };
+        let queued = Port { established: 1, ..one(1, 16) };
         until(place.port(), queued);
         client.write_all(b"request").unwrap();
         until(place.port(), Port { unanswered: 1, ..queued });

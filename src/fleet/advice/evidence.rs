@@ -149,6 +149,8 @@ pub struct Queue {
     pub limit: u32,
     /// net.core.somaxconn: no backlog is longer (listen(2)).
     pub most: Option<u32>,
+    /// Sockets that listen on the port; where one of several is full, the numbers are its own.
+    pub listeners: u32,
 }
 
 /// Workers that came and went, as far as somebody looked.

@@ -30,7 +30,14 @@ pub(super) fn queue_full(evidence: &Evidence) -> Option<Advice> {
         None => format!("its backlog is {}", queue.limit),
     };
     let frozen = accepting.iter().all(|it| matches!(it.state, 'T' | 't' | 'D'));
-    let means = if frozen && !accepting.is_empty() {
+    let whose = match queue.listeners {
+        0 | 1 => String::new(),
+        n => format!("one of the {n} listeners on "),
+    };
+    let means = if queue.listeners > 1 {
+        "whoever accepts there does not, or not fast enough: the kernel goes on giving it its share of \
+         new clients, and those time out"
+    } else if frozen && !accepting.is_empty() {
         "nobody accepts: new clients get no answer from the kernel and time out"
     } else {
         "connections come faster than it accepts: new clients get no answer from the kernel, try \
@@ -39,7 +46,7 @@ pub(super) fn queue_full(evidence: &Evidence) -> Option<Advice> {
     Some(Advice {
         kind: "accept-queue-full",
         seen: format!(
-            "the accept queue of port {port} is full, {} of {}{who}",
+            "the accept queue of {whose}port {port} is full, {} of {}{who}",
             queue.waiting, queue.limit
         ),
         means: means.into(),

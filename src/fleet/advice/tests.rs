@@ -210,7 +210,7 @@ fn what_lived_until_sigkill_is_told_afterwards() {
 
 #[test]
 fn a_full_queue_names_who_should_accept() {
-    let queue = Queue { waiting: 129, limit: 128, most: Some(4096) };
+    let queue = Queue { waiting: 129, limit: 128, most: Some(4096), listeners: 1 };
     let call = Some("waits for another thread (futex)".to_owned());
     let worker = Member { listens: true, call, ..member(12, "worker") };
     let mut evidence = Evidence { queue: Some(queue), tree: vec![leader(), worker], ..generic() };
@@ -219,8 +219,12 @@ fn a_full_queue_names_who_should_accept() {
     assert!(told(&evidence).contains(": nobody accepts: "), "{}", told(&evidence));
     evidence.queue = Some(Queue { most: Some(128), ..queue });
     assert!(told(&evidence).ends_with("net.core.somaxconn (128) limits its backlog"));
+    evidence.queue = Some(Queue { listeners: 4, ..queue });
+    let said = told(&evidence);
+    assert!(said.contains("of one of the 4 listeners on port 9502 is full, 129 of 128"), "{said}");
+    assert!(said.contains("goes on giving it its share"), "{said}");
     for (waiting, limit) in [(127, 128), (0, 0)] {
-        evidence.queue = Some(Queue { waiting, limit, most: None });
+        evidence.queue = Some(Queue { waiting, limit, most: None, listeners: 1 });
         assert_eq!(told(&evidence), "");
     }
 }
@@ -279,7 +283,7 @@ fn workers_without_a_manager_are_named_while_they_serve() {
 fn a_listener_that_stays_open_while_nothing_stands_in_front_is_told() {
     let tree = vec![Member { listens: true, ..leader() }];
     let listeners = vec![listener("0.0.0.0:9502", true, &[])];
-    let queue = Some(Queue { waiting: 3, limit: 128, most: None });
+    let queue = Some(Queue { waiting: 3, limit: 128, most: None, listeners: 1 });
     let mut evidence = leaving(1_500, tree, Evidence { listeners, queue, ..generic() });
     assert_eq!(told(&evidence), "", "the gateway sends new requests elsewhere");
     evidence.case.fronted = false;
