@@ -46,6 +46,8 @@ pub struct Gauges {
     turns: Turns,
     tasks: TaskTracker,
     few: Arc<Semaphore>,
+    /// Of the last reading.
+    number: u64,
     /// Some instance of the configuration has one.
     is_any: bool,
     watched: bool,
@@ -67,7 +69,8 @@ struct Gauge {
     port: Option<u16>,
     question: Arc<Question>,
     meter: Meter,
-    is_busy: bool,
+    /// The reading that is under way.
+    busy: Option<Busy>,
     /// Taken out after the reading that is under way began.
     is_wanted_again: bool,
     /// What it said last that was in flight, unless it failed since.
@@ -78,11 +81,18 @@ struct Gauge {
     is_heard: bool,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Busy {
+    number: u64,
+    is_urgent: bool,
+}
+
 /// What came of one reading.
 #[derive(Debug)]
 pub struct Reading {
     instance: Name,
     generation: u64,
+    number: u64,
     outcome: Result<Figures, String>,
 }
 
@@ -92,6 +102,7 @@ impl Gauges {
             turns,
             tasks,
             few: Arc::new(Semaphore::new(FEW)),
+            number: 0,
             is_any: false,
             watched: false,
             looked_until: Timestamp::default(),
@@ -124,15 +135,18 @@ impl Gauges {
         wanted.then(|| self.last.map_or_else(Timestamp::default, |last| last + round))
     }
 
-    /// Begins a reading, unless one is under way: then another one follows it.
+    /// Begins a reading. One that is under way is waited for, and another one follows it; what a drain goes by
+    /// waits for none that was begun for the screen.
     fn begin(&mut self, instance: &Name) {
         let is_urgent = self.leaving.contains(instance) || self.owed.contains_key(instance);
         let Some(gauge) = self.read.get_mut(instance) else { return };
-        if gauge.is_busy {
+        if gauge.busy.is_some_and(|it| it.is_urgent || !is_urgent) {
             gauge.is_wanted_again = is_urgent;
             return;
         }
-        gauge.is_busy = true;
+        self.number += 1;
+        let number = self.number;
+        gauge.busy = Some(Busy { number, is_urgent });
         let (turns, few, question) = (self.turns.clone(), self.few.clone(), gauge.question.clone());
         let (instance, generation) = (instance.clone(), gauge.generation);
         self.tasks.spawn(async move {
@@ -142,16 +156,21 @@ impl Gauges {
             let asked = tokio::spawn(async move { question.ask(clock::wall().into()).await });
             let outcome = asked.await.unwrap_or_else(|_| Err("its answer broke the reader".into()));
             // The driver is gone only when the daemon ends.
-            let _ = turns.send(Turn::Gauged(Reading { instance, generation, outcome })).await;
+            let reading = Reading { instance, generation, number, outcome };
+            let _ = turns.send(Turn::Gauged(reading)).await;
         });
     }
 
     /// What the fleet has to hear of a reading; `None` for the screen: it says nothing new.
     fn heard(&mut self, reading: Reading, now: Timestamp) -> (Option<api::Load>, Vec<Input>) {
-        let Reading { instance, generation, outcome } = reading;
+        let Reading { instance, generation, number, outcome } = reading;
         let gauge = self.read.get_mut(&instance).filter(|it| it.generation == generation);
         let Some(gauge) = gauge else { return (None, self.pay(&instance)) };
-        gauge.is_busy = false;
+        if gauge.busy.is_none_or(|it| it.number != number) {
+            // Another one has overtaken it.
+            return (None, vec![]);
+        }
+        gauge.busy = None;
         let is_leaving = self.leaving.contains(&instance);
         let (load, in_flight) = gauge.take(outcome, now, is_leaving);
         let is_wanted_again = std::mem::take(&mut gauge.is_wanted_again);
@@ -188,7 +207,7 @@ impl Gauge {
             port,
             question,
             meter: Meter::default(),
-            is_busy: false,
+            busy: None,
             is_wanted_again: false,
             says: None,
             failures: 0,
@@ -293,7 +312,7 @@ impl Hands {
             }
             let is_leaving = self.gauges.leaving.contains(&name);
             let Some(gauge) = self.gauges.read.get_mut(&name) else { continue };
-            if !gauge.is_busy && (is_leaving || gauge.not_before <= now) {
+            if gauge.busy.is_none() && (is_leaving || gauge.not_before <= now) {
                 gauge.not_before = now + interval;
                 self.gauges.begin(&name);
             }
@@ -408,6 +427,35 @@ impl Daemon {
 mod tests {
     use super::*;
     use crate::load::source::Kind;
+
+    #[tokio::test]
+    async fn what_a_drain_goes_by_overtakes_a_reading_for_the_screen() {
+        let (turns, _queue) = tokio::sync::mpsc::channel(8);
+        let mut gauges = Gauges::new(turns, TaskTracker::new());
+        let source = Source { kind: Kind::Swoole, at: "/stats".into(), counts_itself: true };
+        let web1 = Name::from("web1");
+        gauges.read.insert(web1.clone(), Gauge::new(source, Some(1), 1).unwrap());
+        let number = |it: &Gauges| it.read[&web1].busy.map(|it| it.number);
+        let says = |number, in_flight| {
+            let figures =
+                Figures { in_flight: Some(in_flight), is_exact: true, ..Figures::default() };
+            Reading { instance: web1.clone(), generation: 1, number, outcome: Ok(figures) }
+        };
+        let now = Timestamp::default();
+
+        gauges.begin(&web1);
+        assert_eq!(number(&gauges), Some(1));
+        gauges.owed.insert(web1.clone(), 1);
+        gauges.begin(&web1);
+        assert_eq!(number(&gauges), Some(2), "it waits for none");
+        assert_eq!(gauges.heard(says(1, 9), now), (None, vec![]), "that is from before");
+        gauges.begin(&web1);
+        assert_eq!(number(&gauges), Some(2), "one follows, and no more are under way");
+        let (load, inputs) = gauges.heard(says(2, 3), now);
+        assert_eq!((load.unwrap().in_flight, inputs.len(), number(&gauges)), (Some(3), 1, Some(3)));
+        let (_, inputs) = gauges.heard(says(3, 2), now);
+        assert!(matches!(inputs[..], [Input::Load { .. }, Input::TakenOut { .. }]), "{inputs:?}");
+    }
 
     #[test]
     fn a_drain_outlasts_some_readings_that_fail() {

@@ -5,6 +5,7 @@
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::names;
 use super::place::{Address, Page};
 use crate::probe::io_words;
 
@@ -25,7 +26,8 @@ pub(super) async fn get(page: &Page) -> Result<Vec<u8>, String> {
     let question = question(&page.path, &page.query);
     let records = match &page.address {
         Address::Tcp(address) => {
-            let stream = TcpStream::connect(address).await.map_err(|err| io_words(&err))?;
+            let all = names::addresses(address).await?;
+            let stream = TcpStream::connect(&all[..]).await.map_err(|err| io_words(&err))?;
             exchange(stream, &question).await
         }
         Address::Unix(path) => {

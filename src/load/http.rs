@@ -11,6 +11,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::names;
 use super::place::{Address, Page};
 use crate::probe::io_words;
 
@@ -43,7 +44,8 @@ pub(super) async fn get(
     let request = request.body(Empty::new()).map_err(|err| err.to_string())?;
     match &page.address {
         Address::Tcp(address) => {
-            let stream = TcpStream::connect(address).await.map_err(|err| io_words(&err))?;
+            let all = names::addresses(address).await?;
+            let stream = TcpStream::connect(&all[..]).await.map_err(|err| io_words(&err))?;
             exchange(stream, request, most).await
         }
         Address::Unix(path) => {

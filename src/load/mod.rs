@@ -10,6 +10,7 @@ mod fastcgi;
 pub mod figures;
 mod http;
 pub mod losses;
+mod names;
 mod netlink;
 mod nginx;
 mod php_fpm;

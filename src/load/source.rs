@@ -18,6 +18,8 @@ use crate::probe::io_words;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// A page no longer than this is taken apart at once; what takes longer holds up nobody on a thread of its own.
+const SHORT: usize = 4 << 10;
 /// Of a stats file.
 const FILE_BYTES: u64 = 64 << 10;
 /// Swoole writes its file every second (`stats_timer_interval`) unless it is told otherwise.
@@ -79,10 +81,10 @@ impl Kind {
 /// A source that is ready to be asked again and again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
+    source: Source,
     place: Place,
-    format: Format,
-    counts_itself: bool,
-    is_exact: bool,
+    /// Of metrics: requests, and in flight.
+    selectors: [Option<Selector>; 2],
     name: String,
 }
 
@@ -90,15 +92,6 @@ pub struct Question {
 enum Place {
     Page(Page, Option<Field>),
     File(PathBuf),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Format {
-    Swoole,
-    PhpFpm,
-    Nginx,
-    Puma,
-    Prometheus { requests: Option<Selector>, in_flight: Option<Selector> },
 }
 
 impl Question {
@@ -110,23 +103,16 @@ impl Question {
     pub fn new(source: &Source, port: Option<u16>) -> Result<Self, String> {
         let place = place(source, port)?;
         let selector = |it: &Option<String>| it.as_deref().map(Selector::parse).transpose();
-        let format = match &source.kind {
-            Kind::Swoole | Kind::SwooleFile | Kind::SwooleAdmin => Format::Swoole,
-            Kind::PhpFpm => Format::PhpFpm,
-            Kind::Nginx => Format::Nginx,
-            Kind::Puma => Format::Puma,
-            Kind::Prometheus { requests, in_flight } => Format::Prometheus {
-                requests: selector(requests)?,
-                in_flight: selector(in_flight)?,
-            },
+        let selectors = match &source.kind {
+            Kind::Prometheus { requests, in_flight } => [selector(requests)?, selector(in_flight)?],
+            _ => [None, None],
         };
         let at = match &place {
             Place::Page(page, _) => page.to_string(),
             Place::File(path) => path.display().to_string(),
         };
         let name = format!("{} {at}", source.kind.word());
-        let (counts_itself, is_exact) = (source.counts_itself, source.is_exact());
-        Ok(Self { place, format, counts_itself, is_exact, name })
+        Ok(Self { source: source.clone(), place, selectors, name })
     }
 
     /// What is asked and where, without anything secret: `swoole http://127.0.0.1:9502/stats`.
@@ -136,7 +122,7 @@ impl Question {
 
     /// The request that asks is one of those that are counted.
     pub fn counts_itself(&self) -> bool {
-        self.counts_itself
+        self.source.counts_itself
     }
 
     /// Asks once. `now` is for the age of a file.
@@ -148,8 +134,8 @@ impl Question {
         let document = async {
             match &self.place {
                 Place::Page(page, field) if page.scheme == Scheme::Http => {
-                    let most = match &self.format {
-                        Format::Prometheus { .. } => http::MOST_METRICS,
+                    let most = match &self.source.kind {
+                        Kind::Prometheus { .. } => http::MOST_METRICS,
                         _ => http::MOST_BYTES,
                     };
                     http::get(page, field.as_ref(), most).await
@@ -164,26 +150,36 @@ impl Question {
         };
         let asked = tokio::time::timeout(PATIENCE, document).await;
         let document = asked.map_err(|_| format!("no answer within {PATIENCE:?}"))??;
-        self.read(&document)
+        if document.len() <= SHORT {
+            return self.read(&document);
+        }
+        let question = self.clone();
+        let read = tokio::task::spawn_blocking(move || question.read(&document));
+        read.await.map_err(|_| "its answer broke the reader".to_owned())?
     }
 
     fn read(&self, document: &[u8]) -> Result<Figures, String> {
-        let figures = match &self.format {
-            Format::Swoole => swoole::read(document, self.counts_itself)?,
-            Format::PhpFpm => php_fpm::read(document, self.counts_itself)?,
-            Format::Nginx => nginx::read(document)?,
-            Format::Puma => puma::read(document)?,
-            Format::Prometheus { requests, in_flight } => {
-                let number = |it: &Option<Selector>| {
-                    it.as_ref().map(|it| prometheus::sum(document, it)).transpose()
-                };
-                let own = u64::from(self.counts_itself);
-                let in_flight = number(in_flight)?.map(|it| whole(it).saturating_sub(own));
-                let requests = number(requests)?.map(whole);
-                Figures { requests, in_flight, is_exact: true, ..Figures::default() }
+        let counts_itself = self.source.counts_itself;
+        let figures = match &self.source.kind {
+            Kind::Swoole | Kind::SwooleFile | Kind::SwooleAdmin => {
+                swoole::read(document, counts_itself)?
             }
+            Kind::PhpFpm => php_fpm::read(document, counts_itself)?,
+            Kind::Nginx => nginx::read(document)?,
+            Kind::Puma => puma::read(document)?,
+            Kind::Prometheus { .. } => self.metrics(document)?,
         };
-        Ok(Figures { is_exact: figures.is_exact && self.is_exact, ..figures })
+        Ok(Figures { is_exact: figures.is_exact && self.source.is_exact(), ..figures })
+    }
+
+    fn metrics(&self, document: &[u8]) -> Result<Figures, String> {
+        let number =
+            |it: &Option<Selector>| it.as_ref().map(|it| prometheus::sum(document, it)).transpose();
+        let [requests, in_flight] = &self.selectors;
+        let own = u64::from(self.source.counts_itself);
+        let in_flight = number(in_flight)?.map(|it| whole(it).saturating_sub(own));
+        let requests = number(requests)?.map(whole);
+        Ok(Figures { requests, in_flight, is_exact: true, ..Figures::default() })
     }
 }
 
@@ -288,6 +284,16 @@ mod tests {
         assert!(asked.starts_with("GET /stats HTTP/1.1\r\n"), "{asked}");
         assert!(asked.contains(&format!("host: 127.0.0.1:{port}\r\n")), "{asked}");
         assert!(asked.contains("connection: close\r\n"), "{asked}");
+    }
+
+    #[tokio::test]
+    async fn a_long_page_is_read_as_a_short_one_is() {
+        let text =
+            format!("{{\"request_count\":9,\"concurrency\":3,\"x\":[{}0]}}", "0,".repeat(SHORT));
+        let page = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{text}", text.len());
+        let (port, _served) = serve(page.leak().as_bytes()).await;
+        let figures = ask(&source(Kind::Swoole, "/stats"), port).await.unwrap();
+        assert_eq!(figures.in_flight, Some(2));
     }
 
     #[tokio::test]
