@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use tracing::debug;
 
+use super::census::{self, Looked};
 use super::clock;
 use super::driver::Daemon;
 use super::hands::{Hands, identity_of};
 use super::launch::MARK;
-use super::tree::{Seen, observed};
+use super::tree::Seen;
 use super::turnover::Watch;
 use crate::api::{self, Event};
 use crate::fleet::advice::{
@@ -28,7 +29,7 @@ use crate::process::port;
 use crate::process::preflight::{self, Disposition};
 use crate::process::stat::{Stat, time_of};
 use crate::process::table::Table;
-use crate::process::{closeup, descendants, waits};
+use crate::process::{Identity, closeup, descendants, waits};
 use crate::roles;
 
 /// Processes of a tree that are looked at for what they wait for.
@@ -38,6 +39,10 @@ const LIVED: usize = 8;
 /// Trees that are noted before their SIGKILL within [`NOTING`]: killing must not wait for reading.
 const NOTED: u32 = 16;
 const NOTING: Duration = Duration::from_secs(1);
+/// No signal wakes it: proc_pid_stat(5).
+const ASLEEP: u8 = b'D';
+/// Who sleeps longer than this waits for something.
+const DOZE: Duration = Duration::from_millis(100);
 /// net.core.somaxconn (listen(2)).
 const SOMAXCONN: &str = "/proc/sys/net/core/somaxconn";
 
@@ -54,6 +59,8 @@ pub(super) struct Clues {
     deck: String,
     /// The other instances that run.
     living: BTreeSet<String>,
+    /// Who slept in the kernel at the first of two looks.
+    asleep: BTreeSet<Identity>,
 }
 
 impl Daemon {
@@ -72,6 +79,7 @@ impl Daemon {
                 .filter(|it| it != instance)
                 .collect(),
             deck: format!("@{}", self.hands.places.state_dir.display()),
+            asleep: BTreeSet::new(),
         })
     }
 
@@ -79,10 +87,10 @@ impl Daemon {
     fn watch_of(&self, instance: &str) -> Option<Watch> {
         let sheet = self.fleet.instance_sheet(instance)?;
         let service = self.hands.service(&sheet.service)?;
-        let rules = service.profile.roles.clone();
-        let (name, turnover) = (sheet.name, self.hands.turnover.clone());
+        let (name, profile) = (sheet.name, service.profile.clone());
+        let turnover = self.hands.turnover.clone();
         let leader = sheet.process.filter(|_| service.rules.profile.renews)?;
-        Some(Watch { name, leader, rules, turnover })
+        Some(Watch { name, leader, profile, turnover })
     }
 }
 
@@ -99,10 +107,17 @@ fn past_stop(event: &Event) -> Option<PastStop> {
 }
 
 impl Clues {
-    /// Watches its workers for a moment, where one of them is very young.
-    pub(super) async fn follow(&self) {
+    /// Watches its workers for a moment, where one of them is very young, and who sleeps in the kernel: whoever
+    /// reads from a disk does for some milliseconds.
+    pub(super) async fn follow(&mut self, leader: Option<Identity>) {
         if let Some(watch) = self.watch.clone() {
             watch.follow().await;
+        }
+        let Some(leader) = leader else { return };
+        let asleep = tokio::task::spawn_blocking(move || asleep_below(leader));
+        self.asleep = asleep.await.unwrap_or_default();
+        if !self.asleep.is_empty() {
+            tokio::time::sleep(DOZE).await;
         }
     }
 
@@ -121,7 +136,7 @@ impl Clues {
     }
 
     fn evidence(self, table: Option<&Table>, tree: &[Seen]) -> Evidence {
-        let Self { case, stops, is_held, watch, deck, living } = self;
+        let Self { case, stops, is_held, watch, deck, living, asleep } = self;
         let churn = watch.and_then(|it| it.turnover.of(&it.name, it.leader));
         let queue = case.port.and_then(queue);
         let is_busy = queue.is_some_and(|it| it.waiting > 0) || case.leaving.is_some();
@@ -141,6 +156,7 @@ impl Clues {
             };
             let is_child = |child: &&Seen| child.stat.parent == member.pid;
             Member {
+                state: steady(&it.stat, &asleep),
                 connections: open.connections(member.pid),
                 children: tree.iter().filter(is_child).count(),
                 listens: open.has_one_of(member.pid, &inodes),
@@ -158,6 +174,18 @@ impl Clues {
         let (tree, listeners) = (members.collect(), listeners.collect());
         Evidence { case, stops, tree, queue, listeners, churn }
     }
+}
+
+/// Who of a tree sleeps in the kernel right now. Blocking.
+fn asleep_below(leader: Identity) -> BTreeSet<Identity> {
+    let tree = census::tree_of(leader).into_iter();
+    tree.filter(|it| it.state == ASLEEP).map(|it| it.identity).collect()
+}
+
+/// The state of a process; that it sleeps in the kernel is believed at the second look.
+fn steady(stat: &Stat, asleep: &BTreeSet<Identity>) -> char {
+    let is_doubtful = stat.state == ASLEEP && !asleep.contains(&stat.identity);
+    if is_doubtful { '\0' } else { char::from(stat.state) }
 }
 
 /// Sockets that processes of the tree have open.
@@ -326,23 +354,37 @@ impl Hands {
         let rules = self.known.get(name).and_then(|it| self.service(&it.service));
         let none = roles::Rules::default();
         let rules = rules.map_or(&none, |it| &it.profile.roles);
-        let processes: Vec<_> = tree.iter().map(|it| observed(it, &[])).collect();
-        let roles = roles::assign(rules, leader.pid, &processes);
-        let line = |stat: &Stat| {
-            let rule = roles.get(&stat.identity.pid);
+        let line = |it: &Looked<'_>| {
+            let stat = it.stat;
             let (role, renewed) =
-                (rule.map(|it| it.role.clone()), rule.is_some_and(|it| it.renewed));
+                (it.rule.map(|it| it.role.clone()), it.rule.is_some_and(|it| it.renewed));
             let leads = stat.identity == leader;
-            let seen = Seen { depth: 0, stat: *stat, arguments: vec![], role, renewed, leads };
+            let seen = Seen { depth: 0, stat, arguments: vec![], role, renewed, leads };
             let call = waits::call(stat.identity.pid, |_| None);
             Member { call, ..plain_member(&seen) }.to_string()
         };
-        let lines: Vec<String> = tree.iter().map(line).collect();
+        let lines: Vec<String> = census::glance(rules, leader.pid, tree).iter().map(line).collect();
         self.last.lived.insert(name.clone(), lines);
     }
 
     /// What was noted of it, once.
     pub(super) fn who_lived(&mut self, name: &Name) -> Option<Vec<String>> {
         self.last.lived.remove(name).filter(|it| !it.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::stat::read_stat;
+
+    #[test]
+    fn who_sleeps_in_the_kernel_is_believed_at_the_second_look() {
+        let me = read_stat(std::process::id().cast_signed()).unwrap();
+        let (awake, asleep) = (Stat { state: b'S', ..me }, Stat { state: b'D', ..me });
+        let nobody = BTreeSet::new();
+        let before = BTreeSet::from([me.identity]);
+        assert_eq!([steady(&awake, &nobody), steady(&awake, &before)], ['S', 'S']);
+        assert_eq!([steady(&asleep, &nobody), steady(&asleep, &before)], ['\0', 'D']);
     }
 }

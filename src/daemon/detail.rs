@@ -85,9 +85,10 @@ async fn looked<T: Send + 'static>(
 ) -> Result<Json<T>, Failure> {
     let asked = instance.clone();
     let subject = api.ask(|reply| Question::Detail { instance, reply }).await?;
-    let subject = subject.ok_or_else(|| not_found(&asked))?;
-    if let Some(clues) = &subject.clues {
-        clues.follow().await;
+    let mut subject = subject.ok_or_else(|| not_found(&asked))?;
+    let leader = subject.running.as_ref().map(|it| it.leader);
+    if let Some(clues) = &mut subject.clues {
+        clues.follow(leader).await;
     }
     let mut plain = subject.known.clone();
     let looked = async {

@@ -20,6 +20,7 @@ use super::history::History;
 use super::hooks::Hooks;
 use super::journal::Journal;
 use super::logging::News;
+use super::members::Ordered;
 use super::publish::{self, Publisher};
 use super::replace::Succession;
 use super::rollouts::Rollouts;
@@ -114,6 +115,7 @@ impl Daemon {
             if let Some(ended) = self.ended
                 && !self.lingers()
             {
+                self.hands.send_all_kept();
                 self.publisher.publish_now(clock::now(), &self.fleet, &self.facts);
                 self.hooks.let_go();
                 match ended {
@@ -184,7 +186,7 @@ impl Daemon {
             self.hands.look_at_groups();
         }
         if self.hands.next_survey().is_some_and(|it| it <= now) {
-            self.hands.look_at_reloads(now);
+            self.hands.look_at_reloads();
         }
         if self.hands.next_sample().is_some_and(|it| it <= now) {
             self.hands.sample(now);
@@ -324,7 +326,12 @@ impl Daemon {
             Turn::AdoptedExit { instance, process } => {
                 self.hands.adopted_exit(&instance, process);
             }
-            Turn::Order { order, target, reply } => self.on_order(order, target, reply),
+            Turn::Order { order, target, reply } => {
+                if let Some(ordered) = self.aim((order, target, reply)) {
+                    self.order(ordered);
+                }
+            }
+            Turn::Looked(look) => self.on_looked(look),
             Turn::Ask(question) => self.answer(question),
             Turn::TookOver(heir) => self.on_taken_over(*heir),
             Turn::Replace(asked) => self.on_replace(asked),
@@ -407,13 +414,7 @@ impl Daemon {
         }
     }
 
-    fn on_order(
-        &mut self,
-        mut order: Order,
-        target: Option<(Name, Process)>,
-        reply: Reply<Result<Done, Refusal>>,
-    ) {
-        self.hands.aim(&mut order.verb);
+    pub(super) fn order(&mut self, (mut order, target, reply): Ordered) {
         let is_member = matches!(order.verb, Verb::SignalMember { .. });
         let answer = match self.changed(target.filter(|_| !is_member)) {
             Some(refusal) => Err(refusal),

@@ -3,18 +3,30 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::census::{self, Look};
 use super::driver::Daemon;
 use super::hands::{Hands, identity_of};
 use crate::config::KnownProfile;
 use crate::config::settings::{Service, Settings};
 use crate::fleet::input::{Extra, Record};
 use crate::fleet::{Name, Process};
-use crate::process::{closeup, descendants};
+use crate::process::closeup;
 
 /// Looks at one process: what it executes, and how it is called, may need a while to settle.
 const LOOKS: u32 = 10;
 /// Trees that are looked at in one go.
 const TREES: usize = 16;
+
+/// How many of its processes are looked at.
+const KIN: usize = 8;
+
+/// What a guess goes by: the arguments of a leader, and of those below it that are called as it is.
+#[derive(Debug)]
+pub struct Clues {
+    leader: Process,
+    arguments: Vec<String>,
+    kin: Vec<Vec<String>>,
+}
 
 /// What was guessed so far.
 #[derive(Debug, Default)]
@@ -25,6 +37,8 @@ pub struct Guesses {
     told: BTreeMap<Name, String>,
     /// Which process of a service was looked at, and how often.
     looked: BTreeMap<Name, (Process, u32)>,
+    /// A look is under way.
+    busy: bool,
 }
 
 impl Guesses {
@@ -41,25 +55,40 @@ impl Guesses {
 impl Daemon {
     /// Looks at trees of which nothing is known, and tells what was guessed.
     pub(super) fn guess_profiles(&mut self) {
-        let settings = self.config.settings.clone();
+        self.tell_guesses();
+        let guesses = &self.config.guesses;
         let is_open = |it: &&Service| {
-            it.auto.is_some() && !self.config.guesses.known.contains_key(&it.rules.name)
+            it.auto.is_some() && !guesses.known.contains_key(&it.rules.name) && !guesses.busy
         };
-        let open = settings.services.iter().filter(is_open);
-        let found: Vec<_> = open
-            .filter_map(|it| Some((it, self.hands.leader_of(it)?)))
-            .filter(|(it, leader)| match self.config.guesses.looked.get(&it.rules.name) {
+        let open = self.config.settings.services.iter().filter(is_open);
+        let trees: Vec<_> = open
+            .filter_map(|it| Some((it.rules.name.clone(), self.hands.leader_of(it)?)))
+            .filter(|(name, leader)| match guesses.looked.get(name) {
                 Some((process, looks)) => process != leader || *looks < LOOKS,
                 None => true,
             })
             .take(TREES)
-            .map(|(service, leader)| (service.rules.name.clone(), leader, look(service, leader)))
             .collect();
+        if trees.is_empty() {
+            return;
+        }
+        self.config.guesses.busy = true;
+        let look = move || trees.into_iter().map(|(name, leader)| (name, look(leader))).collect();
+        self.hands.look_aside(look, |seen| Look::Guessed(seen.unwrap_or_default()));
+    }
+
+    /// Trees were looked at.
+    pub(super) fn on_guessed(&mut self, seen: Vec<(Name, Clues)>) {
+        self.config.guesses.busy = false;
+        let settings = self.config.settings.clone();
         let mut is_any = false;
-        for (name, leader, profile) in found {
+        for (name, clues) in seen {
+            let leader = clues.leader;
             let looked = self.config.guesses.looked.entry(name.clone()).or_insert((leader, 0));
             *looked = (leader, if looked.0 == leader { looked.1 + 1 } else { 1 });
-            if let Some(profile) = profile {
+            let service = settings.services.iter().find(|it| it.rules.name == name);
+            let auto = service.and_then(|it| it.auto.as_ref());
+            if let Some(profile) = auto.and_then(|it| it.guess(&clues.arguments, &clues.kin)) {
                 self.config.guesses.known.insert(name, profile);
                 is_any = true;
             }
@@ -105,12 +134,13 @@ impl Hands {
     }
 }
 
-/// What a tree tells.
-fn look(service: &Service, leader: Process) -> Option<Arc<KnownProfile>> {
-    let tree = descendants::of(identity_of(leader)).ok()?;
-    let (first, below) = tree.split_first()?;
-    let arguments = |pid| closeup::arguments(pid).unwrap_or_default();
-    let kin = below.iter().filter(|it| it.name == first.name).take(8);
-    let kin: Vec<_> = kin.map(|it| arguments(it.identity.pid)).collect();
-    service.auto.as_ref()?.guess(&arguments(leader.pid), &kin)
+/// What a tree tells. Blocking.
+fn look(leader: Process) -> Clues {
+    let tree = census::tree_of(identity_of(leader));
+    let name = tree.first().map(|it| it.name);
+    let kin = tree.iter().skip(1).filter(|it| Some(it.name) == name).take(KIN);
+    let pids: Vec<i32> = std::iter::once(leader.pid).chain(kin.map(|it| it.identity.pid)).collect();
+    let mut kin = closeup::arguments_of(&pids);
+    let arguments = kin.remove(0);
+    Clues { leader, arguments, kin }
 }

@@ -305,11 +305,10 @@ impl Hands {
         match effect {
             Effect::Spawn { instance, generation } => self.spawn(vec![(instance, generation)]),
             Effect::Signal { instance, process, signal } => {
-                self.trust.forget(&instance);
-                self.follow_end(&instance);
-                // With nothing in between: a signal that is written down and not sent is missed.
-                self.state.write();
-                self.send(&instance, process, signal);
+                if !self.reloads.keeps(&instance, process, signal) {
+                    self.send_kept(&instance);
+                    self.signal(&instance, process, signal);
+                }
             }
             Effect::Survey { instance, process, known, roles } => {
                 self.survey(&instance, process, known, roles);
@@ -364,6 +363,14 @@ impl Hands {
                 warn!(message = record.message, "an event went astray");
             }
         }
+    }
+
+    pub(super) fn signal(&mut self, instance: &Name, process: Process, signal: Signal) {
+        self.trust.forget(instance);
+        self.follow_end(instance);
+        // With nothing in between: a signal that is written down and not sent is missed.
+        self.state.write();
+        self.send(instance, process, signal);
     }
 
     fn send(&mut self, instance: &Name, process: Process, signal: Signal) {

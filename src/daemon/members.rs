@@ -1,47 +1,73 @@
 //! Single processes of a tree as the targets of orders.
+//!
+//! What such a process is there is looked up first; the order follows with what was seen.
 
 use std::os::fd::AsFd;
 
 use tracing::warn;
 
+use super::census::{Look, Planted};
+use super::driver::Daemon;
 use super::hands::{Hands, identity_of};
-use super::reloads::ruled;
-use crate::fleet::input::{Disposition, Member, Verb};
+use super::turn::Reply;
+use crate::api::Done;
+use crate::fleet::input::{Disposition, Member, Order, Refusal, Verb};
 use crate::fleet::{Name, Process, Signal};
 use crate::process::{identity, signal};
+use crate::roles::Rule;
 
-impl Hands {
-    /// An order that is meant for another process of the tree than its leader becomes one for that.
-    pub(super) fn aim(&self, verb: &mut Verb) {
-        let Verb::Signal { instance, signal: Some(signal), process: Some(process), .. } = verb
-        else {
-            return;
+/// An order, the process that the operator saw, and who waits for the answer.
+pub(super) type Ordered = (Order, Option<(Name, Process)>, Reply<Result<Done, Refusal>>);
+
+/// An order to one process of a tree.
+#[derive(Debug)]
+pub struct Aim {
+    ordered: Ordered,
+    /// Of the tree.
+    leader: Process,
+    /// What it is there.
+    member: Member,
+}
+
+impl Daemon {
+    /// An order that is meant for another process of the tree than its leader waits for a look; the others are
+    /// given back.
+    pub(super) fn aim(&self, ordered: Ordered) -> Option<Ordered> {
+        let Some((planted, process)) = self.hands.aimed_at(&ordered.0.verb) else {
+            return Some(ordered);
         };
-        let Some(living) = self.living.get(instance) else { return };
-        if living.process == *process || !living.group.holds(identity_of(*process)) {
-            return;
-        }
-        *verb = Verb::SignalMember {
-            instance: instance.clone(),
-            signal: *signal,
-            member: self.member(instance, living.process, *process),
-            disposition: Disposition::Unknown,
-        };
+        let at_once = planted.clone();
+        let look = move || member(&planted.ruled(), process);
+        self.hands.look_soon(look, move |seen| {
+            let member = seen.unwrap_or_else(|| member(&at_once.ruled_at_once(), process));
+            Look::Aimed(Box::new(Aim { ordered, leader: at_once.leader, member }))
+        });
+        None
     }
 
-    fn member(&self, instance: &Name, leader: Process, process: Process) -> Member {
-        let known = self.known.get(instance).and_then(|it| self.service(&it.service));
-        let all = known.map_or(vec![], |it| ruled(&it.profile.roles, leader));
-        let rule = all.iter().find(|it| it.0 == process).map(|it| it.1);
-        let others = || all.iter().filter(|it| it.0 != process);
-        Member {
-            process,
-            role: rule.map(|it| it.role.clone()),
-            renewed: rule.is_some_and(|it| it.renewed),
-            stop: rule.and_then(|it| it.stop).map(Signal),
-            others: others().filter(|it| it.1.renewed).map(|it| it.0).collect(),
-            alike: others().filter(|it| rule.is_some_and(|rule| rule.role == it.1.role)).count(),
+    /// It is an order for that process, if the tree is the same still.
+    pub(super) fn on_aimed(&mut self, aim: Aim) {
+        let Aim { ordered: (mut order, target, reply), leader, member } = aim;
+        if let Verb::Signal { instance, signal: Some(signal), .. } = &order.verb
+            && self.hands.living.get(instance).is_some_and(|it| it.process == leader)
+        {
+            let (instance, signal) = (instance.clone(), *signal);
+            let disposition = Disposition::Unknown;
+            order.verb = Verb::SignalMember { instance, signal, member, disposition };
         }
+        self.order((order, target, reply));
+    }
+}
+
+impl Hands {
+    /// The tree, and which process of it, if that is not its leader.
+    fn aimed_at(&self, verb: &Verb) -> Option<(Planted, Process)> {
+        let Verb::Signal { instance, signal: Some(_), process: Some(process), .. } = verb else {
+            return None;
+        };
+        let living = self.living.get(instance).filter(|it| it.process != *process)?;
+        let is_there = living.group.holds(identity_of(*process));
+        Some((self.planted(instance, living.process)?, *process)).filter(|_| is_there)
     }
 
     pub(super) fn signal_member(&self, instance: &Name, member: Process, signal: Signal) {
@@ -57,5 +83,19 @@ impl Hands {
             }
             Ok(()) | Err(_) => (),
         }
+    }
+}
+
+/// What a process is in its tree.
+fn member(all: &[(Process, &Rule)], process: Process) -> Member {
+    let rule = all.iter().find(|it| it.0 == process).map(|it| it.1);
+    let others = || all.iter().filter(|it| it.0 != process);
+    Member {
+        process,
+        role: rule.map(|it| it.role.clone()),
+        renewed: rule.is_some_and(|it| it.renewed),
+        stop: rule.and_then(|it| it.stop).map(Signal),
+        others: others().filter(|it| it.1.renewed).map(|it| it.0).collect(),
+        alike: others().filter(|it| rule.is_some_and(|rule| rule.role == it.1.role)).count(),
     }
 }

@@ -1,40 +1,57 @@
 //! Looks at trees whose reload is watched, and only at those.
 //!
-//! The fleet asks for the first look right before the signal; from then on each tree is read ten times a
-//! second until the fleet says that the reload is over. What was seen once is asked for by identity: a
-//! list of children that was read while they changed may lack some (proc_pid_task_children(5)).
+//! The fleet asks for the first look right before the signal; the signal waits for what it has seen. From then
+//! on each tree is read ten times a second until the fleet says that the reload is over. What was seen once is
+//! asked for by identity: a list of children that was read while they changed may lack some
+//! (proc_pid_task_children(5)).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tracing::debug;
-
+use super::census::{Look, Planted};
 use super::clock;
-use super::hands::{Hands, identity_of, process_of};
+use super::hands::{Hands, identity_of};
 use super::lineage::Lineage;
-use super::tree::observed;
 use crate::fleet::input::Input;
-use crate::fleet::{Fleet, Name, Process, Timestamp};
-use crate::process::stat::Stat;
-use crate::process::{closeup, descendants, identity};
-use crate::roles::{self, Rule, Rules};
+use crate::fleet::{Fleet, Name, Process, Signal, Timestamp};
+use crate::process::identity;
+use crate::roles::Rule;
 
 /// Between two looks.
 const AGAIN: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Default)]
 pub(super) struct Reloads {
+    /// First looks that are under way, by instance.
+    asked: BTreeMap<Name, Asked>,
+    /// How many were asked for.
+    number: u64,
     /// By instance.
     watched: BTreeMap<Name, Watched>,
     /// Leaders of trees of which single processes were told to go.
     followed: BTreeMap<Name, Process>,
     due: Option<Timestamp>,
+    /// All are being looked at once more.
+    busy: bool,
     /// By instance, of those that were reloaded.
     lineages: BTreeMap<Name, Lineage>,
 }
 
 #[derive(Debug)]
+struct Asked {
+    number: u64,
+    leader: Process,
+    roles: Vec<String>,
+    /// Workers of whom the last daemon knew, which has sent the signal.
+    known: Option<Vec<Process>>,
+    /// Waits for the look.
+    signal: Option<Signal>,
+}
+
+#[derive(Debug)]
 struct Watched {
+    /// Of the first look.
+    number: u64,
     leader: Process,
     /// Who is renewed; empty: all that any reload renews.
     roles: Vec<String>,
@@ -42,9 +59,28 @@ struct Watched {
     workers: Vec<Process>,
 }
 
+/// What a first look has seen.
+#[derive(Debug)]
+pub struct Survey {
+    instance: Name,
+    number: u64,
+    /// `None`: it took too long.
+    workers: Option<Vec<Process>>,
+}
+
+/// One more look at all trees.
+#[derive(Debug, Default)]
+pub struct Round {
+    /// With the number of the first look.
+    watched: Vec<(Name, u64, Vec<Process>)>,
+    followed: Vec<(Name, Process, Vec<Process>)>,
+    took: Duration,
+}
+
 impl Reloads {
     /// What ran there has ended.
     pub(super) fn forget(&mut self, instance: &Name) {
+        self.asked.remove(instance);
         self.lineages.remove(instance);
     }
 
@@ -53,10 +89,30 @@ impl Reloads {
         let known = self.lineages.get(instance).filter(|it| it.is_of(leader));
         known.cloned().unwrap_or_else(|| Lineage::new(leader))
     }
+
+    /// Keeps the signal of a reload until its first look is back. `false`: it waits for none.
+    pub(super) fn keeps(&mut self, instance: &Name, process: Process, signal: Signal) -> bool {
+        let asked = self.asked.get_mut(instance);
+        let open = asked.filter(|it| it.leader == process && it.known.is_none());
+        let Some(asked) = open.filter(|it| it.signal.is_none()) else { return false };
+        asked.signal = Some(signal);
+        true
+    }
+
+    /// The signal that waits there: nothing may overtake it.
+    pub(super) fn take_kept(&mut self, instance: &Name) -> Option<(Process, Signal)> {
+        let asked = self.asked.get_mut(instance)?;
+        Some((asked.leader, asked.signal.take()?))
+    }
+
+    pub(super) fn all_kept(&self) -> Vec<Name> {
+        let kept = self.asked.iter().filter(|it| it.1.signal.is_some());
+        kept.map(|it| it.0.clone()).collect()
+    }
 }
 
 impl Hands {
-    /// Takes the first look, and goes on with it. `known`: workers of whom the last daemon knew.
+    /// Begins the first look, and goes on with it. `known`: workers of whom the last daemon knew.
     pub(super) fn survey(
         &mut self,
         instance: &Name,
@@ -64,22 +120,61 @@ impl Hands {
         known: Option<Vec<Process>>,
         roles: Vec<String>,
     ) {
-        let workers = self.workers(instance, leader, &roles, known.as_deref().unwrap_or(&[]));
-        let mut lineage = self.reloads.lineage(instance, leader);
+        self.send_kept(instance);
+        self.reloads.watched.remove(instance);
+        self.reloads.number += 1;
+        let number = self.reloads.number;
+        let before = known.clone().unwrap_or_default();
+        let asked = Asked { number, leader, roles: roles.clone(), known, signal: None };
+        self.reloads.asked.insert(instance.clone(), asked);
+        let planted = self.planted(instance, leader);
+        let look = move || planted.map_or(vec![], |it| workers(&it, &roles, &before));
+        let instance = instance.clone();
+        self.look_soon(look, move |workers| Look::First(Survey { instance, number, workers }));
+    }
+
+    /// What the first look has seen: now its signal may go.
+    pub(super) fn on_survey(&mut self, survey: Survey) {
+        let Survey { instance, number, workers } = survey;
+        let asked = self.reloads.asked.remove(&instance);
+        let Some(Asked { leader, roles, known, signal, .. }) =
+            asked.filter(|it| it.number == number)
+        else {
+            return;
+        };
+        let before = known.as_deref().unwrap_or(&[]);
+        let workers = workers.unwrap_or_else(|| {
+            let planted = self.planted(&instance, leader);
+            planted.map_or(vec![], |it| renewed(it.ruled_at_once(), &roles, before))
+        });
+        let mut lineage = self.reloads.lineage(&instance, leader);
         match &known {
             None => lineage.begin(clock::now(), &roles, &workers),
             // The signal was sent by the last daemon: all others are new.
             Some(before) => lineage.begin(Timestamp::default(), &roles, before),
         }
         self.reloads.lineages.insert(instance.clone(), lineage);
-        let watched = Watched { leader, roles, workers: workers.clone() };
+        let watched = Watched { number, leader, roles, workers: workers.clone() };
         self.reloads.watched.insert(instance.clone(), watched);
         self.reloads.due = Some(clock::now() + AGAIN);
-        self.outcomes.push_back(Input::Workers {
-            instance: instance.clone(),
-            process: leader,
-            workers,
-        });
+        if let Some(signal) = signal {
+            self.signal(&instance, leader, signal);
+        }
+        self.outcomes.push_back(Input::Workers { instance, process: leader, workers });
+    }
+
+    /// Sends what waits for the first look of this instance, without it.
+    pub(super) fn send_kept(&mut self, instance: &Name) {
+        if let Some((process, signal)) = self.reloads.take_kept(instance) {
+            self.signal(instance, process, signal);
+        }
+    }
+
+    /// The same for all: this daemon ends.
+    pub fn send_all_kept(&mut self) {
+        for instance in self.reloads.all_kept() {
+            self.send_kept(&instance);
+        }
     }
 
     /// Tells from now on who works there.
@@ -90,28 +185,54 @@ impl Hands {
 
     /// When [`Self::look_at_reloads`] wants to be called.
     pub fn next_survey(&self) -> Option<Timestamp> {
-        let Reloads { watched, followed, due, .. } = &self.reloads;
-        due.filter(|_| !watched.is_empty() || !followed.is_empty())
+        let Reloads { watched, followed, due, busy, .. } = &self.reloads;
+        due.filter(|_| !busy && (!watched.is_empty() || !followed.is_empty()))
     }
 
-    /// Looks at every tree once more.
-    pub fn look_at_reloads(&mut self, now: Timestamp) {
-        for (instance, it) in std::mem::take(&mut self.reloads.watched) {
-            let workers = self.workers(&instance, it.leader, &it.roles, &it.workers);
-            self.outcomes.push_back(Input::Workers {
-                instance: instance.clone(),
-                process: it.leader,
-                workers: workers.clone(),
+    /// Begins to look at every tree once more.
+    pub fn look_at_reloads(&mut self) {
+        let planted = |name: &Name, leader| Some((name.clone(), self.planted(name, leader)?));
+        let watched = self.reloads.watched.iter().filter_map(|(name, it)| {
+            let (name, planted) = planted(name, it.leader)?;
+            Some((name, it.number, planted, it.roles.clone(), it.workers.clone()))
+        });
+        let watched: Vec<_> = watched.collect();
+        let followed = self.reloads.followed.iter().filter_map(|(name, it)| planted(name, *it));
+        let followed: Vec<_> = followed.collect();
+        self.reloads.busy = true;
+        let look = move || {
+            let began = clock::now();
+            let watched = watched.into_iter().map(|(name, number, it, roles, before)| {
+                (name, number, workers(&it, &roles, &before))
             });
-            self.reloads.watched.insert(instance, Watched { workers, ..it });
+            let watched = watched.collect();
+            let followed = followed.into_iter().map(|(name, it)| {
+                let workers = workers(&it, &[], &[]);
+                (name, it.leader, workers)
+            });
+            let followed = followed.collect();
+            Round { watched, followed, took: clock::now().since(began) }
+        };
+        self.look_aside(look, Look::Again);
+    }
+
+    /// What was seen in all trees.
+    pub(super) fn on_round(&mut self, round: Option<Round>) {
+        let Round { watched, followed, took } = round.unwrap_or_default();
+        for (instance, number, workers) in watched {
+            // Another reload may have begun meanwhile: that was not looked at.
+            let it = self.reloads.watched.get_mut(&instance).filter(|it| it.number == number);
+            let Some(it) = it else { continue };
+            it.workers.clone_from(&workers);
+            let process = it.leader;
+            self.outcomes.push_back(Input::Workers { instance, process, workers });
         }
-        for (instance, leader) in self.reloads.followed.clone() {
-            let workers = self.workers(&instance, leader, &[], &[]);
-            self.outcomes.push_back(Input::Members { instance, process: leader, workers });
+        for (instance, process, workers) in followed {
+            self.outcomes.push_back(Input::Members { instance, process, workers });
         }
         // Large trees are looked at less often: at most a tenth of the time is theirs.
-        let (end, tenth) = (clock::now(), 10);
-        self.reloads.due = Some(end + AGAIN.max(end.since(now) * tenth));
+        self.reloads.busy = false;
+        self.reloads.due = Some(clock::now() + AGAIN.max(took * 10));
     }
 
     /// Forgets reloads that are over.
@@ -119,32 +240,18 @@ impl Hands {
         self.reloads.watched.retain(|name, _| fleet.watches_reload(name.as_str()));
         self.reloads.followed.retain(|name, _| fleet.follows(name.as_str()));
     }
-
-    /// The workers of these roles below a leader, and those of `before` that still live.
-    fn workers(
-        &self,
-        instance: &Name,
-        leader: Process,
-        roles: &[String],
-        before: &[Process],
-    ) -> Vec<Process> {
-        let known = self.known.get(instance).and_then(|it| self.service(&it.service));
-        let Some(rules) = known.map(|it| &it.profile.roles) else { return vec![] };
-        workers(rules, leader, roles, before)
-    }
 }
 
-/// The workers of these roles below a leader by these rules, and those of `before` that still live; no role: all
-/// that are renewed.
-pub(super) fn workers(
-    rules: &Rules,
-    leader: Process,
-    roles: &[String],
-    before: &[Process],
-) -> Vec<Process> {
+/// The workers of these roles in a tree, and those of `before` that still live; no role: all that are renewed.
+/// Blocking.
+pub(super) fn workers(planted: &Planted, roles: &[String], before: &[Process]) -> Vec<Process> {
+    renewed(planted.ruled(), roles, before)
+}
+
+fn renewed(all: Vec<(Process, &Rule)>, roles: &[String], before: &[Process]) -> Vec<Process> {
     let is_renewed = |it: &Rule| it.renewed && (roles.is_empty() || roles.contains(&it.role));
-    let all = ruled(rules, leader).into_iter();
-    let mut workers: Vec<_> = all.filter(|it| is_renewed(it.1)).map(|it| it.0).collect();
+    let mut workers: Vec<_> =
+        all.into_iter().filter(|it| is_renewed(it.1)).map(|it| it.0).collect();
     let still = before.iter().filter(|it| {
         !workers.contains(it) && identity::is_alive(identity_of(**it)).unwrap_or(false)
     });
@@ -153,15 +260,29 @@ pub(super) fn workers(
     workers
 }
 
-/// Who of a tree falls under a rule, and under which.
-pub(super) fn ruled(rules: &Rules, leader: Process) -> Vec<(Process, &Rule)> {
-    let tree = descendants::of(identity_of(leader)).unwrap_or_else(|err| {
-        debug!(pid = leader.pid, %err, "a tree cannot be read");
-        vec![]
-    });
-    let arguments = |pid| closeup::arguments(pid).unwrap_or_default();
-    let seen: Vec<_> = tree.iter().map(|it| observed(it, &arguments(it.identity.pid))).collect();
-    let roles = roles::assign(rules, leader.pid, &seen);
-    let rule = |it: &Stat| Some((process_of(it.identity), *roles.get(&it.identity.pid)?));
-    tree.iter().filter_map(rule).collect()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(leader: Process, known: Option<Vec<Process>>) -> Reloads {
+        let asked = Asked { number: 1, leader, roles: vec![], known, signal: None };
+        Reloads { asked: [(Name::from("web1"), asked)].into(), ..Reloads::default() }
+    }
+
+    #[test]
+    fn the_signal_of_a_reload_waits_for_its_first_look_and_no_other_signal_does() {
+        let (web1, leader) = (Name::from("web1"), Process { pid: 7, start_time: 1 });
+        let (usr1, term) = (Signal(10), Signal::TERM);
+        let mut it = asked(leader, None);
+        assert!(!it.keeps(&web1, Process { pid: 8, start_time: 1 }, usr1), "another process");
+        assert!(!it.keeps(&"web2".into(), leader, usr1), "nobody looks there");
+        assert!(it.keeps(&web1, leader, usr1));
+        assert!(!it.keeps(&web1, leader, term), "what comes after it");
+        assert_eq!(it.all_kept(), std::slice::from_ref(&web1));
+        assert_eq!(it.take_kept(&web1), Some((leader, usr1)), "is sent right before that");
+        assert_eq!((it.take_kept(&web1), it.all_kept()), (None, vec![]));
+
+        // The last daemon has sent it.
+        assert!(!asked(leader, Some(vec![])).keeps(&web1, leader, usr1));
+    }
 }

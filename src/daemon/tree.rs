@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
+use super::census;
 use super::clock;
 use super::hands::{Hands, identity_of, process_of};
 use super::http::{Api, Failure, ending};
@@ -71,20 +72,17 @@ impl Tree {
     }
 
     fn seen_of(&self, (tree, more): (Vec<(u32, Stat)>, usize)) -> (Vec<Seen>, u32) {
-        let arguments: Vec<_> = tree
-            .iter()
-            .map(|(_, it)| closeup::arguments(it.identity.pid).unwrap_or_default())
-            .collect();
-        let seen: Vec<_> =
-            tree.iter().zip(&arguments).map(|((_, stat), it)| observed(stat, it)).collect();
         let nothing = roles::Rules::default();
         let rules = self.profile.as_ref().map_or(&nothing, |it| &it.roles);
-        let roles = roles::assign(rules, self.leader.pid, &seen);
-        let all = tree.into_iter().zip(arguments).map(|((depth, stat), arguments)| {
-            let rule = roles.get(&stat.identity.pid);
-            let (role, renewed) =
-                (rule.map(|it| it.role.clone()), rule.is_some_and(|it| it.renewed));
-            Seen { depth, stat, arguments, role, renewed, leads: stat.identity == self.leader }
+        let (depths, stats): (Vec<u32>, Vec<Stat>) = tree.into_iter().unzip();
+        let looked = census::look(rules, self.leader.pid, stats);
+        let all = depths.into_iter().zip(looked).map(|(depth, it)| Seen {
+            depth,
+            role: it.rule.map(|it| it.role.clone()),
+            renewed: it.rule.is_some_and(|it| it.renewed),
+            leads: it.stat.identity == self.leader,
+            stat: it.stat,
+            arguments: it.arguments,
         });
         (all.collect(), u32::try_from(more).unwrap_or(u32::MAX))
     }
@@ -152,17 +150,6 @@ fn read_all(trees: &[(String, Tree)]) -> BTreeMap<String, (Vec<ProcessDetail>, u
         shares = shares.saturating_sub(seen.len());
     }
     all
-}
-
-/// What its role in its tree goes by.
-pub(super) fn observed(stat: &Stat, arguments: &[String]) -> roles::Process {
-    roles::Process {
-        pid: stat.identity.pid,
-        parent: stat.parent,
-        name: stat.name.to_string(),
-        title: arguments.first().cloned().unwrap_or_default(),
-        threads: u32::try_from(stat.threads).unwrap_or(0),
-    }
 }
 
 fn process(seen: &Seen) -> ProcessDetail {

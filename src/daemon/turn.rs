@@ -25,6 +25,8 @@ pub enum Turn {
     Probed(super::probes::Probed),
     /// CPU, memory and connections were measured.
     Measured(super::sampling::Measured),
+    /// Trees were looked at.
+    Looked(super::census::Look),
     /// A server was asked for its load.
     Gauged(super::gauges::Reading),
     /// A command of a rollout has begun, or ended.

@@ -9,12 +9,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::census::Planted;
 use super::clock;
 use super::reloads;
+use crate::config::KnownProfile;
 use crate::fleet::advice::Churn;
 use crate::fleet::{Name, Process, Timestamp};
 use crate::process::stat;
-use crate::roles::Rules;
 
 /// Between two looks that follow each other.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -29,6 +30,9 @@ const ENDS: usize = 32;
 const MEMORY: Duration = Duration::from_secs(120);
 /// So many are evidence.
 const ENOUGH: usize = 3;
+/// A master that wants as many as before has another one by then. One that lets workers go that have nothing to
+/// do (php-fpm's `ondemand` and `dynamic`) leaves the place empty.
+const VACANCY: Duration = Duration::from_millis(300);
 
 /// Shared by everybody who looks.
 #[derive(Clone, Debug, Default)]
@@ -40,8 +44,10 @@ struct Past {
     /// At the last look.
     workers: BTreeSet<(u64, i32)>,
     looked: Timestamp,
-    /// When an end was noticed, and how old the worker was at most.
+    /// When an end was noticed, and how old the worker was at most: of those whose place was taken at once.
     ends: VecDeque<(Timestamp, Duration)>,
+    /// The same of those whose place is empty.
+    vacant: VecDeque<(Timestamp, Duration)>,
 }
 
 impl Turnover {
@@ -75,11 +81,31 @@ impl Past {
         }
         let here: BTreeSet<_> = workers.iter().map(|it| (it.start_time, it.pid)).collect();
         let gone = self.workers.difference(&here);
-        self.ends.extend(gone.map(|it| (now, now.since(began(it.0)))));
+        self.vacant.extend(gone.map(|it| (now, now.since(began(it.0)))));
+        let fresh: Vec<u64> = here.difference(&self.workers).map(|it| it.0).collect();
+        fresh.into_iter().for_each(|it| self.fill(began(it)));
+        if self.vacant.front().is_some_and(|it| now.since(it.0) >= VACANCY) {
+            self.let_go();
+        }
         self.ends.retain(|it| now.since(it.0) <= MEMORY);
         let excess = self.ends.len().saturating_sub(ENDS);
         self.ends.drain(..excess);
         (self.workers, self.looked) = (here, now);
+    }
+
+    /// Another worker has begun.
+    fn fill(&mut self, began: Timestamp) {
+        match self.vacant.pop_front() {
+            Some(end) if began.since(end.0) < VACANCY => self.ends.push_back(end),
+            Some(_) => self.let_go(),
+            None => {}
+        }
+    }
+
+    /// Its master lets workers go on purpose: that they end is no evidence.
+    fn let_go(&mut self) {
+        self.ends.clear();
+        self.vacant.clear();
     }
 
     fn churn(&self, now: Timestamp, leader: Process) -> Option<Churn> {
@@ -96,8 +122,8 @@ impl Past {
     /// Worth another look: its youngest worker has just begun, and nothing is known yet.
     fn is_suspicious(&self, now: Timestamp, leader: Process) -> bool {
         let youngest = self.workers.last().map(|it| now.since(began(it.0)));
-        // None at all, although there were some: the next one is on its way.
-        let is_young = youngest.map_or(!self.ends.is_empty(), |it| it < YOUNG);
+        // None at all, although there was one: the next may be on its way.
+        let is_young = youngest.map_or(!self.vacant.is_empty(), |it| it < YOUNG);
         let settled = now.since(began(leader.start_time)) >= SETTLED;
         is_young && settled && self.ends.len() < ENOUGH
     }
@@ -108,7 +134,7 @@ impl Past {
 pub(super) struct Watch {
     pub name: Name,
     pub leader: Process,
-    pub rules: Rules,
+    pub profile: Arc<KnownProfile>,
     pub turnover: Turnover,
 }
 
@@ -128,7 +154,8 @@ impl Watch {
     /// Whether to look again. Blocking.
     fn look(&self) -> bool {
         let before = self.turnover.workers(&self.name, self.leader);
-        let workers = reloads::workers(&self.rules, self.leader, &[], &before);
+        let planted = Planted { leader: self.leader, profile: self.profile.clone() };
+        let workers = reloads::workers(&planted, &[], &before);
         let now = clock::now();
         self.turnover.note(&self.name, self.leader, &workers, now);
         let all = self.turnover.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -160,10 +187,38 @@ mod tests {
         assert!(past.churn(at(10_200), leader).is_none() && past.is_suspicious(at(10_200), leader));
         past.note(leader, &[process(3, 10), process(4, 1030)], at(10_400));
         past.note(leader, &[process(3, 10)], at(10_500));
+        assert_eq!(past.churn(at(10_500), leader).unwrap().ended, 1, "one has no successor yet");
+        past.note(leader, &[process(3, 10), process(5, 1055)], at(10_600));
         let churn = past.churn(at(10_600), leader).unwrap();
         assert_eq!((churn.ended, churn.within), (2, Duration::from_millis(200)));
         assert_eq!(churn.oldest, Duration::from_millis(400), "born at 10 s, missed at 10.4 s");
-        assert!(!past.is_suspicious(at(10_500), leader), "who is left is old");
+        past.note(leader, &[process(3, 10)], at(10_700));
+        assert!(!past.is_suspicious(at(10_700), leader), "who is left is old");
+    }
+
+    #[test]
+    fn workers_that_are_let_go_when_idle_are_no_loop() {
+        let leader = process(1, 0);
+        let mut past = Past::default();
+        // One that begins with a request and ends a second after it, again and again.
+        for n in 0_u8..6 {
+            let (pid, start) = (i32::from(n) + 2, 1000 + u64::from(n) * 200);
+            let began = u64::from(n) * 2000 + 10_000;
+            past.note(leader, &[process(pid, start)], at(began));
+            past.note(leader, &[], at(began + 1200));
+            // Nobody looks until the next one is there, or somebody does.
+            if n % 2 == 0 {
+                past.note(leader, &[], at(began + 1600));
+            }
+            let churn = past.churn(at(began + 1700), leader);
+            assert!(churn.is_none_or(|it| it.ended < ENOUGH), "{churn:?}");
+        }
+        // Then it really cannot go on.
+        for n in 0_u8..4 {
+            let (pid, start) = (i32::from(n) + 20, 3000 + u64::from(n) * 10);
+            past.note(leader, &[process(pid, start)], at(30_000 + u64::from(n) * 100));
+        }
+        assert_eq!(past.churn(at(30_400), leader).unwrap().ended, 3);
     }
 
     #[test]
@@ -185,6 +240,6 @@ mod tests {
         }
         assert_eq!(past.ends.len(), ENDS);
         past.note(leader, &[], at(20_000) + 2 * MEMORY);
-        assert_eq!(past.ends.len(), 1);
+        assert!(past.ends.is_empty() && past.vacant.len() == 1);
     }
 }

@@ -1,0 +1,168 @@
+//! Who is who in a tree: what `/proc` shows of its processes, and which rule of a profile each falls under.
+//!
+//! Arguments are read of processes that may be stuck ([`crate::process::slow`]), so a look may take some tenths
+//! of a second: it is taken on a blocking thread, never by the driver, and comes back as a turn.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::debug;
+
+use super::driver::Daemon;
+use super::guesses::Clues;
+use super::hands::{Hands, identity_of, process_of};
+use super::members::Aim;
+use super::reloads::{Round, Survey};
+use super::turn::Turn;
+use crate::config::KnownProfile;
+use crate::fleet::{Name, Process};
+use crate::process::stat::Stat;
+use crate::process::{Identity, closeup, descendants};
+use crate::roles::{self, Rule, Rules};
+
+/// How long a look may take that something waits for.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A process of a tree, with what it is by the profile.
+#[derive(Debug)]
+pub(super) struct Looked<'r> {
+    pub stat: Stat,
+    /// None where they cannot be read.
+    pub arguments: Vec<String>,
+    pub rule: Option<&'r Rule>,
+}
+
+/// These processes of a leader's tree, in their order. Blocking.
+pub(super) fn look(rules: &Rules, leader: i32, tree: Vec<Stat>) -> Vec<Looked<'_>> {
+    let pids: Vec<i32> = tree.iter().map(|it| it.identity.pid).collect();
+    assigned(rules, leader, tree, closeup::arguments_of(&pids))
+}
+
+/// The same by what `stat` tells alone, which no process can hold up.
+pub(super) fn glance(rules: &Rules, leader: i32, tree: Vec<Stat>) -> Vec<Looked<'_>> {
+    let arguments = vec![vec![]; tree.len()];
+    assigned(rules, leader, tree, arguments)
+}
+
+fn assigned(
+    rules: &Rules,
+    leader: i32,
+    tree: Vec<Stat>,
+    arguments: Vec<Vec<String>>,
+) -> Vec<Looked<'_>> {
+    let both = || tree.iter().zip(&arguments);
+    let seen: Vec<_> = both().map(|(stat, arguments)| observed(stat, arguments)).collect();
+    let roles = roles::assign(rules, leader, &seen);
+    let looked = |(stat, arguments): (Stat, Vec<String>)| {
+        let rule = roles.get(&stat.identity.pid).copied();
+        Looked { stat, arguments, rule }
+    };
+    tree.into_iter().zip(arguments).map(looked).collect()
+}
+
+/// What its role in its tree goes by.
+fn observed(stat: &Stat, arguments: &[String]) -> roles::Process {
+    roles::Process {
+        pid: stat.identity.pid,
+        parent: stat.parent,
+        name: stat.name.to_string(),
+        title: arguments.first().cloned().unwrap_or_default(),
+        threads: u32::try_from(stat.threads).unwrap_or(0),
+    }
+}
+
+/// A leader and what is below it.
+pub(super) fn tree_of(leader: Identity) -> Vec<Stat> {
+    descendants::of(leader).unwrap_or_else(|err| {
+        debug!(pid = leader.pid, %err, "a tree cannot be read");
+        vec![]
+    })
+}
+
+/// A tree that is to be looked at by its profile.
+#[derive(Clone, Debug)]
+pub(super) struct Planted {
+    pub leader: Process,
+    pub profile: Arc<KnownProfile>,
+}
+
+impl Planted {
+    /// Who falls under a rule, and under which. Blocking.
+    pub(super) fn ruled(&self) -> Vec<(Process, &Rule)> {
+        let tree = tree_of(identity_of(self.leader));
+        ruled(look(&self.profile.roles, self.leader.pid, tree))
+    }
+
+    /// The same without arguments, at once.
+    pub(super) fn ruled_at_once(&self) -> Vec<(Process, &Rule)> {
+        let tree = tree_of(identity_of(self.leader));
+        ruled(glance(&self.profile.roles, self.leader.pid, tree))
+    }
+}
+
+fn ruled(looked: Vec<Looked<'_>>) -> Vec<(Process, &Rule)> {
+    let all = looked.into_iter();
+    all.filter_map(|it| Some((process_of(it.stat.identity), it.rule?))).collect()
+}
+
+/// What was seen by a look that the driver has asked for.
+#[derive(Debug)]
+pub enum Look {
+    /// Right before the signal of a reload.
+    First(Survey),
+    /// Once more, at all trees whose reload is watched; nothing if nobody could look.
+    Again(Option<Round>),
+    /// For an order to one process of a tree.
+    Aimed(Box<Aim>),
+    /// For `profile = "auto"`, by service.
+    Guessed(Vec<(Name, Clues)>),
+}
+
+impl Hands {
+    /// What there is to look at below the leader of an instance.
+    pub(super) fn planted(&self, instance: &Name, leader: Process) -> Option<Planted> {
+        let service = self.service(&self.known.get(instance)?.service)?;
+        Some(Planted { leader, profile: service.profile.clone() })
+    }
+
+    /// Looks on a blocking thread, for as long as it takes. `told` makes the turn of what was seen; `None`:
+    /// nothing was.
+    pub(super) fn look_aside<T: Send + 'static>(
+        &self,
+        look: impl FnOnce() -> T + Send + 'static,
+        told: impl FnOnce(Option<T>) -> Look + Send + 'static,
+    ) {
+        let turns = self.turns.clone();
+        self.tasks.spawn(async move {
+            let seen = tokio::task::spawn_blocking(look).await.ok();
+            // The driver is gone only when the daemon ends.
+            let _ = turns.send(Turn::Looked(told(seen))).await;
+        });
+    }
+
+    /// The same for what waits for it: not for longer than [`PATIENCE`].
+    pub(super) fn look_soon<T: Send + 'static>(
+        &self,
+        look: impl FnOnce() -> T + Send + 'static,
+        told: impl FnOnce(Option<T>) -> Look + Send + 'static,
+    ) {
+        let turns = self.turns.clone();
+        self.tasks.spawn(async move {
+            let look = tokio::task::spawn_blocking(look);
+            let seen = tokio::time::timeout(PATIENCE, look).await;
+            let seen = seen.ok().and_then(Result::ok);
+            let _ = turns.send(Turn::Looked(told(seen))).await;
+        });
+    }
+}
+
+impl Daemon {
+    pub(super) fn on_looked(&mut self, look: Look) {
+        match look {
+            Look::First(survey) => self.hands.on_survey(survey),
+            Look::Again(round) => self.hands.on_round(round),
+            Look::Aimed(aim) => self.on_aimed(*aim),
+            Look::Guessed(clues) => self.on_guessed(clues),
+        }
+    }
+}
