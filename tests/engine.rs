@@ -55,6 +55,8 @@ fn the_engine_of_what_runs_changes_only_once_it_is_stopped() {
     let first = deck.pid("web1");
 
     deck.write_config(&theirs_now);
+    let told = deck.ok(&["config", "diff"]);
+    assert!(told.contains("engine changes: what runs has to be stopped first"), "{told}");
     for words in [&["config", "apply"][..], &["config", "apply", "--yes"]] {
         let refused = deck.opsdeck(words);
         let told = String::from_utf8_lossy(&refused.stderr).into_owned();
@@ -211,6 +213,7 @@ echo ends >>"$1.log"
 const TOLD_START: &str = r#"#!/bin/sh
 cd "$(dirname "$0")"
 echo starts >>"$1.log"
+while [ -e wait ]; do sleep 0.02; done
 ./ctl start "$1" "$2"
 "#;
 
@@ -331,4 +334,24 @@ fn what_drains_for_a_restart_is_left_running_by_a_shutdown_and_by_its_removal() 
     deck.ok(&["shutdown"]);
     deck.wait_end();
     assert!(is_alive(first));
+}
+
+#[test]
+fn a_start_of_a_daemon_that_died_is_waited_for_and_not_begun_anew() {
+    let (theirs, port) = (Theirs::new(), free_port());
+    let mut deck = Deck::start(&slow(&theirs, port, "20s"));
+    std::fs::write(theirs.path("wait"), "").unwrap();
+    deck.ok(&["start", "--no-wait", "web1"]);
+    let log = theirs.path("web1.log");
+    wait_until("it is being started", || lines(&log) == ["starts"]);
+    deck.restart_daemon(|deck| kill(deck.daemon_pid(), Signal::SIGKILL));
+    deck.wait("it is waited for", |it, _| {
+        find(it, "web1").is_some_and(|it| it.state == State::Spawning)
+    });
+    std::fs::remove_file(theirs.path("wait")).unwrap();
+    wait_until("it is there", || theirs.path("web1.pid").exists());
+    let first = theirs.pid("web1");
+    wait_pid(&mut deck, "web1", first);
+    assert_eq!((lines(&log), servers(port)), (vec!["starts".to_owned()], vec![first]));
+    assert_eq!(deck.instance("web1").generation, 1);
 }

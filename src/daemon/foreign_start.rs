@@ -42,6 +42,13 @@ const LAST_WAIT: Duration = Duration::from_secs(5);
 /// Of the command's output, as its last words.
 const KEEP: u64 = 4096;
 
+/// Whether a start is begun, or was by the last daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begin {
+    Anew,
+    Awaited,
+}
+
 /// A command, ready to run.
 struct Order {
     argv: Vec<String>,
@@ -58,7 +65,12 @@ struct Order {
 
 impl Hands {
     /// Begins a start; what becomes of it comes back as a turn.
-    pub(super) fn start_foreign(&self, name: &Name, generation: u64) -> Result<(), String> {
+    pub(super) fn start_foreign(
+        &self,
+        name: &Name,
+        generation: u64,
+        how: Begin,
+    ) -> Result<(), String> {
         let known = self.known.get(name).ok_or_else(gone)?;
         let service = self.service(&known.service).ok_or_else(gone)?;
         let patience = service.rules.rollout.ready_timeout;
@@ -74,7 +86,10 @@ impl Hands {
                 if let Some(before) = before {
                     before.cancelled().await;
                 }
-                begin(&order, &pidfile, &reaper).await
+                match how {
+                    Begin::Anew => begin(&order, &pidfile, &reaper).await,
+                    Begin::Awaited => order.found(&pidfile, "was run by the last daemon").await,
+                }
             };
             let outcome = starts.run_until_cancelled(work).await;
             let outcome = outcome.unwrap_or_else(|| Err("everything is being shut down".into()));
@@ -173,24 +188,7 @@ async fn begin(order: &Order, pidfile: &Path, reaper: &Reaper) -> Result<Found, 
         None => return Err(looks::hangs(pidfile).why),
     }
     order.carry_out(reaper, order.is_too_slow()).await?;
-    let wait = async {
-        loop {
-            match look(pidfile).await {
-                Ok(found) => return found,
-                Err(_) => tokio::time::sleep(LOOK).await,
-            }
-        }
-    };
-    if let Ok(found) = timeout(order.patience, wait).await {
-        return Ok(found);
-    }
-    let why = match looks::look_in_time(pidfile).await {
-        Some(Ok(found)) => return Ok(found),
-        Some(Err(missed)) => missed.why,
-        None => looks::hangs(pidfile).why,
-    };
-    let patience = format_duration(order.patience);
-    Err(format!("`{}` came back, and {patience} later {why}", order.argv.join(" ")))
+    order.found(pidfile, "came back").await
 }
 
 async fn look(pidfile: &Path) -> Result<Found, String> {
@@ -221,6 +219,28 @@ impl Order {
         over: impl Future<Output = String>,
     ) -> Result<(), String> {
         self.run(reaper, over).await.map_err(|it| format!("`{}` {it}", self.argv.join(" ")))
+    }
+
+    /// Waits until the file names a process. `since`: what has become of the command.
+    async fn found(&self, pidfile: &Path, since: &str) -> Result<Found, String> {
+        let wait = async {
+            loop {
+                match look(pidfile).await {
+                    Ok(found) => return found,
+                    Err(_) => tokio::time::sleep(LOOK).await,
+                }
+            }
+        };
+        if let Ok(found) = timeout(self.patience, wait).await {
+            return Ok(found);
+        }
+        let why = match looks::look_in_time(pidfile).await {
+            Some(Ok(found)) => return Ok(found),
+            Some(Err(missed)) => missed.why,
+            None => looks::hangs(pidfile).why,
+        };
+        let patience = format_duration(self.patience);
+        Err(format!("`{}` {since}, and {patience} later {why}", self.argv.join(" ")))
     }
 
     async fn is_too_slow(&self) -> String {

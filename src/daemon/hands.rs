@@ -17,8 +17,10 @@ use tracing::warn;
 use super::advice::Last;
 use super::boot::Plan;
 use super::clock;
+use super::driver::failed;
 use super::facts::Facts;
 use super::foreign::Foreign;
+use super::foreign_start::Begin;
 use super::front::Front;
 use super::gauges::Gauges;
 use super::launch::Values;
@@ -329,6 +331,11 @@ impl Hands {
                 // With nothing in between, as a signal.
                 self.state.write();
                 self.stop_foreign(&instance, generation, deadline);
+            }
+            Effect::AwaitStart { instance, generation } => {
+                let begun = self.start_foreign(&instance, generation, Begin::Awaited);
+                let failed = begun.err().map(|it| failed(&instance, generation, it, false));
+                self.outcomes.extend(failed);
             }
             Effect::LetGo { instance, generation } => self.let_go_of(&instance, generation),
             Effect::StartProbe { instance, generation, probe } => {

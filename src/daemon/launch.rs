@@ -9,6 +9,7 @@ use nix::unistd::{Uid, User};
 
 use super::clock;
 use super::driver::failed;
+use super::foreign_start::Begin;
 use super::hands::{Hands, Known, living, process_of};
 use super::orphans::RUN;
 use super::publish::millis;
@@ -53,7 +54,8 @@ impl Hands {
         let oom = oom::Counts::shared(shared);
         for (name, generation) in starts {
             if self.is_foreign(&name) {
-                let begun = self.start_foreign(&name, generation).map_err(Trouble::lasting);
+                let begun =
+                    self.start_foreign(&name, generation, Begin::Anew).map_err(Trouble::lasting);
                 self.outcomes.extend(begun.err().map(|it| it.of(&name, generation)));
                 continue;
             }

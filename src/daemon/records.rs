@@ -199,6 +199,9 @@ pub struct Kept {
     stop: Option<Stop>,
     #[serde(skip_serializing_if = "is_default")]
     sweep: Option<Sweep>,
+    /// The generation that somebody else was to start.
+    #[serde(skip_serializing_if = "is_default")]
+    starting: Option<u64>,
     #[serde(skip_serializing_if = "is_default")]
     reloads: Option<reload::Reloads>,
 }
@@ -308,7 +311,8 @@ impl Kept {
 
     /// What is left of it after a reboot: nothing runs, and everything gets another chance.
     pub fn after_reboot(self) -> Self {
-        Self { crashes: 0, rest: Rest::Stopped, stop: None, sweep: None, reloads: None, ..self }
+        let (stop, sweep, starting) = (None, None, None);
+        Self { crashes: 0, rest: Rest::Stopped, stop, sweep, starting, reloads: None, ..self }
     }
 }
 
@@ -332,6 +336,7 @@ impl From<&Memory> for Kept {
             },
             stop: None,
             sweep: None,
+            starting: None,
             reloads: it.reloads.as_ref().map(Into::into),
         };
         match it.farewell.as_ref().map(|it| (it.generation, &it.at)) {
@@ -342,6 +347,7 @@ impl From<&Memory> for Kept {
                 let (ending, errand) = (ending.into(), errand.as_ref().map(Into::into));
                 kept.sweep = Some(Sweep { generation, ending, errand });
             }
+            Some((generation, Last::Starting)) => kept.starting = Some(generation),
             None => {}
         }
         kept
@@ -358,6 +364,7 @@ impl From<Kept> for Memory {
             generation: it.generation,
             at: Last::Sweeping { ending: it.ending.into(), errand: it.errand.map(Into::into) },
         });
+        let starting = it.starting.map(|generation| Farewell { generation, at: Last::Starting });
         Self {
             instance: name(&it.instance),
             goal_by: it.goal_by.map(by),
@@ -372,7 +379,7 @@ impl From<Kept> for Memory {
                 Rest::Exited => memory::Rest::Exited,
                 Rest::Fatal => memory::Rest::Fatal,
             },
-            farewell: stop.or(sweep),
+            farewell: stop.or(sweep).or(starting),
             reloads: it.reloads.map(Into::into),
         }
     }

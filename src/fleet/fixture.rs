@@ -494,6 +494,9 @@ fn line(effect: &Effect) -> String {
         Effect::KillAll { instance, generation } => format!("kill all {instance}#{generation}"),
         Effect::Sweep { instance, generation } => format!("sweep {instance}#{generation}"),
         Effect::RunStop { instance, generation, .. } => format!("run stop {instance}#{generation}"),
+        Effect::AwaitStart { instance, generation } => {
+            format!("await start {instance}#{generation}")
+        }
         Effect::LetGo { instance, generation } => format!("let go {instance}#{generation}"),
         Effect::StartProbe { instance, probe, .. } => format!("start {probe:?} {instance}"),
         Effect::StopProbe { instance, probe } => format!("stop {probe:?} {instance}"),

@@ -359,3 +359,50 @@ fn a_signal_that_is_out_cannot_be_taken_back_and_that_is_told_once() {
         assert!(effects.iter().all(|it| !it.starts_with("spawn")), "{effects:?}");
     }
 }
+
+#[test]
+fn a_start_that_was_begun_is_waited_for_by_the_next_daemon_and_not_begun_anew() {
+    let service = || foreign(&["web1"], true, false);
+    let mut rig = running(service());
+    rig.tell(restart("web1"));
+    assert_eq!(rig.gone("web1", ENDED).last().unwrap(), "spawn web1#2");
+    let next = || rig.replaced(vec![service()], &[], &[]);
+    assert!(next().effects.contains(&"await start web1#2".to_owned()), "{:?}", next().effects);
+    let mut there = next();
+    there.spawned("web1");
+    assert_eq!(there.condition("web1"), Condition::Starting);
+    let mut missing = next();
+    missing.spawn_failed("web1", false);
+    assert_eq!(missing.condition("web1"), Condition::Fatal);
+    rig.tell(stop("web1"));
+    let mut unwanted = rig.replaced(vec![service()], &[], &[]);
+    assert!(unwanted.spawned("web1").contains(&"SIGTERM web1".to_owned()), "as it was ordered");
+    rig.tell(start("web1"));
+    let ours = rig.replaced(vec![web(&["web1"])], &[], &[]);
+    assert!(ours.effects.contains(&"spawn web1#3".to_owned()), "{:?}", ours.effects);
+}
+
+#[test]
+fn what_their_supervisor_starts_meanwhile_is_followed_once_the_last_one_is_gone() {
+    let mut rig = draining();
+    assert_eq!(found(&mut rig, "web1"), NOTHING);
+    rig.load("web1", super::input::InFlight::Exact(0));
+    assert_eq!(found(&mut rig, "web1"), NOTHING);
+    assert_eq!(rig.condition("web1"), Condition::Stopping);
+    assert_eq!(rig.gone("web1", ENDED).last().unwrap(), "spawn web1#2");
+    assert_eq!(found(&mut rig, "web1"), NOTHING);
+    rig.spawned("web1");
+    assert_eq!((rig.condition("web1"), rig.sheet("web1").generation), (Condition::Starting, 2));
+
+    let service = ServiceRules { liveness: Some(ONCE), ..foreign(&["web1"], true, true) };
+    let mut rig = running(service);
+    for _ in 0..2 {
+        rig.probed("web1", Probe::Liveness, false);
+        rig.gone("web1", ENDED);
+        rig.spawned("web1");
+    }
+    assert_eq!(rig.condition("web1"), Condition::Backoff);
+    assert_eq!(found(&mut rig, "web1"), ["start Liveness web1", "start Readiness web1"]);
+    rig.later(1000 * SECOND);
+    assert_eq!((rig.condition("web1"), rig.sheet("web1").generation), (Condition::Running, 3));
+}

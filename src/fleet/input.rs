@@ -399,6 +399,12 @@ pub enum Effect {
         generation: u64,
         deadline: Timestamp,
     },
+    /// The last daemon has begun to start a foreign instance: wait until its process is there, without
+    /// beginning anew; report [`Input::Spawned`] or [`Input::SpawnFailed`].
+    AwaitStart {
+        instance: Name,
+        generation: u64,
+    },
     /// A foreign process is nobody's business here any more: forget it, and leave it alone.
     LetGo {
         instance: Name,

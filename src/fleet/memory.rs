@@ -60,6 +60,8 @@ pub enum Last {
     Stopping(Box<Stop>),
     /// The leader has ended; what it left behind is being killed.
     Sweeping { ending: Ending, errand: Option<Errand> },
+    /// It is not there yet: what starts it was begun, and whoever runs it is waited for.
+    Starting,
 }
 
 /// A signal that goes through a service, instance by instance.
@@ -106,6 +108,8 @@ impl Instance {
             Phase::Sweeping(it) => {
                 Some(Last::Sweeping { ending: it.ending, errand: it.errand.clone() })
             }
+            // Nobody but an operator would start it again.
+            Phase::Spawning(_) if self.is_foreign() => Some(Last::Starting),
             Phase::Idle(_) | Phase::Spawning(_) | Phase::Up(_) => None,
         };
         Memory {
@@ -189,14 +193,19 @@ impl Instance {
             (Phase::Up(body), Some(Farewell { at: Last::Stopping(stop), .. })) => {
                 Phase::Leaving(body, stop)
             }
+            (Phase::Idle(_), Some(Farewell { at: Last::Starting, .. })) if self.is_foreign() => {
+                Phase::Spawning(None)
+            }
             (Phase::Sweeping(mut remains), Some(it)) => {
-                (remains.ending, remains.errand) = it.ending(turn.now);
+                if let Some((ending, errand)) = it.ending(turn.now) {
+                    (remains.ending, remains.errand) = (ending, errand);
+                }
                 Phase::Sweeping(remains)
             }
-            (Phase::Idle(_), Some(it)) => {
-                let (ending, errand) = it.ending(turn.now);
-                Phase::Sweeping(self.remains(turn, ending, errand))
-            }
+            (Phase::Idle(_), Some(it)) => match it.ending(turn.now) {
+                Some((ending, errand)) => Phase::Sweeping(self.remains(turn, ending, errand)),
+                None => Phase::Idle(memory.rest),
+            },
             (Phase::Idle(_), None) => Phase::Idle(memory.rest),
             (phase, _) => phase,
         };
@@ -208,6 +217,10 @@ impl Instance {
 
     /// Lets go on what was under way when the last daemon ended, now that everything is known.
     fn resume(&mut self, turn: &mut Turn) {
+        if let Phase::Spawning(_) = &self.phase {
+            let (instance, generation) = (self.own.name.clone(), self.generation);
+            turn.push(Effect::AwaitStart { instance, generation });
+        }
         // Out of rotation first, here too: whoever stands in front is told anew.
         self.sync(turn);
         self.ask_gauge(turn);
@@ -220,14 +233,15 @@ impl Instance {
 }
 
 impl Farewell {
-    /// What follows, and for what, once nothing is left.
-    fn ending(self, now: Timestamp) -> (Ending, Option<Errand>) {
+    /// What follows, and for what, once nothing is left; `None`: nothing was to end.
+    fn ending(self, now: Timestamp) -> Option<(Ending, Option<Errand>)> {
         match self.at {
-            Last::Sweeping { ending, errand } => (ending, errand),
+            Last::Sweeping { ending, errand } => Some((ending, errand)),
             Last::Stopping(stop) if stop.errand.is_sickness() => {
-                (Ending::Sick { ran: now.since(stop.began) }, Some(stop.errand))
+                Some((Ending::Sick { ran: now.since(stop.began) }, Some(stop.errand)))
             }
-            Last::Stopping(stop) => (Ending::Expected, Some(stop.errand)),
+            Last::Stopping(stop) => Some((Ending::Expected, Some(stop.errand))),
+            Last::Starting => None,
         }
     }
 }

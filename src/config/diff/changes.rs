@@ -108,6 +108,9 @@ pub(super) fn launch(old: &Instance, new: &Instance) -> Option<String> {
 pub(super) fn rules(old: &Service, new: &Service) -> Vec<String> {
     let mut out = durations(old, new);
     out.extend(changed(&other(old, new)));
+    if old.is_foreign() != new.is_foreign() {
+        out.push("engine changes: what runs has to be stopped first".into());
+    }
     out
 }
 
@@ -162,7 +165,6 @@ fn other(old: &Service, new: &Service) -> Vec<&'static str> {
         ("rollout", before.rollout != after.rollout || commands),
         ("load", old.written.load != new.written.load),
         ("log", old.log != new.log),
-        ("engine", before.foreign.is_some() != after.foreign.is_some()),
         ("pidfile", new.instances.iter().any(is_elsewhere)),
         ("stop_command", old.written.stop_command != new.written.stop_command),
         ("liveness_restarts", liveness(old) != liveness(new)),

@@ -1,6 +1,7 @@
 //! What only all files together can tell: names, ports, dependencies.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use super::Resolver;
 use crate::config::mistake::{Mistake, Span};
@@ -16,6 +17,7 @@ impl Resolver<'_> {
         let entries: Vec<&Entry> = roots.iter().flat_map(|it| table_in(it, "service")).collect();
         self.names_are_unique(&entries);
         self.ports_are_unique(&entries, services);
+        self.pidfiles_are_of_one_service(&entries, services);
         self.dependencies_exist(roots, &entries, services);
         self.dependencies_have_an_order(&entries, services);
     }
@@ -101,6 +103,28 @@ impl Resolver<'_> {
                 let mistake = Mistake::new(span, title, "only one of them could listen");
                 let mistake = mistake.also(first, format!("the port of `{other}`"));
                 self.report(mistake.help("give each socket its own port"));
+            }
+        }
+    }
+
+    /// One pid file names one process: each of two services would stop what the other one restarts.
+    fn pidfiles_are_of_one_service(&mut self, entries: &[&Entry], services: &[Service]) {
+        let mut taken: BTreeMap<&Path, (Span, &str, &str)> = BTreeMap::new();
+        for service in services.iter().filter(|it| it.rules.enabled) {
+            let name = service.rules.name.as_str();
+            let Some(entry) = entries.iter().find(|it| it.name == name) else { continue };
+            let own = as_table(entry).and_then(|it| Layers::new([it]).text("pidfile"));
+            let span = own.map_or(entry.at, |it| it.1);
+            for it in &service.instances {
+                let Some(path) = it.pidfile.as_deref() else { continue };
+                let (first, of, other) = *taken.entry(path).or_insert((span, name, &it.name));
+                // Within one service that is told already.
+                if of != name {
+                    let title = format!("`{}` and `{other}` have the same pidfile", it.name);
+                    let mistake = Mistake::new(span, title, "it names one process");
+                    let mistake = mistake.also(first, format!("the pidfile of `{other}`"));
+                    self.report(mistake.help("remove one of the services"));
+                }
             }
         }
     }

@@ -59,3 +59,16 @@ fn what_belongs_to_the_other_engine_is_named() {
       = help: what starts it on request is `start`
     "#);
 }
+
+#[test]
+fn a_pid_file_is_of_one_service() {
+    let service = |name: &str, more: &str| {
+        format!("[service.{name}]\nengine = \"pidfile\"\npidfile = \"/run/a.pid\"\n{more}")
+    };
+    assert_snapshot!(
+        first_lines(&(service("a", "") + &service("b", ""))),
+        @"config.toml:6: `b` and `a` have the same pidfile"
+    );
+    let off = parse("c", &(service("a", "") + &service("b", "enabled = false\n")));
+    assert!(off.is_ok());
+}

@@ -70,6 +70,7 @@ fn what_is_kept_of_an_instance_is_what_it_was() {
         memory_of(memory::Rest::Stopped, Some(Last::Stopping(Box::new(stop())))),
         memory_of(memory::Rest::Backoff { retry_at: moment(5000) }, None),
         memory_of(memory::Rest::Fatal, None),
+        memory_of(memory::Rest::Stopped, Some(Last::Starting)),
         memory_of(
             memory::Rest::Stopped,
             ended(memory::Ending::Expected, Some(memory::Errand::Surplus)),
