@@ -48,6 +48,10 @@ pub struct Rule {
     pub threads: Option<u32>,
     /// A reload puts another process in its place.
     pub renewed: bool,
+    /// It finishes what it has, and takes nothing new.
+    pub leaving: bool,
+    /// One comes when there is work, and none may be there.
+    pub on_demand: bool,
     /// The number of the signal that lets one of them finish, where that is not SIGTERM.
     pub stop: Option<i32>,
 }
@@ -145,6 +149,8 @@ mod tests {
             of: some(of),
             threads: None,
             renewed,
+            leaving: false,
+            on_demand: false,
             stop: None,
         }
     }

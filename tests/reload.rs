@@ -288,48 +288,92 @@ fn is_there(program: &str) -> bool {
     found
 }
 
-#[test]
-fn nginx_is_reloaded_by_sighup() {
+/// The command of an nginx with two workers; `None`: there is none.
+fn nginx(directory: &Path, port: u16) -> Option<String> {
     if !is_there("/usr/sbin/nginx") {
-        return;
+        return None;
     }
-    let port = free_port();
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().display();
+    let path = directory.display();
     let text = format!(
         "daemon off;\nworker_processes 2;\npid {path}/pid;\nerror_log stderr;\n\
          events {{}}\nhttp {{ access_log off; client_body_temp_path {path}/body; \
          proxy_temp_path {path}/proxy; fastcgi_temp_path {path}/fastcgi; uwsgi_temp_path {path}/uwsgi; \
          scgi_temp_path {path}/scgi; server {{ listen 127.0.0.1:{port}; return 200; }} }}\n"
     );
-    let config = directory.path().join("nginx.conf");
+    let config = directory.join("nginx.conf");
     std::fs::write(&config, text).unwrap();
-    let command = format!("/usr/sbin/nginx -c {}", config.display());
-    reloads(&shop(&command, "nginx", port), Some("SIGQUIT"), |_| ());
+    Some(format!("/usr/sbin/nginx -c {}", config.display()))
 }
 
 #[test]
-fn php_fpm_is_reloaded_by_sigusr2() {
+fn nginx_is_reloaded_by_sighup() {
+    let (port, directory) = (free_port(), tempfile::tempdir().unwrap());
+    if let Some(command) = nginx(directory.path(), port) {
+        reloads(&shop(&command, "nginx", port), Some("SIGQUIT"), |_| ());
+    }
+}
+
+#[test]
+fn a_worker_that_still_has_a_connection_makes_no_reload_of_nginx_incomplete() {
+    let (port, directory) = (free_port(), tempfile::tempdir().unwrap());
+    let Some(command) = nginx(directory.path(), port) else { return };
+    let service = shop(&command, "nginx", port).replace("\"20s\"\ninst", "\"1s\"\ninst");
+    let mut deck = Deck::start(&service);
+    deck.wait_ready(&["shop"]);
+    workers(&deck, "shop", 2);
+    let mut client = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    std::io::Write::write_all(&mut client, b"GET / HTTP/1.1\r\nHost: shop\r\n").unwrap();
+    // Accepted and read: nothing of it waits in the kernel any more.
+    wait_until("the half of a request is read", || deck.instance("shop").accept_queue == Some(0));
+    let told = deck.ok(&["reload", "shop"]);
+    assert!(told.contains("shop: new ones run in place of 2 workers; pid "), "{told}");
+    assert!(told.contains(" still finishes what was begun"), "{told}");
+    let leaving = detail(&deck, "shop").processes.iter().filter(|it| it.leaving).count();
+    assert_eq!(leaving, 1, "it is one of those that leave still");
+    drop(client);
+    workers(&deck, "shop", 2);
+}
+
+/// The command of a php-fpm whose pool is managed like this; `None`: there is none.
+fn php_fpm(directory: &Path, port: u16, pool: &str) -> Option<String> {
     let found = std::fs::read_dir("/usr/sbin").unwrap().map_while(Result::ok).map(|it| it.path());
     let found = found
         .filter(|it| it.file_name().is_some_and(|it| it.to_string_lossy().starts_with("php-fpm")))
         .min();
     let program = found.map_or("/usr/sbin/php-fpm".into(), |it| it.display().to_string());
     if !is_there(&program) {
-        return;
+        return None;
     }
-    let port = free_port();
-    let directory = tempfile::tempdir().unwrap();
     let user =
         if nix::unistd::geteuid().is_root() { "user = nobody\ngroup = nogroup\n" } else { "" };
     let text = format!(
         "[global]\nerror_log = /dev/stderr\nprocess_control_timeout = 10s\n[www]\n{user}\
-         listen = 127.0.0.1:{port}\npm = static\npm.max_children = 2\n"
+         listen = 127.0.0.1:{port}\npm.max_children = 2\n{pool}\n"
     );
-    let config = directory.path().join("fpm.conf");
+    let config = directory.join("fpm.conf");
     std::fs::write(&config, text).unwrap();
-    let command = format!("{program} --nodaemonize --fpm-config {}", config.display());
-    reloads(&shop(&command, "php-fpm", port), Some("SIGQUIT"), |_| ());
+    Some(format!("{program} --nodaemonize --fpm-config {}", config.display()))
+}
+
+#[test]
+fn php_fpm_is_reloaded_by_sigusr2() {
+    let (port, directory) = (free_port(), tempfile::tempdir().unwrap());
+    if let Some(command) = php_fpm(directory.path(), port, "pm = static") {
+        reloads(&shop(&command, "php-fpm", port), Some("SIGQUIT"), |_| ());
+    }
+}
+
+#[test]
+fn a_pool_whose_workers_come_on_demand_is_reloaded_without_one() {
+    let (port, directory) = (free_port(), tempfile::tempdir().unwrap());
+    let Some(command) = php_fpm(directory.path(), port, "pm = ondemand") else { return };
+    let mut deck = Deck::start(&format!(
+        "[service.shop]\ncommand = {command:?}\nprofile = \"php-fpm\"\n\
+         probe.readiness = {{ exec.command = \"grep -q :{port:04X} /proc/net/tcp\", period = \"50ms\" }}\n"
+    ));
+    deck.wait_ready(&["shop"]);
+    let told = deck.ok(&["reload", "shop"]);
+    assert!(told.contains("shop: no worker is there now: the next ones come when"), "{told}");
 }
 
 #[test]

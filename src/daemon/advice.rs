@@ -359,7 +359,8 @@ impl Hands {
             let (role, renewed) =
                 (it.rule.map(|it| it.role.clone()), it.rule.is_some_and(|it| it.renewed));
             let leads = stat.identity == leader;
-            let seen = Seen { depth: 0, stat, arguments: vec![], role, renewed, leads };
+            let seen =
+                Seen { depth: 0, stat, arguments: vec![], role, renewed, leads, leaving: false };
             let call = waits::call(stat.identity.pid, |_| None);
             Member { call, ..plain_member(&seen) }.to_string()
         };

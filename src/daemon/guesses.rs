@@ -9,7 +9,6 @@ use super::hands::{Hands, identity_of};
 use crate::config::KnownProfile;
 use crate::config::settings::{Service, Settings};
 use crate::fleet::input::{Extra, Record};
-use crate::fleet::rules::Chosen;
 use crate::fleet::{Name, Process};
 use crate::process::closeup;
 
@@ -106,7 +105,7 @@ impl Daemon {
         let settings = self.config.settings.clone();
         for service in &settings.services {
             let profile = &service.rules.profile;
-            let Chosen::Guessed(because) = &profile.chosen else {
+            let Some(because) = profile.guess.as_ref().filter(|it| !it.is_empty()) else {
                 continue;
             };
             let name = &service.rules.name;

@@ -65,14 +65,22 @@ pub struct Survey {
     instance: Name,
     number: u64,
     /// `None`: it took too long.
-    workers: Option<Vec<Process>>,
+    workers: Option<Workers>,
+}
+
+/// Who is renewed in a tree.
+#[derive(Debug, Default)]
+pub(super) struct Workers {
+    pub(super) all: Vec<Process>,
+    /// Those of them that finish what they have, and take nothing new.
+    leaving: Vec<Process>,
 }
 
 /// One more look at all trees.
 #[derive(Debug, Default)]
 pub struct Round {
     /// With the number of the first look.
-    watched: Vec<(Name, u64, Vec<Process>)>,
+    watched: Vec<(Name, u64, Workers)>,
     followed: Vec<(Name, Process, Vec<Process>)>,
     took: Duration,
 }
@@ -128,7 +136,7 @@ impl Hands {
         let asked = Asked { number, leader, roles: roles.clone(), known, signal: None };
         self.reloads.asked.insert(instance.clone(), asked);
         let planted = self.planted(instance, leader);
-        let look = move || planted.map_or(vec![], |it| workers(&it, &roles, &before));
+        let look = move || planted.map_or(Workers::default(), |it| workers(&it, &roles, &before));
         let instance = instance.clone();
         self.look_soon(look, move |workers| Look::First(Survey { instance, number, workers }));
     }
@@ -143,9 +151,9 @@ impl Hands {
             return;
         };
         let before = known.as_deref().unwrap_or(&[]);
-        let workers = workers.unwrap_or_else(|| {
+        let Workers { all: workers, leaving } = workers.unwrap_or_else(|| {
             let planted = self.planted(&instance, leader);
-            planted.map_or(vec![], |it| renewed(it.ruled_at_once(), &roles, before))
+            planted.map_or(Workers::default(), |it| renewed(it.ruled_at_once(), &roles, before))
         });
         let mut lineage = self.reloads.lineage(&instance, leader);
         match &known {
@@ -160,7 +168,7 @@ impl Hands {
         if let Some(signal) = signal {
             self.signal(&instance, leader, signal);
         }
-        self.outcomes.push_back(Input::Workers { instance, process: leader, workers });
+        self.outcomes.push_back(Input::Workers { instance, process: leader, workers, leaving });
     }
 
     /// Sends what waits for the first look of this instance, without it.
@@ -208,7 +216,7 @@ impl Hands {
             let watched = watched.collect();
             let followed = followed.into_iter().map(|(name, it)| {
                 let workers = workers(&it, &[], &[]);
-                (name, it.leader, workers)
+                (name, it.leader, workers.all)
             });
             let followed = followed.collect();
             Round { watched, followed, took: clock::now().since(began) }
@@ -223,9 +231,10 @@ impl Hands {
             // Another reload may have begun meanwhile: that was not looked at.
             let it = self.reloads.watched.get_mut(&instance).filter(|it| it.number == number);
             let Some(it) = it else { continue };
+            let Workers { all: workers, leaving } = workers;
             it.workers.clone_from(&workers);
             let process = it.leader;
-            self.outcomes.push_back(Input::Workers { instance, process, workers });
+            self.outcomes.push_back(Input::Workers { instance, process, workers, leaving });
         }
         for (instance, process, workers) in followed {
             self.outcomes.push_back(Input::Members { instance, process, workers });
@@ -244,20 +253,20 @@ impl Hands {
 
 /// The workers of these roles in a tree, and those of `before` that still live; no role: all that are renewed.
 /// Blocking.
-pub(super) fn workers(planted: &Planted, roles: &[String], before: &[Process]) -> Vec<Process> {
+pub(super) fn workers(planted: &Planted, roles: &[String], before: &[Process]) -> Workers {
     renewed(planted.ruled(), roles, before)
 }
 
-fn renewed(all: Vec<(Process, &Rule)>, roles: &[String], before: &[Process]) -> Vec<Process> {
-    let is_renewed = |it: &Rule| it.renewed && (roles.is_empty() || roles.contains(&it.role));
-    let mut workers: Vec<_> =
-        all.into_iter().filter(|it| is_renewed(it.1)).map(|it| it.0).collect();
+fn renewed(mut all: Vec<(Process, &Rule)>, roles: &[String], before: &[Process]) -> Workers {
+    all.retain(|(_, it)| it.renewed && (roles.is_empty() || roles.contains(&it.role)));
+    let leaving = all.iter().filter(|it| it.1.leaving).map(|it| it.0).collect();
+    let mut workers: Vec<_> = all.into_iter().map(|it| it.0).collect();
     let still = before.iter().filter(|it| {
         !workers.contains(it) && identity::is_alive(identity_of(**it)).unwrap_or(false)
     });
     let still: Vec<_> = still.copied().collect();
     workers.extend(still);
-    workers
+    Workers { all: workers, leaving }
 }
 
 #[cfg(test)]

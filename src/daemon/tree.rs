@@ -80,6 +80,7 @@ impl Tree {
             depth,
             role: it.rule.map(|it| it.role.clone()),
             renewed: it.rule.is_some_and(|it| it.renewed),
+            leaving: it.rule.is_some_and(|it| it.leaving),
             leads: it.stat.identity == self.leader,
             stat: it.stat,
             arguments: it.arguments,
@@ -96,7 +97,8 @@ impl Tree {
             let role = seen.role.as_deref().filter(|_| seen.renewed);
             ProcessDetail {
                 generation: role.map(|it| self.lineage.generation(it, process)),
-                leaving: role.is_some() && self.reloads && self.lineage.is_replaced(process),
+                leaving: seen.leaving
+                    || role.is_some() && self.reloads && self.lineage.is_replaced(process),
                 cpu_percent: busy.get(&identity).copied(),
                 pss_bytes: if n < shares { closeup::pss(identity.pid).ok() } else { None },
                 ..self::process(seen)
@@ -116,6 +118,8 @@ pub(super) struct Seen {
     pub role: Option<String>,
     /// A reload puts another one in its place.
     pub renewed: bool,
+    /// It finishes what it has, and takes nothing new.
+    pub leaving: bool,
     /// It was started by the deck.
     pub leads: bool,
 }

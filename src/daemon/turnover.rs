@@ -155,7 +155,7 @@ impl Watch {
     fn look(&self) -> bool {
         let before = self.turnover.workers(&self.name, self.leader);
         let planted = Planted { leader: self.leader, profile: self.profile.clone() };
-        let workers = reloads::workers(&planted, &[], &before);
+        let workers = reloads::workers(&planted, &[], &before).all;
         let now = clock::now();
         self.turnover.note(&self.name, self.leader, &workers, now);
         let all = self.turnover.0.lock().unwrap_or_else(PoisonError::into_inner);

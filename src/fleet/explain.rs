@@ -6,7 +6,6 @@
 use std::time::Duration;
 
 use super::advice::{Case, Leaving};
-use super::exits::ended;
 use super::fleet::Fleet;
 use super::health::Gauge;
 use super::input::{Goal, InFlight};
@@ -14,12 +13,11 @@ use super::instance::{Body, Instance, Phase, Rest};
 use super::ladder::{Errand, Stop};
 use super::rollout_state::Rollout;
 use super::roster::Named;
-use super::rules::Chosen;
 use super::service::Service;
 use super::sheet::{LastExit, ServiceSheet, Sheet};
 use super::time::Timestamp;
 use super::turn::{count, span};
-use super::words::{Name, Signal};
+use super::words::Signal;
 
 impl Fleet {
     /// Why an instance is in its state, in sentences; the first is [`Sheet::why`].
@@ -37,7 +35,7 @@ impl Fleet {
         sentences.extend(instance.last_exit.as_ref().map(exit_in_words));
         sentences.extend(future_in_words(instance));
         let profile = &instance.rules.profile;
-        if let Chosen::Guessed(because) = &profile.chosen {
+        if let Some(because) = profile.guess.as_ref().filter(|it| !it.is_empty()) {
             sentences.push(format!("its profile {} is a guess from {because}", profile.name));
         }
         Some(sentences)
@@ -277,18 +275,9 @@ fn ending(instance: &Instance) -> String {
         n => format!(", {n} times in a row"),
     };
     match (&instance.spawn_failure, &instance.last_exit) {
-        (Some(reason), _) => format!("{}{times}", not_started(instance.name(), reason)),
-        (None, Some(exit)) => format!("{}{times}", ended(&exit.cause)),
+        (Some(reason), _) => format!("could not be started: {reason}{times}"),
+        (None, Some(exit)) => format!("ended {}{times}", exit.cause),
         (None, None) => "ended".into(),
-    }
-}
-
-/// The row says whose it is and that it does not run: what is in the way comes first.
-fn not_started(name: &Name, reason: &str) -> String {
-    match reason.strip_prefix(&format!("{name} cannot start: ")) {
-        Some(reason) => reason.to_owned(),
-        None if reason.starts_with("could not ") => reason.to_owned(),
-        None => format!("could not be started: {reason}"),
     }
 }
 
@@ -300,7 +289,7 @@ fn exit_in_words(exit: &LastExit) -> String {
         }
         None => String::new(),
     };
-    format!("the last process {}{lost}", ended(&exit.cause))
+    format!("the last process ended {}{lost}", exit.cause)
 }
 
 fn gauge_in_words(probe: &str, gauge: &Gauge) -> Option<String> {

@@ -212,8 +212,8 @@ impl Fleet {
             Input::Members { instance, process, workers } => {
                 self.on_members(&instance, process, &workers, turn);
             }
-            Input::Workers { instance, process, workers } => {
-                self.on_workers(&instance, process, &workers, turn);
+            Input::Workers { instance, process, workers, leaving } => {
+                self.on_workers(&instance, process, (&workers, &leaving), turn);
             }
             Input::Ran { service, instance, index, outcome } => {
                 self.on_ran(&service, &instance, index, outcome, turn);

@@ -131,6 +131,8 @@ pub enum Input {
         instance: Name,
         process: Process,
         workers: Vec<Process>,
+        /// Those of them that finish what they have, and take nothing new.
+        leaving: Vec<Process>,
     },
     /// All of this tree whom reloads renew, as [`Effect::Follow`] asks to be told.
     Members {

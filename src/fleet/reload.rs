@@ -137,7 +137,9 @@ impl Reload {
             let before: Vec<_> =
                 workers.iter().filter(|it| !spared.contains(it)).copied().collect();
             if before.is_empty() {
-                self.end(now, false, nobody(&of.rules.profile, self.signal), vec![]);
+                let profile = &of.rules.profile;
+                let told = nobody(profile, self.signal);
+                self.end(now, profile.on_demand, told, vec![]);
             }
             self.before = Some(before);
             return;
@@ -157,10 +159,11 @@ impl Reload {
         }
         self.gone.extend(newly);
         self.most_fresh = self.most_fresh.max(self.fresh);
-        self.judge(now, of.rules);
+        self.judge(now, of);
     }
 
-    fn judge(&mut self, now: Timestamp, rules: &ServiceRules) {
+    fn judge(&mut self, now: Timestamp, looked: &Looked<'_>) {
+        let rules = looked.rules;
         let (of, gone, still) = (self.of(), self.gone.len(), now.since(self.moved));
         let took = elapsed(now.since(self.since));
         let workers = count(of as u64, "worker");
@@ -171,12 +174,21 @@ impl Reload {
             let slowest = self.slowest(profile);
             let told = format!("renewed {of} of {workers} in {took}{slowest}{leaves}");
             self.end(now, true, told, vec![]);
-        } else if gone == of && self.fresh > 0 && still >= SETTLED {
-            let now_there = self.fresh;
-            let told = format!("{workers} gone, {now_there} in their place after {took}");
+        } else if gone == of && still >= SETTLED && (self.fresh > 0 || rules.profile.on_demand) {
+            let told = match self.fresh {
+                0 => format!("{workers} gone; the next ones come when there is work"),
+                now_there => format!("{workers} gone, {now_there} in their place after {took}"),
+            };
             self.end(now, true, told, vec![]);
         } else if still >= self.patience(rules) {
             let stayed = self.unchanged();
+            if !stayed.is_empty() && self.fresh >= of && looked.all_leave(&stayed) {
+                let (pids, each) = (pids(&stayed), if stayed.len() == 1 { "es" } else { "" });
+                let told = format!(
+                    "new ones run in place of {workers}; pid {pids} still finish{each} what was begun"
+                );
+                return self.end(now, true, told, vec![]);
+            }
             let told = match stayed.len() {
                 0 => format!("{workers} gone, and none came in their place within {took}"),
                 _ => self.told_of(&stayed, still),
@@ -244,6 +256,14 @@ struct Looked<'a> {
     rules: &'a ServiceRules,
     /// It is the first one of this daemon at what an earlier one has begun.
     unwatched: bool,
+    /// Workers that finish what they have.
+    leaving: &'a [Process],
+}
+
+impl Looked<'_> {
+    fn all_leave(&self, workers: &[Process]) -> bool {
+        workers.iter().all(|it| self.leaving.contains(it))
+    }
 }
 
 /// Why there is nobody to watch.
@@ -251,6 +271,9 @@ fn nobody(profile: &Profile, signal: Signal) -> String {
     match profile.renewal(signal) {
         Some([first, ..]) => {
             format!("no {first} is seen there: there is none, or no title tells it from the others")
+        }
+        Some([]) | None if profile.on_demand => {
+            "no worker is there now: the next ones come when there is work".into()
         }
         Some([]) | None => {
             let alone =
@@ -341,7 +364,13 @@ impl Instance {
     }
 
     /// Returns whether anything looks different.
-    fn on_workers(&mut self, turn: &mut Turn, process: Process, workers: &[Process]) -> bool {
+    fn on_workers(
+        &mut self,
+        turn: &mut Turn,
+        process: Process,
+        workers: &[Process],
+        leaving: &[Process],
+    ) -> bool {
         let rules = Arc::clone(&self.rules);
         let Phase::Up(body) = &mut self.phase else { return false };
         if body.process != process {
@@ -356,7 +385,8 @@ impl Instance {
             // All workers are told: who is not among them lives no more.
             body.spared.retain(|it| workers.contains(it));
         }
-        let of = Looked { rules: &rules, unwatched: std::mem::take(&mut body.unwatched) };
+        let unwatched = std::mem::take(&mut body.unwatched);
+        let of = Looked { rules: &rules, unwatched, leaving };
         reload.look(turn.now, workers, &body.spared, &of);
         let after = reload.sheet(0);
         let by = reload.by.clone();
@@ -378,10 +408,11 @@ impl Fleet {
         &mut self,
         instance: &Name,
         process: Process,
-        workers: &[Process],
+        (workers, leaving): (&[Process], &[Process]),
         turn: &mut Turn,
     ) {
-        let changed = self.touch(instance, turn, |it, turn| it.on_workers(turn, process, workers));
+        let changed =
+            self.touch(instance, turn, |it, turn| it.on_workers(turn, process, workers, leaving));
         if changed == Some(true)
             && let Some(service) = self.instances.get(instance).map(|it| it.rules.name.clone())
         {

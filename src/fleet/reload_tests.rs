@@ -26,9 +26,15 @@ fn workers(pids: &[i32]) -> Vec<Process> {
 
 /// Tells who works there, after this time.
 fn tell(rig: &mut Rig, after: Duration, name: &str, pids: &[i32]) {
+    tell_leaving(rig, after, name, pids, &[]);
+}
+
+/// As [`tell`]; some of them take nothing new.
+fn tell_leaving(rig: &mut Rig, after: Duration, name: &str, pids: &[i32], leaving: &[i32]) {
     rig.later(after);
-    let process = rig.sheet(name).process.unwrap();
-    rig.input(Input::Workers { instance: name.into(), process, workers: workers(pids) });
+    let (instance, process) = (name.into(), rig.sheet(name).process.unwrap());
+    let (workers, leaving) = (workers(pids), workers(leaving));
+    rig.input(Input::Workers { instance, process, workers, leaving });
 }
 
 /// web1 with the workers 1, 2 and 3, which has just got the signal.
@@ -39,6 +45,34 @@ fn reloading() -> Rig {
     tell(&mut rig, Duration::ZERO, "web1", &[1, 2, 3]);
     rig.diary();
     rig
+}
+
+#[test]
+fn an_old_worker_that_finishes_what_it_has_makes_no_reload_incomplete() {
+    let mut rig = reloading();
+    tell(&mut rig, SECOND, "web1", &[3, 4, 5, 6]);
+    tell_leaving(&mut rig, 14 * SECOND, "web1", &[3, 4, 5, 6], &[3]);
+    assert!(rig.fleet.watches_reload("web1"), "it may end any moment");
+    tell_leaving(&mut rig, SECOND, "web1", &[3, 4, 5, 6], &[3]);
+    assert_snapshot!(rig.diary().join("\n"), @"web1 reloaded: new ones run in place of 3 workers; pid 3 still finishes what was begun (alice)");
+    let reload = rig.sheet("web1").reload.unwrap();
+    assert_eq!((reload.renewed, reload.of, reload.complete), (2, 3, true));
+}
+
+#[test]
+fn workers_that_come_on_demand_need_not_come() {
+    let mut service = web(&["web1"]);
+    let profile = Profile { on_demand: true, ..(*service.profile).clone() };
+    service.profile = profile.into();
+    let mut rig = Rig::ready(vec![service]);
+    rig.tell(signal("web1", Signal::USR1));
+    tell(&mut rig, Duration::ZERO, "web1", &[]);
+    assert_snapshot!(rig.diary().pop().unwrap(), @"web1 reloaded: no worker is there now: the next ones come when there is work (alice)");
+    rig.tell(signal("web1", Signal::USR1));
+    tell(&mut rig, Duration::ZERO, "web1", &[1]);
+    tell(&mut rig, SECOND, "web1", &[]);
+    tell(&mut rig, 5 * SECOND, "web1", &[]);
+    assert_snapshot!(rig.diary().pop().unwrap(), @"web1 reloaded: 1 worker gone; the next ones come when there is work (alice)");
 }
 
 #[test]
@@ -193,6 +227,7 @@ fn the_next_instance_waits_until_the_first_one_is_renewed() {
     assert!(rig.later(50 * SECOND).is_empty(), "however long that takes");
     let process = rig.sheet("web1").process.unwrap();
     let workers = workers(&[2]);
-    let effects = rig.input(Input::Workers { instance: "web1".into(), process, workers });
+    let effects =
+        rig.input(Input::Workers { instance: "web1".into(), process, workers, leaving: vec![] });
     assert_eq!(effects, ["survey web2", "SIGUSR1 web2"]);
 }

@@ -123,6 +123,8 @@ pub struct Profile {
     pub term_cuts: bool,
     /// It is known which processes a reload renews.
     pub renews: bool,
+    /// Those come when there is work, and none may be there.
+    pub on_demand: bool,
     /// What a reload does not read again, in words.
     pub leaves: Option<String>,
     /// What its signal does to a server of a single process, in words: `is ignored there`.
@@ -134,19 +136,8 @@ pub struct Profile {
     pub limit_known: bool,
     /// A stop may take that limit so many times.
     pub limit_times: u32,
-    pub chosen: Chosen,
-}
-
-/// Who says that a service has its profile.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Chosen {
-    /// The configuration, or nobody: then it is the generic one.
-    #[default]
-    Named,
-    /// `auto`, from this.
-    Guessed(String),
-    /// `auto`, and nothing tells yet: it is the generic one meanwhile.
-    Open,
+    /// Nobody has named it: what it was guessed from, empty if nothing tells.
+    pub guess: Option<String>,
 }
 
 /// What one signal does there.
@@ -177,13 +168,14 @@ impl Profile {
             signals: vec![],
             term_cuts: false,
             renews: false,
+            on_demand: false,
             leaves: None,
             alone: None,
             limit: Duration::from_secs(3),
             limit_name: None,
             limit_known: false,
             limit_times: 1,
-            chosen: Chosen::Named,
+            guess: None,
         }
     }
 }

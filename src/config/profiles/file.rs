@@ -9,7 +9,7 @@ use crate::config::mistake::{Mistake, Span};
 use crate::config::read;
 use crate::config::shape::PROFILE;
 use crate::config::value::{Data, Layers, Table, Value};
-use crate::fleet::rules::{Chosen, Meaning, Profile};
+use crate::fleet::rules::{Meaning, Profile};
 use crate::fleet::words::Signal;
 use crate::roles::{Pattern, Rule, Rules};
 
@@ -41,21 +41,24 @@ impl Reader {
         let roles = self.roles(&root);
         let text = |table: &Layers<'_>, key| table.text(key).map(|it| it.0.to_owned());
         KnownProfile {
+            about: text(&root, "about").unwrap_or_default(),
             profile: Arc::new(Profile {
                 name: name.into(),
                 reload,
                 signals,
                 term_cuts: root.boolean("term_cuts").unwrap_or(false),
                 renews: roles.0.iter().any(|it| it.renewed),
+                on_demand: roles.0.iter().any(|it| it.renewed && it.on_demand),
                 leaves: text(&root, "leaves"),
                 alone: text(&root, "alone"),
                 limit: limit.duration("default").map_or(Duration::from_secs(3), |it| it.0),
                 limit_known: limit.find("name").is_some() && limit.find("default").is_some(),
                 limit_name: text(&limit, "name"),
                 limit_times: limit.integer("times").map_or(1, |it| it.0),
-                chosen: Chosen::Named,
+                guess: None,
             }),
             stop,
+            load: text(&root, "load"),
             roles,
         }
     }
@@ -143,7 +146,10 @@ impl Reader {
             let threads = table.integer("threads").map(|it| it.0);
             let renewed = table.boolean("renewed").unwrap_or(false);
             let stop = table.find("stop").and_then(|it| signal(&it.value)).map(|it| it.0);
-            rules.push(Rule { role: role.to_owned(), title, level, of, threads, renewed, stop });
+            let leaving = table.boolean("leaving").unwrap_or(false);
+            let on_demand = table.boolean("on_demand").unwrap_or(false);
+            let role = role.to_owned();
+            rules.push(Rule { role, title, level, of, threads, renewed, leaving, on_demand, stop });
         }
         Rules(rules)
     }

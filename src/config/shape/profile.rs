@@ -45,5 +45,12 @@ const ROLE: &[Key] = &[
     count("of", 1, "", "How many levels such a tree has, 1 to 3."),
     count("threads", 1, "", "It has at least so many threads."),
     key("renewed", Kind::Boolean, "false", "A reload puts another process in its place."),
+    key("leaving", Kind::Boolean, "false", "It finishes what it has, and takes nothing new."),
+    key(
+        "on_demand",
+        Kind::Boolean,
+        "false",
+        "One comes when there is work, and none may be there.",
+    ),
     key("stop", Kind::Signal, "\"SIGTERM\"", "The signal that lets one of them finish."),
 ];

@@ -8,7 +8,6 @@ mod fronted;
 mod logs;
 mod pages;
 mod rollout;
-mod rows;
 mod sizes;
 mod table;
 mod whole;
