@@ -191,6 +191,88 @@ fn a_full_disk_stops_nothing_and_is_said_until_there_is_room_again() {
     deck.wait_state("flood", State::Stopped);
 }
 
+/// Lines of 400 bytes, once there is a file `slow` no faster than processes begin, until there is a file `enough`;
+/// then how many there were into `total`.
+const COUNTER: &str = "i=0; while [ ! -e $0/enough ]; do i=$((i+1)); how=; [ ! -e $0/slow ] || how=env; \
+                       $how printf \"%0399d\\n\" $i; done; echo $i > $0/total";
+
+/// What events say is missing of this output.
+fn bytes_missing(deck: &Deck, name: &str) -> u64 {
+    let begin = format!("output of {name} is kept again; ");
+    let number = |it: &str| it.strip_prefix(&begin)?.split(' ').next()?.parse::<u64>().ok();
+    deck.events.iter().filter_map(|it| number(&it.message)).sum()
+}
+
+fn bytes_of(lines: &[&str]) -> u64 {
+    lines.iter().map(|it| it.len() as u64 + 1).sum()
+}
+
+#[test]
+fn while_the_disk_is_full_services_are_rolled_and_every_byte_is_kept_or_said_to_be_missing() {
+    if !mounts_of_its_own() {
+        return skipped("no mounts of its own for a process here");
+    }
+    let tools = tempfile::tempdir().unwrap();
+    let at = tools.path().display();
+    let services = format!(
+        "[defaults]\nstart_seconds = \"100ms\"\ncommand = \"sleep 1000\"\n\
+         [service.web]\nrollout = {{ settle = \"50ms\" }}\ninstance = {{ web1 = {{}}, web2 = {{}} }}\n\
+         [service.mortal]\n[service.idle]\n[service.late]\n\
+         [service.counter]\ncommand = ['sh', '-c', '{COUNTER}', '{at}']\nrestart = \"never\"\n"
+    );
+    let state = |deck: &Path| deck.join("state");
+    let mut deck = Deck::start_in(&[], &services, |dir| {
+        mount_small_disk(&state(dir), "768k");
+        assert!(append(&state(dir).join("rest"), &[0; 512 << 10]));
+    });
+    deck.wait_ready(&["web1", "web2", "mortal", "idle", "late"]);
+    deck.wait_event("output of counter cannot be kept");
+    std::fs::write(tools.path().join("slow"), "").unwrap();
+    let rest = state(deck.path()).join("rest");
+    while append(&rest, &[0; 4096]) {}
+
+    // Started, stopped, crashed and rolled where nothing can be written down.
+    deck.ok(&["roll", "web"]);
+    deck.ok(&["stop", "idle", "late"]);
+    deck.ok(&["start", "late"]);
+    kill(deck.pid("mortal"), Signal::SIGKILL);
+    deck.wait("mortal replaced", |it, _| {
+        find(it, "mortal").is_some_and(|it| it.generation == 2 && it.ready == Some(true))
+    });
+    let names = ["web1", "web2", "mortal", "late"];
+    deck.wait("it is said", |it, _| it.notices.iter().any(|it| it.contains("cannot be written")));
+    let status = deck.opsdeck(&["status"]);
+    let status = [status.stdout, status.stderr].map(|it| String::from_utf8(it).unwrap()).concat();
+    assert!(status.contains("cannot be written"), "{status}");
+    deck.wait_ready(&names);
+    let known = names.map(|it| (deck.pid(it), deck.instance(it).generation));
+    assert!(known.iter().all(|it| it.1 == 2), "{}", deck.story());
+
+    std::fs::remove_file(&rest).unwrap();
+    deck.wait_event("output of counter is kept again");
+    std::fs::write(tools.path().join("enough"), "").unwrap();
+    deck.wait_state("counter", State::Exited);
+    let total = std::fs::read_to_string(tools.path().join("total")).unwrap();
+    let written = 400 * total.trim().parse::<u64>().unwrap();
+    let log = std::fs::read_to_string(state(deck.path()).join("logs/counter.log")).unwrap();
+    deck.catch_up();
+    let (words, numbers): (Vec<_>, Vec<_>) =
+        log.lines().partition(|it| it.starts_with("[opsdeck: "));
+    let (kept, missing) = (bytes_of(&numbers), bytes_missing(&deck, "counter"));
+    // A line that was torn is ended before the words about what is missing.
+    let ends = (kept + missing).checked_sub(written).expect("all of it is accounted for");
+    assert!(missing > 0 && ends <= words.len() as u64, "{ends} {words:?}\n{}", deck.story());
+
+    // Something is to be written: then all of it is.
+    deck.ok(&["signal", "--yes", "SIGCONT", "mortal"]);
+    deck.wait("no notice", |it, _| it.notices.is_empty());
+    deck.restart_daemon(|deck| kill(deck.daemon_pid(), Signal::SIGKILL));
+    deck.wait_ready(&names);
+    assert_eq!(names.map(|it| (deck.pid(it), deck.instance(it).generation)), known);
+    deck.wait_state("idle", State::Stopped);
+    assert_eq!(deck.instance("counter").generation, 1);
+}
+
 /// A disk of its own at this place, as mkfs makes it, whose errors make it read-only; its device's name.
 fn mount_real_disk(at: &Path) -> Option<String> {
     let image = at.with_extension("img");

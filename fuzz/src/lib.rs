@@ -10,7 +10,7 @@ use std::time::Duration;
 use opsdeck::api::{Act, Event};
 use opsdeck::daemon::state::StateFile;
 use opsdeck::logger::{self, LogQuery};
-use opsdeck::probe::{self, Check, Checker, Expect, Haste, Outcome, Probe};
+use opsdeck::probe::{self, Check, Checker, Expect, Haste, Outcome, Probe, Ready};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// A decoder, with what must hold.
@@ -120,25 +120,31 @@ fn read(path: &Path, query: LogQuery) -> Option<Vec<u8>> {
 
 /// What a probed server answers, to the end of the connection.
 pub fn http_reply(bytes: &[u8]) {
-    let outcome = answered(bytes, |port| Check::Http {
-        host: "127.0.0.1".into(),
-        port,
-        path: "/".into(),
-        headers: BTreeMap::new(),
-        expect: Expect { status: Some("2xx".into()), body: Some("version 4[23]".into()) },
-    });
+    thread_local! {
+        static SERVER: Server = Server::start(|port| Check::Http {
+            host: "127.0.0.1".into(),
+            port,
+            path: "/".into(),
+            headers: BTreeMap::new(),
+            expect: Expect { status: Some("2xx".into()), body: Some("version 4[23]".into()) },
+        });
+    }
+    let outcome = SERVER.with(|it| it.answers(bytes));
     assert!(!outcome.ok || outcome.status.is_some_and(|it| (200..300).contains(&it)));
 }
 
 /// The same of a server that speaks HTTP/2, and the message alone.
 pub fn grpc_reply(bytes: &[u8]) {
+    thread_local! {
+        static SERVER: Server = Server::start(|port| Check::Grpc {
+            host: "127.0.0.1".into(),
+            port,
+            service: "shop".into(),
+        });
+    }
     let alone = probe::grpc_reply(bytes);
     assert!(alone.is_err() || bytes.len() >= 5);
-    let outcome = answered(bytes, |port| Check::Grpc {
-        host: "127.0.0.1".into(),
-        port,
-        service: "shop".into(),
-    });
+    let outcome = SERVER.with(|it| it.answers(bytes));
     assert!(!outcome.ok || outcome.body == b"SERVING");
 }
 
@@ -147,41 +153,45 @@ pub fn load_pages(bytes: &[u8]) {
     opsdeck::load::read_all(bytes);
 }
 
-/// What a probe makes of a server that sends these bytes and no more.
-fn answered(bytes: &[u8], check: impl FnOnce(u16) -> Check) -> Outcome {
-    thread_local! {
-        static RUNTIME: tokio::runtime::Runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    }
-    thread_local! {
-        static CHECKER: Checker =
-            Checker::new(Arc::new(|_| Box::pin(async { Err("no command".into()) }))).unwrap();
-    }
-    let checker = CHECKER.with(Clone::clone);
-    RUNTIME.with(|it| it.block_on(probed(bytes, check, &checker)))
+/// A server that is probed with one and the same probe: to read its pattern costs more than all the rest.
+struct Server {
+    runtime: tokio::runtime::Runtime,
+    listener: tokio::net::TcpListener,
+    checker: Checker,
+    probe: Ready,
 }
 
-async fn probed(bytes: &[u8], check: impl FnOnce(u16) -> Check, checker: &Checker) -> Outcome {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let probe = Probe {
-        check: check(listener.local_addr().unwrap().port()),
-        initial_delay: Duration::ZERO,
-        period: Duration::from_secs(1),
-        timeout: Duration::from_secs(20),
-        haste: Haste::default(),
-    };
-    let answer = async {
-        let (mut client, _) = listener.accept().await.unwrap();
-        let mut head = [0; 1024];
-        let _ = client.read(&mut head).await;
-        // It may have heard enough before the end.
-        let _ = client.write_all(bytes).await;
-        let _ = client.shutdown().await;
-    };
-    let (outcome, ()) = tokio::join!(probe::once(probe, checker), answer);
-    assert!(outcome.body.len() <= 1024);
-    assert_eq!(outcome.ok, outcome.error.is_none());
-    outcome
+impl Server {
+    fn start(check: impl FnOnce(u16) -> Check) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let probe = Ready::new(Probe {
+            check: check(listener.local_addr().unwrap().port()),
+            initial_delay: Duration::ZERO,
+            period: Duration::from_secs(1),
+            timeout: Duration::from_secs(20),
+            haste: Haste::default(),
+        });
+        let checker = Checker::new(Arc::new(|_| Box::pin(async { Err("no command".into()) })));
+        Self { runtime, listener, checker: checker.unwrap(), probe }
+    }
+
+    /// What the probe makes of a server that sends these bytes and no more.
+    fn answers(&self, bytes: &[u8]) -> Outcome {
+        let answer = async {
+            let (mut client, _) = self.listener.accept().await.unwrap();
+            let mut head = [0; 1024];
+            let _ = client.read(&mut head).await;
+            // It may have heard enough before the end.
+            let _ = client.write_all(bytes).await;
+            let _ = client.shutdown().await;
+        };
+        let asked = async { tokio::join!(self.probe.once(&self.checker), answer).0 };
+        let outcome = self.runtime.block_on(asked);
+        assert!(outcome.body.len() <= 1024);
+        assert_eq!(outcome.ok, outcome.error.is_none());
+        outcome
+    }
 }
 
 /// A directory in memory, where there is one.

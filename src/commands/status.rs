@@ -1,7 +1,7 @@
 //! `opsdeck status`: what is running, as a table or as the API's snapshot.
 
 use super::act::unknown;
-use super::{Outcome, json_line, out, printer, unprinted};
+use super::{Outcome, json_line, notice, out, printer, unprinted};
 use crate::api::{Deck, Goal, Instance, Service, State};
 use crate::cli::StatusArgs;
 use crate::client::Client;
@@ -19,6 +19,10 @@ pub async fn run(client: &Client, args: &StatusArgs) -> Outcome {
     keep_only(&mut deck, &args.names);
     let text = if args.json { json_line(&deck, "the snapshot")? } else { printable_table(&deck) };
     out(&text).map_err(|err| unprinted(&err))?;
+    // Whoever reads JSON has them there.
+    for it in deck.notices.iter().filter(|_| !args.json) {
+        notice(&format!("opsdeck: {}", printer()(it)));
+    }
     Ok(if deck.services.iter().all(is_as_wanted) { Exit::Done } else { Exit::NotAsWanted })
 }
 

@@ -24,7 +24,7 @@ use super::foreign_start::Begin;
 use super::front::Front;
 use super::gauges::Gauges;
 use super::launch::Values;
-use super::logging::Link;
+use super::logging::{self, Link};
 use super::probes::Probes;
 use super::publish;
 use super::reloads::Reloads;
@@ -423,7 +423,7 @@ impl Hands {
         if !self.orders.is_empty()
             && let Err(orders) = self.link.send(std::mem::take(&mut self.orders))
         {
-            self.orders = orders;
+            self.orders = logging::keep_back(orders);
         }
     }
 

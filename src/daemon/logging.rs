@@ -4,7 +4,7 @@
 //! started again at once and told everything anew. The FIFOs are held open by the instances and by this
 //! daemon meanwhile, so nothing is lost, at worst a chatty child waits some milliseconds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream as StdStream};
@@ -83,6 +83,30 @@ impl Growth {
             it.send_replace(0);
         }
     }
+}
+
+/// Orders that wait for a logger are folded when there are so many.
+const MOST_ORDERS: usize = 4096;
+
+/// Adds to orders that the logger has not taken, which must not grow without end while it is down: of each name the
+/// last one counts, and who waited for an answer has waited in vain.
+pub fn keep_back(orders: Vec<ToLogger>) -> Vec<ToLogger> {
+    if orders.len() <= MOST_ORDERS {
+        return orders;
+    }
+    let mut seen = BTreeSet::new();
+    let mut kept: Vec<_> = orders
+        .into_iter()
+        .rev()
+        .filter(|it| match it {
+            ToLogger::Open(source) => seen.insert(source.name.clone()),
+            ToLogger::Close { name } | ToLogger::Forget { name } => seen.insert(name.clone()),
+            ToLogger::Quit => true,
+            ToLogger::Flush { .. } | ToLogger::Watch { .. } | ToLogger::Unknown => false,
+        })
+        .collect();
+    kept.reverse();
+    kept
 }
 
 impl Link {
@@ -325,4 +349,34 @@ pub(super) fn command(program: &Path, role: &str, runtime_dir: &Path) -> Command
         command.env_remove(name);
     }
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(name: &str, keep: u32) -> ToLogger {
+        let path = |kind| format!("/run/{name}.{kind}").into();
+        let (fifo, log) = (path("fifo"), path("log"));
+        ToLogger::Open(Source { name: name.into(), fifo, log, max_size: 1 << 20, keep })
+    }
+
+    #[test]
+    fn what_a_logger_that_is_down_is_to_do_does_not_grow_with_every_exit() {
+        let (mut orders, mut most) = (vec![open("gone", 1)], 0);
+        for id in 0..100_000 {
+            orders.push(ToLogger::Flush { name: "web1".into(), id });
+            if id % 1000 == 0 {
+                orders.extend([open("web1", 1), ToLogger::Close { name: "gone".into() }]);
+            }
+            orders = keep_back(orders);
+            most = most.max(orders.len());
+        }
+        assert!(most <= MOST_ORDERS, "{most}");
+        orders.push(open("web1", 7));
+        orders.push(ToLogger::Quit);
+        orders.extend((0..MOST_ORDERS as u64).map(|id| ToLogger::Flush { name: "a".into(), id }));
+        let close = ToLogger::Close { name: "gone".into() };
+        assert_eq!(keep_back(orders), [close, open("web1", 7), ToLogger::Quit]);
+    }
 }

@@ -54,75 +54,50 @@ impl Remembered {
     fn take(&mut self, line: Line, this_boot: bool) {
         match line {
             Line::Boot { .. } => {}
-            Line::Intent(intent) => {
-                self.intents.insert(intent.instance.clone(), intent);
+            Line::Intent(it) => keep(&mut self.intents, it.instance.clone(), it),
+            Line::Running(it) => {
+                self.count(&it);
+                keep_if(this_boot, &mut self.running, it.instance.clone(), it);
             }
-            Line::Running(running) => {
-                self.count(&running);
-                if this_boot {
-                    self.running.insert(running.instance.clone(), running);
-                }
+            Line::Found(it) => {
+                self.count(&it);
+                keep_if(this_boot, &mut self.found, it.instance.clone(), it);
             }
-            Line::Found(found) => {
-                self.count(&found);
-                if this_boot {
-                    self.found.insert(found.instance.clone(), found);
-                }
+            Line::Gone { instance, generation } => self.forget(&instance, generation),
+            Line::Wanted(it) => keep(&mut self.wanted, it.instance.clone(), it),
+            Line::Set { service, values } => keep(&mut self.set, service, values),
+            Line::Took(it) => keep(&mut self.took, it.instance.clone(), it),
+            Line::Kept(it) => {
+                let it = if this_boot { *it } else { it.after_reboot() };
+                keep(&mut self.kept, it.instance.clone(), it);
             }
-            Line::Gone { instance, generation } => {
-                for known in [&mut self.running, &mut self.found] {
-                    if known.get(&instance).is_some_and(|it| it.generation == generation) {
-                        known.remove(&instance);
-                    }
-                }
+            Line::Rollout(it) => {
+                let it = if this_boot { *it } else { it.after_reboot() };
+                keep(&mut self.rollouts, it.service.clone(), it);
             }
-            Line::Wanted(wanted) => {
-                self.wanted.insert(wanted.instance.clone(), wanted);
-            }
-            Line::Set { service, values } => {
-                self.set.insert(service, values);
-            }
-            Line::Took(took) => {
-                self.took.insert(took.instance.clone(), took);
-            }
-            Line::Kept(kept) => {
-                let kept = if this_boot { *kept } else { kept.after_reboot() };
-                self.kept.insert(kept.instance.clone(), kept);
-            }
-            Line::Rollout(rollout) => {
-                let rollout = if this_boot { *rollout } else { rollout.after_reboot() };
-                self.rollouts.insert(rollout.service.clone(), rollout);
-            }
-            Line::NoRollout { service } => {
-                self.rollouts.remove(&service);
-            }
-            Line::Round(round) => {
-                if this_boot {
-                    self.rounds.insert(round.service.clone(), round);
-                }
-            }
-            Line::NoRound { service } => {
-                self.rounds.remove(&service);
-            }
-            Line::Run(run) => {
-                if this_boot {
-                    self.runs.insert(run.service.clone(), run);
-                }
-            }
+            Line::NoRollout { service } => drop(self.rollouts.remove(&service)),
+            Line::Round(it) => keep_if(this_boot, &mut self.rounds, it.service.clone(), it),
+            Line::NoRound { service } => drop(self.rounds.remove(&service)),
+            Line::Run(it) => keep_if(this_boot, &mut self.runs, it.service.clone(), it),
             Line::Ran { service, run } => {
-                if self.runs.get(&service).is_some_and(|it| it.run == run) {
-                    self.runs.remove(&service);
-                }
+                self.runs.retain(|of, it| *of != service || it.run != run);
             }
-            Line::Hook(call) => {
-                let call = if this_boot { call } else { call.after_reboot() };
-                self.hooks.insert(call.seq, call);
+            Line::Hook(it) => {
+                let it = if this_boot { it } else { it.after_reboot() };
+                keep(&mut self.hooks, it.seq, it);
             }
-            Line::Hooked { seq } => {
-                self.hooks.remove(&seq);
-            }
+            Line::Hooked { seq } => drop(self.hooks.remove(&seq)),
             Line::Closing { by } => self.closing = this_boot.then_some(by),
             Line::Closed => self.closing = None,
+        }
+    }
+
+    /// Nothing of this generation is left.
+    fn forget(&mut self, instance: &str, generation: u64) {
+        for known in [&mut self.running, &mut self.found] {
+            if known.get(instance).is_some_and(|it| it.generation == generation) {
+                known.remove(instance);
+            }
         }
     }
 
@@ -155,5 +130,17 @@ impl Remembered {
         lines.extend(self.hooks.values().cloned().map(Line::Hook));
         lines.extend(self.closing.clone().map(|by| Line::Closing { by }));
         lines
+    }
+}
+
+/// The later one counts.
+fn keep<K: Ord, T>(all: &mut BTreeMap<K, T>, key: K, it: T) {
+    all.insert(key, it);
+}
+
+/// The same of what means nothing on another boot.
+fn keep_if<K: Ord, T>(this_boot: bool, all: &mut BTreeMap<K, T>, key: K, it: T) {
+    if this_boot {
+        all.insert(key, it);
     }
 }

@@ -99,6 +99,21 @@ pub struct Outcome {
     pub error: Option<String>,
 }
 
+/// A probe whose texts were read once, for the fuzz targets: a pattern costs more than an answer.
+#[doc(hidden)]
+pub struct Ready(check::Prepared);
+
+impl Ready {
+    pub fn new(probe: Probe) -> Self {
+        Self(check::Prepared::new(probe))
+    }
+
+    /// As [`once`].
+    pub async fn once(&self, checker: &Checker) -> Outcome {
+        self.0.run(checker).await
+    }
+}
+
 /// What a server's answer to a health check means, for the fuzz target.
 ///
 /// # Errors
