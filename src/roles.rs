@@ -18,6 +18,8 @@ pub struct Process {
     pub name: String,
     /// `argv[0]`, which many servers overwrite: `nginx: worker process`.
     pub title: String,
+    /// `argv[1]`: what it was told to do. A title leaves none.
+    pub told: Option<String>,
     /// How many threads it has.
     pub threads: u32,
 }
@@ -26,6 +28,14 @@ impl Process {
     /// Its name without what setproctitle has written behind it: `gunicorn: maste`, `gunicorn: worke`.
     fn program(&self) -> &str {
         self.name.split_once(": ").map_or(&self.name, |it| it.0)
+    }
+
+    /// It was told something else than the leader: no fork of it, but executed by one. What the leader executes
+    /// itself may be its own all the same.
+    fn is_errand(&self, leader: &Self) -> bool {
+        let is_own = self.pid == leader.pid || self.parent == leader.pid;
+        let both = leader.told.as_ref().zip(self.told.as_ref());
+        !is_own && both.is_some_and(|(leader, its)| leader != its)
     }
 }
 
@@ -99,12 +109,12 @@ struct Family {
 
 impl Family {
     fn of(leader: i32, processes: &[Process]) -> Self {
-        let name = processes.iter().find(|it| it.pid == leader).map(Process::program);
-        let kin: BTreeMap<i32, &Process> = processes
-            .iter()
-            .filter(|it| Some(it.program()) == name)
-            .map(|it| (it.pid, it))
-            .collect();
+        let first = processes.iter().find(|it| it.pid == leader);
+        let is_kin = |it: &&Process| {
+            first.is_some_and(|first| it.program() == first.program() && !it.is_errand(first))
+        };
+        let kin: BTreeMap<i32, &Process> =
+            processes.iter().filter(is_kin).map(|it| (it.pid, it)).collect();
         let below = |pid: i32| kin.values().filter(move |it| it.parent == pid);
         let only = below(leader).next().filter(|_| below(leader).count() == 1);
         let is_there = |pid: i32| processes.iter().any(|it| it.pid == pid);
@@ -168,11 +178,12 @@ mod tests {
         ])
     }
 
-    /// `pid<parent:name`, with `=title` where it is not the name, and `*3` for three threads.
+    /// `pid<parent:name`, with `=title` where it is not the name, `*3` for three threads, and `+what` it was told.
     fn tree(text: &str) -> Vec<Process> {
         let process = |it: &str| {
             let (pid, rest) = it.split_once('<').unwrap();
             let (parent, name) = rest.split_once(':').unwrap();
+            let (name, told) = name.split_once('+').map_or((name, None), |it| (it.0, Some(it.1)));
             let (name, threads) = name.split_once('*').unwrap_or((name, "1"));
             let (name, title) = name.split_once('=').unwrap_or((name, name));
             Process {
@@ -180,6 +191,7 @@ mod tests {
                 parent: parent.parse().unwrap(),
                 name: name.into(),
                 title: title.into(),
+                told: told.map(str::to_owned),
                 threads: threads.parse().unwrap(),
             }
         };
@@ -226,6 +238,7 @@ mod tests {
             parent,
             name: name.into(),
             title: format!("{name}r [shop:app]"),
+            told: None,
             threads: 1,
         };
         let tree = [
@@ -243,6 +256,17 @@ mod tests {
     fn what_a_worker_has_executed_has_no_role_and_makes_no_level() {
         let found = roles("1<0:php 3<1:php 4<1:php 5<3:ffmpeg 6<5:php");
         assert_eq!(found, "1 manager, 3 worker, 4 worker");
+    }
+
+    #[test]
+    fn what_a_single_worker_runs_with_the_same_program_makes_no_manager_of_it() {
+        let found = roles("1<0:php+server.php 2<1:php+server.php 3<2:php+job.php");
+        assert_eq!(found, "1 manager, 2 worker");
+        let forks = roles("1<0:php+server.php 2<1:php+server.php 3<2:php+server.php");
+        assert_eq!(forks, "1 master, 2 manager, 3 worker");
+        let titled = roles("1<0:php+server.php 2<1:php=shop.Manager 3<2:php=shop.Worker.0");
+        assert_eq!(titled, "1 master, 2 manager, 3 worker");
+        assert_eq!(roles("1<0:php+server.php 2<1:php+worker.php"), "1 manager, 2 worker");
     }
 
     #[test]

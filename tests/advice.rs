@@ -135,6 +135,16 @@ fn a_full_accept_queue_of_a_socket_that_is_held_is_told_as_well() {
 }
 
 #[test]
+fn a_server_that_goes_into_the_background_is_told_so() {
+    let deck = Deck::start(
+        "[service.web]\ncommand = \"sh -c 'sleep 1000 &'\"\n\
+         backoff = { min = \"50ms\", max = \"50ms\" }\n",
+    );
+    let said = deck.wait_why("web", &["goes into the background", "engine = \"pidfile\""]);
+    assert!(said.contains("ended with code 0 right after its start "), "{said}");
+}
+
+#[test]
 fn a_stop_that_does_not_end_names_who_lives_and_afterwards_who_lived() {
     let service = |name: &str, max_wait_time: &str| {
         format!(
@@ -249,6 +259,9 @@ fn workers_that_are_started_again_and_again_are_told() {
     let port = free_port();
     let swoole = "profile = \"swoole\"";
     let deck = up(&web(port, "--tree swoole --crash-after 300ms", swoole));
-    let said = deck.wait_why("web1", &[" of its workers ended within ", "again and again"]);
+    let said = deck.wait_why(
+        "web1",
+        &[" of its workers ended within ", "or few requests come, they cannot go on"],
+    );
     assert!(said.contains("opsdeck logs web1"), "{said}");
 }

@@ -51,6 +51,8 @@ const SOMAXCONN: &str = "/proc/sys/net/core/somaxconn";
 pub(super) struct Clues {
     case: Case,
     stops: Vec<PastStop>,
+    /// Requests a second, as its gateway or it itself counts.
+    rate: Option<f64>,
     /// The daemon has the listening socket itself: that others have it as well is how it is meant.
     is_held: bool,
     /// Who works there, to be watched for a moment.
@@ -68,6 +70,7 @@ impl Daemon {
         let known = self.hands.known.get(instance);
         Some(Clues {
             case: self.fleet.case(instance, clock::now())?,
+            rate: self.rate(instance),
             stops: self.facts.exits(instance).iter().filter_map(past_stop).collect(),
             is_held: known.is_some_and(|it| it.settings.launch.socket.is_some()),
             watch: self.watch_of(instance),
@@ -81,6 +84,13 @@ impl Daemon {
             deck: format!("@{}", self.hands.places.state_dir.display()),
             asleep: BTreeSet::new(),
         })
+    }
+
+    fn rate(&self, instance: &str) -> Option<f64> {
+        let generation = self.fleet.instance_sheet(instance)?.generation;
+        let gauges = self.facts.figures(instance).and_then(|it| it.gauges);
+        let own = || self.facts.load(instance, generation)?.requests_per_second;
+        gauges.map(|it| it.per_second).or_else(own)
     }
 
     /// Only what has workers by its profile, and runs.
@@ -136,7 +146,7 @@ impl Clues {
     }
 
     fn evidence(self, table: Option<&Table>, tree: &[Seen]) -> Evidence {
-        let Self { case, stops, is_held, watch, deck, living, asleep } = self;
+        let Self { case, stops, rate, is_held, watch, deck, living, asleep } = self;
         let churn = watch.and_then(|it| it.turnover.of(&it.name, it.leader));
         let queue = case.port.and_then(queue);
         let is_busy = queue.is_some_and(|it| it.waiting > 0) || case.leaving.is_some();
@@ -172,7 +182,7 @@ impl Clues {
             Listener { address: it.address.to_string(), own, strangers }
         });
         let (tree, listeners) = (members.collect(), listeners.collect());
-        Evidence { case, stops, tree, queue, listeners, churn }
+        Evidence { case, stops, tree, queue, listeners, churn, rate }
     }
 }
 

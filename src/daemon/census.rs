@@ -67,6 +67,7 @@ fn observed(stat: &Stat, arguments: &[String]) -> roles::Process {
         parent: stat.parent,
         name: stat.name.to_string(),
         title: arguments.first().cloned().unwrap_or_default(),
+        told: arguments.get(1).cloned(),
         threads: u32::try_from(stat.threads).unwrap_or(0),
     }
 }

@@ -69,6 +69,7 @@ impl Fleet {
                 .body()
                 .and_then(|it| it.reload.as_ref())
                 .map_or(0, |it| it.renewed_lately(now)),
+            detached: if instance.is_ready() { 0 } else { instance.detached },
             leaving,
         })
     }

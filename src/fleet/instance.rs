@@ -58,6 +58,8 @@ pub(super) struct Instance {
     pub(super) in_flight: Option<InFlight>,
     /// In a row.
     pub(super) crashes: u32,
+    /// How often in a row it ended well right after its start and left others behind.
+    pub(super) detached: u32,
     /// Everything that ever went wrong with it; a rollout compares.
     pub(super) mishaps: u64,
     pub(super) restarts: u64,
@@ -229,6 +231,7 @@ impl Instance {
             told_ready: None,
             in_flight: None,
             crashes: 0,
+            detached: 0,
             mishaps: 0,
             restarts: 0,
             last_exit: None,

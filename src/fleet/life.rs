@@ -266,6 +266,9 @@ impl Instance {
             Phase::Sweeping(aftermath) => (aftermath.ending, aftermath.errand.take()),
             Phase::Idle(_) | Phase::Spawning(_) | Phase::Up(_) | Phase::Leaving(..) => return,
         };
+        let is_short = |ran: Duration| ran <= self.rules.start_seconds;
+        let has_detached = matches!(ending, Ending::ByItself { clean: true, ran } if is_short(ran));
+        self.detached = if has_detached && !killed.is_empty() { self.detached + 1 } else { 0 };
         if !killed.is_empty() {
             self.say(turn, "survivors-killed", None, told_of_survivors(killed));
         }

@@ -438,3 +438,24 @@ fn a_sweep_that_takes_long_is_asked_for_again() {
     assert_eq!(rig.later(10 * SECOND), ["sweep cron#1", "sweep cron#1"]);
     insta::assert_snapshot!(rig.diary().join("\n"), @"cron kill-slow: still there 5s after SIGKILL: a process that sleeps in the kernel cannot be killed (its disk or network file system hangs); asking again");
 }
+
+#[test]
+fn who_ends_well_at_once_and_leaves_others_behind_goes_into_the_background() {
+    let mut rig = Rig::begun(vec![rules("cron", &["cron"])]);
+    let detached = |rig: &Rig| rig.fleet.case("cron", rig.now).unwrap().detached;
+    for n in 1..=3 {
+        rig.spawned("cron");
+        rig.exited("cron", code(0));
+        let killed = vec![(4711, "php-fpm".to_owned())];
+        rig.input(Input::Swept { instance: "cron".into(), generation: n, killed });
+        assert_eq!(u64::from(detached(&rig)), n);
+        rig.later(60 * SECOND);
+    }
+    // Now it stays.
+    rig.spawned("cron");
+    rig.later(SECOND);
+    assert_eq!(detached(&rig), 0);
+    rig.exited("cron", code(0));
+    rig.swept("cron");
+    assert_eq!(detached(&rig), 0, "it left nobody behind");
+}

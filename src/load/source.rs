@@ -149,13 +149,24 @@ impl Question {
             }
         };
         let asked = tokio::time::timeout(PATIENCE, document).await;
-        let document = asked.map_err(|_| format!("no answer within {PATIENCE:?}"))??;
+        let asked = asked.map_err(|_| format!("no answer within {PATIENCE:?}"))?;
+        let document = asked.map_err(|why| self.in_its_words(why))?;
         if document.len() <= SHORT {
             return self.read(&document);
         }
         let question = self.clone();
         let read = tokio::task::spawn_blocking(move || question.read(&document));
         read.await.map_err(|_| "its answer broke the reader".to_owned())?
+    }
+
+    /// A refusal, as it is meant there.
+    fn in_its_words(&self, why: String) -> String {
+        match self.source.kind {
+            Kind::SwooleAdmin if why.starts_with("answered 403") => {
+                "answered 403: is user:password@ right?".into()
+            }
+            _ => why,
+        }
     }
 
     fn read(&self, document: &[u8]) -> Result<Figures, String> {
@@ -308,6 +319,14 @@ mod tests {
         let asked = served.await.unwrap();
         let token = sha1::hex(b"admingeheim");
         assert!(asked.contains(&format!("x-admin-server-access-token: {token}\r\n")), "{asked}");
+    }
+
+    #[tokio::test]
+    async fn an_admin_server_that_refuses_wants_its_password() {
+        let page = b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n";
+        let (port, _served) = serve(page).await;
+        let it = source(Kind::SwooleAdmin, &format!("admin:wrong@127.0.0.1:{port}"));
+        assert_eq!(ask(&it, port).await, Err("answered 403: is user:password@ right?".into()));
     }
 
     #[tokio::test]

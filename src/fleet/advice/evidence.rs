@@ -22,6 +22,8 @@ pub struct Evidence {
     pub listeners: Vec<Listener>,
     /// Workers that ended while their leader stayed and nothing was reloaded.
     pub churn: Option<Churn>,
+    /// Requests a second, where somebody counts them.
+    pub rate: Option<f64>,
 }
 
 /// What the fleet knows of it.
@@ -40,6 +42,8 @@ pub struct Case {
     pub port: Option<u16>,
     /// Workers that the last reload had to renew, if that was lately.
     pub renewed: usize,
+    /// How often in a row it ended well right after its start and left others behind.
+    pub detached: u32,
     /// It was told to end and has not.
     pub leaving: Option<Leaving>,
 }

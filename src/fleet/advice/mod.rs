@@ -39,12 +39,13 @@ impl fmt::Display for Advice {
 
 type Rule = fn(&Evidence) -> Option<Advice>;
 
-const RULES: [Rule; 11] = [
+const RULES: [Rule; 12] = [
     stops::never_ends,
     stops::listens_on,
     port::queue_full,
     port::taken,
     port::shared,
+    tree::detaches,
     tree::restarts,
     tree::orphans,
     stops::needed_kill,

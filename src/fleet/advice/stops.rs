@@ -148,11 +148,17 @@ pub(super) fn cuts_at_once(evidence: &Evidence) -> Option<Advice> {
     } else {
         ""
     };
-    let help = format!(
-        "add [gateway.NAME] with listen = \"…\" and service = \"{}\": it is drained before the \
-         signal{base}",
-        case.service
-    );
+    let help = match case.profile.name.as_str() {
+        // No gateway speaks FastCGI.
+        "php-fpm" => {
+            "set process_control_timeout in php-fpm.conf to what its longest request takes".into()
+        }
+        _ => format!(
+            "add [gateway.NAME] with listen = \"…\" and service = \"{}\": it is drained before the \
+             signal{base}",
+            case.service
+        ),
+    };
     Some(Advice { kind: "cuts-at-signal", seen, means, help })
 }
 

@@ -34,10 +34,11 @@ fn case(profile: Profile) -> Evidence {
         fronted: true,
         port: Some(9502),
         renewed: 0,
+        detached: 0,
         leaving: None,
     };
     let (stops, tree, listeners) = Default::default();
-    Evidence { case, stops, tree, queue: None, listeners, churn: None }
+    Evidence { case, stops, tree, queue: None, listeners, churn: None, rate: None }
 }
 
 fn generic() -> Evidence {
@@ -296,7 +297,7 @@ fn a_listener_that_stays_open_while_nothing_stands_in_front_is_told() {
 fn workers_that_end_young_again_and_again_are_a_loop() {
     let churn = Churn { ended: 4, within: ms(1_300), oldest: ms(400), leader_age: ms(65_000) };
     let of = |churn: Churn| Evidence { churn: Some(churn), ..generic() };
-    assert_snapshot!(told(&of(churn)), @"[worker-restarts] 4 of its workers ended within 1.3s, none of them older than 0.4s, while its first process has run for 1m 5s: its workers are started again and again because they cannot go on: probes may pass in between, and requests get lost; opsdeck logs web1 has what they said last; if a release or a reload began it, roll it back");
+    assert_snapshot!(told(&of(churn)), @"[worker-restarts] 4 of its workers ended within 1.3s, none of them older than 0.4s, while its first process has run for 1m 5s: they may have reached a limit of requests (max_requests, pm.max_requests), which is well; if none is set or few requests come, they cannot go on: probes may pass in between, and requests get lost; opsdeck logs web1 has what they said last; if a release or a reload began it, roll it back");
     let none = [
         Churn { ended: 2, ..churn },
         Churn { oldest: ms(30_000), ..churn },
@@ -305,9 +306,31 @@ fn workers_that_end_young_again_and_again_are_a_loop() {
     for it in none {
         assert_eq!(told(&of(it)), "", "{it:?}");
     }
+    // 1.3 s at 100 a second, by four workers: each had 32 of them.
+    assert_eq!(told(&Evidence { rate: Some(100.0), ..of(churn) }), "", "a limit of requests");
+    assert_ne!(told(&Evidence { rate: Some(50.0), ..of(churn) }), "");
     let mut reloading = of(churn);
     reloading.case.renewed = 2;
     assert_eq!(told(&reloading), "", "somebody asked for two of them");
     reloading.case.renewed = 1;
     assert_ne!(told(&reloading), "", "the new one does not stay either");
+}
+
+#[test]
+fn a_server_that_goes_into_the_background_is_named() {
+    let mut evidence = generic();
+    evidence.case.detached = 1;
+    assert_eq!(told(&evidence), "", "that may be an accident");
+    evidence.case.detached = 3;
+    assert_snapshot!(told(&evidence), @r#"[goes-into-background] its first process ended with code 0 right after its start 3 times in a row, and what it left behind was killed: it goes into the background, where nobody can supervise it; run it in the foreground (php-fpm: daemonize = no; nginx: daemon off;), or use engine = "pidfile""#);
+}
+
+#[test]
+fn php_fpm_is_told_its_own_remedy() {
+    let mut evidence = case(Profile::plain("php-fpm"));
+    evidence.case.fronted = false;
+    evidence.stops = vec![stop(30, 4)];
+    let said = told(&evidence);
+    assert!(said.contains("set process_control_timeout in php-fpm.conf"), "{said}");
+    assert!(!said.contains("[gateway."), "{said}");
 }

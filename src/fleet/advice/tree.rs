@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
-use super::{Advice, Evidence, Member};
+use super::{Advice, Churn, Evidence, Member};
 use crate::fleet::turn::{count, elapsed};
 
 /// A worker that gets older is renewed for a reason: `max_request` and its like.
 const SHORT_LIFE: Duration = Duration::from_secs(10);
 /// So many ends are more than a mishap.
 const MANY: usize = 3;
+/// A worker that has served so many has reached a limit of requests, and not failed.
+const SERVED: f64 = 20.0;
+/// So many ends of that kind are no accident.
+const DETACHED: u32 = 2;
 /// Processes that are told one by one.
 const LISTED: usize = 4;
 
@@ -53,6 +57,9 @@ pub(super) fn restarts(evidence: &Evidence) -> Option<Advice> {
     if !is_loop || churn.leader_age < 2 * churn.oldest || case.leaving.is_some() {
         return None;
     }
+    if evidence.rate.is_some_and(|rate| served_by_each(rate, churn) >= SERVED) {
+        return None;
+    }
     Some(Advice {
         kind: "worker-restarts",
         seen: format!(
@@ -63,13 +70,39 @@ pub(super) fn restarts(evidence: &Evidence) -> Option<Advice> {
             elapsed(churn.oldest),
             elapsed(churn.leader_age)
         ),
-        means:
-            "its workers are started again and again because they cannot go on: probes may pass in \
-                between, and requests get lost"
-                .into(),
+        means: "they may have reached a limit of requests (max_requests, pm.max_requests), which is well; if \
+                none is set or few requests come, they cannot go on: probes may pass in between, and requests \
+                get lost"
+            .into(),
         help: format!(
             "opsdeck logs {} has what they said last; if a release or a reload began it, roll it back",
             case.instance
         ),
+    })
+}
+
+/// Requests in the life of one worker, of those that ended.
+fn served_by_each(rate: f64, churn: Churn) -> f64 {
+    let ended = u32::try_from(churn.ended.max(1)).unwrap_or(u32::MAX);
+    rate * churn.within.as_secs_f64() / f64::from(ended)
+}
+
+/// It starts its work in another process and ends, and what it started is killed as left behind.
+pub(super) fn detaches(evidence: &Evidence) -> Option<Advice> {
+    let case = &evidence.case;
+    if case.detached < DETACHED {
+        return None;
+    }
+    Some(Advice {
+        kind: "goes-into-background",
+        seen: format!(
+            "its first process ended with code 0 right after its start {} times in a row, and what it left \
+             behind was killed",
+            case.detached
+        ),
+        means: "it goes into the background, where nobody can supervise it".into(),
+        help: "run it in the foreground (php-fpm: daemonize = no; nginx: daemon off;), or use engine = \
+               \"pidfile\""
+            .into(),
     })
 }
