@@ -241,6 +241,9 @@ fn one_that_is_not_ready_is_released_and_waits() {
 fn nothing_can_be_held_where_nothing_stands_in_front() {
     let mut rig = Rig::ready(vec![rules("queue", &["queue"])]);
     insta::assert_snapshot!(rig.refusal(drain("queue")), @"Refused: queue was not taken out of rotation: nothing stands in front of queue");
+    let help = rig.ask(drain("queue")).0.unwrap_err().help;
+    let wanted = r#"put one in front: [gateway.NAME] with service = "queue""#;
+    assert_eq!(help.as_deref(), Some(wanted));
 }
 
 #[test]

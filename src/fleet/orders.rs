@@ -217,12 +217,10 @@ impl Fleet {
         let what = format!("{name} was not taken out of rotation");
         let instance = self.find(name, &what)?;
         if !instance.rules.fronted {
-            let why = format!("nothing stands in front of {}", instance.rules.name);
-            return Err(refused(
-                what,
-                why,
-                Some("a gateway in front of it is not in this version of opsdeck"),
-            ));
+            let service = &instance.rules.name;
+            let why = format!("nothing stands in front of {service}");
+            let help = format!("put one in front: [gateway.NAME] with service = \"{service}\"");
+            return Err(refused(what, why, Some(&help)));
         }
         if let Some(by) = &instance.held_by {
             return Err(refused(what, format!("{name} is held by {by} already"), None));

@@ -93,7 +93,8 @@ impl Fleet {
                 ("rollout-aborted", format!("{title} ended early, {done}"))
             }
         };
-        let by = rollout.aborted_by.as_ref().unwrap_or(&rollout.by);
+        let aborted_by = rollout.aborted_by.as_ref().filter(|_| kind == "rollout-aborted");
+        let by = aborted_by.unwrap_or(&rollout.by);
         turn.say(service, kind, Some(by), message);
         let touched = rollout.touched().filter(|it| !self.is_spare(service, it)).cloned();
         rollout.stage = Stage::Over { at: turn.now, outcome, touched };

@@ -1,8 +1,10 @@
 //! Orders about rollouts: abort, pause, resume, roll back, and what cannot begin.
 
+use std::collections::BTreeMap;
+
 use super::fixture::*;
 use super::input::{InFlight, Probe, Verb};
-use super::rules::ServiceRules;
+use super::rules::{Restart, ServiceRules};
 use super::sheet::Condition;
 
 const NOTHING: [&str; 0] = [];
@@ -58,6 +60,23 @@ fn an_abort_after_the_signal_finishes_this_instance() {
         rig.refusal(abort()),
         "Refused: nothing was aborted: no rolling restart of web is under way"
     );
+}
+
+#[test]
+fn an_abort_during_the_last_instance_comes_too_late_to_end_it_early() {
+    let mut rig = Rig::ready(vec![web(&["web1", "web2"])]);
+    rig.tell(roll("web"));
+    renew(&mut rig, "web1");
+    rig.later(3 * SECOND);
+    assert_eq!(place(&rig), "stopping web2");
+    rig.ask_as("bob", abort()).0.unwrap();
+    renew(&mut rig, "web2");
+    rig.diary();
+    rig.later(3 * SECOND);
+    assert_eq!(place(&rig), "done");
+    let told =
+        "web rollout-finished: rolling restart of web finished after 6s, 2 of 2 renewed (alice)";
+    assert_eq!(rig.diary().last().unwrap(), told);
 }
 
 #[test]
@@ -231,6 +250,60 @@ fn what_cannot_begin_is_refused_with_its_reason() {
     let disabled = ServiceRules { enabled: false, ..web(&["web1", "web2"]) };
     let mut rig = Rig::begun(vec![disabled]);
     insta::assert_snapshot!(rig.refusal(roll("web")), @"Refused: web was not rolled: the configuration wants web down");
+}
+
+#[test]
+fn what_never_came_up_is_rolled_with_the_values_that_it_wants() {
+    let mut rig = Rig::begun(vec![with(|it| it.build = 1)]);
+    for name in ["web1", "web2"] {
+        rig.spawn_failed(name, false);
+        assert_eq!(rig.condition(name), Condition::Backoff);
+    }
+    assert_eq!(rig.fleet.plan("web").unwrap().blocked, None);
+    let set: BTreeMap<_, _> = [("version".to_owned(), "43".to_owned())].into();
+    let effects = rig.tell(Verb::Roll { service: "web".into(), set });
+    assert_eq!(effects, [r#"set web {"version": "43"}"#, "build 0 web1"]);
+    assert_eq!(rig.ran("web1", 0, Ok(())), ["spawn web1#2"], "nothing is drained or stopped");
+    assert_eq!(place(&rig), "starting web1");
+    assert_eq!(rig.values, ["take web1"]);
+    rig.spawned("web1");
+    rig.probed("web1", Probe::Readiness, true);
+    assert_eq!(rig.later(3 * SECOND), ["spawn web2#2"], "by its backoff");
+    assert_eq!(rig.spawn_failed("web2", false), ["build 0 web2"]);
+}
+
+#[test]
+fn what_was_given_up_is_rolled_forward_and_what_is_not_well_goes_first() {
+    let never = ServiceRules { restart: Restart::Never, ..web(&["web1", "web2"]) };
+    let mut rig = Rig::begun(vec![never]);
+    rig.come_up("web1");
+    rig.spawn_failed("web2", false);
+    assert_eq!(rig.condition("web2"), Condition::Fatal);
+    rig.tell(roll("web"));
+    assert_eq!(place(&rig), "starting web2");
+    rig.spawn_failed("web2", false);
+    assert_eq!((place(&rig), rig.condition("web1")), ("halted web2".into(), Condition::Running));
+
+    // Neither is well: `min_ready` asks nothing of those that do not serve.
+    let mut rules = with(|it| it.min_ready = Some(2));
+    rules.restart = Restart::Never;
+    let mut rig = Rig::begun(vec![rules]);
+    for name in ["web1", "web2"] {
+        rig.spawn_failed(name, false);
+    }
+    assert_eq!(rig.tell(roll("web")), ["spawn web1#2"]);
+    rig.come_up("web1");
+    assert_eq!(rig.later(3 * SECOND), ["spawn web2#2"]);
+    rig.come_up("web2");
+    rig.later(3 * SECOND);
+    assert_eq!(place(&rig), "done");
+}
+
+#[test]
+fn what_waits_for_another_service_is_not_rolled_before_it() {
+    let app = ServiceRules { depends_on: vec!["web".into()], ..rules("app", &["app1"]) };
+    let mut rig = Rig::begun(vec![web(&["web1"]), app]);
+    insta::assert_snapshot!(rig.refusal(roll("app")), @"Refused: app was not rolled: app1 waits for web to be ready");
 }
 
 #[test]

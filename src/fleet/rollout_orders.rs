@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::fleet::Fleet;
 use super::guard::ask;
 use super::input::{Effect, Extra, Mark, Refusal, RefusalKind};
-use super::instance::Instance;
+use super::instance::{Instance, Phase, Rest};
 use super::ladder::Stop;
 use super::orders::{Answer, Asker, refused};
 use super::rollout::{self, Member, Outlook};
@@ -97,10 +97,15 @@ impl Fleet {
         self.may_start_all(&home.members, true, &what)?;
         self.may_begin(service, &what, now)?;
         let members = self.cast(service, None);
-        let runs = members.iter().filter_map(|it| self.instances.get(&it.name));
-        if !runs.into_iter().any(Instance::is_occupied) {
+        let own = members.iter().filter_map(|it| self.instances.get(&it.name));
+        let own: Vec<&Instance> = own.filter(|it| !it.is_spare()).collect();
+        if own.is_empty() {
             let why = format!("nothing of {service} runs");
             return Err(refused(what, why, Some("start it instead: key s, `opsdeck start`")));
+        }
+        if !own.iter().any(|it| it.is_occupied()) {
+            // Nobody serves: what is started takes nothing away.
+            return self.may_start_now(&own, what);
         }
         let (min_ready, n) = (self.least(service, &members, None), members.len());
         if min_ready >= n {
@@ -109,6 +114,17 @@ impl Fleet {
             return Err(refused(what, why, Some(help)));
         }
         Ok(())
+    }
+
+    /// Of what is wanted up and does not run: it may wait for another service still.
+    fn may_start_now(&self, own: &[&Instance], what: String) -> Result<(), Refusal> {
+        let mut waiting = own.iter().filter(|it| matches!(it.phase, Phase::Idle(Rest::Stopped)));
+        match waiting.find_map(|it| Some((it.name(), self.awaited(it)?))) {
+            Some((name, other)) => {
+                Err(refused(what, format!("{name} waits for {other} to be ready"), None))
+            }
+            None => Ok(()),
+        }
     }
 
     /// One rollout per service at a time, and none beside a signal that takes instances out of rotation.

@@ -154,7 +154,11 @@ impl Fleet {
         let due = members.iter().filter(|it| it.due && !it.spare).count();
         rollout.of = rollout.renewed.len() + due;
         if rollout.aborted_by.is_some() || members.iter().all(|it| it.spare) {
-            self.end(service, rollout, Outcome::Aborted, turn);
+            // An abort that came while the last one was renewed has nothing to leave out.
+            let is_done = due == 0 && !rollout.renewed.is_empty();
+            let is_well = is_done && !members.iter().any(|it| it.failed);
+            let outcome = if is_well { Outcome::Done } else { Outcome::Aborted };
+            self.end(service, rollout, outcome, turn);
             return false;
         }
         if rollout.paused {
