@@ -51,7 +51,7 @@ pub use profiles::{Auto, KnownProfile};
 pub use show::show;
 pub use warnings::{Warning, warnings};
 
-const READ_HELP: &str = "check the path and who may read it, or name another file with --config";
+const READ_HELP: &str = "check the path and who may read it";
 
 /// A configuration is a few kilobytes; this is somebody's log file.
 const LARGEST: u64 = 16 << 20;

@@ -24,6 +24,9 @@ mod values;
 pub use partial::without_stops;
 pub use values::KeyChange;
 
+/// The end of the sentence of what goes stale.
+pub const LATER: &str = "; taken up by the next restart or rollout";
+
 /// What a change does when it is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Does {
@@ -182,7 +185,7 @@ fn running(old: &Service, new: &Service, diff: &mut Diff) {
         };
         diff.push(&it.name, does, format!("removed from {name}: {fate}"));
     }
-    let sentence = |what: &str| format!("{what}; taken up by the next restart or rollout");
+    let sentence = |what: &str| format!("{what}{LATER}");
     let reasons: BTreeSet<&str> = stale.iter().map(|it| it.1.as_str()).collect();
     match (reasons.first(), stale.len() == new.instances.len() && reasons.len() == 1) {
         (Some(what), true) => diff.push(name, Does::Stale, sentence(what)),

@@ -12,7 +12,7 @@ use crate::config::address;
 use crate::config::command_line::split_command;
 use crate::config::mistake::{Mistake, Span};
 use crate::config::placeholder;
-use crate::config::shape::{Choice, Kind};
+use crate::config::shape::{Choice, Key, Kind};
 use crate::config::value::Data;
 use crate::fleet::words::Signal;
 use crate::quantity::{self, Wrong};
@@ -214,7 +214,7 @@ impl Reader<'_> {
             return None;
         }
         let read = match kind {
-            Kind::Choice(words) => return self.choice(words, name, text, span),
+            Kind::Choice(words) => return self.choice(words, &[], name, text, span),
             Kind::Pattern => read_pattern(&text).map(|()| text),
             Kind::Path => read_path(self.directory, &text),
             _ => Ok(text),
@@ -227,7 +227,15 @@ impl Reader<'_> {
         self.or_report(read, span, format!("`{name}` {title}")).map(Data::Text)
     }
 
-    fn choice(&mut self, words: &[Choice], name: &str, text: String, span: Span) -> Option<Data> {
+    /// One of these words; `keys`: where a table may stand in their place, those of that.
+    pub(super) fn choice(
+        &mut self,
+        words: &[Choice],
+        keys: &[Key],
+        name: &str,
+        text: String,
+        span: Span,
+    ) -> Option<Data> {
         let later = words.iter().find_map(|it| match it {
             Choice::Later(word, what) if *word == text => Some(*what),
             _ => None,
@@ -248,7 +256,10 @@ impl Reader<'_> {
         }
         let mistake =
             Mistake::new(span, format!("`{name}` cannot be \"{text}\""), "not one of its words");
-        self.report(mistake.help(suggestion(&text, &known, "it is one of")));
+        let tables: Vec<String> = keys.iter().map(|it| format!("{{ {} = … }}", it.name)).collect();
+        let tables: Vec<&str> = tables.iter().map(String::as_str).collect();
+        let all = [known, tables].concat();
+        self.report(mistake.help(suggestion(&text, &all, "it is one of")));
         None
     }
 

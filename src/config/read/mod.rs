@@ -102,8 +102,11 @@ impl Reader<'_> {
             Kind::Table(keys) => {
                 self.as_table(name, item).map(|it| Data::Table(self.table(keys, it)))
             }
-            Kind::Either(short, keys) => match item.get_ref() {
-                DeValue::Table(table) => Some(Data::Table(self.table(keys, table))),
+            Kind::Either(short, keys) => match (item.get_ref(), short) {
+                (DeValue::Table(table), _) => Some(Data::Table(self.table(keys, table))),
+                (DeValue::String(word), Kind::Choice(words)) => {
+                    self.choice(words, keys, name, word.to_string(), span)
+                }
                 _ => return self.value(short, name, item),
             },
             Kind::Named(kind, naming) => self.named(kind, *naming, name, item),

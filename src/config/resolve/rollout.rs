@@ -60,7 +60,11 @@ impl Resolver<'_> {
         };
         let title = format!("`{service}` could never be restarted without downtime");
         let mistake = Mistake::new(span, title, label);
-        self.report(mistake.help(format!("set `min_ready` to {most} or less, or add instances")));
+        let less = match most {
+            0 => "set `min_ready = 0`, or add instances".to_owned(),
+            most => format!("set `min_ready` to {most} or less, or add instances"),
+        };
+        self.report(mistake.help(less));
         None
     }
 

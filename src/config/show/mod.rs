@@ -1,4 +1,4 @@
-//! `opsdeck config show`: the configuration in effect, as TOML with every default filled in.
+//! `opsdeck config show`: the configuration as its file says it, as TOML with every default filled in.
 //!
 //! What is printed is a configuration file again and gives the same settings, but for secrets: values
 //! of variables and header fields whose names look secret are stars.
@@ -18,7 +18,10 @@ use crate::quantity::format_size;
 /// Prints the settings as TOML.
 pub fn show(settings: &Settings) -> String {
     let mut out = Toml::default();
-    out.comment("The configuration in effect, with every default.");
+    let file = settings.path.as_ref().map_or("its file".into(), |it| it.display().to_string());
+    let file = file.escape_debug();
+    out.comment(&format!("The configuration as {file} says it, with every default;"));
+    out.comment("`opsdeck config diff` tells what runs otherwise.");
     for file in &settings.files {
         out.comment(&format!("Read from {}.", file.display().to_string().escape_debug()));
     }

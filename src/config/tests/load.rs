@@ -130,6 +130,9 @@ fn mistakes_say_what_to_write() {
       |
       = help: add [gateway.web] with service = "web", or remove this
     "#);
+    let wat = of_web("load = \"wat\"\n");
+    let help = "it is one of gateway, sockets, { swoole = … }, { php_fpm = … }, { nginx = … }";
+    assert!(wat.contains(help), "{wat}");
     let lines = |load: &str| {
         first_lines(&format!("[service.web]\ncommand = \"web {{port}}\"\n{TWO}load = {load}\n"))
     };

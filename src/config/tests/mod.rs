@@ -224,12 +224,12 @@ fn a_file_that_cannot_be_read_is_named() {
     assert_snapshot!(loaded(&[]).unwrap_err(), @r#"
     error: config.toml cannot be read: no such file or directory
      |
-     = help: check the path and who may read it, or name another file with --config
+     = help: check the path and who may read it
     "#);
     assert_snapshot!(loaded(&[("config.toml/x", "")]).unwrap_err(), @r#"
     error: config.toml cannot be read: is a directory
      |
-     = help: check the path and who may read it, or name another file with --config
+     = help: check the path and who may read it
     "#);
     let err = load(Path::new("/nowhere/config.toml")).unwrap_err();
     assert_eq!(err.to_string(), "/nowhere/config.toml cannot be read: no such file or directory");

@@ -138,6 +138,8 @@ fn a_service_with_no_room_to_restart_is_refused() {
       |
       = help: set `min_ready` to 1 or less, or add instances
     ");
+    let one = of_web("rollout.min_ready = 1\n");
+    assert!(one.contains("help: set `min_ready = 0`, or add instances"), "{one}");
 }
 
 #[test]
