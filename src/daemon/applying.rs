@@ -264,13 +264,34 @@ impl Daemon {
             self.note("config-pending", None, message);
         }
         self.config.pending = pending;
-        let message = summary(&now);
+        let mut message = summary(&now);
         let differences = self.config.differences(&settings);
         if !now.is_empty() || settings != *self.config.settings {
             self.take_settings(settings);
+            message = summary(&self.as_it_came(now));
             self.note("config-applied", by(scope), format!("configuration applied: {message}"));
         }
         Ok(Done { message, diff: Some(differences), ..Done::default() })
+    }
+
+    /// The same changes with what became of them: what is changed back to what runs makes nothing stale.
+    fn as_it_came(&self, mut diff: diff::Diff) -> diff::Diff {
+        for it in diff.changes.iter_mut().filter(|it| it.does == diff::Does::Stale) {
+            if self.runs_as_configured(&it.name)
+                && let Some(what) = it.message.strip_suffix(diff::LATER)
+            {
+                it.message = format!("{what} back to what runs");
+            }
+        }
+        diff
+    }
+
+    /// All of a service, or an instance, runs and is not stale.
+    fn runs_as_configured(&self, name: &str) -> bool {
+        let service = self.fleet.service_sheet(name).map(|it| it.instances);
+        let instance = || self.fleet.instance_sheet(name).map(|it| vec![it]);
+        let all = service.or_else(instance).unwrap_or_default();
+        !all.is_empty() && all.iter().all(|it| it.process.is_some() && !it.stale)
     }
 
     pub(super) fn take_settings(&mut self, settings: Settings) {

@@ -291,7 +291,10 @@ impl Daemon {
         let (mut starts, mut told) = (vec![], vec![]);
         for effect in effects {
             match effect {
-                Effect::Record(record) => told.push((at, record)),
+                Effect::Record(record) => {
+                    self.hands.note_rollout(&record);
+                    told.push((at, record));
+                }
                 // Together: what ends comes before what begins, and many start side by side.
                 Effect::Spawn { instance, generation } => starts.push((instance, generation)),
                 effect => self.hands.perform(effect),

@@ -85,6 +85,9 @@ impl Known {
     }
 }
 
+/// Bytes of a probe's body in evidence.
+const LONGEST_BODY: usize = 1024;
+
 /// A process that runs, or whose group does.
 #[derive(Debug)]
 pub(super) struct Living {
@@ -497,8 +500,9 @@ impl Hands {
         let generation = sheet.as_ref().map_or(0, |it| it.generation);
         for (kind, result) in facts.probes(instance.as_str(), generation) {
             let error = result.error.unwrap_or_else(|| "passed".into());
-            let body = result.body.lines().next().unwrap_or_default();
-            lines.push(format!("{kind} probe: {error} {body}").trim_end().to_owned());
+            lines.push(
+                format!("{kind} probe: {error} {}", on_a_line(&result.body)).trim_end().into(),
+            );
         }
         if let Some(exit) = sheet.and_then(|it| it.last_exit) {
             lines.push(format!("last exit: {}", exit.cause));
@@ -531,6 +535,14 @@ impl Hands {
     }
 }
 
+/// A body as one line of at most so much: its lines with blanks between them.
+fn on_a_line(body: &str) -> String {
+    let lines = body.lines().map(str::trim).filter(|it| !it.is_empty());
+    let mut line = lines.collect::<Vec<_>>().join(" ");
+    line.truncate(line.floor_char_boundary(LONGEST_BODY));
+    line
+}
+
 fn disposition_of(pid: i32, signal: Signal) -> Disposition {
     match preflight::disposition(pid, signal.0) {
         Ok(preflight::Disposition::Caught) => Disposition::Caught,
@@ -560,5 +572,18 @@ pub(super) fn living(spawned: Spawned, generation: u64, group: Group, oom: oom::
         killing: false,
         sweeping: None,
         foreign: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_of_many_lines_is_evidence_as_a_whole() {
+        let body = "{\n  \"status\": \"DOWN\",\n  \"db\": \"gone\"\n}\n";
+        assert_eq!(on_a_line(body), r#"{ "status": "DOWN", "db": "gone" }"#);
+        let long = on_a_line(&"ä\n".repeat(2000));
+        assert!(long.len() <= LONGEST_BODY && long.starts_with("ä ä"), "{long}");
     }
 }

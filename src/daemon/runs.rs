@@ -27,7 +27,7 @@ use crate::config::secret::veiled_arguments;
 use crate::config::settings::{RolloutCommand, Service};
 use crate::config::trust::Trust;
 use crate::fleet::Name;
-use crate::fleet::input::{Command, Input};
+use crate::fleet::input::{Command, Extra, Input, Mark, Record};
 use crate::probe::{Checker, ExecCheck, ExecOutcome, Rights, Runner};
 use crate::process::Identity;
 use crate::process::command::{self, Outcome};
@@ -60,6 +60,8 @@ pub struct Runs {
     tasks: TaskTracker,
     logs: PathBuf,
     running: BTreeMap<Name, CancellationToken>,
+    /// How long the log of a rollout was when the last one began, by service.
+    before: BTreeMap<Name, u64>,
     /// Every command that runs has one of these.
     busy: Arc<()>,
 }
@@ -82,7 +84,15 @@ struct Job {
 
 impl Runs {
     pub fn new(reaper: Reaper, turns: Turns, tasks: TaskTracker, logs: PathBuf) -> Self {
-        Self { reaper, turns, tasks, logs, running: BTreeMap::new(), busy: Arc::default() }
+        Self {
+            reaper,
+            turns,
+            tasks,
+            logs,
+            running: BTreeMap::new(),
+            before: BTreeMap::new(),
+            busy: Arc::default(),
+        }
     }
 
     /// Ends the command of this service's rollout, with everything it has started.
@@ -101,10 +111,19 @@ impl Runs {
         self.logs.join(format!("{service}.rollout.log"))
     }
 
-    /// The end of the rollout's log, as evidence.
+    /// A rollout begins: what its log has already is of earlier ones.
+    pub fn rollout_begins(&mut self, service: &Name) {
+        let length = std::fs::metadata(self.log(service)).map_or(0, |it| it.len());
+        self.before.insert(service.clone(), length);
+    }
+
+    /// The end of what the last rollout wrote into its log, as evidence.
     pub fn last_lines(&self, service: &Name) -> Option<Vec<String>> {
         let bytes = std::fs::read(self.log(service)).ok()?;
-        let text = String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(4096)..]).into_owned();
+        let before = self.before.get(service).and_then(|it| usize::try_from(*it).ok());
+        // It may have been begun anew since: then all of it is of this one.
+        let own = before.and_then(|it| bytes.get(it..)).unwrap_or(&bytes);
+        let text = String::from_utf8_lossy(&own[own.len().saturating_sub(4096)..]).into_owned();
         let lines: Vec<_> = text.lines().map(|it| format!("rollout log: {it}")).collect();
         Some(lines[lines.len().saturating_sub(8)..].to_vec())
     }
@@ -128,6 +147,15 @@ impl Runs {
 }
 
 impl Hands {
+    /// Looks how long the log is before a rollout writes into it.
+    pub(super) fn note_rollout(&mut self, record: &Record) {
+        if let (Some(service), Extra::Rollout(Mark::Began { .. })) =
+            (&record.service, &record.extra)
+        {
+            self.runs.rollout_begins(service);
+        }
+    }
+
     /// Begins a command of a rollout.
     pub(super) fn run(&mut self, service: &Name, instance: &Name, which: Command) {
         let (Command::Build(index) | Command::RollBack(index)) = which;
