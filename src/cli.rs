@@ -293,7 +293,7 @@ pub struct RollArgs {
     #[arg(long, group = "verb")]
     pub rollback: bool,
 
-    /// Print the plan and the result as JSON
+    /// Print the plan, or in the end the record of the rollout, as JSON; the progress goes to stderr
     #[arg(long)]
     pub json: bool,
 
@@ -386,7 +386,7 @@ pub enum ConfigCommand {
         /// [default: the deck's own file]
         file: Option<PathBuf>,
     },
-    /// Print the configuration with every default filled in
+    /// Print the configuration as its file says it, with every default filled in
     Show,
     /// What applying the file would start, stop and change
     Diff {

@@ -20,10 +20,12 @@ pub enum Exit {
     Forbidden = 5,
     /// It is dangerous and wants `--yes`.
     Confirm = 6,
+    /// Ctrl-C while it was waited for; the work goes on (128 and the number of SIGINT, as shells have it).
+    Interrupted = 130,
 }
 
 /// Code and meaning, for help and README.
-pub const TABLE: [(Exit, &str); 7] = [
+pub const TABLE: [(Exit, &str); 8] = [
     (Exit::Done, "done; `status`: all as wanted; `load`: every request was answered"),
     (Exit::Failed, "not done or not well: refused, halted, timed out, a failed request"),
     (Exit::Usage, "the command line or a configuration file has mistakes"),
@@ -31,6 +33,7 @@ pub const TABLE: [(Exit, &str); 7] = [
     (Exit::NoDaemon, "no daemon answers"),
     (Exit::Forbidden, "this user may not do that"),
     (Exit::Confirm, "dangerous: say it again with `--yes`"),
+    (Exit::Interrupted, "Ctrl-C while it was waited for: the work goes on"),
 ];
 
 impl Exit {
@@ -47,6 +50,6 @@ impl From<Exit> for std::process::ExitCode {
 
 /// The table as `opsdeck help` prints it.
 pub fn table() -> String {
-    let rows = TABLE.iter().map(|(exit, meaning)| format!("  {}  {meaning}", exit.code()));
+    let rows = TABLE.iter().map(|(exit, meaning)| format!("  {:<3}  {meaning}", exit.code()));
     format!("Exit codes:\n{}", rows.collect::<Vec<_>>().join("\n"))
 }

@@ -93,7 +93,11 @@ fn viewers_look_and_do_not_act() {
         assert_eq!(problem.kind, opsdeck::api::problem::FORBIDDEN);
         assert!(problem.help.is_some());
     }
+    let (code, text) = opsdeck_as_nobody(&deck, &["roll", "a", "--dry-run"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("rolling restart of a"), "{text}");
     let (code, text) = opsdeck_as_nobody(&deck, &["stop", "a"]);
+    assert!(text.contains("`operators`") && !text.contains("`viewers`"), "{text}");
     assert_eq!(code, Some(5), "{text}");
     deck.catch_up();
     assert_eq!(deck.pid("a"), pid);

@@ -2,7 +2,7 @@
 
 use futures_util::StreamExt;
 
-use super::wait::{self, Before, Daemon, Until};
+use super::wait::{self, Before, Daemon, Interrupt, Until};
 use super::{Outcome, local, notice, out, unprinted};
 use crate::api::{
     Act, Change, Deck, Done, InstanceVerb, Problem, Request, ServiceVerb, Target, problem,
@@ -24,21 +24,42 @@ pub struct Deed {
     pub service: ServiceVerb,
     pub instance: InstanceVerb,
     pub until: Option<Until>,
+    /// What goes on when nobody waits for it any more, and the command for it.
+    goes_on: (&'static str, &'static str),
 }
 
-pub const START: Deed =
-    Deed { service: ServiceVerb::Start, instance: InstanceVerb::Start, until: Some(Until::Up) };
-pub const STOP: Deed =
-    Deed { service: ServiceVerb::Stop, instance: InstanceVerb::Stop, until: Some(Until::Down) };
+pub const START: Deed = Deed {
+    service: ServiceVerb::Start,
+    instance: InstanceVerb::Start,
+    until: Some(Until::Up),
+    goes_on: ("the start goes on; `opsdeck stop", "takes it back"),
+};
+pub const STOP: Deed = Deed {
+    service: ServiceVerb::Stop,
+    instance: InstanceVerb::Stop,
+    until: Some(Until::Down),
+    goes_on: ("the stop goes on; `opsdeck start", "takes it back"),
+};
 pub const RESTART: Deed = Deed {
     service: ServiceVerb::Restart,
     instance: InstanceVerb::Restart,
     until: Some(Until::Renewed),
+    goes_on: ("the restart goes on; `opsdeck status -w", "follows it"),
 };
-pub const RELOAD: Deed =
-    Deed { service: ServiceVerb::Reload, instance: InstanceVerb::Reload, until: None };
+pub const RELOAD: Deed = Deed {
+    service: ServiceVerb::Reload,
+    instance: InstanceVerb::Reload,
+    until: None,
+    goes_on: ("the reload goes on; `opsdeck status -w", "follows it"),
+};
 
 impl Deed {
+    /// What to say to whoever stops waiting for it.
+    pub(super) fn goes_on(self, names: &[String]) -> String {
+        let (what, does) = self.goes_on;
+        format!("{what} {}` {does}", names.join(" "))
+    }
+
     /// What to ask of the daemon for this name.
     pub(super) fn request(self, meant: Meant, act: Act) -> Request {
         match meant {
@@ -52,13 +73,17 @@ impl Deed {
 pub async fn all(client: &Client, deed: Deed, names: &[String], act: &Act, wait: bool) -> Outcome {
     let deck = client.brief().await?;
     let meant = names.iter().map(|it| meaning(&deck, it)).collect::<Result<Vec<_>, _>>()?;
+    let interrupt = Interrupt::watch()?;
     let mut before = Before::new();
     for it in &meant {
         before.extend(instances(&deck, it));
         tell(&client.send(&deed.request(it.clone(), act.clone())).await?)?;
     }
     match deed.until {
-        Some(until) if wait => wait::until(client, &before, until).await,
+        Some(until) if wait => {
+            let waiting = wait::until(client, &before, until);
+            interrupt.unless(&deed.goes_on(names), waiting).await
+        }
         _ => Ok(Exit::Done),
     }
 }

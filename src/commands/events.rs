@@ -1,10 +1,12 @@
 //! `opsdeck events` and `opsdeck why`.
 
+use std::pin::pin;
+
 use futures_util::StreamExt;
 
 use super::wait;
-use super::{Outcome, json_line, out, out_more, printable, unprinted};
-use crate::api::Event;
+use super::{Outcome, json_line, local, notice, out, out_more, printable, safe, unprinted};
+use crate::api::{EVENT_KINDS, Event, Problem, problem};
 use crate::cli::EventsArgs;
 use crate::client::{Client, EventQuery};
 use crate::exit::Exit;
@@ -25,6 +27,7 @@ pub async fn run(client: &Client, args: &EventsArgs) -> Outcome {
         kind: args.kind.clone(),
         text: None,
     };
+    are_known(client, args).await?;
     let mut events = client.events(&query).await?.boxed();
     loop {
         match events.next().await {
@@ -35,17 +38,66 @@ pub async fn run(client: &Client, args: &EventsArgs) -> Outcome {
                     return Ok(Exit::Done);
                 }
             }
-            end if args.follow => {
+            _ if args.follow => {
                 // Another program may be the daemon in a moment; what happened meanwhile is asked for.
                 query.lines = args.lines.filter(|it| *it == 0 && query.after.is_none());
                 query.since.take_if(|_| query.after.is_some());
                 match wait::again(|| client.events(&query)).await {
                     Some(next) => events = next.boxed(),
-                    None => return end.transpose().map(|_| Exit::Done),
+                    None => return Err(wait::ended()),
                 }
             }
             end => return end.transpose().map(|_| Exit::Done),
         }
+    }
+}
+
+/// Names that this deck has not, and that its journal does not know either: a service that was taken out
+/// of the configuration is still told of.
+async fn are_known(client: &Client, args: &EventsArgs) -> Result<(), Problem> {
+    let mentioned = async |query: EventQuery| {
+        let query = EventQuery { lines: Some(1), ..query };
+        Ok::<_, Problem>(pin!(client.events(&query).await?).next().await.is_some())
+    };
+    if let Some(name) = &args.service {
+        let deck = client.brief().await?;
+        let service = Some(name.clone());
+        if !super::status::is_there(&deck, name)
+            && !mentioned(EventQuery { service, ..EventQuery::default() }).await?
+        {
+            return Err(super::act::unknown(&deck, name));
+        }
+    }
+    if let Some(kind) = args.kind.as_ref().filter(|it| !EVENT_KINDS.iter().any(|k| k.contains(*it)))
+    {
+        let of_kind = EventQuery { kind: Some(kind.clone()), ..EventQuery::default() };
+        if !mentioned(of_kind).await? {
+            return Err(no_kind(kind));
+        }
+    }
+    if let Some(actor) = &args.actor {
+        let of_actor = EventQuery { actor: Some(actor.clone()), ..EventQuery::default() };
+        if !mentioned(of_actor).await? {
+            notice(&format!("opsdeck: the journal knows of nothing that `{}` did", safe(actor)));
+        }
+    }
+    Ok(())
+}
+
+/// The problem of a kind that there is not, with those that are written much like it.
+fn no_kind(kind: &str) -> Problem {
+    let distance = |it: &&&str| strsim::damerau_levenshtein(it, kind);
+    let mut near: Vec<_> = EVENT_KINDS.iter().filter(|it| distance(it) <= 2).collect();
+    near.sort_by_key(distance);
+    let near: Vec<_> = near.into_iter().take(3).map(|it| format!("`{it}`")).collect();
+    let help = match near.is_empty() {
+        true => "among others there are exited, rollout, signal and config".into(),
+        false => format!("did you mean {}?", near.join(" or ")),
+    };
+    Problem {
+        kind: problem::NOT_FOUND.into(),
+        help: Some(help),
+        ..local(format!("there is no kind of event `{kind}`"), "")
     }
 }
 
@@ -77,4 +129,17 @@ fn plain(event: &Event) -> String {
         text.push('\n');
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_that_there_is_not_comes_with_those_that_are_near() {
+        let help = |kind| no_kind(kind).help.unwrap();
+        assert_eq!(help("exitted"), "did you mean `exited`?");
+        assert_eq!(help("rollout-stated"), "did you mean `rollout-started`?");
+        assert!(help("bogusbogus").contains("exited, rollout, signal"));
+    }
 }

@@ -67,6 +67,8 @@ struct Followed {
     /// What the next daemon is asked for: what comes after the places that were reached.
     query: LogQuery,
     lines: Lines,
+    /// Nobody writes it any more.
+    over: bool,
 }
 
 impl Followed {
@@ -76,21 +78,24 @@ impl Followed {
         let after = ends(&client, &name).await;
         let lines = Box::pin(client.logs(&name, &query).await?);
         let query = LogQuery { lines: None, since_ms: None, after, ..query };
-        Ok(Box::pin(stream::unfold(Self { client, name, query, lines }, Self::next)))
+        Ok(Box::pin(stream::unfold(Self { client, name, query, lines, over: false }, Self::next)))
     }
 
     async fn next(mut self) -> Option<(Result<LogLine, Problem>, Self)> {
         loop {
-            let end = match self.lines.next().await {
-                Some(Ok(line)) => {
-                    self.query.after.extend(line.ends.map(|it| (line.instance.clone(), it)));
-                    return Some((Ok(line), self));
-                }
-                end => end,
-            };
+            if self.over {
+                return None;
+            }
+            if let Some(Ok(line)) = self.lines.next().await {
+                self.query.after.extend(line.ends.map(|it| (line.instance.clone(), it)));
+                return Some((Ok(line), self));
+            }
             match again(&self.client, &self.name, &self.query).await {
                 Some(lines) => self.lines = lines,
-                None => return end.map(|it| (it, self)),
+                None => {
+                    self.over = true;
+                    return Some((Err(wait::ended()), self));
+                }
             }
         }
     }

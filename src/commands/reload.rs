@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 
 use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
 
 use super::act;
 use super::wait::{self, apply, find};
 use super::{Outcome, notice, out, unprinted};
-use crate::api::{Act, Change, Deck, Event, Instance};
+use crate::api::{Act, Change, Deck, Event, Instance, Problem};
 use crate::cli::ReloadArgs;
 use crate::client::Client;
 use crate::exit::Exit;
+
+type Changes = BoxStream<'static, Result<Change, Problem>>;
 
 /// What was there before the order.
 struct Before {
@@ -34,13 +37,14 @@ enum Standing {
 /// As the daemon refuses one; a danger that nobody has confirmed is an exit code.
 pub async fn run(client: &Client, args: &ReloadArgs) -> Outcome {
     let act = || Act { guard: !args.yes, ..Act::default() };
-    let mut changes = client.watch().await?.boxed();
+    let mut changes: Changes = client.watch().await?.boxed();
     let (mut deck, mut events) = (Deck::default(), vec![]);
     let mut seen = 0;
     if let Some(Ok(change)) = changes.next().await {
         take(&mut deck, &mut events, change);
         seen = events.iter().map(|it| it.seq).max().unwrap_or(0);
     }
+    let interrupt = wait::Interrupt::watch()?;
     let mut before = BTreeMap::new();
     for name in &args.names {
         let meant = act::meaning(&deck, name)?;
@@ -56,6 +60,17 @@ pub async fn run(client: &Client, args: &ReloadArgs) -> Outcome {
     if !args.wait.is_wanted() {
         return Ok(Exit::Done);
     }
+    let told = act::RELOAD.goes_on(&args.names);
+    interrupt.unless(&told, follow(client, changes, (deck, events, seen), &before)).await
+}
+
+/// Follows the changes until every one of `before` is renewed, or will not be.
+async fn follow(
+    client: &Client,
+    mut changes: Changes,
+    (mut deck, mut events, seen): (Deck, Vec<Event>, u64),
+    before: &BTreeMap<String, Before>,
+) -> Outcome {
     loop {
         events.retain(|it| it.seq > seen);
         let standings: BTreeMap<&String, Standing> =

@@ -6,10 +6,11 @@ use std::fmt::Write;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 
-use super::wait;
+use super::wait::{self, Interrupt};
 use super::{Outcome, json_line, local, notice, out, printable, safe, unprinted};
 use crate::api::{
-    Act, Change, Deck, Event, Plan, Problem, Request, Rollout, RolloutVerb, ServiceVerb, problem,
+    Act, Change, Deck, Event, Plan, PlanStep, Problem, Request, Rollout, RolloutVerb, ServiceVerb,
+    problem,
 };
 use crate::cli::RollArgs;
 use crate::client::Client;
@@ -43,12 +44,46 @@ async fn steer(client: &Client, args: &RollArgs, verb: RolloutVerb) -> Outcome {
         return Ok(Exit::Confirm);
     }
     let waits = verb == RolloutVerb::Rollback && args.wait.is_wanted();
+    let interrupt = Interrupt::watch()?;
     let changes = if waits { Some(client.watch().await?.boxed()) } else { None };
     let done = client.send(&Request::Rollout { service: args.service.clone(), verb }).await?;
-    say(&done.message)?;
-    match changes {
-        Some(changes) => follow(client, changes, &args.service, done.revision).await,
-        None => Ok(Exit::Done),
+    let told = Told(args.json);
+    told.say(&done.message)?;
+    let exit = match changes {
+        Some(changes) => {
+            let followed = follow(client, changes, &args.service, done.revision, told);
+            interrupt.unless(&goes_on("rollback", &args.service), followed).await?
+        }
+        None => Exit::Done,
+    };
+    conclude(client, args, exit).await
+}
+
+/// What to say to whoever stops waiting.
+fn goes_on(what: &str, service: &str) -> String {
+    format!("the {what} goes on; `opsdeck roll --abort {service}` ends it")
+}
+
+/// With `--json` the result is the record of the rollout, as `report --json` prints it.
+async fn conclude(client: &Client, args: &RollArgs, exit: Exit) -> Outcome {
+    if args.json && exit != Exit::Interrupted {
+        let record = client.rollout(&args.service).await?;
+        out(&json_line(&record, "the record")?).map_err(|err| unprinted(&err))?;
+    }
+    Ok(exit)
+}
+
+/// Where the progress goes: to stderr, if the result is JSON.
+#[derive(Clone, Copy)]
+struct Told(bool);
+
+impl Told {
+    fn say(self, message: &str) -> Result<(), Problem> {
+        if self.0 {
+            notice(&safe(message));
+            return Ok(());
+        }
+        out(&format!("{}\n", printable(message))).map_err(|err| unprinted(&err))
     }
 }
 
@@ -73,6 +108,10 @@ async fn dry_run(client: &Client, args: &RollArgs) -> Outcome {
 }
 
 async fn plan(client: &Client, args: &RollArgs) -> Result<Plan, Problem> {
+    if args.set.is_empty() {
+        // Who may only look may know this as well.
+        return client.plan(&args.service).await;
+    }
     let (act, name) = request(args);
     let act = Act { dry_run: true, ..act };
     let done = client.send(&Request::Service { name, verb: ServiceVerb::Roll, act }).await?;
@@ -82,14 +121,19 @@ async fn plan(client: &Client, args: &RollArgs) -> Result<Plan, Problem> {
 async fn roll(client: &Client, args: &RollArgs) -> Outcome {
     // Subscribed first: nothing that happens after the order can be missed.
     let changes = client.watch().await?.boxed();
+    let interrupt = Interrupt::watch()?;
     let (act, name) = request(args);
     match client.send(&Request::Service { name, verb: ServiceVerb::Roll, act }).await {
         Ok(done) => {
-            say(&done.message)?;
+            let told = Told(args.json);
+            told.say(&done.message)?;
             if !args.wait.is_wanted() {
-                return Ok(Exit::Done);
+                return conclude(client, args, Exit::Done).await;
             }
-            follow(client, changes, &args.service, done.revision).await
+            let followed = follow(client, changes, &args.service, done.revision, told);
+            let goes_on = goes_on("rolling restart", &args.service);
+            let exit = interrupt.unless(&goes_on, followed).await?;
+            conclude(client, args, exit).await
         }
         Err(refusal) if refusal.kind == problem::CONFIRM => {
             notice(&format!("opsdeck: {}: {}", args.service, safe(&refusal.detail)));
@@ -100,16 +144,13 @@ async fn roll(client: &Client, args: &RollArgs) -> Outcome {
     }
 }
 
-fn say(message: &str) -> Result<(), Problem> {
-    out(&format!("{}\n", printable(message))).map_err(|err| unprinted(&err))
-}
-
 /// Prints the service's events until its rollout has ended, and says how it ended.
 async fn follow(
     client: &Client,
     mut changes: BoxStream<'static, Result<Change, Problem>>,
     service: &str,
     mut begun_at: u64,
+    told: Told,
 ) -> Outcome {
     let mut deck = Deck::default();
     let (mut begun, mut anew) = (0, false);
@@ -130,9 +171,9 @@ async fn follow(
                     || event.instance.as_deref().is_some_and(|it| belongs(&deck, service, it));
                 if of_it {
                     let who = event.instance.as_deref().unwrap_or(service);
-                    say(&format!("{who:10} {}", event.message))?;
+                    told.say(&format!("{who:10} {}", event.message))?;
                     for line in event.evidence.iter().flatten() {
-                        say(&format!("{:10}   {line}", ""))?;
+                        told.say(&format!("{:10}   {line}", ""))?;
                     }
                 }
             }
@@ -189,6 +230,15 @@ fn ended(rollout: &Rollout) -> Option<Exit> {
     })
 }
 
+/// Why it has its turn, and whether it is ready where that does not say so.
+fn reason(step: &PlanStep) -> String {
+    match step.because.as_str() {
+        because @ ("spare" | "not ready") => because.into(),
+        because if step.ready => format!("{because}, ready"),
+        because => format!("{because}, not ready"),
+    }
+}
+
 /// The plan, step by step.
 fn plan_text(plan: &Plan) -> String {
     let instances = plan.steps.iter().filter(|it| it.because != "spare").count();
@@ -199,8 +249,7 @@ fn plan_text(plan: &Plan) -> String {
         plan.min_ready
     );
     for (n, step) in plan.steps.iter().enumerate() {
-        let ready = if step.ready { "ready" } else { "not ready" };
-        let _ = writeln!(text, "{:3}. {}  ({}, {ready})", n + 1, step.instance, step.because);
+        let _ = writeln!(text, "{:3}. {}  ({})", n + 1, step.instance, reason(step));
         for command in &step.build {
             let _ = writeln!(text, "       build: {}", printable(command));
         }
@@ -233,4 +282,37 @@ fn plan_text(plan: &Plan) -> String {
 
 fn seconds(ms: u64) -> String {
     format!("{}.{}s", ms / 1000, ms % 1000 / 100)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_says_once_that_one_is_not_ready() {
+        let step = |instance: &str, because: &str, ready| PlanStep {
+            instance: instance.into(),
+            because: because.into(),
+            ready,
+            ..PlanStep::default()
+        };
+        let steps = vec![
+            step("web-surge", "spare", false),
+            step("web3", "not ready", false),
+            step("web2", "out of rotation", true),
+            step("web1", "primary", true),
+        ];
+        let plan = Plan { service: "web".into(), steps, ..Plan::default() };
+        let text = plan_text(&plan);
+        let heads: Vec<&str> = text.lines().filter(|it| it.contains(". ")).collect();
+        assert_eq!(
+            heads,
+            [
+                "  1. web-surge  (spare)",
+                "  2. web3  (not ready)",
+                "  3. web2  (out of rotation, ready)",
+                "  4. web1  (primary, ready)",
+            ]
+        );
+    }
 }

@@ -1,7 +1,8 @@
 //! `opsdeck status --watch`: the table again whenever it is another one.
 //!
 //! On a terminal it is written over the one before it, line by line; elsewhere one table follows the
-//! other, with `--json` one snapshot a line. It goes on when the daemon is away, and ends by Ctrl-C.
+//! other, with `--json` one snapshot a line. It goes on when the daemon is away, and ends by Ctrl-C
+//! or when everything is shut down.
 
 use std::fmt::Write;
 use std::io::{self, IsTerminal};
@@ -45,6 +46,7 @@ async fn follow(client: &Client, args: &StatusArgs, mut changes: Changes) -> Out
     let mut pace = tokio::time::interval(PACE);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut dirty = false;
+    let mut shut_down_by = None;
     loop {
         tokio::select! {
             biased;
@@ -59,20 +61,38 @@ async fn follow(client: &Client, args: &StatusArgs, mut changes: Changes) -> Out
             }
             change = changes.next() => match change {
                 Some(Ok(change)) => {
+                    shut_down_by = who_shut_down(&change).or(shut_down_by);
                     wait::apply(&mut deck, change);
                     dirty = true;
                 }
-                Some(Err(_)) | None => changes = anew(client).await,
+                Some(Err(_)) | None => match (anew(client).await, shut_down_by.take()) {
+                    (Some(again), _) => changes = again,
+                    (None, Some(by)) => {
+                        page.show(&deck, &args.names)?;
+                        notice(&format!("opsdeck: shut down by {}", super::safe(&by)));
+                        return Ok(Exit::Done);
+                    }
+                    (None, None) => changes = next_daemon(client).await,
+                },
             },
         }
     }
 }
 
+/// Who has everything stopped, the daemon too: no other one is to come.
+fn who_shut_down(change: &Change) -> Option<String> {
+    let Change::Change { events, .. } = change else { return None };
+    let told = events.iter().find(|it| it.kind == "shutdown" && it.message.starts_with("stopping"));
+    Some(told?.actor.as_ref().map_or("a signal".into(), |it| it.login.clone()))
+}
+
+/// Another stream of changes, where the daemon becomes another program or another one comes at once.
+async fn anew(client: &Client) -> Option<Changes> {
+    wait::again(|| client.watch()).await.map(StreamExt::boxed)
+}
+
 /// Another stream of changes, once there is a daemon again.
-async fn anew(client: &Client) -> Changes {
-    if let Some(changes) = wait::again(|| client.watch()).await {
-        return changes.boxed();
-    }
+async fn next_daemon(client: &Client) -> Changes {
     notice("opsdeck: the daemon is away, the services run on; waiting for the next one");
     loop {
         tokio::time::sleep(AGAIN).await;

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use tokio::net::UnixStream;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Outcome, local, notice};
-use crate::api::{Change, Deck, Goal, Instance, Problem, Service, State};
+use crate::api::{Change, Deck, Goal, Instance, Problem, Service, State, problem};
 use crate::client::Client;
 use crate::exit::Exit;
 use crate::process::identity::{self, Identity};
@@ -71,6 +72,29 @@ pub async fn until(client: &Client, before: &Before, goal: Until) -> Outcome {
     }
 }
 
+/// Ctrl-C, from before an order on: what was ordered goes on without who waits for it.
+pub struct Interrupt(Signal);
+
+impl Interrupt {
+    pub fn watch() -> Result<Self, Problem> {
+        signal(SignalKind::interrupt())
+            .map(Self)
+            .map_err(|err| local("Ctrl-C could not be watched", err.to_string()))
+    }
+
+    /// Waits until it is done; Ctrl-C ends the waiting, and `told` says what goes on.
+    pub async fn unless(mut self, told: &str, waiting: impl Future<Output = Outcome>) -> Outcome {
+        tokio::select! {
+            biased;
+            _ = self.0.recv() => {
+                notice(&format!("opsdeck: {told}"));
+                Ok(Exit::Interrupted)
+            }
+            outcome = waiting => outcome,
+        }
+    }
+}
+
 /// Asks once more after a connection has ended: where the daemon becomes another program its socket stays
 /// open; one that died may have another one after it in a moment. `None`: the daemon is gone.
 pub async fn again<T, F: Future<Output = Result<T, Problem>>>(ask: impl Fn() -> F) -> Option<T> {
@@ -89,6 +113,15 @@ pub fn lost_sight() -> Problem {
         "the daemon ended before this was done",
         "the services run on; `opsdeck status` shows them once it is back",
     )
+}
+
+/// Nobody writes any more what is followed.
+pub fn ended() -> Problem {
+    Problem {
+        kind: problem::UNREACHABLE.into(),
+        help: Some("ask again once the next one runs: `opsdeck` starts it".into()),
+        ..local("the daemon has ended", "there is nothing more to follow")
+    }
 }
 
 /// The daemon behind a socket, to wait for its end.

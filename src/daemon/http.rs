@@ -93,22 +93,24 @@ async fn admit(
         Some(Role::Viewer) if looks => Ok(next.run(request).await),
         Some(Role::Viewer) => Err(forbidden(
             "viewers cannot act".into(),
-            "this user is listed in `viewers` of the configuration, not in `operators`".into(),
+            "this user may look, and is not listed in `operators` of the configuration",
+            "ask an operator to add the user to `[deck] operators`",
         )),
         None => Err(forbidden(
             format!("uid {} may not use this deck", peer.uid),
-            "it is listed neither in `operators` nor in `viewers` of the configuration".into(),
+            "it is listed neither in `operators` nor in `viewers` of the configuration",
+            "ask an operator to add the user to `[deck] operators` or `viewers`",
         )),
     }
 }
 
-fn forbidden(title: String, detail: String) -> Failure {
+fn forbidden(title: String, detail: &str, help: &str) -> Failure {
     Failure(Problem {
         kind: problem::FORBIDDEN.into(),
         status: StatusCode::FORBIDDEN.as_u16(),
         title,
-        detail,
-        help: Some("ask an operator to add the user to `[deck] operators` or `viewers`".into()),
+        detail: detail.into(),
+        help: Some(help.into()),
     })
 }
 
