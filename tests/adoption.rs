@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use nix::sys::signal::Signal;
 use opsdeck::api::State;
 use support::processes::{logger, pids};
-use support::{Deck, OPSDECK, find, is_alive, kill, output_of, wait_until};
+use support::{Deck, OPSDECK, find, free_port, is_alive, kill, output_of, wait_until};
 
 const THREE: &str = r#"
     [defaults]
@@ -104,6 +104,39 @@ fn an_adopted_process_that_is_killed_is_replaced() {
     deck.wait("chatty replaced", |it, _| {
         find(it, "chatty").is_some_and(|it| it.generation == 2 && it.ready == Some(true))
     });
+}
+
+#[test]
+fn what_runs_stays_on_its_port_under_the_next_daemon_until_it_is_started_anew() {
+    let ports = [free_port(), free_port()];
+    let service = |port: u16| {
+        let probe = "{ http.path = \"/readiness\", period = \"50ms\", failure_threshold = 1, timeout = \"20s\" }";
+        format!(
+            "[service.web]\ncommand = \"opsdeck sample --port {{port}}\"\nprobe.readiness = {probe}\n\
+             probe.liveness = {probe}\ninstance.web1 = {{ port = {port} }}\n"
+        )
+    };
+    let mut deck = Deck::start(&service(ports[0]));
+    deck.wait_ready(&["web1"]);
+    let first = deck.pid("web1");
+    // The record of the first of them is what the second one goes by.
+    for _ in 0..2 {
+        deck.restart_daemon(|deck| {
+            kill(deck.daemon_pid(), Signal::SIGKILL);
+            deck.write_config(&service(ports[1]));
+        });
+        deck.wait("it is ready where it listens", |it, _| {
+            find(it, "web1").is_some_and(|it| {
+                it.pid == Some(first) && it.ready == Some(true) && it.live == Some(true) && it.stale
+            })
+        });
+    }
+    deck.ok(&["restart", "web1"]);
+    deck.wait("it is where it is to listen", |it, _| {
+        find(it, "web1")
+            .is_some_and(|it| it.pid != Some(first) && it.ready == Some(true) && !it.stale)
+    });
+    assert_eq!((deck.instance("web1").generation, deck.instance("web1").restarts), (2, 0));
 }
 
 #[test]

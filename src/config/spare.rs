@@ -24,6 +24,14 @@ impl Service {
         Some(self.made(it.name.clone(), port, it.weight))
     }
 
+    /// An instance of this service as it would be on this port: what runs may be on the one it was started
+    /// with.
+    pub fn on_port(&self, name: &str, port: Option<u16>) -> Option<Instance> {
+        let spare = || self.spare(port).filter(|it| it.name == name);
+        let own = self.instances.iter().find(|it| it.name == name);
+        own.map(|it| self.made(it.name.clone(), port, it.weight)).or_else(spare)
+    }
+
     fn made(&self, name: String, port: Option<u16>, weight: Option<u32>) -> Instance {
         let names = self.names(&name, port);
         let written = &self.written;
@@ -115,5 +123,10 @@ mod tests {
         assert_eq!(service.instances, written.services[0].instances[..1]);
         assert_eq!(service.spare(None).unwrap().launch.environment["P"].0, "{port}");
         assert_eq!(written.services[0].spare(Some(7)), None);
+        let moved = parse("c", &text.replace("INSTANCE", "").replace("SURGE", "")).unwrap();
+        let moved = moved.services[0].on_port("web1", Some(7));
+        let there = text.replace("port = 1 ", "port = 7 ");
+        let there = parse("c", &there.replace("INSTANCE", "").replace("SURGE", "")).unwrap();
+        assert_eq!(moved.as_ref(), Some(&there.services[0].instances[0]));
     }
 }

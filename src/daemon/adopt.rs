@@ -213,13 +213,15 @@ impl Hands {
         let shared = oom::Shared::of(&running.pid.to_string()).map(|it| it.or_same(ours));
         let shared = oom::Counts::shared(shared.as_ref());
         let oom = oom::Counts::before(group.cgroup(), Some(&shared));
-        Living { pidfd: Some(pidfd), oom, ..left(running, group) }
+        // A record without one says nothing.
+        let configured = || self.known.get(name).and_then(|it| it.settings.port);
+        let port = running.port.or_else(configured);
+        Living { pidfd: Some(pidfd), oom, port, ..left(running, group) }
     }
 
     fn adopted(&mut self, name: Name, running: &Running, living: Living) -> Input {
         let (process, generation) = (living.process, living.generation);
-        let port = self.known.get(&name).and_then(|it| it.settings.port);
-        self.front.lives(&name, generation, port, true);
+        self.front.lives(&name, generation, living.port, true);
         self.keep(&name, living, running.started_ms, running.fingerprint);
         info!(instance = %name, pid = process.pid, "adopted");
         let started = started(running);
@@ -250,6 +252,7 @@ fn left(running: &Running, group: Group) -> Living {
     Living {
         generation: running.generation,
         process: Process { pid: running.pid, start_time: running.start_time },
+        port: running.port,
         pidfd: None,
         group,
         oom: oom::Counts::default(),

@@ -340,11 +340,11 @@ impl Hands {
         let Some(pidfd) = identity::open(identity_of(process)).map_err(unwatched)? else {
             return Ok(None);
         };
-        let living = Living { pidfd: Some(pidfd), ..living(process, generation) };
-        self.watch_adopted(name, &living).map_err(unwatched)?;
-        self.drop_foreign(name);
         let (port, fingerprint) =
             self.known.get(name).map_or((None, 0), |it| (it.settings.port, it.fingerprint));
+        let living = Living { pidfd: Some(pidfd), port, ..living(process, generation) };
+        self.watch_adopted(name, &living).map_err(unwatched)?;
+        self.drop_foreign(name);
         self.front.lives(name, generation, port, false);
         let started = Timestamp(time_of(process.start_time));
         self.keep(name, living, millis(started.0), fingerprint);
@@ -387,13 +387,14 @@ impl Hands {
             return None;
         }
         let pidfd = identity::open(identity_of(process)).ok().flatten();
-        let living = Living { pidfd, ..living(process, generation) };
+        // Where somebody else's listens is what the configuration says of it.
+        let port = self.known.get(&name).and_then(|it| it.settings.port);
+        let living = Living { pidfd, port, ..living(process, generation) };
         if living.pidfd.is_none() || self.watch_adopted(&name, &living).is_err() {
             self.state.append(&gone);
             return Some(Input::Departed { instance: name, generation, started, fingerprint });
         }
         self.foreign.note_program(&name, looks::program(running.pid));
-        let port = self.known.get(&name).and_then(|it| it.settings.port);
         self.front.lives(&name, generation, port, true);
         self.keep(&name, living, running.started_ms, fingerprint);
         Some(Input::Adopted {
@@ -412,6 +413,7 @@ fn living(process: Process, generation: u64) -> Living {
     Living {
         generation,
         process,
+        port: None,
         pidfd: None,
         group: Group::new(identity_of(process), None, Marks::default()),
         oom: oom::Counts::default(),

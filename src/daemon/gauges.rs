@@ -321,15 +321,14 @@ impl Hands {
 
     /// Whether what runs there can be asked; makes ready for it.
     fn has_gauge(&mut self, name: &Name) -> bool {
-        let Some((living, known)) = self.living.get(name).zip(self.known.get(name)) else {
-            return false;
-        };
-        let Some(source) = &known.settings.load else { return false };
-        let (generation, port) = (living.generation, known.settings.port);
+        let Some(living) = self.living.get(name) else { return false };
+        let (generation, port) = (living.generation, living.port);
+        let source = self.settings_of_living(name).and_then(|it| it.load.clone());
+        let Some(source) = source else { return false };
         let is_same =
-            |it: &Gauge| it.generation == generation && it.source == *source && it.port == port;
+            |it: &Gauge| it.generation == generation && it.source == source && it.port == port;
         if !self.gauges.read.get(name).is_some_and(is_same) {
-            let Some(gauge) = Gauge::new(source.clone(), port, generation) else { return false };
+            let Some(gauge) = Gauge::new(source, port, generation) else { return false };
             self.gauges.read.insert(name.clone(), gauge);
         }
         true

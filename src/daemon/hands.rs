@@ -93,6 +93,8 @@ const LONGEST_BODY: usize = 1024;
 pub(super) struct Living {
     pub generation: u64,
     pub process: Process,
+    /// Where it listens: the configuration may have another port for its next start.
+    pub port: Option<u16>,
     /// `None`: it had ended before this daemon could open one.
     pub pidfd: Option<OwnedFd>,
     pub group: Group,
@@ -519,7 +521,7 @@ impl Hands {
 
     /// Remembers a process that was just started, or adopted.
     pub(super) fn keep(&mut self, name: &Name, living: Living, started_ms: u64, fingerprint: u64) {
-        let port = self.known.get(name).and_then(|it| it.settings.port);
+        let port = living.port;
         let line = if living.foreign { Line::Found } else { Line::Running };
         self.state.append(&line(Running {
             instance: name.to_string(),
@@ -561,8 +563,14 @@ pub(super) fn identity_of(process: Process) -> Identity {
 }
 
 /// What [`Spawned`] becomes.
-pub(super) fn living(spawned: Spawned, generation: u64, group: Group, oom: oom::Counts) -> Living {
+pub(super) fn living(
+    spawned: Spawned,
+    (generation, port): (u64, Option<u16>),
+    group: Group,
+    oom: oom::Counts,
+) -> Living {
     Living {
+        port,
         generation,
         process: process_of(spawned.identity),
         pidfd: Some(spawned.pidfd),

@@ -14,7 +14,7 @@ use super::hands::{Hands, Known, living, process_of};
 use super::orphans::RUN;
 use super::publish::millis;
 use crate::config::capability;
-use crate::config::settings::{Socket, Text};
+use crate::config::settings::{self, Socket, Text};
 use crate::fleet::Name;
 use crate::fleet::input::Input;
 use crate::logger::{self, ToLogger};
@@ -130,7 +130,7 @@ impl Hands {
             .iter()
             .map(|it| it.expand(&values).map_err(|missing| Trouble::missing(&missing)))
             .collect::<Result<Vec<_>, _>>()?;
-        let mut environment = self.environment(name, known, &values)?;
+        let mut environment = self.environment(name, &known.settings.launch, &values)?;
         let mut switch = switch_to(launch.user.as_deref(), &launch.rights);
         if let Some(socket) = &launch.socket {
             announce(socket, &mut environment);
@@ -172,7 +172,7 @@ impl Hands {
             cgroup.expect_end();
         }
         let group = Group::new(spawned.identity, start.cgroup, marks);
-        let living = living(spawned, generation, group, start.oom);
+        let living = living(spawned, (generation, port), group, start.oom);
         self.front.lives(name, generation, port, false);
         self.keep(name, living, millis(clock::now().0), fingerprint);
         process
@@ -247,12 +247,12 @@ impl Hands {
     pub(super) fn environment(
         &self,
         name: &Name,
-        known: &Known,
+        launch: &settings::Launch,
         values: &Values,
     ) -> Result<Vec<(String, String)>, Trouble> {
-        let mut all = self.base_environment(known.settings.launch.user.as_deref());
+        let mut all = self.base_environment(launch.user.as_deref());
         all.insert(MARK.into(), self.mark(name));
-        for (variable, text) in &known.settings.launch.environment {
+        for (variable, text) in &launch.environment {
             let value = text.expand(values).map_err(|missing| Trouble::missing(&missing))?;
             all.insert(variable.clone(), value);
         }
@@ -375,7 +375,7 @@ pub(super) fn expanded(
     mut probe: Probe,
     values: &Values,
     base: Vec<(String, String)>,
-    known: &Known,
+    launch: &settings::Launch,
 ) -> Probe {
     let put = |text: &str| Text(text.to_owned()).expand(values).ok();
     match &mut probe.check {
@@ -398,7 +398,6 @@ pub(super) fn expanded(
             let another = |name: String| if name == MARK { RUN.into() } else { name };
             environment.extend(base.into_iter().map(|(name, value)| (another(name), value)));
             environment.extend(own);
-            let launch = &known.settings.launch;
             *directory = directory.take().or_else(|| launch.directory.clone());
             *user = user.take().or_else(|| launch.user.clone());
         }

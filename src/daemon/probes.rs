@@ -93,10 +93,12 @@ impl Probes {
 impl Hands {
     pub(super) fn start_probe(&mut self, instance: &Name, generation: u64, kind: Kind) {
         let Some(known) = self.known.get(instance) else { return };
-        let Some(probe) = known.settings.probes.get(&kind) else { return };
+        let Some(settings) = self.settings_of_living(instance) else { return };
+        let Some(probe) = settings.probes.get(&kind) else { return };
         let values = self.values.of(&known.service, instance);
-        let environment = self.environment(instance, known, &values).unwrap_or_default();
-        let mut probe = super::launch::expanded(probe.clone(), &values, environment, known);
+        let launch = &settings.launch;
+        let environment = self.environment(instance, launch, &values).unwrap_or_default();
+        let mut probe = super::launch::expanded(probe.clone(), &values, environment, launch);
         probe.haste = self.haste(&known.service, kind);
         self.probes.start(instance, generation, kind, probe);
     }

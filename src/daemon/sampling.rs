@@ -236,8 +236,7 @@ impl Hands {
         if self.is_counted(instance) {
             return;
         }
-        let known = self.known.get(instance).filter(|_| self.living.contains_key(instance));
-        if let Some(port) = known.and_then(|it| it.settings.port) {
+        if let Some(port) = self.port_of_living(instance) {
             self.sampler.follow(instance, port);
         }
     }
@@ -246,7 +245,7 @@ impl Hands {
     pub(super) fn look_at_losses(&mut self, ended: &[Name]) {
         let port = |name: &Name| {
             let followed = self.sampler.draining.contains(name);
-            self.known.get(name).filter(|_| followed)?.settings.port
+            self.port_of_living(name).filter(|_| followed)
         };
         let ports: BTreeMap<u16, &Name> =
             ended.iter().filter_map(|name| Some((port(name)?, name))).collect();
@@ -282,7 +281,7 @@ impl Hands {
 
     fn ports(&self) -> Ports {
         let port = |name: &Name| {
-            let port = self.known.get(name)?.settings.port?;
+            let port = self.port_of_living(name)?;
             let is_known = self.is_counted(name) || self.gauges.speaks_for(name);
             Some((port, (name.clone(), is_known)))
         };

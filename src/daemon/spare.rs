@@ -1,6 +1,8 @@
 //! The port of a spare, and of an instance with `port = "auto"`: picked when it is first needed, by a build
 //! or by the start, and kept while nobody else takes it.
 
+use std::borrow::Cow;
+
 use super::hands::Hands;
 use super::launch::Trouble;
 use crate::config::settings::{Instance, Service};
@@ -23,7 +25,10 @@ impl Hands {
         if old.is_some_and(port::is_free) {
             return Ok(());
         }
-        let is_ours = |port: &u16| self.known.values().any(|it| it.settings.port == Some(*port));
+        let is_ours = |port: &u16| {
+            self.known.values().any(|it| it.settings.port == Some(*port))
+                || self.living.values().any(|it| it.port == Some(*port))
+        };
         let mut offers = (0..TRIES).map_while(|_| port::pick().ok());
         let found = offers.find(|it| !is_ours(it));
         let port = found.ok_or_else(|| Trouble::passing("no free port was found for it"))?;
@@ -41,6 +46,21 @@ impl Hands {
             known.prepared = None;
         }
         self.outcomes.push_back(Input::Port { instance: name.clone(), port });
+    }
+
+    /// What is configured for the process that runs, on the port it was started with.
+    pub(super) fn settings_of_living(&self, name: &Name) -> Option<Cow<'_, Instance>> {
+        let known = self.known.get(name)?;
+        let configured = known.settings.port;
+        let port = self.living.get(name).map_or(configured, |it| it.port);
+        let service = self.service(&known.service).filter(|_| port != configured);
+        let moved = service.and_then(|it| it.on_port(name.as_str(), port));
+        Some(moved.map_or(Cow::Borrowed(&known.settings), Cow::Owned))
+    }
+
+    /// Where the process that runs listens.
+    pub(super) fn port_of_living(&self, name: &Name) -> Option<u16> {
+        self.living.get(name)?.port
     }
 
     /// The port of one that runs and that no record names: where it listens. Of several it is the one that
