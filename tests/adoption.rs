@@ -113,6 +113,7 @@ fn what_runs_stays_on_its_port_under_the_next_daemon_until_it_is_started_anew() 
         let probe = "{ http.path = \"/readiness\", period = \"50ms\", failure_threshold = 1, timeout = \"20s\" }";
         format!(
             "[service.web]\ncommand = \"opsdeck sample --port {{port}}\"\nprobe.readiness = {probe}\n\
+             probe.startup = {{ http.path = \"/readiness\", period = \"50ms\", failure_threshold = 600 }}\n\
              probe.liveness = {probe}\ninstance.web1 = {{ port = {port} }}\n"
         )
     };

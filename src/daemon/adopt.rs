@@ -3,8 +3,9 @@
 //! Only by identity: pid, start time and boot id must be those that were written down. What is alive is
 //! adopted, what died meanwhile is swept, what the fleet no longer knows is stopped by it.
 
+use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,23 +14,20 @@ use tracing::{info, warn};
 use super::boot::BootError;
 use super::clock;
 use super::driver::Daemon;
-use super::hands::{Hands, Living, identity_of};
+use super::hands::{Hands, Known, Living, identity_of};
 use super::hooks;
 use super::orphans;
 use super::records;
 use super::state::{Line, Remembered, Running, Wanted};
 use super::strays;
 use super::values::Versions;
-use crate::config::settings::Settings;
+use crate::config::settings::{Instance, Launch, Log, Settings};
 use crate::fleet::input::{Goal, Input};
-use crate::fleet::{Name, Process, Signal, Timestamp};
+use crate::fleet::{Name, Process, Timestamp};
+use crate::probe::Rights;
 use crate::process::cgroup::Cgroup;
 use crate::process::group::{Group, Marks};
-use crate::process::{identity, oom, pidfd, signal};
-
-/// How long an instance that is no longer configured has from SIGTERM to SIGKILL: the default of
-/// `max_wait_time`, as its own is no longer known.
-const RETIREMENT: Duration = Duration::from_secs(10);
+use crate::process::{identity, oom};
 
 /// Tells the fleet everything that is known, then lets it begin.
 ///
@@ -59,6 +57,9 @@ pub fn begin(
         if let Some(input) = daemon.hands.adopt(&running)? {
             anything_runs |= matches!(input, Input::Adopted { .. });
             daemon.turn(input);
+            if let Some(ladder) = &running.ladder {
+                daemon.turn(ladder.input(Name::from(running.instance.as_str())));
+            }
         }
     }
     for found in remembered.found.into_values() {
@@ -122,21 +123,6 @@ pub fn reachable(remembered: &Remembered) -> Result<(), BootError> {
 }
 
 impl Hands {
-    /// Ends a process whose instance was taken out of the configuration while no daemon was there.
-    pub(super) fn let_go(&self, name: &Name, pidfd: OwnedFd, mut group: Group) {
-        info!(instance = %name, pid = group.leader().pid, "is no longer configured; it is stopped");
-        if let Err(err) = signal::send(pidfd.as_fd(), Signal::TERM.0) {
-            warn!(instance = %name, %err, "could not be told to end");
-        }
-        self.tasks.spawn(async move {
-            // Either it has ended or its time is over: what is left goes.
-            let _ = tokio::time::timeout(RETIREMENT, pidfd::ended(pidfd)).await;
-            if let Err(err) = group.kill() {
-                warn!(%err, "what an instance that is no longer configured left could not be killed");
-            }
-        });
-    }
-
     /// The cgroup that a process of the last daemon is in, or was in.
     pub(super) fn cgroup_left(&self, name: &Name, pid: i32) -> Option<Cgroup> {
         let by_name = || {
@@ -159,20 +145,19 @@ impl Hands {
         let group = self.group_left(&name, process);
         let failed = |source| unreachable(running, source);
         let (pidfd, is_child) = self.reach(process).map_err(failed)?;
-        match (pidfd, self.known.contains_key(&name)) {
-            (Some(pidfd), true) => {
+        let is_configured = self.known.contains_key(&name);
+        match pidfd {
+            Some(pidfd) => {
+                // The fleet stops it.
+                self.known.entry(name.clone()).or_insert_with(|| bare(running));
                 let living = self.take_over(&name, running, pidfd, group);
                 if !is_child {
                     self.watch_adopted(&name, &living).map_err(failed)?;
                 }
                 Ok(Some(self.adopted(name, running, living)))
             }
-            (None, true) => Ok(Some(self.departed(name, running, group))),
-            (Some(pidfd), false) => {
-                self.let_go(&name, pidfd, group);
-                Ok(None)
-            }
-            (None, false) => {
+            None if is_configured => Ok(Some(self.departed(name, running, group))),
+            None => {
                 self.forget(&name, running.generation, group);
                 Ok(None)
             }
@@ -244,6 +229,39 @@ impl Hands {
         info!(instance = %name, pid = running.pid, "ended while no daemon was there");
         let (generation, fingerprint) = (running.generation, running.fingerprint);
         Input::Departed { instance: name, generation, started: started(running), fingerprint }
+    }
+}
+
+/// Of the output of what is no longer configured.
+const KEPT: Log = Log { max_size: 50 << 20, keep: 5 };
+
+/// All that is known of an instance that is no longer configured. Its output is kept until it has ended.
+fn bare(running: &Running) -> Known {
+    let launch = Launch {
+        argv: vec![],
+        directory: None,
+        environment: BTreeMap::new(),
+        user: None,
+        rights: Rights::default(),
+        socket: None,
+    };
+    let settings = Instance {
+        name: running.instance.clone(),
+        port: running.port,
+        weight: None,
+        launch,
+        probes: BTreeMap::new(),
+        load: None,
+        pidfile: None,
+        stop_command: vec![],
+    };
+    Known {
+        service: Name::from(running.instance.as_str()),
+        settings,
+        fingerprint: running.fingerprint,
+        log: KEPT,
+        fifo: None,
+        prepared: None,
     }
 }
 

@@ -31,7 +31,7 @@ use super::reloads::Reloads;
 use super::runs::Runs;
 use super::sampling::Sampler;
 use super::sockets::{self, Sockets};
-use super::state::{self, Intent, Line, Running, StateFile, Wanted};
+use super::state::{self, Intent, Ladder, Line, Running, StateFile, Wanted};
 use super::trust;
 use super::turn::Turns;
 use super::turnover::Turnover;
@@ -522,6 +522,8 @@ impl Hands {
     /// Remembers a process that was just started, or adopted.
     pub(super) fn keep(&mut self, name: &Name, living: Living, started_ms: u64, fingerprint: u64) {
         let port = living.port;
+        let service = self.known.get(name).and_then(|it| self.service(&it.service));
+        let ladder = service.filter(|_| !living.foreign).map(|it| Ladder::of(&it.rules));
         let line = if living.foreign { Line::Found } else { Line::Running };
         self.state.append(&line(Running {
             instance: name.to_string(),
@@ -531,6 +533,7 @@ impl Hands {
             start_time: living.process.start_time,
             started_ms,
             fingerprint,
+            ladder,
         }));
         self.leaders.insert(living.process.pid, name.clone());
         self.living.insert(name.clone(), living);

@@ -10,7 +10,7 @@ use nix::unistd::{Uid, User};
 use super::clock;
 use super::driver::failed;
 use super::foreign_start::Begin;
-use super::hands::{Hands, Known, living, process_of};
+use super::hands::{Hands, living, process_of};
 use super::orphans::RUN;
 use super::publish::millis;
 use crate::config::capability;

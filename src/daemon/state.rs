@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::clock;
 pub use super::records::{
-    FORMAT, HookCall, Intent, Kept, Line, Rollout, Round, Run, Running, Took, Wanted,
+    FORMAT, HookCall, Intent, Kept, Ladder, Line, Rollout, Round, Run, Running, Took, Wanted,
 };
 pub use super::remembered::Remembered;
 use crate::fleet::Timestamp;

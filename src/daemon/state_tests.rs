@@ -13,6 +13,7 @@ fn running(pid: i32, generation: u64) -> Line {
         pid,
         start_time: 7,
         started_ms: 1000,
+        ladder: None,
         fingerprint: 1,
     })
 }

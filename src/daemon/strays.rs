@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::boot::BootError;
 use super::driver::Daemon;
@@ -16,10 +16,10 @@ use super::publish::millis;
 use super::state::{Intent, Running};
 use crate::fleet::Name;
 use crate::fleet::input::{Extra, Input, Record};
+use crate::process::Identity;
 use crate::process::group::{Group, Member};
 use crate::process::stat;
 use crate::process::strays::{Left, Signs};
-use crate::process::{Identity, identity};
 
 /// Looks for them, after what is recorded was adopted.
 ///
@@ -33,11 +33,11 @@ pub(super) fn take_in(
     for (instance, left) in daemon.hands.strays() {
         let name = Name::from(instance.as_str());
         let intent = intents.get(&instance).cloned().unwrap_or_default();
-        let (message, input) = if daemon.hands.known.contains_key(&name) {
-            daemon.hands.take_in(&name, &left, &intent)?
-        } else {
-            (daemon.hands.send_away(&name, &left), None)
-        };
+        let is_configured = daemon.hands.known.contains_key(&name);
+        let (mut message, input) = daemon.hands.take_in(&name, &left, &intent)?;
+        if !is_configured && left.leader.is_some() {
+            message = format!("{message}, and {name} is not configured: it is stopped");
+        }
         let service = daemon.hands.known.get(&name).map(|it| it.service.clone());
         daemon.record(Record {
             kind: "stray",
@@ -92,6 +92,7 @@ impl Hands {
             start_time: first.start_time,
             started_ms: millis(stat::time_of(first.start_time)),
             fingerprint: intent.fingerprint,
+            ladder: None,
         };
         if let Some(leader) = left.leader {
             let message = format!("found running, {leader}, although no record names it");
@@ -101,23 +102,6 @@ impl Hands {
             format!("found running, {}, and none of it leads: it is killed", words(&left.members));
         let group = self.group_of(name, left);
         Ok((message, Some(self.departed(name.clone(), &running, group))))
-    }
-
-    /// Stops what belongs to nothing that is configured.
-    fn send_away(&self, name: &Name, left: &Left) -> String {
-        let oldest = left.leader.map_or(left.oldest(), |it| it.identity);
-        let mut group = self.group_of(name, left);
-        match identity::open(oldest) {
-            Ok(Some(pidfd)) => self.let_go(name, pidfd, group),
-            _ => {
-                let killed = group.kill().map_or(0, |it| it.len());
-                info!(instance = %name, killed, "swept");
-            }
-        }
-        format!(
-            "found running, {}, and {name} is not configured: it is stopped",
-            words(&left.members)
-        )
     }
 
     fn group_of(&self, name: &Name, left: &Left) -> Group {

@@ -179,8 +179,8 @@ impl Fleet {
         });
     }
 
-    /// An adopted instance that no configuration names any more is stopped by a ladder of default
-    /// patience: nobody remembers its own.
+    /// An adopted instance that no configuration names any more is stopped, by a ladder of default patience
+    /// where nobody remembers its own ([`Input::Ladder`]).
     pub(super) fn make_room_for(&mut self, instance: &Name, turn: &mut Turn) {
         if self.instances.number(instance.as_str()).is_some() {
             return;
@@ -202,6 +202,16 @@ impl Fleet {
         let mut stray = Instance::new(home, rules, own, turn.now, self.dice.roll());
         stray.removed = true;
         self.instances.add(stray);
+    }
+}
+
+impl Instance {
+    /// Of one that no configuration names any more: nobody else knows how it is stopped.
+    pub(super) fn remember_ladder(&mut self, stop: Vec<Rung>, max_wait_time: Duration) {
+        if self.removed {
+            let rules = ServiceRules { stop, max_wait_time, ..(*self.rules).clone() };
+            self.rules = Arc::new(rules);
+        }
     }
 }
 

@@ -148,6 +148,9 @@ impl Fleet {
                     it.depart(turn, generation, started, fingerprint);
                 });
             }
+            Input::Ladder { instance, stop, max_wait_time } => {
+                self.touch(&instance, turn, |it, _| it.remember_ladder(stop, max_wait_time));
+            }
             Input::Recalled(memory) => {
                 self.recall(*memory, turn);
             }

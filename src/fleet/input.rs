@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::memory::{Memory, Rollout, Round};
-use super::rules::ServiceRules;
+use super::rules::{Rung, ServiceRules};
 use super::time::Timestamp;
 use super::words::{By, Name, Process, Signal};
 
@@ -36,6 +36,13 @@ pub enum Input {
         generation: u64,
         started: Timestamp,
         fingerprint: u64,
+    },
+    /// How one is stopped that is no longer configured, as it was when that was started; before
+    /// [`Input::Begin`].
+    Ladder {
+        instance: Name,
+        stop: Vec<Rung>,
+        max_wait_time: Duration,
     },
     /// What was under way with an instance, after what is alive and before [`Input::Begin`].
     Recalled(Box<Memory>),
