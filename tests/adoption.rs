@@ -325,6 +325,42 @@ fn a_shutdown_goes_on_under_the_next_daemon() {
     assert_eq!(instances_of(deck.path()), Vec::<i32>::new());
 }
 
+#[test]
+fn a_shutdown_that_is_under_way_comes_to_its_end_whatever_is_asked_meanwhile() {
+    let mut deck = Deck::start(
+        r#"[service.deaf]
+        command = "opsdeck sample --worker --ignore-term"
+        start_seconds = "100ms"
+        max_wait_time = "3s""#,
+    );
+    deck.wait_ready(&["deaf"]);
+    let pid = deck.pid("deaf");
+    deck.send(&opsdeck::api::Request::Shutdown { act: opsdeck::api::Act::default() }).unwrap();
+    deck.wait("the countdown", |it, _| find(it, "deaf").is_some_and(|it| it.countdown.is_some()));
+    let kept = deck.opsdeck(&["shutdown", "--keep"]);
+    let said = String::from_utf8_lossy(&kept.stderr).into_owned();
+    assert!(!kept.status.success() && said.contains("all services are being stopped"), "{said}");
+    kill(deck.daemon_pid(), Signal::SIGTERM);
+    deck.wait_end();
+    assert!(!is_alive(pid));
+    assert_eq!(instances_of(deck.path()), Vec::<i32>::new());
+}
+
+#[test]
+fn what_was_ready_is_not_said_to_have_become_ready_under_the_next_daemon() {
+    let mut deck = Deck::start(THREE);
+    deck.wait_ready(&["chatty", "mortal", "stopped"]);
+    let said = |deck: &Deck| deck.ok(&["events"]).matches(" ready").count();
+    let before = said(&deck);
+    assert_eq!(before, 3, "{}", deck.story());
+    deck.restart_daemon(|deck| kill(deck.daemon_pid(), Signal::SIGKILL));
+    deck.wait_ready(&["chatty", "mortal", "stopped"]);
+    assert_eq!(said(&deck), before, "{}", deck.story());
+    deck.ok(&["restart", "mortal"]);
+    deck.wait_event("ready after");
+    assert_eq!(said(&deck), before + 1, "{}", deck.story());
+}
+
 /// Everything that runs, by the marks of this deck, is what the daemon knows.
 #[track_caller]
 fn nothing_runs_but(deck: &Deck, names: &[&str]) {

@@ -54,6 +54,10 @@ pub fn begin(
     }
     let mut anything_runs = false;
     for running in remembered.running.into_values() {
+        if remembered.ready.get(&running.instance) == Some(&running.generation) {
+            let instance = Name::from(running.instance.as_str());
+            daemon.turn(Input::WasReady { instance, generation: running.generation });
+        }
         if let Some(input) = daemon.hands.adopt(&running)? {
             anything_runs |= matches!(input, Input::Adopted { .. });
             daemon.turn(input);

@@ -6,6 +6,7 @@ use tracing::info;
 
 use super::clock;
 use super::driver::Daemon;
+use super::state::Line;
 use super::{publish, rollouts};
 use crate::api;
 use crate::fleet::input::{Extra, Record};
@@ -24,7 +25,20 @@ impl Daemon {
         }
     }
 
+    /// The next daemon does not say again what was said.
+    fn keep_readiness(&mut self, record: &Record) {
+        let Some(name) = &record.instance else { return };
+        let sheet = self.fleet.instance_sheet(name.as_str());
+        let (instance, generation) = (name.to_string(), sheet.map_or(0, |it| it.generation));
+        match record.kind {
+            "ready" => self.hands.state.append(&Line::Ready { instance, generation }),
+            "not-ready" => self.hands.state.append(&Line::Unready { instance }),
+            _ => (),
+        }
+    }
+
     fn write_down(&mut self, at: jiff::Timestamp, record: Record) {
+        self.keep_readiness(&record);
         let evidence =
             record.with_evidence.then(|| self.hands.evidence(&record, &self.fleet, &self.facts));
         let evidence = evidence.or_else(|| self.who_lived(&record));

@@ -471,6 +471,9 @@ impl Daemon {
         keep: bool,
         reply: Option<Reply<Result<Done, Problem>>>,
     ) {
+        if keep && self.stopping {
+            return self.refuse_to_keep(by, reply);
+        }
         let message = if keep {
             self.ended = Some(Ended::Kept);
             self.succession.next = None;
@@ -491,11 +494,29 @@ impl Daemon {
 }
 
 impl Daemon {
+    /// It is too late for the services to run on.
+    fn refuse_to_keep(&mut self, by: Option<By>, reply: Option<Reply<Result<Done, Problem>>>) {
+        let why = "all services are being stopped, and the daemon ends when they have";
+        self.note("shutdown", by, format!("it goes on: {why}"));
+        if let Some(reply) = reply {
+            // The client may have gone.
+            let _ = reply.send(Err(Problem {
+                kind: api::problem::REFUSED.into(),
+                status: 422,
+                title: "the services cannot be kept".into(),
+                detail: why.into(),
+                help: Some("wait for its end, then start opsdeck again".into()),
+            }));
+        }
+    }
+
     /// Begins to stop everything; the next daemon goes on with it, should this one not come to its end.
     fn stop_all(&mut self, by: Option<By>) {
         if std::mem::replace(&mut self.stopping, true) {
             return;
         }
+        // It was to end before they have.
+        self.ended = None;
         self.succession.next = None;
         self.hands.foreign.starts.cancel();
         self.hands.state.append(&Line::Closing { by: by.as_ref().map(publish::actor) });

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use super::boot::{BootError, Plan};
@@ -86,11 +87,32 @@ fn is_ending(pid: &str) -> bool {
     pid.parse().is_ok_and(is_dead)
 }
 
-/// Whether a daemon is behind that socket. One that is too busy to accept is one too.
+/// Whether a daemon is behind that socket. One that is too busy to answer is one too; the socket of a dead one
+/// may take connections until a child of its own has let go of it.
 async fn answers(socket: &Path) -> bool {
-    let connected = tokio::time::timeout(LAST_HOLDERS, UnixStream::connect(socket)).await;
-    let nobody = |kind| matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused);
-    !matches!(connected, Ok(Err(err)) if nobody(err.kind()))
+    let asked = async {
+        let mut stream = UnixStream::connect(socket).await?;
+        stream.write_all(b"GET /v1 HTTP/1.1\r\nhost: opsdeck\r\nconnection: close\r\n\r\n").await?;
+        let mut word = [0; 4];
+        stream.read_exact(&mut word).await?;
+        io::Result::Ok(word == *b"HTTP")
+    };
+    match tokio::time::timeout(LAST_HOLDERS, asked).await {
+        Ok(Ok(is_http)) => is_http,
+        Ok(Err(err)) => !is_nobody(err.kind()),
+        Err(_) => true,
+    }
+}
+
+fn is_nobody(kind: io::ErrorKind) -> bool {
+    matches!(
+        kind,
+        io::ErrorKind::NotFound
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::UnexpectedEof
+    )
 }
 
 /// One daemon per state directory. The lock ends with the process, however it ends.
@@ -143,4 +165,35 @@ pub(super) fn sit(runtime_dir: &Path) -> io::Result<()> {
     let Identity { pid, start_time } = identity::identity_of(std::process::id().cast_signed())?;
     let text = format!("{pid} {start_time} {}\n", host::boot_id());
     std::fs::write(runtime_dir.join(SEAT), text)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::UnixListener;
+
+    use super::*;
+
+    /// What somebody makes of a socket whose owner says this to whoever connects.
+    async fn of_one_who_says(words: &'static [u8]) -> bool {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("it.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let owner = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut asked = [0; 256];
+            let _ = stream.read(&mut asked).await;
+            let _ = stream.write_all(words).await;
+        });
+        let is_there = answers(&path).await;
+        owner.await.unwrap();
+        is_there
+    }
+
+    #[tokio::test]
+    async fn only_who_answers_is_a_daemon() {
+        assert!(of_one_who_says(b"HTTP/1.1 404 Not Found\r\n\r\n").await);
+        assert!(!of_one_who_says(b"").await);
+        assert!(!of_one_who_says(b"no such protocol").await);
+        assert!(!answers(Path::new("/nobody/is/there.sock")).await);
+    }
 }

@@ -55,6 +55,15 @@ pub enum Line {
     Took(Took),
     /// What is under way with an instance.
     Kept(Box<Kept>),
+    /// This generation is ready.
+    Ready {
+        instance: String,
+        generation: u64,
+    },
+    /// It is not any more.
+    Unready {
+        instance: String,
+    },
     Rollout(Box<Rollout>),
     /// There is none to be remembered any more.
     NoRollout {

@@ -21,6 +21,8 @@ pub struct Remembered {
     pub took: BTreeMap<String, Took>,
     /// What was under way, by instance.
     pub kept: BTreeMap<String, Kept>,
+    /// The generations that were ready, on this boot, by instance.
+    pub ready: BTreeMap<String, u64>,
     /// By service.
     pub rollouts: BTreeMap<String, Rollout>,
     /// Signals that were on their way through a service, on this boot, by service.
@@ -71,6 +73,10 @@ impl Remembered {
                 let it = if this_boot { *it } else { it.after_reboot() };
                 keep(&mut self.kept, it.instance.clone(), it);
             }
+            Line::Ready { instance, generation } => {
+                keep_if(this_boot, &mut self.ready, instance, generation);
+            }
+            Line::Unready { instance } => drop(self.ready.remove(&instance)),
             Line::Rollout(it) => {
                 let it = if this_boot { *it } else { it.after_reboot() };
                 keep(&mut self.rollouts, it.service.clone(), it);
@@ -124,6 +130,10 @@ impl Remembered {
         }));
         lines.extend(self.took.values().cloned().map(Line::Took));
         lines.extend(self.kept.values().cloned().map(|it| Line::Kept(Box::new(it))));
+        lines.extend(self.ready.iter().map(|(instance, generation)| Line::Ready {
+            instance: instance.clone(),
+            generation: *generation,
+        }));
         lines.extend(self.rollouts.values().cloned().map(|it| Line::Rollout(Box::new(it))));
         lines.extend(self.rounds.values().cloned().map(Line::Round));
         lines.extend(self.runs.values().cloned().map(Line::Run));

@@ -160,6 +160,8 @@ impl StateFile {
             | Line::Gone { .. }
             | Line::Took(_)
             | Line::Kept(_)
+            | Line::Ready { .. }
+            | Line::Unready { .. }
             | Line::NoRollout { .. }
             | Line::Round(_)
             | Line::NoRound { .. }

@@ -132,6 +132,9 @@ impl Fleet {
     fn route(&mut self, input: Input, turn: &mut Turn) {
         match input {
             Input::Configured(rules) => self.configure(rules, turn),
+            Input::WasReady { instance, generation } => {
+                self.touch(&instance, turn, |it, _| it.was_ready = Some(generation));
+            }
             Input::Remembered { instance, goal, held_by } => {
                 self.on_remembered(&instance, goal, held_by, turn);
             }

@@ -19,6 +19,11 @@ pub enum Input {
         goal: Goal,
         held_by: Option<By>,
     },
+    /// Kept from the last daemon, before [`Input::Adopted`]: it was said to be ready.
+    WasReady {
+        instance: Name,
+        generation: u64,
+    },
     /// Kept from the last daemon and found alive by identity, before [`Input::Begin`].
     Adopted {
         instance: Name,

@@ -55,6 +55,8 @@ pub(super) struct Instance {
     pub(super) takeouts: u32,
     /// What the diary was told of its readiness.
     pub(super) told_ready: Option<bool>,
+    /// The generation that was ready under the last daemon.
+    pub(super) was_ready: Option<u64>,
     pub(super) in_flight: Option<InFlight>,
     /// In a row.
     pub(super) crashes: u32,
@@ -229,6 +231,7 @@ impl Instance {
             rotation,
             takeouts: 0,
             told_ready: None,
+            was_ready: None,
             in_flight: None,
             crashes: 0,
             detached: 0,

@@ -100,7 +100,7 @@ impl Instance {
         self.generation = self.generation.max(generation);
         self.runs = Some(fingerprint);
         self.rotation = None;
-        self.told_ready = None;
+        self.told_ready = (self.was_ready.take() == Some(generation)).then_some(true);
         let (pid, foreign) = (body.process.pid, body.foreign);
         self.phase = Phase::Up(body);
         self.say(turn, "adopted", None, format!("found running, pid {pid}"));

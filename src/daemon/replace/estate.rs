@@ -241,7 +241,9 @@ struct Guard {
 impl WayBack {
     /// For a guardian: the way of the process that has started it.
     pub fn inherited(list: i32) -> io::Result<Self> {
-        let list = List { line: None, ..List::read(list)? };
+        let mut list = List::read(list)?;
+        // The daemon's end of the line; here it would only be open for ever.
+        drop(list.line.take().map(inherited::take));
         Self::from_list(list)
     }
 
