@@ -350,6 +350,42 @@ fn gateways_come_and_go_with_the_configuration() {
 }
 
 #[test]
+fn a_gateway_that_the_next_daemon_cannot_talk_to_is_ended_and_another_one_serves() {
+    let mut shop = Shop::open("--work 10ms", "", "");
+    let hung = shop.gateway_pid();
+    kill(hung, Signal::SIGSTOP);
+    shop.deck.restart_daemon(|deck| kill(deck.daemon_pid(), Signal::SIGKILL));
+    let told = shop.deck.wait_event(&format!("the gateway (pid {hung}) ended")).message;
+    assert!(told.contains("could not be talked to (no answer within"), "{told}");
+    shop.wait_in_rotation(&["web1", "web2"]);
+    assert!(!support::is_alive(hung) && shop.gateway_pid() != hung, "{}", shop.deck.story());
+    let load = shop.load(4);
+    shop.wait_in_flight("web1", 1);
+    load.end_without_a_failure(&shop.deck);
+}
+
+#[test]
+fn a_gateway_whose_control_socket_was_removed_makes_room_for_one_that_is_found() {
+    let mut shop = Shop::open("--work 10ms", "", "");
+    let (_, runtime_dir) = support::processes::logger(&shop.deck).unwrap();
+    let load = shop.load(4);
+    shop.wait_in_flight("web1", 1);
+    let hidden = shop.gateway_pid();
+    std::fs::remove_file(runtime_dir.join("gateway.sock")).unwrap();
+    shop.deck.wait_event(&format!("the old gateway (pid {hidden}) has finished what it had"));
+    load.end_without_a_failure(&shop.deck);
+    shop.deck.wait("another one", |_, events| {
+        events.iter().filter(|it| it.message.contains("the gateway was started")).count() == 2
+    });
+    let found = shop.gateway_pid();
+    wait_until("the hidden one gone", || !support::is_alive(hidden));
+    assert_ne!(found, hidden);
+    shop.deck.restart_daemon(|deck| kill(deck.daemon_pid(), Signal::SIGKILL));
+    shop.wait_in_rotation(&["web1", "web2"]);
+    assert_eq!(shop.gateway_pid(), found);
+}
+
+#[test]
 fn nothing_is_left_after_a_shutdown() {
     let mut shop = Shop::open("--work 10ms", "", "");
     let gateway = shop.gateway_pid();

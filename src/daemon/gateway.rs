@@ -9,7 +9,7 @@
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,21 +20,21 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use super::front::Wanted;
+use super::gateway_mute;
 use super::gateway_start::{shared_memory, start_process};
 use super::listeners::Listeners;
 use super::talk::{self, Talk};
 use super::turn::{Turn, Turns};
 use crate::gateway::control::{FromGateway, Routes, ToGateway};
 use crate::gateway::shared::{self, InFlight};
-use crate::process::identity::{self, Identity};
-use crate::process::{pidfd, signal};
+use crate::process::identity::Identity;
 
 /// The control socket of the one that accepts; those that retire have `gateway.PID.sock`.
 const SOCKET: &str = "gateway.sock";
 /// Between two tries to start a gateway that does not stay up, and to bind an address that is taken.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// How long the end of one that was killed is waited for.
-const DYING: Duration = Duration::from_secs(20);
+/// Between two looks whether its control socket is still there.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// What a client that was promised a kept-alive connection has to send its next request in.
 const LINGER_MS: u64 = 5_000;
 
@@ -86,6 +86,8 @@ enum End {
     Stop,
     /// No gateway is configured any more.
     Unwanted,
+    /// Its control socket was removed: it retires, as the next daemon would not find it.
+    Hidden,
     Lost(String),
 }
 
@@ -138,7 +140,7 @@ impl Keeper {
                     let pid = talk.pid;
                     match self.converse(talk).await {
                         End::Stop => return,
-                        End::Unwanted => continue,
+                        End::Unwanted | End::Hidden => continue,
                         End::Lost(why) => {
                             let in_flight =
                                 self.shared.take().and_then(|it| shared::read(&it).ok());
@@ -178,13 +180,14 @@ impl Keeper {
     async fn connect(&mut self) -> io::Result<Talk> {
         let path = self.socket();
         let mut routes = None;
-        if let Ok(mut talk) = self.greet(&path).await {
-            if is_same_program(talk.pid, &self.program) {
-                return Ok(talk);
+        match self.greet(&path).await {
+            Ok(talk) if is_same_program(talk.pid, &self.program) => return Ok(talk),
+            Ok(mut talk) => {
+                info!(pid = talk.pid, "another program serves; it retires");
+                routes = talk.routes.take();
+                self.retire(talk).await?;
             }
-            info!(pid = talk.pid, "another program serves; it retires");
-            routes = talk.routes.take();
-            self.retire(talk).await?;
+            Err(err) => self.end_mute(&path, &err).await?,
         }
         self.start(&path)?;
         let mut talk = match self.greet(&path).await {
@@ -203,17 +206,27 @@ impl Keeper {
         Ok(talk)
     }
 
+    /// Ends those that run and cannot be talked to.
+    async fn end_mute(&self, path: &Path, err: &io::Error) -> io::Result<()> {
+        for it in gateway_mute::behind(path)? {
+            let pid = u32::try_from(it.pid).ok();
+            gateway_mute::kill(it).await?;
+            let why = format!("it could not be talked to ({err}) and was killed");
+            self.tell(News::Down(Down { pid, retired: false, why, in_flight: None })).await;
+        }
+        Ok(())
+    }
+
     /// Ends what was started and does not answer: two of them would accept on the same sockets.
     async fn give_up(&mut self, err: io::Error) -> io::Error {
         let Some(identity) = self.started.take() else { return err };
-        let Ok(Some(pidfd)) = identity::open(identity) else { return err };
         let pid = identity.pid;
-        if let Err(cause) = signal::send(pidfd.as_fd(), libc::SIGKILL) {
-            return io::Error::other(format!("{err}, and pid {pid} cannot be killed: {cause}"));
+        match gateway_mute::kill(identity).await {
+            Ok(()) => io::Error::other(format!("{err}: pid {pid} was killed")),
+            Err(cause) => {
+                io::Error::other(format!("{err}, and pid {pid} cannot be killed: {cause}"))
+            }
         }
-        // The kernel may need a while for it; its sockets are closed then.
-        let _ = tokio::time::timeout(DYING, pidfd::ended(pidfd)).await;
-        io::Error::other(format!("{err}: pid {pid} was killed"))
     }
 
     /// Binds what is to be listened on, and starts a process with all of it.
@@ -233,11 +246,20 @@ impl Keeper {
     }
 
     /// Lets another program finish what it has. It goes on being told the routes, and counting.
-    async fn retire(&self, mut talk: Talk) -> io::Result<()> {
+    async fn retire(&self, talk: Talk) -> io::Result<()> {
         std::fs::rename(
             self.socket(),
             self.runtime_dir.join(format!("gateway.{}.sock", talk.pid)),
         )?;
+        self.send_away(talk).await
+    }
+
+    /// Another one can be started where it cannot be found.
+    fn is_hidden(&self) -> bool {
+        !self.socket().exists() && self.runtime_dir.exists()
+    }
+
+    async fn send_away(&self, mut talk: Talk) -> io::Result<()> {
         talk.send(&ToGateway::Retire { linger_ms: LINGER_MS }).await?;
         self.tasks.spawn(see_off(talk, self.wanted.clone(), self.turns.clone(), self.stop.clone()));
         Ok(())
@@ -269,6 +291,8 @@ impl Keeper {
         self.wanted.mark_changed();
         let mut again = tokio::time::interval(PATIENCE);
         again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut look = tokio::time::interval(LOOK_AGAIN);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let done = tokio::select! {
                 message = talk.next() => match message {
@@ -287,6 +311,15 @@ impl Keeper {
                     }
                     Ok(()) => self.pass_on(&mut talk).await,
                     Err(_) => return End::Stop,
+                },
+                _ = look.tick() => match self.is_hidden() {
+                    true => {
+                        return match self.send_away(talk).await {
+                            Ok(()) => End::Hidden,
+                            Err(err) => End::Lost(err.to_string()),
+                        };
+                    }
+                    false => Ok(()),
                 },
                 _ = again.tick(), if self.listeners.is_incomplete() => self.pass_on(&mut talk).await,
                 () = self.stop.cancelled() => {
@@ -380,6 +413,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::process::identity;
 
     #[tokio::test]
     async fn a_gateway_that_does_not_answer_is_killed_before_another_is_started() {

@@ -31,6 +31,7 @@ pub mod foreign;
 mod foreign_start;
 pub mod front;
 pub mod gateway;
+mod gateway_mute;
 pub mod gateway_news;
 mod gateway_start;
 pub mod gauges;
