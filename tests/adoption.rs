@@ -305,6 +305,35 @@ fn a_rollout_goes_on_under_the_next_daemon() {
 }
 
 #[test]
+fn a_rollout_ends_with_its_service_and_does_not_go_on_with_another_of_that_name() {
+    let web = r#"[service.web]
+        command = ["sh", "-c", "trap 'sleep 1; exit 0' TERM; while :; do sleep 0.05; done"]
+        start_seconds = "200ms"
+        max_wait_time = "20s"
+        instance.web1 = {}
+        instance.web2 = {}
+        "#;
+    let other = "[service.other]\ncommand = \"sleep 1000\"\nstart_seconds = \"100ms\"\n";
+    let mut deck = Deck::start(&format!("{web}{other}"));
+    deck.wait_ready(&["web1", "web2", "other"]);
+    deck.ok(&["roll", "--no-wait", "web"]);
+    deck.wait_event("renews web1");
+    for services in [other.to_owned(), format!("{web}{other}")] {
+        deck.restart_daemon(|deck| {
+            kill(deck.daemon_pid(), Signal::SIGKILL);
+            wait_until("the daemon dead", || !is_alive(deck.daemon_pid()));
+            deck.write_config(&services);
+        });
+        deck.wait_ready(&["other"]);
+    }
+    deck.wait_ready(&["web1", "web2"]);
+    deck.catch_up();
+    assert!(!deck.story().contains("rolling restart of web goes on"), "{}", deck.story());
+    let rollout = deck.view.services.iter().find(|it| it.name == "web").unwrap().rollout.clone();
+    assert!(rollout.is_none(), "{rollout:?}");
+}
+
+#[test]
 fn a_shutdown_goes_on_under_the_next_daemon() {
     let mut deck = Deck::start(
         r#"[service.deaf]

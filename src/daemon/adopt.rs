@@ -78,10 +78,19 @@ pub fn begin(
     }
     for rollout in remembered.rollouts.into_values() {
         let service = Name::from(rollout.service.as_str());
+        if daemon.hands.service(&service).is_none() {
+            // A service that gets the same name later has nothing to do with it.
+            daemon.hands.state.append(&Line::NoRollout { service: rollout.service });
+            continue;
+        }
         daemon.turn(Input::RolloutRecalled { service, rollout: Box::new(rollout.into()) });
     }
     for round in remembered.rounds.into_values() {
         let service = Name::from(round.service.as_str());
+        if daemon.hands.service(&service).is_none() {
+            daemon.hands.state.append(&Line::NoRound { service: round.service });
+            continue;
+        }
         daemon.turn(Input::RoundRecalled { service, round: Box::new(round.into()) });
     }
     for trouble in daemon.hands.take_sockets_back(settings) {
