@@ -78,11 +78,6 @@ fn safe(bytes: &[u8], longest: usize) -> SafeLine {
     line
 }
 
-/// The first line of a text with several, safe.
-pub fn first_line(text: &str) -> String {
-    clean(text.trim_start().lines().next().unwrap_or_default()).into_owned()
-}
-
 /// Replaces `text` by its safe form.
 fn clean_in_place(text: &mut String) {
     if let Cow::Owned(safe) = clean(text) {
@@ -152,9 +147,14 @@ fn clean_rollout(rollout: &mut Rollout) {
     rollout.renewed.iter_mut().for_each(clean_in_place);
 }
 
-/// Of a body only the first line is shown, so only that is kept.
+/// Lines of a probe's body that are shown.
+const BODY: usize = 10;
+
+/// The first lines of a body in one: the first of some JSON is `{`.
 fn clean_probe(probe: &mut ProbeResult) {
-    probe.body = first_line(&probe.body);
+    let lines = probe.body.lines().map(str::trim).filter(|it| !it.is_empty());
+    let body = lines.take(BODY).collect::<Vec<_>>().join(" ");
+    probe.body = clean(&body).into_owned();
     clean_some(&mut probe.error);
 }
 
@@ -382,7 +382,7 @@ mod tests {
         let mut deck: Deck = serde_json::from_str(json).unwrap();
         clean_deck(&mut deck);
         let text = serde_json::to_string(&deck).unwrap();
-        assert!(!text.contains("[2J") && !text.contains("2nd"), "{text}");
+        assert!(!text.contains("[2J") && text.contains("\"7 2nd\""), "{text}");
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::cmp::Ordering;
 
+use tui_input::Input;
+
 use super::{Command, guard, keys};
 use crate::api::{Event, Problem};
 use crate::client::EventQuery;
@@ -101,6 +103,11 @@ pub(super) fn on_key(model: &mut Model, now: Now, key: Key) -> Vec<Command> {
         Some(Action::EventFilter) => {
             events.whole = None;
             events.editing = true;
+            // What is written next is a word of its own.
+            let text = events.input.value();
+            if !text.is_empty() && !text.ends_with(' ') {
+                events.input = Input::new(format!("{text} "));
+            }
         }
         Some(Action::Redraw) => return vec![Command::Redraw],
         Some(Action::Suspend) => return vec![Command::Suspend],

@@ -179,6 +179,11 @@ fn request(model: &Model, action: Action, aim: &Aim) -> Result<Request, String> 
             label(action)
         ));
     }
+    if action == Action::Kill && !is_stopping(model, aim) {
+        let stop = model.keymap.hint(Action::StopNow, "stops it at once");
+        let stop = stop.map_or(String::new(), |it| format!("; {it}"));
+        return Err(format!("{} is not being stopped, no countdown runs{stop}", aim.name()));
+    }
     Ok(match action {
         Action::Term => instance(aim, InstanceVerb::Signal, signalled(aim, "SIGTERM")),
         Action::Usr1 => instance(aim, InstanceVerb::Signal, signalled(aim, "SIGUSR1")),
@@ -193,6 +198,12 @@ fn request(model: &Model, action: Action, aim: &Aim) -> Result<Request, String> 
         Action::Kill => instance(aim, InstanceVerb::Kill, aim.act()),
         other => return Err(format!("{} does nothing here", label(other))),
     })
+}
+
+fn is_stopping(model: &Model, aim: &Aim) -> bool {
+    let name = aim.instance.as_deref();
+    let instance = name.and_then(|name| model.instance(&aim.service, name));
+    instance.is_some_and(|it| it.countdown.is_some())
 }
 
 fn instance(aim: &Aim, verb: InstanceVerb, act: Act) -> Request {
@@ -350,7 +361,11 @@ pub(super) fn set_guard(request: &mut Request, guard: bool) {
 fn question(model: &Model, label: &str, aims: &[Aim], deadly: bool) -> (String, bool) {
     let names: Vec<String> = aims.iter().map(Aim::words).collect();
     let mut question = format!("{label} {}", names.join(", "));
-    if deadly {
+    if deadly && label == self::label(Action::StopNow) {
+        let them = if aims.len() == 1 { "it" } else { "them" };
+        let why = ["by SIGKILL and keep", them, "down: requests in flight are lost"];
+        why.iter().for_each(|it| question.extend([" ", *it]));
+    } else if deadly {
         question.push_str(" at once: requests in flight are lost");
     }
     let last = aims.iter().find_map(|aim| last_ready(model, aim));

@@ -25,7 +25,7 @@ pub(super) fn lines(model: &Model, diff: Option<&Answer>) -> Vec<Line<'static>> 
             let text = theme.signs.text(" asking the daemon what applying it would do…");
             lines.push(Line::styled(text.into_owned(), theme.faint()));
         }
-        Some(Err(why)) => lines.extend(why.iter().map(|it| mistake(model, it))),
+        Some(Err(why)) => lines.extend(why.iter().flat_map(|it| mistake(model, it))),
         Some(Ok(diff)) if diff.is_empty() => {
             lines.push(Line::raw(" nothing to apply: this configuration runs already"));
         }
@@ -61,7 +61,7 @@ fn head(model: &Model, diff: Option<&Answer>) -> Vec<Line<'static>> {
 }
 
 /// A line of a rendered mistake: the caret and what it says stand out.
-fn mistake(model: &Model, text: &str) -> Line<'static> {
+fn mistake(model: &Model, text: &str) -> Vec<Line<'static>> {
     let theme = model.theme;
     let bare = text.trim_start();
     let style = if bare.starts_with("error") {
@@ -73,7 +73,16 @@ fn mistake(model: &Model, text: &str) -> Line<'static> {
     } else {
         theme.plain()
     };
-    Line::styled(format!(" {text}"), style)
+    // What to do is a sentence; the rest is placed by its columns.
+    if !bare.starts_with("= ") {
+        return vec![Line::styled(format!(" {text}"), style)];
+    }
+    let indent = text.len() - bare.len() + 1;
+    let part = |(n, part): (usize, String)| {
+        let indent = if n == 0 { indent } else { indent + 2 };
+        Line::styled(format!("{:indent$}{part}", ""), style)
+    };
+    wrap(bare, room(model, indent + 2)).into_iter().enumerate().map(part).collect()
 }
 
 /// `1 stops, 2 waits for the next restart`

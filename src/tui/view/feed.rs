@@ -66,7 +66,8 @@ fn rollout_line(model: &Model, service: &Service, it: &Rollout, width: usize) ->
 fn progress(model: &Model, it: &Rollout) -> String {
     let signs = model.theme.signs;
     if it.halted.is_some() {
-        return format!("HALTED at {}", it.instance.as_deref().unwrap_or(&it.step));
+        let at = it.instance.as_ref().map(|it| format!(" at {it}")).unwrap_or_default();
+        return format!("HALTED{at}");
     }
     let mut parts: Vec<String> = match it.renewed.len() {
         // A long row of what went well would push out what goes on.

@@ -178,7 +178,8 @@ fn own_keys(model: &Model) -> Vec<(String, &'static str)> {
         Screen::Picker(_) => vec![("⏎".into(), "send"), ("0-9".into(), "by number")],
         Screen::Palette(_) => vec![("⏎".into(), "do it")],
         Screen::Panel(it) if matches!(it.page, Page::Config(_)) => {
-            vec![(key(Action::Config), "apply")]
+            let may = model.forbidden().is_none();
+            may.then(|| (key(Action::Config), "apply")).into_iter().collect()
         }
         Screen::Panel(Panel { page: Page::Detail(id), .. }) => {
             let mut all = vec![

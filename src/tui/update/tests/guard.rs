@@ -239,7 +239,10 @@ fn what_always_loses_something_asks_here_and_at_once() {
     let mut model = shop();
     press(&mut model, 0, "j");
     assert_eq!(press(&mut model, 0, "X"), []);
-    assert_eq!(question(&model), "stop now web1 at once: requests in flight are lost");
+    assert_eq!(
+        question(&model),
+        "stop now web1 by SIGKILL and keep it down: requests in flight are lost"
+    );
     send(&mut model, 0, Msg::Drawn);
     let web1 = &web().instances[0];
     let target = Some(Target { pid: web1.pid.unwrap(), start_time: web1.start_time.unwrap() });
@@ -248,10 +251,20 @@ fn what_always_loses_something_asks_here_and_at_once() {
     assert_eq!(request(confirm(&mut model, 700, "X")), stop(act));
 
     assert_eq!(press(&mut model, 1000, "!"), []);
-    send(&mut model, 1000, Msg::Drawn);
+    assert!(model.guard.armed.is_none());
+    assert_eq!(notice(&model), "web1 is not being stopped, no countdown runs; X stops it at once");
+    change(&mut model, 1000, draining(web()));
+    assert_eq!(press(&mut model, 3000, "!"), []);
+    assert_eq!(
+        question(&model),
+        "SIGKILL web1 at once: requests in flight are lost",
+        "{}",
+        notice(&model)
+    );
+    send(&mut model, 3000, Msg::Drawn);
     let act = Act { target, ..Act::default() };
     let kill = Request::Instance { name: "web1".into(), verb: InstanceVerb::Kill, act };
-    assert_eq!(request(confirm(&mut model, 1700, "!")), kill);
+    assert_eq!(request(confirm(&mut model, 3700, "!")), kill);
 }
 
 #[test]

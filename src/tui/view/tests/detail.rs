@@ -31,7 +31,7 @@ fn result(ok: bool, ms: u64) -> ProbeResult {
         ok,
         latency_ms: 1.25,
         status: Some(if ok { 200 } else { 500 }),
-        body: if ok { "ok".into() } else { "{\"error\":\"no \u{1b}[31mdatabase\"}\nmore".into() },
+        body: if ok { "ok".into() } else { "{\"error\":\"no \u{1b}[31mdatabase\"}\n".into() },
         error: (!ok).then(|| "status 500 is not 200".into()),
         in_a_row: 3,
     }

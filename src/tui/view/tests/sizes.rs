@@ -367,9 +367,9 @@ fn what_is_asked_and_what_is_written() {
        web2   :9503  RUNNING      ●    ●
       cron           BACKOFF    again in 8s…
      (6 blank lines)
-     stop now web1 at once: requests in
-     flight are lost. X again does it, any
-     other key cancels
+     stop now web1 by SIGKILL and keep it
+     down: requests in flight are lost. X
+     again does it, any other key cancels
     ");
     assert_snapshot!(compact(&mut after(&["j", "X"]), 120, 40), @r#"
      opsdeck shop   2 services   2/3 ready   ~14 in flight                                             root@web-7  10:42:17
@@ -379,7 +379,7 @@ fn what_is_asked_and_what_is_written() {
        web2   :9503  RUNNING      15503   2h   ●    ●       ~7  2.1%   90M   1  backup  all probes pass
       cron           BACKOFF    again in 8s; exited 255 five times: "no such table"
      (33 blank lines)
-     stop now web1 at once: requests in flight are lost. X again does it, any other key cancels
+     stop now web1 by SIGKILL and keep it down: requests in flight are lost. X again does it, any other key cancels
     "#);
     assert_snapshot!(compact(&mut after(&["/", "r", "e"]), 40, 15), @r#"
     opsdeck shop   2/3 ready      10:42:17
