@@ -50,11 +50,11 @@ fn load(path: &Path) -> Result<Settings, Problem> {
 
 fn check(path: &Path) -> Outcome {
     let settings = config::check(path).map_err(|err| place::mistakes(&err))?;
-    themes::check(path, &settings.deck.look.theme)?;
     for warning in config::warnings(&settings) {
         let (name, message) = (&warning.name, &warning.message);
         notice(&format!("warning: {name}: {message}\n  help: {}", warning.help));
     }
+    themes::check(path, &settings.deck.look.theme)?;
     let instances: usize = settings.services.iter().map(|it| it.instances.len()).sum();
     let services = settings.services.len();
     print(&format!("{}: {services} services, {instances} instances\n", path.display()))

@@ -46,7 +46,7 @@ pub async fn run(place: &Place, args: &DeckArgs) -> Outcome {
         start(&found, &[]).await?;
         start_notice = place::session_notice();
     }
-    let farewell = show(Client::new(&socket)?, args, start_notice).await?;
+    let farewell = show(Client::new(&socket)?, place, args, start_notice).await?;
     if !farewell.terminal_gone {
         super::farewell(&farewell.to_string());
     }
@@ -56,10 +56,11 @@ pub async fn run(place: &Place, args: &DeckArgs) -> Outcome {
 /// Shows the deck until it is left; leaving stops nothing.
 pub async fn show(
     client: Client,
+    place: &Place,
     args: &DeckArgs,
     start_notice: Option<String>,
 ) -> Result<tui::Farewell, Problem> {
-    let themes = themes::directories();
+    let themes = themes::directories(place);
     let theme = themes::chosen(args.theme.as_deref(), &themes)?;
     let variable = |name| std::env::var(name).unwrap_or_default();
     let options = tui::Options {

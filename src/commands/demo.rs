@@ -14,7 +14,7 @@ use super::place::Found;
 use super::wait::Daemon;
 use super::{Outcome, deck, local, notice, out, place, unprinted};
 use crate::api::{Act, Problem, Request};
-use crate::cli::{DeckArgs, DemoArgs};
+use crate::cli::{DeckArgs, DemoArgs, Place};
 use crate::client::Client;
 use crate::exit::Exit;
 
@@ -59,7 +59,8 @@ async fn in_directory(
 
 /// The deck, until it is left or somebody tells the demo to end, also before the deck could hear it.
 async fn screen(client: Client, args: &DeckArgs, told: &mut Told) -> Outcome {
-    let mut shown = std::pin::pin!(deck::show(client, args, None));
+    let place = Place::default();
+    let mut shown = std::pin::pin!(deck::show(client, &place, args, None));
     let farewell = tokio::select! {
         biased;
         () = told.heard() => tokio::time::timeout(LEAVING, shown).await.ok().transpose()?,

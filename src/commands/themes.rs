@@ -8,10 +8,13 @@ use crate::cli::Place;
 use crate::tui::theme::Roles;
 use crate::tui::theme::file;
 
-/// Where they are: beside the operator's own configuration.
-pub fn directories() -> Vec<PathBuf> {
-    let config = place::config_file(&Place::default()).ok();
-    config.and_then(|it| Some(it.parent()?.join("themes"))).into_iter().collect()
+/// Where they are: beside the configuration that was named, then beside the operator's own.
+pub fn directories(place: &Place) -> Vec<PathBuf> {
+    let beside = |place: &Place| Some(place::config_file(place).ok()?.parent()?.join("themes"));
+    let mut all: Vec<PathBuf> =
+        [beside(place), beside(&Place::default())].into_iter().flatten().collect();
+    all.dedup();
+    all
 }
 
 /// The theme that was asked for, before anything is shown.
@@ -32,7 +35,7 @@ pub fn check(config: &Path, wanted: &str) -> Result<(), Problem> {
     files.retain(|it| it.extension().is_some_and(|it| it == "toml"));
     files.sort();
     let mut told: Vec<String> = vec![];
-    let mut all = directories();
+    let mut all = directories(&Place::default());
     all.push(directory);
     // Its own mistakes are told with those of the others.
     if let Err(err @ file::ThemeError::Unknown { .. }) = file::find(wanted, &all) {

@@ -87,15 +87,20 @@ pub struct Options {
 }
 
 /// How the deck ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Farewell {
     /// Nobody is there to read anything: write nothing.
     pub terminal_gone: bool,
+    /// Everything was stopped, and by whom: `shut down by alice`.
+    pub shut_down: Option<String>,
 }
 
 impl fmt::Display for Farewell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the services run on; `opsdeck shutdown` stops them")
+        match &self.shut_down {
+            Some(how) => write!(f, "{how}; `opsdeck` starts the deck again"),
+            None => f.write_str("the services run on; `opsdeck shutdown` stops them"),
+        }
     }
 }
 

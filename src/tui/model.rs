@@ -358,6 +358,14 @@ impl Model {
         (is_told && self.guard.diff_drawn.is_none()).then_some(self.guard.diff)
     }
 
+    /// By whom everything was stopped, where the last picture says so and the daemon is gone: `shut down by alice`.
+    pub fn shut_down(&self) -> Option<&str> {
+        let all = || self.deck.services.iter().flat_map(|it| &it.instances);
+        let is_over = matches!(self.link, Link::Lost { .. }) && all().all(|it| it.pid.is_none());
+        let told = all().map(|it| it.why.as_str()).find(|it| it.starts_with("shut down by "));
+        told.filter(|_| is_over)
+    }
+
     /// Why nothing may be changed from here, if so.
     pub fn forbidden(&self) -> Option<&'static str> {
         if self.read_only {

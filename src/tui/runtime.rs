@@ -147,7 +147,7 @@ impl Deck {
         mut inbox: mpsc::Receiver<Msg>,
     ) -> Result<Farewell, TuiError> {
         if self.greet().is_err() {
-            return Ok(Farewell { terminal_gone: true });
+            return Ok(Farewell { terminal_gone: true, shut_down: None });
         }
         // With a daemon that answers, the first frame is the picture and not an empty one.
         let mut dirty = false;
@@ -215,7 +215,9 @@ impl Deck {
         self.logs.shutdown().await;
         self.watch.shutdown().await;
         let told = self.give_back().await;
-        Ok(Farewell { terminal_gone: !told || matches!(ending, Ending::NoTerminal) })
+        let terminal_gone = !told || matches!(ending, Ending::NoTerminal);
+        let shut_down = self.model.shut_down().map(str::to_owned);
+        Ok(Farewell { terminal_gone, shut_down })
     }
 
     /// When the next frame may be drawn; not before all of the last one is written.

@@ -60,6 +60,9 @@ fn summary(model: &Model, now: Now) -> Vec<(String, Style)> {
         Link::Lost { since, .. } => {
             let age = now.mono.saturating_sub(since.mono).as_secs();
             let age = span(i64::try_from(age).unwrap_or(i64::MAX));
+            if let Some(how) = model.shut_down() {
+                return vec![(format!("{how}; `opsdeck` starts it again"), theme.bad())];
+            }
             return vec![
                 ("reconnecting, the services run on".into(), theme.bad()),
                 (format!("picture of {age} ago"), theme.moving()),

@@ -297,6 +297,20 @@ fn a_filter_shows_itself() {
 }
 
 #[test]
+fn after_a_shutdown_nothing_runs_on() {
+    let mut service = web();
+    for it in &mut service.instances {
+        (it.pid, it.state, it.why) = (None, State::Stopped, "shut down by alice".into());
+    }
+    let mut model = model_of(deck(vec![service]));
+    let away = problem(problem::UNREACHABLE, "the daemon cannot be reached", "connection refused");
+    send(&mut model, 1000, Msg::LinkLost(away));
+    let drawn = screen(&mut model, 80, 14, 9000);
+    let first = drawn.lines().next().unwrap();
+    assert!(first.contains("shut down by alice; `opsdeck` starts it again"), "{first}");
+}
+
+#[test]
 fn a_lost_daemon_leaves_the_last_picture_and_its_countdown_stands_still() {
     let mut model = busy();
     let away = problem(problem::UNREACHABLE, "the daemon cannot be reached", "connection refused");
