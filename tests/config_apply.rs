@@ -71,6 +71,79 @@ fn sigusr1_stops_what_is_no_longer_enabled_and_starts_it_again_later() {
 }
 
 #[test]
+fn the_death_of_a_daemon_applies_no_edit() {
+    let watched = |names: &[&str]| "watch = true\n".to_owned() + &sleepers(names);
+    let mut deck = Deck::start(&watched(&["a", "b", "c"]));
+    deck.wait_ready(&["a", "b", "c"]);
+    deck.write_config(&watched(&["a", "d"]));
+    deck.wait_ready(&["d"]);
+    deck.wait_event("an edit of the configuration waits: stops b, stops c");
+    let before = ["a", "b", "c", "d"].map(|it| deck.pid(it));
+    deck.restart_daemon(|deck| kill(deck.daemon_pid(), Signal::SIGKILL));
+    deck.wait_ready(&["a", "b", "c", "d"]);
+    assert_eq!(["a", "b", "c", "d"].map(|it| deck.pid(it)), before, "{}", deck.story());
+    assert_eq!(config_of(&deck).pending, ["stops b", "stops c"]);
+
+    // Edited while nobody looks.
+    deck.restart_daemon(|deck| {
+        kill(deck.daemon_pid(), Signal::SIGKILL);
+        deck.write_config(&watched(&["a", "e"]));
+    });
+    deck.wait_ready(&["a", "b", "c", "d", "e"]);
+    assert_eq!(["a", "b", "c", "d"].map(|it| deck.pid(it)), before, "{}", deck.story());
+    let mut pending = config_of(&deck).pending;
+    pending.sort();
+    assert_eq!(pending, ["stops b", "stops c", "stops d"]);
+    deck.ok(&["config", "apply", "--yes"]);
+    deck.wait("d is forgotten", has_no("d"));
+
+    // What was applied then is what the next one begins with.
+    let e = deck.pid("e");
+    deck.restart_daemon(|deck| kill(deck.daemon_pid(), Signal::SIGKILL));
+    deck.wait_ready(&["a", "e"]);
+    assert_eq!((deck.pid("a"), deck.pid("e")), (before[0], e));
+    assert_eq!(deck.view.services.len(), 2, "{}", deck.story());
+    assert!(config_of(&deck).pending.is_empty());
+}
+
+#[test]
+fn a_file_that_is_broken_leaves_nothing_that_runs_without_a_daemon() {
+    let mut deck = Deck::start(&sleepers(&["a", "b"]));
+    deck.wait_ready(&["a", "b"]);
+    let before = ["a", "b"].map(|it| deck.pid(it));
+    deck.restart_daemon(|deck| {
+        kill(deck.daemon_pid(), Signal::SIGKILL);
+        deck.write_config("[service.a]\ncommand = 1\n");
+    });
+    deck.wait_ready(&["a", "b"]);
+    assert_eq!(["a", "b"].map(|it| deck.pid(it)), before, "{}", deck.story());
+    deck.wait_event("the configuration was not applied");
+    assert!(config_of(&deck).error.unwrap().contains("command"), "{}", deck.story());
+    kill(before[1], Signal::SIGKILL);
+    deck.wait("it is supervised", |it, _| {
+        find(it, "b").is_some_and(|it| it.ready == Some(true) && it.generation == 2)
+    });
+
+    deck.write_config(&sleepers(&["a", "b", "c"]));
+    deck.ok(&["config", "apply"]);
+    deck.wait_ready(&["c"]);
+    assert_eq!((config_of(&deck).error, deck.pid("a")), (None, before[0]));
+}
+
+#[test]
+fn where_nothing_runs_the_file_stands_alone() {
+    let mut deck = Deck::start(&sleepers(&["a", "b"]));
+    deck.wait_ready(&["a", "b"]);
+    deck.ok(&["shutdown"]);
+    deck.wait_end();
+    deck.write_config(&sleepers(&["a"]));
+    deck.restart_daemon(|_| ());
+    deck.wait_ready(&["a"]);
+    assert_eq!(deck.view.services.len(), 1, "{}", deck.story());
+    assert!(config_of(&deck).pending.is_empty());
+}
+
+#[test]
 fn a_changed_command_is_stale_until_a_restart_takes_it_up() {
     let mut deck = Deck::start(&sleepers(&["a", "b"]));
     deck.wait_ready(&["a", "b"]);

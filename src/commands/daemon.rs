@@ -83,12 +83,19 @@ async fn begin(place: &Place, args: &DaemonArgs, heir: Option<Heir>) -> Outcome 
     } else {
         log.with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).init();
     }
-    let found = place::find(place)?;
+    let (found, mistakes) = match place::find(place) {
+        Ok(found) => (found, None),
+        Err(problem) => {
+            let (found, mistakes) = place::find_applied(place).ok_or(problem)?;
+            (found, Some(mistakes))
+        }
+    };
     let Some(settings) = found.settings else {
         return Err(place::no_configuration(&found.config));
     };
     let plan = boot::Plan {
         settings: settings.into(),
+        mistakes,
         state_dir: found.state_dir,
         runtime_dir: found.runtime_dir,
         socket: found.socket,

@@ -8,6 +8,7 @@ use crate::cli::Place;
 use crate::client::Client;
 use crate::config::paths::{Paths, Surroundings};
 use crate::config::settings::{Deck, Settings};
+use crate::daemon::turn::Mistakes;
 
 /// Everything that was found out about a place.
 #[derive(Clone, Debug)]
@@ -36,6 +37,26 @@ pub fn find(place: &Place) -> Result<Found, Problem> {
         runtime_dir: paths.runtime_dir,
         socket: paths.socket,
     })
+}
+
+/// What was applied last of a file that has mistakes by now, with these: what runs by it is not left alone.
+/// `None`: the file is right, or nothing is known of it.
+pub fn find_applied(place: &Place) -> Option<(Found, Mistakes)> {
+    let config = config_file(place).ok()?;
+    let err = crate::config::load(&config).err()?;
+    let deck = crate::config::deck(&config).unwrap_or_default();
+    let paths = paths(place, &deck).ok()?;
+    let applied = crate::daemon::applied::read(&paths.state_dir, &config)?;
+    let files = err.files().map(Path::to_owned).collect();
+    let mistakes = Mistakes { rendered: err.render(false), first_lines: err.first_lines() };
+    let found = Found {
+        config,
+        settings: Some(Settings { files, ..applied }),
+        state_dir: paths.state_dir,
+        runtime_dir: paths.runtime_dir,
+        socket: paths.socket,
+    };
+    Some((found, mistakes))
 }
 
 fn paths(place: &Place, deck: &Deck) -> Result<Paths, Problem> {

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use mistake::{Mistake, Sort, Source, Span};
 use profiles::Profiles;
-use settings::{Gateway, HOOK_PATH, Hooks, Service, Settings};
+use settings::{Gateway, HOOK_PATH, Hooks, ReadFile, Service, Settings, Texts};
 use trust::{Trust, Verdicts};
 use value::{Data, Layers, Table};
 
@@ -101,6 +101,19 @@ pub fn deck(path: &Path) -> Option<settings::Deck> {
     mistakes.is_empty().then_some(deck)
 }
 
+/// Reads again what was read once, the main file first; nobody is asked who can write it by now.
+pub fn reread(read: &[ReadFile]) -> Result<Settings, ConfigError> {
+    let mut files = Files::default();
+    for it in read {
+        match it.is_profile {
+            true => files.take_profile(&it.path, it.text.clone()),
+            false => files.add(&it.path, it.text.clone()),
+        }
+    }
+    let paths = read.iter().map(|it| it.path.clone()).collect();
+    files.resolve(read.first().map(|it| it.path.clone()), paths)
+}
+
 /// Reads one text, without what it includes. `path` is for messages and for relative paths.
 pub fn parse(path: &str, text: &str) -> Result<Settings, ConfigError> {
     let mut files = Files::default();
@@ -114,6 +127,8 @@ struct Files {
     sources: Vec<Source>,
     roots: Vec<Table>,
     profiles: Profiles,
+    /// Which sources are profiles.
+    profile_files: BTreeSet<usize>,
     mistakes: Vec<Mistake>,
     secrets: Vec<Span>,
     seen: BTreeSet<PathBuf>,
@@ -137,7 +152,12 @@ impl Files {
     fn add_profile(&mut self, path: &Path) {
         self.distrust(path);
         let text = self.text_of(path);
+        self.take_profile(path, text);
+    }
+
+    fn take_profile(&mut self, path: &Path, text: String) {
         self.mistakes.extend(self.profiles.add(self.sources.len(), path, &text));
+        self.profile_files.insert(self.sources.len());
         self.sources.push(Source { path: path.to_owned(), text });
     }
 
@@ -201,7 +221,11 @@ impl Files {
             return Err(ConfigError::new(self.sources, self.mistakes, &self.secrets));
         }
         let resolve::Resolved { deck, keys, hooks, services, gateways } = resolved;
-        Ok(Settings { path, files, deck, keys, hooks, services, gateways })
+        let read = self.sources.into_iter().enumerate().map(|(at, Source { path, text })| {
+            ReadFile { path, text, is_profile: self.profile_files.contains(&at) }
+        });
+        let texts = Texts(std::sync::Arc::new(read.collect()));
+        Ok(Settings { path, files, texts, deck, keys, hooks, services, gateways })
     }
 }
 

@@ -16,6 +16,27 @@ use crate::fleet::words::Name;
 use crate::load::source::Source;
 use crate::probe::{self, Rights};
 
+/// What was read, file by file. Settings are the same where other texts say the same.
+#[derive(Clone, Debug, Default)]
+pub struct Texts(pub std::sync::Arc<Vec<ReadFile>>);
+
+/// One file of a configuration.
+#[derive(Clone, Debug)]
+pub struct ReadFile {
+    pub path: PathBuf,
+    pub text: String,
+    /// It is no configuration, but a profile beside it.
+    pub is_profile: bool,
+}
+
+impl PartialEq for Texts {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Texts {}
+
 /// A whole configuration.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
@@ -23,6 +44,7 @@ pub struct Settings {
     pub path: Option<PathBuf>,
     /// Every file that was read: the main one and its includes.
     pub files: Vec<PathBuf>,
+    pub texts: Texts,
     pub deck: Deck,
     /// `[keys]`: action name to keys.
     pub keys: BTreeMap<String, Vec<String>>,

@@ -189,7 +189,7 @@ impl Daemon {
         }
     }
 
-    fn refuse(&mut self, mistakes: &Mistakes, scope: &Scope) -> Problem {
+    pub(super) fn refuse(&mut self, mistakes: &Mistakes, scope: &Scope) -> Problem {
         self.note_refusal(mistakes.first_lines.join("; "), scope);
         file::problem_of(mistakes)
     }
@@ -243,7 +243,7 @@ impl Daemon {
         }
     }
 
-    fn apply(&mut self, mut new: Settings, scope: &Scope) -> Result<Done, Problem> {
+    pub(super) fn apply(&mut self, mut new: Settings, scope: &Scope) -> Result<Done, Problem> {
         self.config.guesses.put_into(&mut new);
         if let Some(taken) = self.taken_from_under(&new) {
             return Err(self.refuse_engine(&taken, scope));
@@ -254,6 +254,7 @@ impl Daemon {
         if *scope != Scope::Watched && whole.stops_more_than_half() && !forced {
             return Err(self.too_much(&whole, scope));
         }
+        let texts = new.texts.clone();
         let (settings, pending) = match scope {
             Scope::Watched => diff::without_stops(&self.config.settings, &new),
             Scope::Signal(_) | Scope::Order { .. } => (new, vec![]),
@@ -263,6 +264,7 @@ impl Daemon {
             let message = format!("an edit of the configuration waits: {}", pending.join(", "));
             self.note("config-pending", None, message);
         }
+        self.keep_applied(&texts, pending.is_empty());
         self.config.pending = pending;
         let mut message = summary(&now);
         let differences = self.config.differences(&settings);

@@ -35,7 +35,7 @@ use super::signals::{Around, Children, Signals};
 use super::state::{Remembered, StateFile};
 use super::systemd::Notifier;
 use super::turn::{self, Turn, Turns};
-use super::{adopt, config, holding, host, lock, logging, metrics, nginx, nginx_log};
+use super::{adopt, applied, config, holding, host, lock, logging, metrics, nginx, nginx_log};
 use crate::config::settings::Settings;
 use crate::fleet::Fleet;
 
@@ -48,6 +48,8 @@ const NEXT_WAITS: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub settings: Arc<Settings>,
+    /// Of the file as it is now: then the settings are those that were applied last.
+    pub mistakes: Option<turn::Mistakes>,
     /// Absolute paths.
     pub state_dir: PathBuf,
     pub runtime_dir: PathBuf,
@@ -99,7 +101,7 @@ pub enum BootError {
 }
 
 /// Runs the daemon to its end. `heir`: this process was another program before.
-pub async fn run(plan: Plan, mut heir: Option<Heir>) -> Result<Ended, BootError> {
+pub async fn run(mut plan: Plan, mut heir: Option<Heir>) -> Result<Ended, BootError> {
     let Ground { lock, children, signals } = Ground::prepare(&plan, heir.as_ref()).await?;
     let (turns, queue) = mpsc::channel(turn::BACKLOG);
     let beside = Beside {
@@ -109,13 +111,16 @@ pub async fn run(plan: Plan, mut heir: Option<Heir>) -> Result<Ended, BootError>
         systemd: Arc::new(Notifier::from_environment()),
     };
     let gateways = heir.as_mut().map_or_else(Listeners::default, Heir::take_gateways);
-    let (mut daemon, remembered, seen) = beside.begin(&plan)?;
+    let file = plan.settings.clone();
+    let (mut daemon, remembered, seen) = beside.begin(&mut plan)?;
     let keeper = beside.keep_fronts(&plan, &daemon.hands, gateways);
     if let Some(heir) = &mut heir {
         daemon.hands.take_over_sockets(std::mem::take(&mut heir.estate.sockets));
     }
     adopt::reachable(&remembered)?;
     adopt::begin(&mut daemon, &plan.settings, remembered)?;
+    plan.settings = file;
+    daemon.begin_with(&plan.settings, plan.mistakes.as_ref());
     // Before anything is waited for: who is told nothing takes a gateway that serves for one too many.
     daemon.hands.front.flush();
     let lookout = daemon.look_at_pid_files().await;
@@ -171,8 +176,9 @@ struct Beside {
 }
 
 impl Beside {
-    /// The logger, the records, and a daemon that has not looked yet at what runs.
-    fn begin(&self, plan: &Plan) -> Result<(Daemon, Remembered, Seen), BootError> {
+    /// The logger, the records, and a daemon that has not looked yet at what runs. From here on it is planned
+    /// for what was applied where that is to go on.
+    fn begin(&self, plan: &mut Plan) -> Result<(Daemon, Remembered, Seen), BootError> {
         let Self { turns, tasks, stop, .. } = self;
         let (program, runtime_dir) = (plan.program.clone(), plan.runtime_dir.clone());
         let (link, keeper) =
@@ -182,6 +188,9 @@ impl Beside {
         let mut rollouts = Rollouts::default();
         let journal = Journal::open_and_tell(&plan.state_dir, |event| rollouts.note(event));
         let (state, remembered) = StateFile::open(&plan.state_dir, &host::boot_id());
+        if let Some(applied) = applied::base(&plan.state_dir, &plan.settings, &remembered) {
+            plan.settings = Arc::new(applied);
+        }
         let hands = Hands::new(Places::of(plan), state, link, turns.clone(), tasks.clone())
             .map_err(BootError::Prepare)?;
         let (access, seen) = watch::channel(Arc::new(Access::of(&plan.settings.deck)));

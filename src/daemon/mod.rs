@@ -14,6 +14,7 @@
 pub mod adopt;
 mod advice;
 mod answers;
+pub mod applied;
 pub mod applying;
 pub mod boot;
 pub mod briefs;

@@ -1,0 +1,201 @@
+//! The configuration that is applied, kept for the next daemon.
+//!
+//! A file may be edited, or broken, when a daemon ends without a word, and its death applies no edit: the next
+//! one begins with what ran, and takes the file as an edit that it sees. Kept are texts as they were read, in
+//! `config.jsonl`. Of an edit of which a part waits a line is added: from one to the next only what stops
+//! nothing was applied, and doing the same again comes to the same.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+use super::driver::Daemon;
+use super::remembered::Remembered;
+use super::turn::{Mistakes, Scope};
+use crate::config::settings::{ReadFile, Settings, Texts};
+use crate::config::{reread, without_stops};
+
+const NAME: &str = "config.jsonl";
+
+/// What was read at one time.
+#[derive(Debug, Serialize, Deserialize)]
+struct Line {
+    files: Vec<OneFile>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct OneFile {
+    path: PathBuf,
+    text: String,
+    #[serde(default)]
+    is_profile: bool,
+}
+
+/// What was applied last of this configuration file; `None`: that is not known, or this release cannot read it.
+pub fn read(state_dir: &Path, path: &Path) -> Option<Settings> {
+    let text = std::fs::read_to_string(state_dir.join(NAME)).ok()?;
+    let mut applied: Option<Settings> = None;
+    // Where a crash has torn the last one, that edit is seen again.
+    for line in text.lines().map_while(|it| serde_json::from_str::<Line>(it).ok()) {
+        let files: Vec<_> = line.files.into_iter().map(ReadFile::from).collect();
+        let next = reread(&files).ok()?;
+        applied = Some(match applied {
+            None => next,
+            Some(before) => without_stops(&before, &next).0,
+        });
+    }
+    applied.filter(|it| it.path.as_deref() == Some(path))
+}
+
+/// Keeps what was applied as a whole, or the edit of which a part waits.
+fn keep(state_dir: &Path, texts: &Texts, is_whole: bool) -> io::Result<()> {
+    let path = state_dir.join(NAME);
+    let line = Line { files: texts.0.iter().map(OneFile::from).collect() };
+    let mut bytes = serde_json::to_vec(&line)?;
+    bytes.push(b'\n');
+    if !is_whole {
+        return open(OpenOptions::new().append(true), &path)?.write_all(&bytes);
+    }
+    // The next daemon sees one or the other.
+    let new = state_dir.join("config.jsonl.new");
+    open(OpenOptions::new().write(true).truncate(true), &new)?.write_all(&bytes)?;
+    std::fs::rename(new, path)
+}
+
+/// There are secrets in it.
+fn open(how: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    how.create(true).mode(0o600).open(path)
+}
+
+impl From<OneFile> for ReadFile {
+    fn from(OneFile { path, text, is_profile }: OneFile) -> Self {
+        Self { path, text, is_profile }
+    }
+}
+
+impl From<&ReadFile> for OneFile {
+    fn from(it: &ReadFile) -> Self {
+        Self { path: it.path.clone(), text: it.text.clone(), is_profile: it.is_profile }
+    }
+}
+
+/// What a daemon begins with, if that is not the file as it is now: what was applied, where something of that
+/// may run on.
+pub(super) fn base(state_dir: &Path, file: &Settings, left: &Remembered) -> Option<Settings> {
+    if left.running.is_empty() && left.found.is_empty() {
+        return None;
+    }
+    let applied = read(state_dir, file.path.as_deref()?)?;
+    // What runs under another engine by now is kept as what it was, and that by itself.
+    let is_foreign = |settings: &Settings, name: &str| {
+        let service = settings.services.iter().find(|it| it.rules.name.as_str() == name);
+        service.map(crate::config::settings::Service::is_foreign)
+    };
+    let is_same_engine = file.services.iter().all(|it| {
+        is_foreign(&applied, it.rules.name.as_str()).is_none_or(|before| before == it.is_foreign())
+    });
+    is_same_engine.then_some(applied)
+}
+
+impl Daemon {
+    /// Takes the file as it was read at the start, or its mistakes.
+    pub(super) fn begin_with(&mut self, file: &Settings, mistakes: Option<&Mistakes>) {
+        if let Some(mistakes) = mistakes {
+            self.refuse(mistakes, &Scope::Watched);
+        } else if *file == *self.config.settings {
+            self.keep_applied(&file.texts, true);
+        } else {
+            // Why not is told where it is refused.
+            let _ = self.apply(file.clone(), &Scope::Watched);
+        }
+    }
+
+    pub(super) fn keep_applied(&self, texts: &Texts, is_whole: bool) {
+        // A configuration of nobody's is that of a test.
+        if texts.0.is_empty() {
+            return;
+        }
+        if let Err(err) = keep(&self.hands.places.state_dir, texts, is_whole) {
+            warn!(%err, "what is applied is not kept: the next daemon goes by the file alone");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: &str = "[service.a]\ncommand = \"a\"\n";
+    const B: &str = "[service.b]\ncommand = \"b\"\n";
+    const C: &str = "[service.c]\ncommand = \"c\"\n";
+
+    fn texts(text: &str) -> Texts {
+        let file = ReadFile { path: "/etc/deck.toml".into(), text: text.into(), is_profile: false };
+        Texts(std::sync::Arc::new(vec![file]))
+    }
+
+    fn services(state_dir: &Path) -> Vec<String> {
+        let settings = read(state_dir, Path::new("/etc/deck.toml")).unwrap();
+        settings.services.iter().map(|it| it.rules.name.to_string()).collect()
+    }
+
+    #[test]
+    fn what_was_applied_is_read_again_and_what_waits_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path();
+        assert!(read(place, Path::new("/etc/deck.toml")).is_none());
+        keep(place, &texts(&format!("{A}{B}")), true).unwrap();
+        assert_eq!(services(place), ["a", "b"]);
+        assert!(read(place, Path::new("/etc/other.toml")).is_none(), "it is of another one");
+
+        // `b` was to go, then `c` came and was to go as well: nothing of that was stopped.
+        keep(place, &texts(A), false).unwrap();
+        keep(place, &texts(&format!("{A}{C}")), false).unwrap();
+        keep(place, &texts(A), false).unwrap();
+        let mut names = services(place);
+        names.sort();
+        assert_eq!(names, ["a", "b", "c"]);
+
+        let mut file = OpenOptions::new().append(true).open(place.join(NAME)).unwrap();
+        file.write_all(b"{\"files\":[{\"pa").unwrap();
+        assert_eq!(services(place).len(), 3, "the last line is torn");
+        keep(place, &texts(A), true).unwrap();
+        assert_eq!(services(place), ["a"]);
+    }
+
+    #[test]
+    fn what_cannot_be_read_any_more_is_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        keep(dir.path(), &texts("[service.a]\nnever = 1\n"), true).unwrap();
+        assert!(read(dir.path(), Path::new("/etc/deck.toml")).is_none());
+        std::fs::write(dir.path().join(NAME), "").unwrap();
+        assert!(read(dir.path(), Path::new("/etc/deck.toml")).is_none());
+    }
+
+    #[test]
+    fn the_file_stands_alone_where_nothing_runs_or_the_engine_is_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let of = |text: &str| reread(&texts(text).0).unwrap();
+        keep(dir.path(), &texts(&format!("{A}{B}")), true).unwrap();
+        let mut left = Remembered::default();
+        assert_eq!(base(dir.path(), &of(A), &left), None);
+        let running = crate::daemon::state::Running {
+            instance: "b".into(),
+            port: None,
+            generation: 1,
+            pid: 4711,
+            start_time: 1,
+            started_ms: 10,
+            fingerprint: 0,
+            ladder: Default::default(),
+        };
+        left.running.insert("b".into(), running);
+        assert_eq!(base(dir.path(), &of(A), &left), Some(of(&format!("{A}{B}"))));
+        let theirs = "[service.b]\nengine = \"pidfile\"\npidfile = \"/run/b.pid\"\n";
+        assert_eq!(base(dir.path(), &of(theirs), &left), None);
+    }
+}
