@@ -111,8 +111,8 @@ fn poison(raw: &[u8]) -> Option<String> {
 fn is_ours(sequence: &str) -> bool {
     let modes = ["?1049", "?25", "?2004", "?2026"];
     match sequence.split_at(sequence.len() - 1) {
-        (_, "H" | "m") => true,
-        ("2", "J") | ("5", "n") => true,
+        (_, "H" | "m" | "G") => true,
+        ("2", "J") | ("5", "n") | ("", "K") => true,
         (mode, "h" | "l") => modes.contains(&mode),
         _ => false,
     }

@@ -4,6 +4,8 @@
 //! one begins with what ran, and takes the file as an edit that it sees. Kept are texts as they were read, in
 //! `config.jsonl`. Of an edit of which a part waits a line is added: from one to the next only what stops
 //! nothing was applied, and doing the same again comes to the same.
+//!
+//! Who ends a daemon in order knows what he has edited: then the file is taken as it is, unless it is broken.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -40,7 +42,8 @@ pub fn read(state_dir: &Path, path: &Path) -> Option<Settings> {
     let text = std::fs::read_to_string(state_dir.join(NAME)).ok()?;
     let mut applied: Option<Settings> = None;
     // Where a crash has torn the last one, that edit is seen again.
-    for line in text.lines().map_while(|it| serde_json::from_str::<Line>(it).ok()) {
+    let lines = text.lines().filter(|it| *it != CLOSED);
+    for line in lines.map_while(|it| serde_json::from_str::<Line>(it).ok()) {
         let files: Vec<_> = line.files.into_iter().map(ReadFile::from).collect();
         let next = reread(&files).ok()?;
         applied = Some(match applied {
@@ -66,6 +69,24 @@ fn keep(state_dir: &Path, texts: &Texts, is_whole: bool) -> io::Result<()> {
     std::fs::rename(new, path)
 }
 
+/// The last line, where a daemon was told to end.
+const CLOSED: &str = "\"closed\"";
+
+/// The daemon was told to end: the next one goes by the file.
+pub fn close(state_dir: &Path) {
+    let path = state_dir.join(NAME);
+    let closed = OpenOptions::new().append(true).open(path);
+    let closed = closed.and_then(|mut it| it.write_all(format!("{CLOSED}\n").as_bytes()));
+    if let Err(err) = closed {
+        warn!(%err, "the next daemon goes on with what is applied now");
+    }
+}
+
+fn is_closed(state_dir: &Path) -> bool {
+    let text = std::fs::read_to_string(state_dir.join(NAME)).unwrap_or_default();
+    text.lines().next_back() == Some(CLOSED)
+}
+
 /// There are secrets in it.
 fn open(how: &mut OpenOptions, path: &Path) -> io::Result<File> {
     how.create(true).mode(0o600).open(path)
@@ -86,7 +107,8 @@ impl From<&ReadFile> for OneFile {
 /// What a daemon begins with, if that is not the file as it is now: what was applied, where something of that
 /// may run on.
 pub(super) fn base(state_dir: &Path, file: &Settings, left: &Remembered) -> Option<Settings> {
-    if left.running.is_empty() && left.found.is_empty() {
+    let runs = !left.running.is_empty() || !left.found.is_empty();
+    if !runs || is_closed(state_dir) {
         return None;
     }
     let applied = read(state_dir, file.path.as_deref()?)?;
@@ -195,6 +217,10 @@ mod tests {
         };
         left.running.insert("b".into(), running);
         assert_eq!(base(dir.path(), &of(A), &left), Some(of(&format!("{A}{B}"))));
+        close(dir.path());
+        assert_eq!(base(dir.path(), &of(A), &left), None, "whoever ended it knew of the edit");
+        assert_eq!(services(dir.path()), ["a", "b"], "a file with mistakes is another matter");
+        keep(dir.path(), &texts(&format!("{A}{B}")), true).unwrap();
         let theirs = "[service.b]\nengine = \"pidfile\"\npidfile = \"/run/b.pid\"\n";
         assert_eq!(base(dir.path(), &of(theirs), &left), None);
     }

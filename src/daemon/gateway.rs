@@ -6,6 +6,7 @@
 //! stay open here: new connections wait in the backlog meanwhile. An older program is told to retire: it
 //! finishes what it has while the new one accepts.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
@@ -76,6 +77,8 @@ pub struct Keeper {
     shared: Option<File>,
     /// The last process that was started here.
     started: Option<Identity>,
+    /// Those that retire and have no control socket any more.
+    hidden: BTreeSet<u32>,
     /// How long it may take to answer.
     greeting: Duration,
 }
@@ -111,6 +114,7 @@ impl Keeper {
             listeners,
             shared: None,
             started: None,
+            hidden: BTreeSet::new(),
             greeting: talk::GREETING,
         }
     }
@@ -210,6 +214,9 @@ impl Keeper {
     async fn end_mute(&self, path: &Path, err: &io::Error) -> io::Result<()> {
         for it in gateway_mute::behind(path)? {
             let pid = u32::try_from(it.pid).ok();
+            if pid.is_some_and(|it| self.hidden.contains(&it)) {
+                continue;
+            }
             gateway_mute::kill(it).await?;
             let why = format!("it could not be talked to ({err}) and was killed");
             self.tell(News::Down(Down { pid, retired: false, why, in_flight: None })).await;
@@ -314,6 +321,7 @@ impl Keeper {
                 },
                 _ = look.tick() => match self.is_hidden() {
                     true => {
+                        self.hidden.insert(pid);
                         return match self.send_away(talk).await {
                             Ok(()) => End::Hidden,
                             Err(err) => End::Lost(err.to_string()),
