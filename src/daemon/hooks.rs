@@ -4,7 +4,7 @@
 //! shell; what happened is JSON on its standard input ([`HookCall`]). For each kind one at a time, at most `burst`
 //! in `interval`; what was too much is counted and told with the next. What becomes of a hook is an event
 //! and never runs another one. The calls that wait or are being made are in the state file, by the number of their
-//! event: the next daemon makes them, and [`outlived`] follows those that it finds running.
+//! event: the next daemon makes them, and `outlived.rs` follows those that it finds running.
 
 pub(super) mod outlived;
 

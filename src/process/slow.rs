@@ -3,7 +3,7 @@
 //! It takes the lock of that memory for it. Where somebody sleeps with the lock, or the memory is of a file system
 //! that does not answer, whoever reads sleeps as well, and only SIGKILL ends that. So they are read on a thread
 //! beside, and nobody waits longer than some tenths of a second. A thread that sleeps is left to itself, and until it
-//! wakes nothing is read of that process: one that is stuck costs one thread, and more than [`MOST`] nobody gets.
+//! wakes nothing is read of that process: one that is stuck costs one thread, and more than 32 nobody gets.
 
 use std::fs::File;
 use std::io::{self, Read};
