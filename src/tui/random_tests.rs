@@ -5,7 +5,7 @@
 //! for so many seconds with seeds of its own.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a test tells its seeds")]
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use ratatui::buffer::Buffer;
@@ -14,9 +14,9 @@ use unicode_width::UnicodeWidthStr;
 
 use super::fixtures::*;
 use super::key::{Code, Gesture, Key, Mouse};
-use super::keymap::TABLE;
+use super::keymap::{Entry, Scope, TABLE};
 use super::logs::Page;
-use super::model::{Model, Screen};
+use super::model::{Model, Page as Panel, Screen};
 use super::update::{Command, Msg};
 use super::view;
 use crate::api::*;
@@ -29,27 +29,62 @@ const ENOUGH: usize = 8;
 
 #[test]
 fn random_keys_over_a_changing_fleet_never_panic_nor_draw_beyond_the_screen_nor_get_stuck() {
-    (1..=6).for_each(run);
+    let seen: BTreeSet<_> = (1..=6).flat_map(run).collect();
+    let unseen: Vec<_> = PLACES.iter().filter(|it| !seen.contains(*it)).collect();
+    assert!(unseen.is_empty(), "it never got to {unseen:?}");
     let seconds = std::env::var("OPSDECK_KEYS").ok().and_then(|it| it.parse().ok());
     let Some(seconds) = seconds.map(Duration::from_secs) else { return };
     #[expect(clippy::disallowed_methods, reason = "how long this test goes on")]
     let started = std::time::Instant::now();
     let mut seed = 1000;
     while started.elapsed() < seconds {
-        run(seed);
+        drop(run(seed));
         seed += 1;
     }
     println!("{} seeds of {STEPS} steps", seed - 1000);
 }
 
-fn run(seed: u64) {
+/// Where it must have been.
+const PLACES: &[&str] = &[
+    "filter", "help", "detail", "process", "config", "picker", "palette", "logs", "rollout",
+    "events",
+];
+
+/// One walk; returns where it was.
+fn run(seed: u64) -> BTreeSet<&'static str> {
     let mut walk = Walk::new(seed);
+    let mut seen = BTreeSet::new();
     for step in 1..=STEPS {
         walk.step();
+        seen.extend(places(&walk.model));
         if step % HOME_EVERY == 0 {
             walk.goes_home();
         }
     }
+    seen
+}
+
+/// What is in front, and what keys go to there.
+fn places(model: &Model) -> Vec<&'static str> {
+    let and = |is: bool, what| is.then_some(what);
+    let inside = match &model.screen {
+        Screen::Table => and(model.filter.editing, "filter"),
+        Screen::Panel(it) => match &it.page {
+            Panel::Help => Some("help"),
+            Panel::Config(_) => Some("config"),
+            Panel::Detail(_) => {
+                let is_chosen = model.closeup.as_ref().is_some_and(|it| it.chosen.is_some());
+                and(is_chosen, "process").or(Some("detail"))
+            }
+        },
+        Screen::Picker(_) => Some("picker"),
+        Screen::Palette(_) => Some("palette"),
+        Screen::Rollout(_) => Some("rollout"),
+        Screen::Events(_) => Some("events"),
+        Screen::Logs(it) if it.window.range.is_some() => Some("range"),
+        Screen::Logs(it) => and(it.prompt.is_some(), "search").or(Some("logs")),
+    };
+    inside.into_iter().collect()
 }
 
 /// One deck, and what was done to it.
@@ -205,7 +240,7 @@ impl Random {
 
     fn msg(&mut self, model: &Model, asked: &mut Vec<u64>, session: u64) -> Msg {
         match self.below(100) {
-            0..60 => Msg::Keys((0..self.batch()).map(|_| self.key()).collect()),
+            0..60 => Msg::Keys((0..self.batch()).map(|_| self.key(model)).collect()),
             60..63 => Msg::Paste(self.of(TEXTS).to_owned()),
             63..69 => self.size(),
             69..82 => Msg::Change(Box::new(self.change(model))),
@@ -252,11 +287,19 @@ impl Random {
         if self.is(8) { 1 + self.below(4) } else { 1 }
     }
 
-    fn key(&mut self) -> Key {
+    /// Any key; a page of its own gets its own keys more often.
+    fn key(&mut self, model: &Model) -> Key {
+        let scope = match &model.screen {
+            Screen::Logs(_) => Scope::Logs,
+            Screen::Events(_) => Scope::Events,
+            Screen::Panel(_) => Scope::Detail,
+            _ => Scope::Everywhere,
+        };
         match self.below(20) {
-            0..12 => {
-                let at = self.below(TABLE.len() as u64);
-                let entry = &TABLE[usize::try_from(at).unwrap_or(0)];
+            at @ 0..12 => {
+                let its = |entry: &&Entry| at < 6 || entry.scope == scope;
+                let entries: Vec<&Entry> = TABLE.iter().filter(its).collect();
+                let entry = self.of(&entries);
                 Key::parse(self.of(entry.keys)).unwrap_or(Key::char('j'))
             }
             12 => Key::plain(Code::Esc),
