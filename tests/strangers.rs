@@ -178,11 +178,11 @@ start_seconds = "100ms"
     // Marking goes on to the next row.
     stranger.step(" ");
     stranger.step(" ");
-    stranger.key("x", "a is the only instance");
+    stranger.key("x", "a has no other instance");
     // A key that is held down would be there sooner.
     let a_while = std::time::Duration::from_secs(1);
     stranger.console.bytes_written_within(a_while);
-    stranger.key("x", "b is the only instance");
+    stranger.key("x", "b has no other instance");
     stranger.console.bytes_written_within(a_while);
     stranger.step("x");
     deck.wait_state("a", State::Stopped);

@@ -7,6 +7,7 @@ use nix::unistd::{Group, User};
 
 use crate::fleet::advice;
 use crate::fleet::input::Probe as ProbeKind;
+use crate::fleet::rules::Chosen;
 use crate::fleet::words::Signal;
 use crate::probe::{Check, Probe};
 
@@ -174,17 +175,18 @@ fn only_backups(service: &Service) -> Found {
 /// `profile = "auto"`.
 fn guessed_profile(service: &Service) -> Found {
     let profile = &service.rules.profile;
-    let (because, name) = (profile.guess.as_deref()?, &profile.name);
-    if because.is_empty() {
-        return found(
+    let name = &profile.name;
+    match &profile.chosen {
+        Chosen::Named => None,
+        Chosen::Open => found(
             "its command does not tell what it is: its profile is generic",
             "write the name of a profile",
-        );
+        ),
+        Chosen::Guessed(because) => found(
+            format!("its profile is a guess, {name}, from {because}"),
+            format!("write profile = \"{name}\" if that is right"),
+        ),
     }
-    found(
-        format!("its profile is a guess, {name}, from {because}"),
-        format!("write profile = \"{name}\" if that is right"),
-    )
 }
 
 /// A budget that ends before the server's own limits have.

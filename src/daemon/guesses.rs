@@ -9,6 +9,7 @@ use super::hands::{Hands, identity_of};
 use crate::config::KnownProfile;
 use crate::config::settings::{Service, Settings};
 use crate::fleet::input::{Extra, Record};
+use crate::fleet::rules::Chosen;
 use crate::fleet::{Name, Process};
 use crate::process::closeup;
 
@@ -105,7 +106,7 @@ impl Daemon {
         let settings = self.config.settings.clone();
         for service in &settings.services {
             let profile = &service.rules.profile;
-            let Some(because) = profile.guess.as_ref().filter(|it| !it.is_empty()) else {
+            let Chosen::Guessed(because) = &profile.chosen else {
                 continue;
             };
             let name = &service.rules.name;

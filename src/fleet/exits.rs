@@ -81,6 +81,18 @@ pub(super) fn cause_of_stop(
     }
 }
 
+/// The cause in a sentence: `ended by SIGTERM, by alice`, `ended by itself with code 3`.
+pub(super) fn ended(cause: &str) -> String {
+    let is_whole = ["by ", "probably by "].iter().any(|it| cause.starts_with(it));
+    match cause.split_once(' ') {
+        _ if is_whole => format!("ended {cause}"),
+        Some((signal, by)) if signal.starts_with("SIG") && !signal.ends_with(':') => {
+            format!("ended by {signal}, {by}")
+        }
+        _ => format!("ended by {cause}"),
+    }
+}
+
 /// The cause of an exit that nothing of ours explains.
 fn cause_by_others(exit: &Exit) -> String {
     match exit.out_of_memory {
@@ -185,4 +197,32 @@ fn own_limit(now: Timestamp, stop: &Stop) -> Option<Duration> {
     let near = after.saturating_sub(whole) <= GRAIN;
     let plausible = !whole.is_zero() && stop.killing().is_none();
     (near && plausible).then_some(whole)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_cause_makes_a_sentence() {
+        for (cause, sentence) in [
+            ("by itself with code 3", "ended by itself with code 3"),
+            (
+                "probably by the kernel: out of memory",
+                "ended probably by the kernel: out of memory",
+            ),
+            (
+                "SIGTERM by the rolling restart of alice",
+                "ended by SIGTERM, by the rolling restart of alice",
+            ),
+            ("SIGTERM because liveness failed", "ended by SIGTERM, because liveness failed"),
+            ("SIGKILL: max_wait_time was over", "ended by SIGKILL: max_wait_time was over"),
+            (
+                "a signal that opsdeck did not send (SIGKILL)",
+                "ended by a signal that opsdeck did not send (SIGKILL)",
+            ),
+        ] {
+            assert_eq!(ended(cause), sentence);
+        }
+    }
 }

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::advice::{Case, Leaving};
+use super::exits::ended;
 use super::fleet::Fleet;
 use super::health::Gauge;
 use super::input::{Goal, InFlight};
@@ -13,11 +14,12 @@ use super::instance::{Body, Instance, Phase, Rest};
 use super::ladder::{Errand, Stop};
 use super::rollout_state::Rollout;
 use super::roster::Named;
+use super::rules::Chosen;
 use super::service::Service;
 use super::sheet::{LastExit, ServiceSheet, Sheet};
 use super::time::Timestamp;
 use super::turn::{count, span};
-use super::words::Signal;
+use super::words::{Name, Signal};
 
 impl Fleet {
     /// Why an instance is in its state, in sentences; the first is [`Sheet::why`].
@@ -35,7 +37,7 @@ impl Fleet {
         sentences.extend(instance.last_exit.as_ref().map(exit_in_words));
         sentences.extend(future_in_words(instance));
         let profile = &instance.rules.profile;
-        if let Some(because) = profile.guess.as_ref().filter(|it| !it.is_empty()) {
+        if let Chosen::Guessed(because) = &profile.chosen {
             sentences.push(format!("its profile {} is a guess from {because}", profile.name));
         }
         Some(sentences)
@@ -276,9 +278,18 @@ fn ending(instance: &Instance) -> String {
         n => format!(", {n} times in a row"),
     };
     match (&instance.spawn_failure, &instance.last_exit) {
-        (Some(reason), _) => format!("could not be started: {reason}{times}"),
-        (None, Some(exit)) => format!("ended {}{times}", exit.cause),
+        (Some(reason), _) => format!("{}{times}", not_started(instance.name(), reason)),
+        (None, Some(exit)) => format!("{}{times}", ended(&exit.cause)),
         (None, None) => "ended".into(),
+    }
+}
+
+/// The row says whose it is and that it does not run: what is in the way comes first.
+fn not_started(name: &Name, reason: &str) -> String {
+    match reason.strip_prefix(&format!("{name} cannot start: ")) {
+        Some(reason) => reason.to_owned(),
+        None if reason.starts_with("could not ") => reason.to_owned(),
+        None => format!("could not be started: {reason}"),
     }
 }
 
@@ -290,7 +301,7 @@ fn exit_in_words(exit: &LastExit) -> String {
         }
         None => String::new(),
     };
-    format!("the last process ended {}{lost}", exit.cause)
+    format!("the last process {}{lost}", ended(&exit.cause))
 }
 
 fn gauge_in_words(probe: &str, gauge: &Gauge) -> Option<String> {

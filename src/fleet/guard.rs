@@ -36,6 +36,7 @@ impl Fleet {
         let (name, home) = (instance.name(), &instance.rules.name);
         let last = instance.may_serve() && !others().any(Instance::is_serving);
         last.then(|| match service.members.len() {
+            1 if name == home => format!("{name} has no other instance"),
             1 => format!("{name} is the only instance of {home}"),
             _ => format!("{name} is the last ready instance of {home}"),
         })

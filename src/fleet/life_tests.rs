@@ -242,7 +242,7 @@ fn a_start_that_does_not_come_about_waits_before_the_next() {
     let mut rig = Rig::begun(vec![service]);
     assert_eq!(rig.spawn_failed("cron", true), NOTHING);
     assert_eq!(rig.condition("cron"), Condition::Backoff);
-    assert_eq!(rig.sheet("cron").why, "could not be started: could not execute /srv/web");
+    assert_eq!(rig.sheet("cron").why, "could not execute /srv/web");
     assert_eq!(rig.diary()[0], "cron spawn-failed: could not execute /srv/web");
     let delay = rig.sheet("cron").retry_at.unwrap().since(rig.now);
     assert!((SECOND.mul_f64(0.8)..=SECOND.mul_f64(1.2)).contains(&delay));

@@ -93,7 +93,7 @@ fn one_that_is_held_or_on_its_way_down_does_not_count_as_ready() {
 fn an_only_instance_is_called_so() {
     let mut rig = Rig::ready(vec![rules("queue", &["queue"])]);
     let question = rig.question(signal("queue", Signal::TERM));
-    assert_eq!(question.as_deref(), Some("queue is the only instance of queue"));
+    assert_eq!(question.as_deref(), Some("queue has no other instance"));
 }
 
 #[test]

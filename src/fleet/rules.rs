@@ -136,8 +136,19 @@ pub struct Profile {
     pub limit_known: bool,
     /// A stop may take that limit so many times.
     pub limit_times: u32,
-    /// Nobody has named it: what it was guessed from, empty if nothing tells.
-    pub guess: Option<String>,
+    pub chosen: Chosen,
+}
+
+/// Who says that a service has its profile.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Chosen {
+    /// The configuration, or nobody: then it is the generic one.
+    #[default]
+    Named,
+    /// `auto`, from this.
+    Guessed(String),
+    /// `auto`, and nothing tells yet: it is the generic one meanwhile.
+    Open,
 }
 
 /// What one signal does there.
@@ -175,7 +186,7 @@ impl Profile {
             limit_name: None,
             limit_known: false,
             limit_times: 1,
-            guess: None,
+            chosen: Chosen::Named,
         }
     }
 }

@@ -137,7 +137,7 @@ pub static TABLE: &[Entry] = &[
     looking(Action::Detail, "detail", &["enter"], "detail", "why, probes, processes, charts, signals, environment, files"),
     looking(Action::Filter, "filter", &["/"], "filter", "show only what has this text or is so: state:backoff, cpu>50, !stale"),
     looking(Action::Palette, "palette", &[":"], "all keys", "every action by name"),
-    scoped(Scope::Everywhere, looking(Action::Help, "help", &["?", "F1"], "help", "this page")),
+    scoped(Scope::Everywhere, looking(Action::Help, "help", &["?", "F1"], "help", "what every key does")),
     looking(Action::Quit, "quit", &["q", "ctrl-c"], "detach", "leave; nothing stops"),
     acting(Action::Restart, "restart", &["R"], "restart", "restart this instance in place, on a service all of them"),
     acting(Action::StopNow, "stop-now", &["X"], "stop now", "SIGKILL at once and keep down; asks first"),

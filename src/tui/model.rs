@@ -180,8 +180,8 @@ pub struct Picker {
     pub aims: Vec<Aim>,
     /// Digits typed so far.
     pub digits: String,
-    /// What the only target does with signals, once the daemon has said so.
-    pub caught: Vec<SignalDetail>,
+    /// What the first target does with signals, once the daemon has said so.
+    pub told: Vec<SignalDetail>,
 }
 
 /// The list of actions.

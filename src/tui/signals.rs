@@ -1,4 +1,5 @@
-//! The signals of the picker: number, name, and what it usually means.
+//! The signals of the picker: number, name, and what it usually means. What it means to a kind of server
+//! its profile knows, and the daemon tells.
 
 /// One line of the picker.
 #[derive(Debug)]
@@ -49,54 +50,6 @@ pub static SIGNALS: &[Signal] = &[
     signal(34, "SIGRTMIN", "first real-time signal; Swoole: reopen the log"),
 ];
 
-/// What a signal does to the main process of a server of this profile: nginx.org/en/docs/control.html, php-fpm(8),
-/// Swoole's documentation and sources, gunicorn's and puma's pages on signals, as far as they say it.
-#[rustfmt::skip]
-static MEANINGS: &[(&str, &str, &str)] = &[
-    ("swoole", "SIGTERM", "end, within its own max_wait_time"),
-    ("swoole", "SIGUSR1", "reload all workers"),
-    ("swoole", "SIGUSR2", "reload the task workers"),
-    ("swoole", "SIGHUP", "ignored"),
-    ("swoole", "SIGINT", "not handled: ends at once, workers may stay"),
-    ("swoole", "SIGQUIT", "not handled: ends at once, workers may stay"),
-    ("swoole", "SIGRTMIN", "reopen the log"),
-    ("nginx", "SIGTERM", "end at once: requests are cut"),
-    ("nginx", "SIGQUIT", "end when all requests are answered"),
-    ("nginx", "SIGHUP", "reload: new workers, the old ones finish"),
-    ("nginx", "SIGUSR1", "reopen logs"),
-    ("nginx", "SIGUSR2", "start a new binary beside this one"),
-    ("nginx", "SIGWINCH", "end the workers, keep the master"),
-    ("php-fpm", "SIGTERM", "end at once: requests are cut"),
-    ("php-fpm", "SIGQUIT", "end when all requests are answered"),
-    ("php-fpm", "SIGUSR1", "reopen logs"),
-    ("php-fpm", "SIGUSR2", "reload: new workers, new configuration"),
-    ("gunicorn", "SIGTERM", "end within its graceful_timeout"),
-    ("gunicorn", "SIGQUIT", "end at once: requests are cut"),
-    ("gunicorn", "SIGHUP", "reload: new workers, new configuration"),
-    ("gunicorn", "SIGUSR1", "reopen logs"),
-    ("gunicorn", "SIGUSR2", "start a new binary beside this one"),
-    ("gunicorn", "SIGTTIN", "one worker more"),
-    ("gunicorn", "SIGTTOU", "one worker less"),
-    ("gunicorn", "SIGWINCH", "end the workers, keep the master"),
-    ("puma", "SIGTERM", "end when all requests are answered"),
-    ("puma", "SIGUSR1", "phased restart, worker by worker"),
-    ("puma", "SIGUSR2", "restart all of it"),
-    ("puma", "SIGHUP", "reopen logs; without stdout_redirect it ends"),
-    ("puma", "SIGTTIN", "one worker more"),
-    ("puma", "SIGTTOU", "one worker less"),
-];
-
-/// What `signal` means there: by the profile, where all targets have the same one and it says something.
-pub fn meaning(signal: &Signal, profiles: &[&str]) -> String {
-    let same = profiles.first().filter(|first| profiles.iter().all(|it| it == *first));
-    let known =
-        same.and_then(|profile| MEANINGS.iter().find(|it| it.0 == *profile && it.1 == signal.name));
-    match known {
-        Some((profile, _, meaning)) => format!("{profile}: {meaning}"),
-        None => signal.meaning.to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,20 +57,5 @@ mod tests {
     #[test]
     fn sigterm_is_preselected() {
         assert_eq!(SIGNALS[PRESELECTED].name, "SIGTERM");
-    }
-
-    #[test]
-    fn a_profile_says_what_a_signal_means_there_unless_targets_differ() {
-        let usr1 = SIGNALS.iter().find(|it| it.name == "SIGUSR1").unwrap();
-        assert_eq!(meaning(usr1, &["swoole", "swoole"]), "swoole: reload all workers");
-        assert_eq!(meaning(usr1, &["puma", "nginx"]), usr1.meaning);
-        assert_eq!(meaning(usr1, &["generic"]), usr1.meaning);
-    }
-
-    #[test]
-    fn every_meaning_is_of_a_signal_of_the_list() {
-        for (profile, name, _) in MEANINGS {
-            assert!(SIGNALS.iter().any(|it| it.name == *name), "{profile} {name}");
-        }
     }
 }

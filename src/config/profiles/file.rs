@@ -9,7 +9,7 @@ use crate::config::mistake::{Mistake, Span};
 use crate::config::read;
 use crate::config::shape::PROFILE;
 use crate::config::value::{Data, Layers, Table, Value};
-use crate::fleet::rules::{Meaning, Profile};
+use crate::fleet::rules::{Chosen, Meaning, Profile};
 use crate::fleet::words::Signal;
 use crate::roles::{Pattern, Rule, Rules};
 
@@ -41,7 +41,6 @@ impl Reader {
         let roles = self.roles(&root);
         let text = |table: &Layers<'_>, key| table.text(key).map(|it| it.0.to_owned());
         KnownProfile {
-            about: text(&root, "about").unwrap_or_default(),
             profile: Arc::new(Profile {
                 name: name.into(),
                 reload,
@@ -55,10 +54,9 @@ impl Reader {
                 limit_known: limit.find("name").is_some() && limit.find("default").is_some(),
                 limit_name: text(&limit, "name"),
                 limit_times: limit.integer("times").map_or(1, |it| it.0),
-                guess: None,
+                chosen: Chosen::Named,
             }),
             stop,
-            load: text(&root, "load"),
             roles,
         }
     }

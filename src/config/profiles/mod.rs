@@ -13,20 +13,16 @@ use std::sync::{Arc, OnceLock};
 
 use super::mistake::{Mistake, Span};
 use super::read::suggestion;
-use crate::fleet::rules::Profile;
+use crate::fleet::rules::{Chosen, Profile};
 use crate::fleet::words::Signal;
 use crate::roles;
 
 /// A profile with what the fleet needs not know of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KnownProfile {
-    /// What it is for, in a few words.
-    pub about: String,
     pub profile: Arc<Profile>,
     /// The default of `stop`: the signal that lets requests finish.
     pub stop: Signal,
-    /// Where its load can be read, in words.
-    pub load: Option<String>,
     pub roles: roles::Rules,
 }
 
@@ -82,9 +78,9 @@ impl Profiles {
     pub(crate) fn guessed(&self, command: &[String]) -> Arc<KnownProfile> {
         let guess = guess::guess(command);
         let known = guess.as_ref().and_then(|it| self.find(it.profile)).unwrap_or_else(generic);
-        let because =
-            guess.map_or_else(String::new, |it| format!("`{}` in its command", it.because));
-        let profile = Profile { guess: Some(because), ..(*known.profile).clone() };
+        let chosen = guess
+            .map_or(Chosen::Open, |it| Chosen::Guessed(format!("`{}` in its command", it.because)));
+        let profile = Profile { chosen, ..(*known.profile).clone() };
         Arc::new(KnownProfile { profile: Arc::new(profile), ..(*known).clone() })
     }
 
@@ -131,8 +127,8 @@ impl Auto {
         let known = self.candidates.iter().find(|it| it.profile.name.as_str() == guess.profile)?;
         // A title may be as long as it likes.
         let title: String = guess.because.chars().take(80).collect();
-        let because = format!("`{title}` in its tree");
-        let profile = Profile { guess: Some(because), ..(*known.profile).clone() };
+        let chosen = Chosen::Guessed(format!("`{title}` in its tree"));
+        let profile = Profile { chosen, ..(*known.profile).clone() };
         Some(Arc::new(KnownProfile { profile: Arc::new(profile), ..(**known).clone() }))
     }
 }

@@ -53,7 +53,7 @@ pub(super) fn bad_name(naming: Naming, name: &str, at: Span) -> Option<Mistake> 
                 "this cannot be the name of a service or an instance",
                 "not a name",
             );
-            (!fits).then(|| mistake.help("use 1 to 64 letters, digits, dots, `_` and `-`, beginning with a letter or a digit"))
+            (!fits).then(|| mistake.help("use 1 to 64 letters a to z or A to Z, digits, dots, `_` and `-`, beginning with a letter or a digit"))
         }
         Naming::Variable => {
             let fits = !name.is_empty() && !name.contains(['=', '\0']);

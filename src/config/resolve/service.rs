@@ -13,7 +13,7 @@ use crate::config::profiles::{Auto, KnownProfile, generic};
 use crate::config::settings::{Instance, Launch, Load, Log, Service, Socket, Text, Written};
 use crate::config::value::{Data, Entry, Layers, Table};
 use crate::config::{capability, fingerprint};
-use crate::fleet::rules::{Backoff, Foreign, InstanceRules, Restart, Rung, ServiceRules};
+use crate::fleet::rules::{Backoff, Chosen, Foreign, InstanceRules, Restart, Rung, ServiceRules};
 use crate::fleet::words::{Name, Signal};
 use crate::probe::Rights;
 use crate::quantity::format_duration;
@@ -39,7 +39,7 @@ impl Resolver<'_> {
         share(socket.as_ref(), &mut members);
         let profile = self.profile(table);
         // The command tells nothing; its tree may.
-        let is_open = profile.profile.guess.as_ref().is_some_and(String::is_empty);
+        let is_open = profile.profile.chosen == Chosen::Open;
         let auto = is_open.then(|| Auto {
             candidates: self.profiles.candidates(),
             has_stop: table.find("stop").is_some(),

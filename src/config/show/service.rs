@@ -7,7 +7,7 @@ use crate::config::command_line::join_command;
 use crate::config::resolve::PROBES;
 use crate::config::secret::{HIDDEN, veiled};
 use crate::config::settings::{Load, RolloutCommand, Service};
-use crate::fleet::rules::{Restart, Rung, Thresholds};
+use crate::fleet::rules::{Chosen, Restart, Rung, Thresholds};
 use crate::load::source::{Kind, Source};
 use crate::probe::{Check, Probe, Rights};
 use crate::quantity::format_size;
@@ -16,7 +16,7 @@ pub(super) fn service(out: &mut Toml, service: &Service) {
     let (rules, written) = (&service.rules, &service.written);
     out.table(&format!("service.{}", name(rules.name.as_str())));
     out.key("engine", text(if rules.foreign.is_some() { "pidfile" } else { "local" }));
-    let is_guess = rules.profile.guess.is_some();
+    let is_guess = rules.profile.chosen != Chosen::Named;
     out.key("profile", text(if is_guess { "auto" } else { rules.profile.name.as_str() }));
     what_runs(out, service);
     out.key("enabled", rules.enabled.to_string());

@@ -212,7 +212,7 @@ fn names_are_made_of_letters_and_digits() {
     1 | [service."a b"]
       |          ^^^^^ not a name
       |
-      = help: use 1 to 64 letters, digits, dots, `_` and `-`, beginning with a letter or a digit
+      = help: use 1 to 64 letters a to z or A to Z, digits, dots, `_` and `-`, beginning with a letter or a digit
     "#);
 }
 

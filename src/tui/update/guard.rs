@@ -267,18 +267,22 @@ fn pick(model: &mut Model, now: Now, aims: Vec<Aim>) -> Vec<Command> {
             model.warn(now, why);
         }
         None => {
-            // What is known of an instance's signals is about its first process.
-            let of = match aims.as_slice() {
-                [only] if only.member.is_none() => Some(only.name().to_owned()),
-                _ => None,
-            };
-            let picker =
-                Picker { cursor: PRESELECTED, aims, digits: String::new(), caught: vec![] };
+            let of = known(model, &aims).map(str::to_owned);
+            let picker = Picker { cursor: PRESELECTED, aims, digits: String::new(), told: vec![] };
             model.cover(Screen::Picker(picker));
             return of.map(|of| Command::Detail { of }).into_iter().collect();
         }
     }
     vec![]
+}
+
+/// Whose signals are asked about: what is known of them is about its first process, and goes for others of
+/// the same profile.
+fn known<'a>(model: &Model, aims: &'a [Aim]) -> Option<&'a str> {
+    let profile = |it: &Aim| model.service(&it.service).map(|it| it.profile.clone());
+    let first = aims.first()?;
+    let is_same = aims.iter().all(|it| it.member.is_none() && profile(it) == profile(first));
+    is_same.then(|| first.name())
 }
 
 /// Sends the first request, or asks first where it always hurts or the operator wants to be asked.

@@ -8,7 +8,7 @@ use crate::tui::key::{Code, Key};
 use crate::tui::keymap::{Action, Entry, Scope, TABLE};
 use crate::tui::layout::body;
 use crate::tui::model::{
-    Armed, Batch, Link, Model, Now, Page, Palette, Panel, Picker, READ, Screen,
+    Aim, Armed, Batch, Link, Model, Now, Page, Palette, Panel, Picker, READ, Screen,
 };
 use crate::tui::rows::RowId;
 use crate::tui::signals::SIGNALS;
@@ -262,11 +262,12 @@ pub(super) fn on_picker(model: &mut Model, now: Now, key: Key, together: bool) -
     vec![]
 }
 
-/// What the only target of the picker does with signals.
+/// What the first target of the picker does with signals, and what they mean to all of them.
 pub(super) fn on_signals(model: &mut Model, of: &str, all: &[SignalDetail]) {
     let Screen::Picker(picker) = &mut model.screen else { return };
-    if matches!(picker.aims.as_slice(), [only] if only.name() == of && only.member.is_none()) {
-        picker.caught = all.to_vec();
+    let is_asked = |it: &Aim| it.name() == of && it.member.is_none();
+    if picker.aims.first().is_some_and(is_asked) {
+        picker.told = all.to_vec();
     }
 }
 

@@ -27,7 +27,9 @@ pub(super) fn lines(model: &Model, diff: Option<&Answer>) -> Vec<Line<'static>> 
         }
         Some(Err(why)) => lines.extend(why.iter().flat_map(|it| mistake(model, it))),
         Some(Ok(diff)) if diff.is_empty() => {
-            lines.push(Line::raw(" nothing to apply: this configuration runs already"));
+            let text = "nothing to apply: this configuration runs already";
+            let parts = wrap(text, usize::from(model.size.0).saturating_sub(2));
+            lines.extend(parts.into_iter().map(|it| Line::raw(format!(" {it}"))));
         }
         Some(Ok(diff)) => {
             lines.push(Line::styled(format!(" applying it: {}", summary(diff)), theme.strong()));

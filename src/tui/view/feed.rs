@@ -123,9 +123,14 @@ fn who(event: &Event) -> &str {
     actor.or(event.instance.as_deref()).or(event.service.as_deref()).unwrap_or("deck")
 }
 
-/// The message; where an operator did it, with the name of what it was done to.
+/// The message; where an operator did it, with the name of what it was done to. Where that name stands
+/// before it, it does not begin with the name again.
 fn what(event: &Event) -> String {
     let of = event.instance.as_deref().or(event.service.as_deref());
+    let rest = of.and_then(|name| event.message.strip_prefix(name)?.strip_prefix(' '));
+    if let Some(rest) = rest.filter(|_| event.actor.is_none()) {
+        return rest.to_owned();
+    }
     match of.filter(|name| event.actor.is_some() && !names(&event.message, name)) {
         Some(name) => format!("{name}: {}", event.message),
         None => event.message.clone(),
@@ -171,6 +176,7 @@ pub(super) fn is_rolling(service: &Service) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tui::fixtures::event;
 
     #[test]
     fn what_an_operator_did_names_what_it_was_done_to_once() {
@@ -179,5 +185,11 @@ mod tests {
         for (text, name) in [("wanted down", "a"), ("web10 is back", "web1"), ("web-api", "web")] {
             assert!(!names(text, name), "{name} in {text:?}");
         }
+    }
+
+    #[test]
+    fn an_event_beside_its_name_does_not_begin_with_it() {
+        let of = |message| event("10:42:11", None, Some("web1"), message);
+        assert_eq!(what(&of("web10 is back")), "web10 is back");
     }
 }

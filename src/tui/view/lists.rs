@@ -7,7 +7,7 @@ use ratatui::style::{Modifier, Style};
 use super::{put, put_right};
 use crate::api::SignalDetail;
 use crate::tui::model::{Aim, Model, Palette, Picker};
-use crate::tui::signals::{SIGNALS, Signal, meaning};
+use crate::tui::signals::{SIGNALS, Signal};
 use crate::tui::update::choices;
 
 /// The line of the list that is shown first.
@@ -17,24 +17,23 @@ fn first(cursor: usize, height: usize) -> usize {
 
 pub(super) fn picker(model: &Model, picker: &Picker, buf: &mut Buffer) {
     let names: Vec<String> = picker.aims.iter().map(Aim::words).collect();
-    let title = format!("signal to {}   ⏎ sends, Esc does not, digits choose", names.join(", "));
+    // The footer has the keys as well.
+    let keys = if buf.area.width < 60 { "" } else { "   ⏎ sends, Esc does not, digits choose" };
+    let title = format!("signal to {}{keys}", names.join(", "));
     let height = heading(model, &model.theme.signs.text(&title), buf);
-    let profiles: Vec<&str> = picker
-        .aims
-        .iter()
-        // What a profile says is about the first process.
-        .filter(|it| it.member.is_none())
-        .filter_map(|it| Some(model.service(&it.service)?.profile.as_str()))
-        .collect();
+    let service = picker.aims.first().and_then(|it| model.service(&it.service));
+    let profile = service.map_or("here", |it| it.profile.as_str());
+    // What is told is of the first of them: what it catches need not hold for the others.
+    let is_one = picker.aims.len() == 1;
     let skip = first(picker.cursor, usize::from(height));
     for (y, (n, signal)) in (3..3 + height).zip(SIGNALS.iter().enumerate().skip(skip)) {
-        let told = picker.caught.iter().find(|it| it.signal == signal.name);
+        let told = picker.told.iter().find(|it| it.signal == signal.name);
         let meaning = match told.and_then(|it| it.means.as_ref()) {
-            Some(means) => format!("{}: {means}", profiles.first().unwrap_or(&"here")),
-            None => meaning(signal, &profiles),
+            Some(means) => format!("{profile}: {means}"),
+            None => signal.meaning.to_owned(),
         };
-        let x = if picker.caught.is_empty() { 18 } else { 29 };
-        if let Some((word, style)) = told.and_then(|it| caught(model, signal, it)) {
+        let x = if picker.told.is_empty() || !is_one { 18 } else { 29 };
+        if is_one && let Some((word, style)) = told.and_then(|it| caught(model, signal, it)) {
             put(buf, 18, y, 10, word, style);
         }
         put_right(buf, 1, y, 4, &signal.number.to_string(), model.theme.faint());

@@ -22,7 +22,7 @@ const WIDE_TAIL: u16 = 24;
 
 pub(super) fn draw(model: &Model, now: Now, lines: Lines, buf: &mut Buffer) {
     let columns = columns(model, buf.area.width);
-    titles(model, &columns, buf);
+    titles(model, usize::from(lines.height), &columns, buf);
     if model.rows.list.is_empty() {
         return empty(model, lines, buf);
     }
@@ -50,7 +50,7 @@ pub(super) fn draw(model: &Model, now: Now, lines: Lines, buf: &mut Buffer) {
     }
 }
 
-fn titles(model: &Model, columns: &Columns, buf: &mut Buffer) {
+fn titles(model: &Model, height: usize, columns: &Columns, buf: &mut Buffer) {
     let style = model.theme.faint();
     let sign = model.theme.signs.sorted;
     let by = sorted(model.sort);
@@ -62,6 +62,10 @@ fn titles(model: &Model, columns: &Columns, buf: &mut Buffer) {
         sort if !is_placed => format!("by {}{sign}", sort.word()),
         _ => "NAME".to_owned(),
     };
+    let parts = part(model, height);
+    let with_part = parts.iter().map(|it| format!("{name}{it}"));
+    let fits = |it: &String| it.width() <= usize::from(columns.name);
+    let name = with_part.into_iter().find(fits).unwrap_or_else(|| name.clone());
     put(buf, GUTTER, 1, columns.name, &name, style);
     for Placed { column, x, width } in &columns.placed {
         let is_sorted = by == Some(*column);
@@ -75,6 +79,17 @@ fn titles(model: &Model, columns: &Columns, buf: &mut Buffer) {
             put_right(buf, *x, 1, *width, &text, style);
         }
     }
+}
+
+/// Which rows are on the screen, where there are more; in words and shorter.
+fn part(model: &Model, height: usize) -> Vec<String> {
+    let all = model.rows.list.len();
+    let shown = model.rows.window(&model.deck, height).count();
+    if shown >= all {
+        return vec![];
+    }
+    let (first, last) = (model.rows.top + 1, model.rows.top + shown);
+    vec![format!("  {first}-{last} of {all}"), format!(" {first}-{last}/{all}")]
 }
 
 /// The column that rows are sorted by.
@@ -139,7 +154,9 @@ impl Painter<'_> {
         let waiting = it.gateway.as_ref().filter(|it| it.held > 0).map(held);
         let stale = it.stale.then(|| "stale".to_owned());
         let tag = [waiting, stale].into_iter().flatten().collect::<Vec<_>>().join(" ");
-        put(buf, self.columns.tail, self.y, buf.area.width, &tag, self.model.theme.moving());
+        if self.has_room(&tag) {
+            put(buf, self.columns.tail, self.y, buf.area.width, &tag, self.model.theme.moving());
+        }
     }
 
     fn instance(&self, row: Row, service: &Service, it: &Instance, buf: &mut Buffer) {
@@ -237,7 +254,7 @@ impl Painter<'_> {
             .flatten()
             .collect::<Vec<_>>()
             .join(" ");
-        if text.is_empty() {
+        if text.is_empty() || !self.has_room(&text) {
             return self.columns.tail;
         }
         let unusual = text != "backup";
@@ -298,7 +315,9 @@ impl Painter<'_> {
             Column::State => return self.state_of_service(service),
             Column::Live => {
                 let live = all.iter().filter(|it| it.live == Some(true)).count();
-                format!("{live}/{}", service.wanted)
+                // Where nothing asks whether they live, nothing says that they do not.
+                let is_known = all.iter().any(|it| it.live.is_some());
+                if is_known { format!("{live}/{}", service.wanted) } else { String::new() }
             }
             Column::Ready => format!("{}/{}", service.ready, service.wanted),
             Column::Rate if service.gateway.is_some() => {
@@ -363,6 +382,12 @@ impl Painter<'_> {
             }
             None => (word(it.state).into(), self.model.theme.state(it.state)),
         }
+    }
+
+    /// The tail has room for the first word; a letter of it says nothing.
+    fn has_room(&self, text: &str) -> bool {
+        let word = text.split(' ').next().map_or(0, UnicodeWidthStr::width);
+        usize::from(self.columns.tail) + word <= usize::from(self.model.size.0)
     }
 
     /// The tail has room for more than a word.

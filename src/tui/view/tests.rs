@@ -8,6 +8,7 @@ mod fronted;
 mod logs;
 mod pages;
 mod rollout;
+mod rows;
 mod sizes;
 mod table;
 mod whole;

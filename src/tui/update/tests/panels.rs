@@ -42,7 +42,7 @@ fn digits_choose_a_signal_and_sigkill_asks() {
 }
 
 #[test]
-fn the_picker_asks_what_its_only_target_catches_and_shows_it() {
+fn the_picker_asks_what_signals_mean_and_what_its_only_target_catches() {
     let mut model = shop();
     let asked = type_keys(&mut model, &["j", "S"]);
     assert_eq!(asked, [Command::Detail { of: "web1".into() }]);
@@ -54,24 +54,27 @@ fn the_picker_asks_what_its_only_target_catches_and_shows_it() {
     };
     let all = vec![
         told("SIGTERM", "caught", Some("end")),
-        told("SIGUSR2", "default", None),
+        told("SIGUSR2", "default", Some("reload task workers")),
         told("SIGKILL", "default", None),
     ];
     let detail = Box::new(Detail { signals: all, ..Detail::default() });
     send(&mut model, 0, Msg::Detail { of: "web2".into(), result: Ok(detail.clone()) });
     assert!(!screen(&mut model, 80, 24, 0).contains("not caught"), "it is of another");
-    send(&mut model, 0, Msg::Detail { of: "web1".into(), result: Ok(detail) });
+    send(&mut model, 0, Msg::Detail { of: "web1".into(), result: Ok(detail.clone()) });
     let shown = screen(&mut model, 80, 24, 0);
     for line in [
         "  15  SIGTERM    caught     swoole: end\n",
-        "  12  SIGUSR2    not caught swoole: reload the task workers\n",
+        "  12  SIGUSR2    not caught swoole: reload task workers\n",
         "   9  SIGKILL               end at once, cannot be caught",
     ] {
         assert!(shown.contains(line), "{line}{shown}");
     }
-    // Of several targets nothing is asked.
+    // What it means goes for several of one profile; what they catch is not known.
     type_keys(&mut model, &["esc", "g", "j", "space", "space"]);
-    assert_eq!(press(&mut model, 0, "S"), []);
+    assert_eq!(press(&mut model, 0, "S"), [Command::Detail { of: "web1".into() }]);
+    send(&mut model, 0, Msg::Detail { of: "web1".into(), result: Ok(detail) });
+    let shown = screen(&mut model, 80, 24, 0);
+    assert!(shown.contains("  12  SIGUSR2    swoole: reload task workers\n"), "{shown}");
 }
 
 #[test]

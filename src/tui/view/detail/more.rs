@@ -83,11 +83,7 @@ pub(super) fn exits(model: &Model, text: &mut Text, it: &Instance, detail: Optio
 }
 
 fn kind(event: &Event) -> &'static str {
-    match event.kind.as_str() {
-        "spawn-failed" => "could not be started: ",
-        "fatal" => "given up: ",
-        _ => "",
-    }
+    if event.kind == "fatal" { "given up: " } else { "" }
 }
 
 /// When and how it ended last, and what was lost.
@@ -98,7 +94,14 @@ pub(super) fn last_exit(model: &Model, it: &Instance) -> String {
 fn exit(model: &Model, exit: &LastExit) -> String {
     let at = exit.at.map(|at| format!("{}: ", date(at, &model.tz))).unwrap_or_default();
     let how = match (&exit.signal, exit.code) {
-        (Some(signal), _) => format!("ended by {signal}, {}", exit.cause),
+        (Some(signal), _) => {
+            // The cause may begin with it.
+            let by = exit.cause.strip_prefix(signal.as_str()).unwrap_or(&exit.cause);
+            format!("ended by {signal}, {}", by.trim_start_matches([':', ' ']))
+        }
+        (None, Some(code)) if exit.cause.starts_with("SIG") => {
+            format!("ended with code {code} after {}", exit.cause)
+        }
         // The cause has the code.
         (None, Some(_)) => format!("ended {}", exit.cause),
         (None, None) => format!("exit status unknown, {}", exit.cause),

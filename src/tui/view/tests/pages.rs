@@ -169,12 +169,12 @@ fn signals_have_numbers_and_meanings() {
        7  SIGBUS     bus error; core dump
        8  SIGFPE     arithmetic error; core dump
        9  SIGKILL    end at once, cannot be caught; requests are lost
-      10  SIGUSR1    swoole: reload all workers
+      10  SIGUSR1    Swoole: reload all workers; nginx: reopen logs
       11  SIGSEGV    segmentation fault; core dump
-      12  SIGUSR2    swoole: reload the task workers
+      12  SIGUSR2    Swoole: reload task workers; nginx: upgrade the binary
       13  SIGPIPE    broken pipe
       14  SIGALRM    alarm
-      15  SIGTERM    swoole: end, within its own max_wait_time
+      15  SIGTERM    ask to end
     ⏎ send  0-9 by number  PgDn page down  PgUp page up  g first  Esc back
     "#);
 }

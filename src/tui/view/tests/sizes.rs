@@ -237,7 +237,7 @@ fn help() {
              ⏎  why, probes, processes, charts, signals, environment, files
              /  show only what has this text or is so: state:backoff, cpu>50, !stale
              :  every action by name
-          ? F1  this page
+          ? F1  what every key does
       q ctrl-c  leave; nothing stops
              e  what happened, and who did it
              c  mistakes and pending changes of the configuration; again: apply
@@ -306,21 +306,21 @@ fn picker() {
     opsdeck shop   2 services   2/3 ready   ~14 in flight                                             root@web-7  10:42:17
 
     signal to web1   ⏎ sends, Esc does not, digits choose
-       1  SIGHUP     swoole: ignored
-       2  SIGINT     swoole: not handled: ends at once, workers may stay
-       3  SIGQUIT    swoole: not handled: ends at once, workers may stay
+       1  SIGHUP     hang up; servers read their configuration or reopen logs
+       2  SIGINT     interrupt, as Ctrl-C
+       3  SIGQUIT    quit; nginx and php-fpm: graceful; others: core dump
        4  SIGILL     illegal instruction; core dump
        5  SIGTRAP    trap; core dump
        6  SIGABRT    abort; core dump
        7  SIGBUS     bus error; core dump
        8  SIGFPE     arithmetic error; core dump
        9  SIGKILL    end at once, cannot be caught; requests are lost
-      10  SIGUSR1    swoole: reload all workers
+      10  SIGUSR1    Swoole: reload all workers; nginx: reopen logs
       11  SIGSEGV    segmentation fault; core dump
-      12  SIGUSR2    swoole: reload the task workers
+      12  SIGUSR2    Swoole: reload task workers; nginx: upgrade the binary
       13  SIGPIPE    broken pipe
       14  SIGALRM    alarm
-      15  SIGTERM    swoole: end, within its own max_wait_time
+      15  SIGTERM    ask to end
       17  SIGCHLD    a child ended
       18  SIGCONT    go on after SIGSTOP
       19  SIGSTOP    halt, cannot be caught; probes will fail
@@ -334,25 +334,25 @@ fn picker() {
       29  SIGIO      I/O is possible
       30  SIGPWR     power failure
       31  SIGSYS     bad system call; core dump
-      34  SIGRTMIN   swoole: reopen the log
+      34  SIGRTMIN   first real-time signal; Swoole: reopen the log
     (7 blank lines)
     ⏎ send  0-9 by number  PgDn page down  PgUp page up  g first  G last  Esc back
     ");
     assert_snapshot!(compact(&mut after(&keys), 40, 15), @r"
     opsdeck shop   2/3 ready      10:42:17
 
-    signal to web1   ⏎ sends, Esc does not…
+    signal to web1
        5  SIGTRAP    trap; core dump
        6  SIGABRT    abort; core dump
        7  SIGBUS     bus error; core dump
        8  SIGFPE     arithmetic error; cor…
        9  SIGKILL    end at once, cannot b…
-      10  SIGUSR1    swoole: reload all wo…
+      10  SIGUSR1    Swoole: reload all wo…
       11  SIGSEGV    segmentation fault; c…
-      12  SIGUSR2    swoole: reload the ta…
+      12  SIGUSR2    Swoole: reload task w…
       13  SIGPIPE    broken pipe
       14  SIGALRM    alarm
-      15  SIGTERM    swoole: end, within i…
+      15  SIGTERM    ask to end
     ⏎ send  0-9 by number  Esc back
     ");
 }
@@ -403,12 +403,12 @@ fn the_same_in_ascii_names_its_keys() {
        7  SIGBUS     bus error; core dump
        8  SIGFPE     arithmetic error; core dump
        9  SIGKILL    end at once, cannot be caught; requests are lost
-      10  SIGUSR1    swoole: reload all workers
+      10  SIGUSR1    Swoole: reload all workers; nginx: reopen logs
       11  SIGSEGV    segmentation fault; core dump
-      12  SIGUSR2    swoole: reload the task workers
+      12  SIGUSR2    Swoole: reload task workers; nginx: upgrade the binary
       13  SIGPIPE    broken pipe
       14  SIGALRM    alarm
-      15  SIGTERM    swoole: end, within its own max_wait_time
+      15  SIGTERM    ask to end
     Enter send  0-9 by number  PgDn page down  PgUp page up  g first  Esc back
     ");
     let mut model = after(&["/", "w", "e", "b"]);
