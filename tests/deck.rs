@@ -191,7 +191,7 @@ fn two_decks_see_what_the_other_does() {
     let mut other = console(&deck, 100, 30);
     one.step("G");
     one.press("R");
-    one.wait_for("only instance of queue");
+    one.wait_for("queue has no other instance");
     one.bytes_written_within(Duration::from_secs(1));
     one.press("R");
     other.wait("the event with its actor", |it| it.contains("root") && it.contains("SIGTERM"));
