@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::input::{Exit, InFlight, OutOfMemory, Status, Stopped};
 use super::ladder::Stop;
+use super::rules::Profile;
 use super::time::Timestamp;
 use super::turn::{count, elapsed, span};
 use super::words::{By, Signal};
@@ -153,12 +154,14 @@ pub(super) fn told_of_stop(
     exit: &Exit,
     stop: &Stop,
     lost: Option<InFlight>,
+    profile: &Profile,
 ) -> String {
     let into = elapsed(now.since(stop.began));
-    let suspicion = lost.and_then(|_| own_limit(now, stop)).map_or(String::new(), |limit| {
-        let ours = span(stop.deadline.since(stop.began));
-        format!(": its own max_wait_time is probably {}, the deck's is {ours}", span(limit))
-    });
+    let suspicion =
+        lost.and_then(|_| own_limit(now, stop, profile)).map_or(String::new(), |limit| {
+            let ours = span(stop.deadline.since(stop.began));
+            format!(": its own max_wait_time is probably {}, the deck's is {ours}", span(limit))
+        });
     let verb = match exit.status {
         Status::Signal(signal) => format!("killed by {signal}"),
         Status::Code(_) | Status::Unknown => "exited".into(),
@@ -190,13 +193,15 @@ pub(super) fn stopped(now: Timestamp, exit: &Exit, stop: &Stop) -> Option<Stoppe
 }
 
 /// The limit a server seems to have of its own: it exited before our SIGKILL, a whole number of seconds
-/// after the first signal.
-fn own_limit(now: Timestamp, stop: &Stop) -> Option<Duration> {
+/// after the first signal, or where its default is one by a clock that may be early.
+fn own_limit(now: Timestamp, stop: &Stop, profile: &Profile) -> Option<Duration> {
     let after = now.since(stop.first_signal?);
     let whole = Duration::from_secs(after.as_secs());
     let near = after.saturating_sub(whole) <= GRAIN;
-    let plausible = !whole.is_zero() && stop.killing().is_none();
-    (near && plausible).then_some(whole)
+    let limit = Some(profile.limit).filter(|it| profile.limit_known && after < *it);
+    let early = limit.filter(|it| after + profile.limit_early > *it);
+    let told = if near && !whole.is_zero() { Some(whole) } else { early };
+    told.filter(|_| stop.killing().is_none())
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::advice::{Case, Leaving};
+use super::advice::{Case, Leaving, Rolled};
 use super::exits::ended;
 use super::fleet::Fleet;
 use super::health::Gauge;
@@ -31,8 +31,9 @@ impl Fleet {
         let reload = instance.up().and_then(|it| it.reload.as_ref()?.told());
         sentences.extend(reload.map(|told| format!("its last reload: {told}")));
         sentences.extend(instance.origin_in_words());
-        if let Phase::Idle(Rest::Exited | Rest::Fatal) = &instance.phase {
-            sentences.extend(instance.absence.clone());
+        if instance.is_foreign() && !instance.is_occupied() {
+            let absence = instance.absence.clone();
+            sentences.extend(absence.filter(|it| !sentences.contains(it)));
         }
         sentences.extend(instance.last_exit.as_ref().map(exit_in_words));
         sentences.extend(future_in_words(instance));
@@ -71,9 +72,19 @@ impl Fleet {
                 .body()
                 .and_then(|it| it.reload.as_ref())
                 .map_or(0, |it| it.renewed_lately(now)),
+            rolled: self.rolled(instance),
             detached: if instance.is_ready() { 0 } else { instance.detached },
             leaving,
         })
+    }
+
+    /// Whether the last rolling restart of its service has begun what runs, or was about to.
+    fn rolled(&self, instance: &Instance) -> Option<Rolled> {
+        let rules = &instance.rules;
+        let renewed = self.renewed_by_the_last(&rules.name);
+        let can_go_back =
+            if rules.rollout.rollback > 0 { Rolled::Reversible } else { Rolled::Final };
+        renewed.contains(instance.name()).then_some(can_go_back)
     }
 
     pub(super) fn describe_service(&self, service: &Service) -> ServiceSheet {

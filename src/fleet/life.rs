@@ -171,7 +171,7 @@ impl Instance {
             Some(_) => Ending::Expected,
             None => Ending::ByItself { clean: exit.status == Status::Code(0), ran },
         };
-        if ending != Ending::Expected {
+        if ending != Ending::Expected && !self.was_launcher(body.as_ref()) {
             self.mishaps += 1;
         }
         let lost = self.lost();
@@ -185,12 +185,18 @@ impl Instance {
         self.say_exited(turn, by, message, lost.map_or(Extra::Nothing, Extra::Lost));
     }
 
+    /// It may have been there only to bring up the one that serves, which its pid file names then: a rollout
+    /// waits for that.
+    fn was_launcher(&self, body: Option<&Body>) -> bool {
+        self.benched && body.is_some_and(|it| it.foreign && !it.health.ripe)
+    }
+
     fn on_exit_in_stop(&mut self, turn: &mut Turn, exit: Exit, body: &Body, stop: Stop) {
         let ran = turn.now.since(body.started);
         let sick = stop.errand.is_sickness();
         let ending = if sick { Ending::Sick { ran } } else { Ending::Expected };
         let lost = self.lost();
-        let message = exits::told_of_stop(turn.now, &exit, &stop, lost);
+        let message = exits::told_of_stop(turn.now, &exit, &stop, lost, &self.rules.profile);
         let extra = match exits::stopped(turn.now, &exit, &stop) {
             Some(stopped) => Extra::Stopped(stopped, lost),
             None => lost.map_or(Extra::Nothing, Extra::Lost),

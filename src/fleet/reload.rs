@@ -226,22 +226,31 @@ impl Reload {
         let Some((_, took)) = timed.max_by_key(|it| it.1) else {
             return String::new();
         };
-        let limit = profile.limit;
+        let (limit, early) = (profile.limit, profile.limit_early);
         let is_at = |took: Duration, limit: Duration| took >= limit && took <= limit + GRAIN;
-        let is_ended = |it: &&(Process, Duration)| is_at(it.1, limit) || is_at(it.1, limit * 2);
+        let is_sure = |took: Duration| is_at(took, limit) || is_at(took, limit * 2);
+        let is_early = |took: Duration| took + early > limit && took < limit;
+        let is_ended = |it: &&(Process, Duration)| is_sure(it.1) || is_early(it.1);
         let is_known = profile.limit_known && !limit.is_zero();
         let ended = self.gone.iter().filter(|_| is_known).filter(is_ended);
         let ended: Vec<_> = ended.collect();
-        let (name, limit) = (profile.limit_name.as_deref().unwrap_or("limit"), elapsed(limit));
+        let is_sure = ended.iter().all(|it| is_sure(it.1));
+        let name = profile.limit_name.as_deref().unwrap_or("limit");
+        let limit = match is_sure {
+            true => elapsed(limit),
+            false => format!("{}, up to {} early", elapsed(limit), elapsed(early)),
+        };
         match ended.as_slice() {
             [] => format!("; the slowest took {}", elapsed(*took)),
             [(process, took)] => {
                 let (pid, took) = (process.pid, elapsed(*took));
-                format!("; pid {pid} took {took} and was probably ended by its {name} ({limit})")
+                let was = if is_sure { "was probably" } else { "may have been" };
+                format!("; pid {pid} took {took} and {was} ended by its {name} ({limit})")
             }
             several => {
                 let all: Vec<Process> = several.iter().map(|it| it.0).collect();
-                format!("; pid {} were probably ended by their {name} ({limit})", pids(&all))
+                let were = if is_sure { "were probably" } else { "may have been" };
+                format!("; pid {} {were} ended by their {name} ({limit})", pids(&all))
             }
         }
     }

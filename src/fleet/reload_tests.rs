@@ -15,6 +15,7 @@ fn web(instances: &[&str]) -> ServiceRules {
         renews: true,
         limit_name: Some("max_wait_time".into()),
         limit_known: true,
+        limit_early: SECOND,
         ..swoole_profile()
     };
     ServiceRules { profile: profile.into(), ..rules("web", instances) }
@@ -110,6 +111,14 @@ fn a_worker_that_ends_at_its_servers_limit_is_named() {
     tell(&mut rig, SECOND, "web1", &[3, 4, 5]);
     tell(&mut rig, 2 * SECOND, "web1", &[4, 5, 6]);
     assert_snapshot!(rig.diary().join("\n"), @"web1 reloaded: renewed 3 of 3 workers in 3.0s; pid 3 took 3.0s and was probably ended by its max_wait_time (3.0s) (alice)");
+}
+
+#[test]
+fn a_worker_whose_server_counts_whole_seconds_may_end_early() {
+    let mut rig = reloading();
+    tell(&mut rig, SECOND, "web1", &[2, 3, 4]);
+    tell(&mut rig, 1250 * SECOND / 1000, "web1", &[4, 5, 6]);
+    assert_snapshot!(rig.diary().join("\n"), @"web1 reloaded: renewed 3 of 3 workers in 2.2s; pid 2, 3 may have been ended by their max_wait_time (3.0s, up to 1.0s early) (alice)");
 }
 
 #[test]

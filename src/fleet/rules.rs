@@ -136,6 +136,8 @@ pub struct Profile {
     pub limit_known: bool,
     /// A stop may take that limit so many times.
     pub limit_times: u32,
+    /// It may end so much before its limit.
+    pub limit_early: Duration,
     pub chosen: Chosen,
 }
 
@@ -186,6 +188,7 @@ impl Profile {
             limit_name: None,
             limit_known: false,
             limit_times: 1,
+            limit_early: Duration::ZERO,
             chosen: Chosen::Named,
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::fixture::*;
 use super::input::{Countdown, InFlight, OutOfMemory, Probe, Status, Verb};
-use super::rules::{Rung, ServiceRules, Thresholds};
+use super::rules::{Profile, Rung, ServiceRules, Thresholds};
 use super::sheet::Condition;
 use super::words::{Name, Signal};
 
@@ -342,6 +342,14 @@ fn requests_lost_to_a_limit_of_the_server_are_named() {
     insta::assert_snapshot!(told(3010, four), @"web1 exited: exited 3.0s into its drain with 4 requests in flight (estimated): its own max_wait_time is probably 3s, the deck's is 10s (alice)");
     insta::assert_snapshot!(told(3000, InFlight::Exact(1)), @"web1 exited: exited 3.0s into its drain with 1 request in flight: its own max_wait_time is probably 3s, the deck's is 10s (alice)");
     insta::assert_snapshot!(told(3150, four), @"web1 exited: exited 3.1s into its drain with 4 requests in flight (estimated): its own max_wait_time is probably 3s, the deck's is 10s (alice)");
+    let profile = Profile { limit_known: true, limit_early: SECOND, ..swoole_profile() };
+    let mut rig = Rig::ready(vec![ServiceRules { profile: profile.into(), ..web(&["web1"]) }]);
+    rig.load("web1", four);
+    rig.tell(signal("web1", Signal::TERM));
+    rig.diary();
+    rig.later(Duration::from_millis(2400));
+    rig.exited("web1", code(0));
+    insta::assert_snapshot!(rig.diary().remove(0), @"web1 exited: exited 2.4s into its drain with 4 requests in flight (estimated): its own max_wait_time is probably 3s, the deck's is 10s (alice)");
     insta::assert_snapshot!(told(3151, four), @"web1 exited: exited 3.2s into its drain with 4 requests in flight (estimated) (alice)");
     insta::assert_snapshot!(told(100, four), @"web1 exited: exited 0.1s into its drain with 4 requests in flight (estimated) (alice)");
     insta::assert_snapshot!(told(3010, InFlight::Exact(0)), @"web1 exited: exited 3.0s into its drain (alice)");

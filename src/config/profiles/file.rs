@@ -54,6 +54,7 @@ impl Reader {
                 limit_known: limit.find("name").is_some() && limit.find("default").is_some(),
                 limit_name: text(&limit, "name"),
                 limit_times: limit.integer("times").map_or(1, |it| it.0),
+                limit_early: limit.duration("early").map_or(Duration::ZERO, |it| it.0),
                 chosen: Chosen::Named,
             }),
             stop,

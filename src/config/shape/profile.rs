@@ -29,6 +29,7 @@ const LIMIT: &[Key] = &[
         "What it is where nobody has set it; leave it out where that is no limit.",
     ),
     count("times", 1, "1", "How many times as long a stop may take."),
+    duration("early", "\"0s\"", "How much before its limit it may end: a clock of whole seconds."),
 ];
 
 const MEANING: &[Key] = &[

@@ -42,10 +42,20 @@ pub struct Case {
     pub port: Option<u16>,
     /// Workers that the last reload had to renew, if that was lately.
     pub renewed: usize,
+    /// The last rolling restart has begun this generation.
+    pub rolled: Option<Rolled>,
     /// How often in a row it ended well right after its start and left others behind.
     pub detached: u32,
     /// It was told to end and has not.
     pub leaving: Option<Leaving>,
+}
+
+/// A rolling restart that has renewed an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rolled {
+    /// The service has commands that bring back what ran before.
+    Reversible,
+    Final,
 }
 
 /// A stop whose first signal is out.

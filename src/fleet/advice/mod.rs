@@ -15,7 +15,7 @@ mod tree;
 use std::fmt;
 
 pub use evidence::{
-    Case, Churn, Evidence, Leaving, Listener, Member, PastStop, Queue, Stranger, Taken,
+    Case, Churn, Evidence, Leaving, Listener, Member, PastStop, Queue, Rolled, Stranger, Taken,
 };
 pub use stops::short_budget;
 

@@ -22,14 +22,17 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Requests that were cut off although there was time left, or stops that all took the same time.
 pub(super) fn own_limit(evidence: &Evidence) -> Option<Advice> {
     let stops = &evidence.stops;
-    let (cut, alike) = (cut(stops), alike(stops));
-    let newest = cut.last().or(alike.last())?;
     let profile = &evidence.case.profile;
+    let (cut, alike) = (cut(stops), alike(stops, profile));
+    let newest = cut.last().or(alike.last())?;
     let (limit, is_default) = limit_of(newest.after, profile);
     let (after, signal) = (elapsed(newest.after), &newest.signal);
     let had = span(newest.max_wait_time);
     let seen = match cut.len() {
-        0 => format!("its last {} stops all took {after} from {signal} on, of {had}", alike.len()),
+        0 => {
+            let (n, took) = (alike.len(), range(&alike));
+            format!("its last {n} stops all took {took} from {signal} on, of {had}")
+        }
         1 => {
             let lost = count(newest.lost.into(), "request");
             let verb = if newest.lost == 1 { "was" } else { "were" };
@@ -84,31 +87,53 @@ fn had_time(stop: &PastStop) -> bool {
     !stop.killed && stop.after + MARGIN <= stop.max_wait_time
 }
 
-/// The last stops, if two or more of them took the same number of whole seconds.
-fn alike(stops: &[PastStop]) -> Vec<&PastStop> {
+/// The last stops, if two or more of them took the same number of whole seconds, or met a default limit of a
+/// clock that is early by a different time each.
+fn alike<'a>(stops: &'a [PastStop], profile: &Profile) -> Vec<&'a PastStop> {
     let Some(last) = stops.last() else { return vec![] };
     let near = |a: Duration, b: Duration| a.abs_diff(b) <= GRAIN;
     let is_whole = last.after >= SECOND - GRAIN && near(last.after, rounded(last.after, SECOND));
-    let same = |it: &&PastStop| had_time(it) && near(it.after, last.after);
-    let mut found: Vec<_> = stops.iter().rev().take_while(same).collect();
+    let is_early = |it: &PastStop| !profile.limit_early.is_zero() && limit_of(it.after, profile).1;
+    let both = |it: &PastStop| near(it.after, last.after) || is_early(it) && is_early(last);
+    let mut found: Vec<_> = stops.iter().rev().take_while(|it| had_time(it) && both(it)).collect();
     found.reverse();
-    if is_whole && found.len() > 1 { found } else { vec![] }
+    if (is_whole || is_early(last)) && found.len() > 1 { found } else { vec![] }
+}
+
+/// `3.0s`, or `2.2s to 2.9s`.
+fn range(stops: &[&PastStop]) -> String {
+    let all = || stops.iter().map(|it| it.after);
+    let (least, most) = (all().min().unwrap_or_default(), all().max().unwrap_or_default());
+    match most - least <= GRAIN {
+        true => elapsed(stops.last().map_or(most, |it| it.after)),
+        false => format!("{} to {}", elapsed(least), elapsed(most)),
+    }
 }
 
 /// The limit that an end at this time speaks for, and whether it is what the server does by default.
 fn limit_of(after: Duration, profile: &Profile) -> (Duration, bool) {
-    let limit = profile.limit;
+    let (limit, clock) = (profile.limit, profile.limit_early);
     let is_known = profile.limit_known && !limit.is_zero();
     let meets = |limit: Duration| after.abs_diff(limit) <= 2 * GRAIN;
-    if is_known && (meets(limit) || meets(limit * profile.limit_times)) {
+    // Its clock has the next whole step already.
+    let told = match clock.is_zero() {
+        true => rounded(after, SECOND / 2),
+        false => steps(after.saturating_sub(GRAIN), clock, f64::ceil),
+    };
+    let is_early = !clock.is_zero() && told == limit;
+    if is_known && (is_early || meets(limit) || meets(limit * profile.limit_times)) {
         return (limit, true);
     }
-    (rounded(after, SECOND / 2), false)
+    (told, false)
 }
 
 fn rounded(time: Duration, to: Duration) -> Duration {
-    let steps = (time.as_secs_f64() / to.as_secs_f64()).round();
-    to.mul_f64(steps)
+    steps(time, to, f64::round)
+}
+
+/// A whole number of these steps.
+fn steps(time: Duration, step: Duration, whole: impl Fn(f64) -> f64) -> Duration {
+    step.mul_f64(whole(time.as_secs_f64() / step.as_secs_f64()))
 }
 
 /// The first signal of its stop cuts requests, and nothing takes it out of the traffic before.
@@ -165,8 +190,8 @@ pub(super) fn cuts_at_once(evidence: &Evidence) -> Option<Advice> {
 /// A budget that ends before the server's own limits have.
 pub(super) fn budget(evidence: &Evidence) -> Option<Advice> {
     let stops = &evidence.stops;
-    let newest = cut(stops).last().copied().or(alike(stops).last().copied());
     let profile = &evidence.case.profile;
+    let newest = cut(stops).last().copied().or(alike(stops, profile).last().copied());
     let seen = newest.map(|it| limit_of(it.after, profile).0);
     short_budget(profile, evidence.case.max_wait_time, seen)
 }

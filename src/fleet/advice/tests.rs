@@ -18,6 +18,7 @@ fn swoole() -> Profile {
         limit_name: Some("max_wait_time".into()),
         limit_known: true,
         limit_times: 2,
+        limit_early: ms(1_000),
         ..Profile::plain("swoole")
     }
 }
@@ -34,6 +35,7 @@ fn case(profile: Profile) -> Evidence {
         fronted: true,
         port: Some(9502),
         renewed: 0,
+        rolled: None,
         detached: 0,
         leaving: None,
     };
@@ -99,6 +101,22 @@ fn a_limit_that_was_set_is_not_called_the_default() {
     for (after, limit) in [(2_020, "2s"), (5_050, "5s"), (4_000, "4s")] {
         let said = with_stops(swoole(), &[stop(after, 1)]);
         assert!(said.contains(&format!("looks like {limit}, or ")), "{said}");
+    }
+}
+
+#[test]
+fn a_clock_of_whole_seconds_ends_it_up_to_one_early() {
+    assert_snapshot!(with_stops(swoole(), &[stop(2_300, 1)]), @"[own-limit] 1 request was cut off 2.3s after SIGTERM, although it had 10s: its own max_wait_time looks like 3s, its default; raise the server's max_wait_time to what its longest request takes, and the deck's max_wait_time to more than 2 times that");
+    let cut = with_stops(swoole(), &[stop(4_400, 1)]);
+    assert!(cut.contains("looks like 5s, or 2.5s if"), "{cut}");
+    assert_snapshot!(with_stops(swoole(), &[stop(2_250, 0), stop(2_900, 0), stop(2_600, 0)]), @"[own-limit] its last 3 stops all took 2.2s to 2.9s from SIGTERM on, of 10s: its own max_wait_time looks like 3s, its default; nothing was lost, but something kept it until then: an idle connection, a timer, a job; `opsdeck why web1` tells what while it stops");
+    let others = [
+        vec![stop(2_600, 0)],
+        vec![stop(1_400, 0), stop(2_600, 0)],
+        vec![stop(4_300, 0), stop(4_700, 0)],
+    ];
+    for stops in others {
+        assert_eq!(with_stops(swoole(), &stops), "", "{stops:?}");
     }
 }
 
@@ -297,7 +315,25 @@ fn a_listener_that_stays_open_while_nothing_stands_in_front_is_told() {
 fn workers_that_end_young_again_and_again_are_a_loop() {
     let churn = Churn { ended: 4, within: ms(1_300), oldest: ms(400), leader_age: ms(65_000) };
     let of = |churn: Churn| Evidence { churn: Some(churn), ..generic() };
-    assert_snapshot!(told(&of(churn)), @"[worker-restarts] 4 of its workers ended within 1.3s, none of them older than 0.4s, while its first process has run for 1m 5s: they may have reached a limit of requests (max_requests, pm.max_requests), which is well; if none is set or few requests come, they cannot go on: probes may pass in between, and requests get lost; opsdeck logs web1 has what they said last; if a release or a reload began it, roll it back");
+    assert_snapshot!(told(&of(churn)), @"[worker-restarts] 4 of its workers ended within 1.3s, none of them older than 0.4s, while its first process has run for 1m 5s: they may have reached a limit of requests (max_requests, pm.max_requests), which is well; if none is set or few requests come, they cannot go on: probes may pass in between, and requests get lost; opsdeck logs web1 has what they said last; nothing was rolled out or reloaded lately: look for what they need as they begin, a file, a database, memory");
+    let help = |rolled, renewed| {
+        let case = Case { rolled, renewed, ..generic().case };
+        let more = Churn { ended: 9, ..churn };
+        let said = told(&Evidence { case, ..of(more) });
+        said.rsplit_once("said last; ").unwrap().1.to_owned()
+    };
+    assert_eq!(
+        help(Some(Rolled::Reversible), 0),
+        "if the last rolling restart began it, roll it back: opsdeck roll --rollback web"
+    );
+    assert_eq!(
+        help(Some(Rolled::Final), 0),
+        "if the last rolling restart began it, put back what it brought, and roll again: opsdeck roll web"
+    );
+    assert_eq!(
+        help(Some(Rolled::Final), 2),
+        "if the last reload began it, put back what that has read, and reload again: opsdeck reload web1"
+    );
     let none = [
         Churn { ended: 2, ..churn },
         Churn { oldest: ms(30_000), ..churn },

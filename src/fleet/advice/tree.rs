@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Advice, Churn, Evidence, Member};
+use super::{Advice, Case, Churn, Evidence, Member, Rolled};
 use crate::fleet::turn::{count, elapsed};
 
 /// A worker that gets older is renewed for a reason: `max_request` and its like.
@@ -74,11 +74,27 @@ pub(super) fn restarts(evidence: &Evidence) -> Option<Advice> {
                 none is set or few requests come, they cannot go on: probes may pass in between, and requests \
                 get lost"
             .into(),
-        help: format!(
-            "opsdeck logs {} has what they said last; if a release or a reload began it, roll it back",
-            case.instance
-        ),
+        help: format!("opsdeck logs {} has what they said last; {}", case.instance, undo(case)),
     })
+}
+
+/// What takes back whatever may have begun it.
+fn undo(case: &Case) -> String {
+    let (instance, service) = (&case.instance, &case.service);
+    match case.rolled {
+        _ if case.renewed > 0 => format!(
+            "if the last reload began it, put back what that has read, and reload again: opsdeck reload {instance}"
+        ),
+        Some(Rolled::Reversible) => format!(
+            "if the last rolling restart began it, roll it back: opsdeck roll --rollback {service}"
+        ),
+        Some(Rolled::Final) => format!(
+            "if the last rolling restart began it, put back what it brought, and roll again: opsdeck roll {service}"
+        ),
+        None => "nothing was rolled out or reloaded lately: look for what they need as they begin, a file, a \
+                 database, memory"
+            .into(),
+    }
 }
 
 /// Requests in the life of one worker, of those that ended.
