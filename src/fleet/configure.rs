@@ -116,7 +116,11 @@ impl Fleet {
                     body.reloading = false;
                 }
                 it.home = home;
+                let was_foreign = it.is_foreign();
                 it.rules = Arc::clone(rules);
+                if was_foreign && !it.is_foreign() {
+                    it.begin_anew();
+                }
                 let port = it.own.port.filter(|_| own.auto_port);
                 it.own = InstanceRules { port: own.port.or(port), ..own.clone() };
                 it.removed = false;

@@ -93,6 +93,14 @@ impl Instance {
         self.on_time(turn);
     }
 
+    /// It is opsdeck's own from now on: that nobody starts what has ended was true of somebody else's.
+    pub(super) fn begin_anew(&mut self) {
+        self.absence = None;
+        if let Phase::Idle(rest @ (Rest::Exited | Rest::Fatal)) = &mut self.phase {
+            *rest = Rest::Stopped;
+        }
+    }
+
     /// The configuration has another engine by now: what runs stays what it is.
     pub(super) fn tell_engine(&self, turn: &mut Turn, foreign: bool) {
         let message = match foreign {

@@ -141,6 +141,58 @@ fn a_rollout_stops_and_starts_one_after_the_other() {
 }
 
 #[test]
+fn a_rollout_waits_for_the_process_that_a_launcher_leaves_behind() {
+    let begin = || {
+        let mut rig = running(foreign(&["web1", "web2"], true, false));
+        rig.tell(roll("web"));
+        rig.load("web1", super::input::InFlight::Exact(0));
+        assert_eq!(rig.gone("web1", ENDED).last().unwrap(), "spawn web1#2");
+        // Its file names the launcher first, which ends.
+        rig.spawned("web1");
+        rig.gone("web1", ENDED);
+        assert_eq!(rollout_sheet(&rig).halted, None);
+        rig
+    };
+    let mut rig = begin();
+    found(&mut rig, "web1");
+    rig.probed("web1", Probe::Readiness, true);
+    rig.later(4 * SECOND);
+    assert_eq!((rollout_sheet(&rig).halted, place(&rig)), (None, "stopping web2".to_owned()));
+
+    let mut rig = begin();
+    rig.later(rig.sheet("web1").since.since(rig.now) + 120 * SECOND);
+    let halted = rollout_sheet(&rig).halted.unwrap();
+    assert!(halted.starts_with("web1 was not ready within "), "{halted}");
+}
+
+#[test]
+fn one_that_has_ended_is_started_once_it_is_our_own() {
+    let ended = || {
+        let mut rig = running(foreign(&["web1"], true, false));
+        rig.gone("web1", ENDED);
+        assert_eq!(rig.condition("web1"), Condition::Exited);
+        rig
+    };
+    let mut rig = ended();
+    let effects = rig.input(Input::Configured(vec![web(&["web1"])]));
+    assert!(effects.contains(&"spawn web1#2".to_owned()), "{effects:?}");
+    let mut rig = ended();
+    rig.tell(stop("web1"));
+    assert_eq!(rig.input(Input::Configured(vec![web(&["web1"])])), NOTHING, "as it was ordered");
+}
+
+#[test]
+fn why_a_file_names_nobody_is_told_of_one_that_was_stopped_too() {
+    let mut rig = running(foreign(&["web1"], false, false));
+    rig.tell(stop("web1"));
+    rig.gone("web1", ENDED);
+    let why = "/run/web1.pid holds no pid, but \"x\"".to_owned();
+    rig.input(Input::Missed { instance: "web1".into(), why: why.clone(), is_odd: true });
+    let told = rig.fleet.why("web1").unwrap();
+    assert!(told[0].starts_with("stopped by alice") && told.contains(&why), "{told:?}");
+}
+
+#[test]
 fn a_rollout_goes_on_under_the_next_daemon() {
     let service = foreign(&["web1", "web2"], true, false);
     let mut rig = running(service.clone());

@@ -180,7 +180,10 @@ impl Fleet {
             return true;
         }
         if turn.now >= give_up {
-            let complaint = instance.up().and_then(|body| body.health.complaint());
+            let complaint = match instance.up() {
+                Some(body) => body.health.complaint(),
+                None => Some(self.mishap_of(instance)),
+            };
             let but = complaint.map_or(String::new(), |it| format!(": {it}"));
             let why = format!("{name} was not ready within {}{but}", span(timeout));
             self.halt(service, rollout, Some(name), why, turn);
