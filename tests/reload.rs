@@ -235,6 +235,24 @@ fn who_waits_for_a_reload_goes_on_with_the_next_program() {
 }
 
 #[test]
+fn a_signal_that_a_server_does_not_hear_while_it_is_at_it_makes_no_generation() {
+    let (mut deck, before, _reload) = under_way();
+    deck.ok(&["reload", "--no-wait", "shop"]);
+    deck.wait("a second reload", |deck, _| {
+        let reload = support::find(deck, "shop").and_then(|it| it.reload.as_ref());
+        reload.is_some_and(|it| it.number == 2 && it.of == 2)
+    });
+    for worker in before {
+        kill(worker, Signal::SIGKILL);
+    }
+    deck.wait_event("renewed 2 of 2 workers in ");
+    workers(&deck, "shop", 2);
+    let all = detail(&deck, "shop").processes;
+    let generations = all.iter().filter_map(|it| it.generation);
+    assert_eq!(generations.collect::<Vec<_>>(), [2, 2]);
+}
+
+#[test]
 fn one_instance_is_renewed_after_the_other() {
     let (one, two) = (free_port(), free_port());
     let mut deck = Deck::start(&format!(

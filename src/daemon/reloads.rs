@@ -158,6 +158,10 @@ impl Hands {
         let mut lineage = self.reloads.lineage(&instance, leader);
         match &known {
             None => lineage.begin(clock::now(), &roles, &workers),
+            // It was sent again while the server was at it.
+            Some(left) if !lineage.is_empty() => {
+                lineage.begin_again(clock::now(), &roles, left, &workers);
+            }
             // The signal was sent by the last daemon: all others are new.
             Some(before) => lineage.begin(Timestamp::default(), &roles, before),
         }
@@ -233,6 +237,9 @@ impl Hands {
             let Some(it) = it else { continue };
             let Workers { all: workers, leaving } = workers;
             it.workers.clone_from(&workers);
+            if let Some(lineage) = self.reloads.lineages.get_mut(&instance) {
+                lineage.look(&workers);
+            }
             let process = it.leader;
             self.outcomes.push_back(Input::Workers { instance, process, workers, leaving });
         }
