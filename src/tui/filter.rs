@@ -2,7 +2,8 @@
 //!
 //! Words stand beside each other, and a row is shown if all of them hold: `state:backoff`, `cpu>50`,
 //! `ready:no`, `stale`, a part of a name. `!` in front of a word turns it around. A word that is
-//! none of these is a text; one that is, but with a value that makes no sense, is told and skipped.
+//! without `:`, `=`, `<` or `>` that is none of these is a text. One with such a sign that is none of them, or
+//! whose value makes no sense, is told and skipped: no name has these signs.
 //! Pure: no clock, no model, only a service and its instances.
 
 use super::theme::word;
@@ -152,6 +153,11 @@ impl Query {
         self.mistake.as_deref()
     }
 
+    /// The same without what there is instead; no word that was typed has a blank in it.
+    pub fn mistake_in_short(&self) -> Option<&str> {
+        self.mistake()?.split("; ").next()
+    }
+
     /// Nothing but the name of the service is asked for: all of it is meant, folded as it is.
     pub fn is_named(&self, service: &Service) -> bool {
         self.terms.iter().all(|it| match &it.test {
@@ -293,8 +299,17 @@ fn test(text: &str) -> Result<Test, String> {
             _ => Err("it is up or down".into()),
         },
         "profile" => Ok(Test::Profile(value.to_owned())),
-        _ => Ok(Test::Text(text.to_owned())),
+        _ => Err(unknown(key, is_value)),
     }
+}
+
+/// Which words there are; those that go with a sign like this one first, for a narrow screen.
+fn unknown(key: &str, is_value: bool) -> String {
+    const VALUES: &str = "state ready live port pid goal profile";
+    const COMPARED: &str = "load flight cpu mem restarts p99";
+    let (first, then) = if is_value { (VALUES, COMPARED) } else { (COMPARED, VALUES) };
+    let what = if key.is_empty() { "a word is missing" } else { "no such word" };
+    format!("{what}; there are {first} {then}")
 }
 
 fn yes_or_no(text: &str) -> Result<bool, String> {
@@ -403,7 +418,6 @@ mod tests {
             ("web !backup", "web1"),
             ("profile:swoole", "web1 web2"),
             ("goal:down", ""),
-            ("http://x", ""),
             ("!", "web1 web2 cron"),
         ] {
             assert_eq!(shown(text), expected, "{text}");
@@ -437,6 +451,22 @@ mod tests {
             ("state>3", "state>3: it is state:VALUE"),
             ("ready:maybe", "ready:maybe: it is yes or no"),
             ("port:http web", "port:http: a port is a number"),
+            (
+                "foo>3 web",
+                "foo>3: no such word; there are load flight cpu mem restarts p99 state ready live port pid goal profile",
+            ),
+            (
+                "bogus:1",
+                "bogus:1: no such word; there are state ready live port pid goal profile load flight cpu mem restarts p99",
+            ),
+            (
+                "!http://x",
+                "!http://x: no such word; there are state ready live port pid goal profile load flight cpu mem restarts p99",
+            ),
+            (
+                ">3",
+                ">3: a word is missing; there are load flight cpu mem restarts p99 state ready live port pid goal profile",
+            ),
         ] {
             let query = Query::parse(text);
             assert_eq!(query.mistake(), Some(expected));

@@ -149,7 +149,7 @@ fn keys(model: &Model, y: u16, buf: &mut Buffer) {
 fn prefix(model: &Model) -> Vec<String> {
     let mut all = vec![];
     if !model.filter.text().is_empty() {
-        match model.filter.query.mistake() {
+        match model.filter.query.mistake_in_short() {
             Some(mistake) => all.push(format!("/ {mistake} (Esc clears)")),
             None => all.push(format!("/{} (Esc clears)", model.filter.text())),
         }

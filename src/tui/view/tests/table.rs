@@ -97,18 +97,18 @@ fn a_countdown_a_backoff_and_the_feed_at_80x24() {
 
 #[test]
 fn the_same_at_40x10_has_no_feed_and_the_most_important_columns() {
-    assert_snapshot!(screen(&mut busy(), 40, 10, 0), @r#"
+    assert_snapshot!(screen(&mut busy(), 40, 10, 0), @r"
      opsdeck shop   1/3 ready      10:42:17
       NAME           STATE      LIVE READY
     ▾ web            1/2 ready   2/2   1/2
        web1   :9502  DRAINING     ●    ○
       ███▋░░  6.2s of 10.0s KILL 10:42:20
        web2   :9503  RUNNING      ●    ●
-      cron           BACKOFF    again in 8s…
+      cron  BACKOFF    again in 8s; exited …
 
 
      r roll  t TERM  ? help  q detach
-    "#);
+    ");
 }
 
 #[test]
@@ -579,4 +579,20 @@ fn a_full_queue_stands_on_its_row_before_everything_else() {
     }
     let all = screen(&mut model, 40, 10, 0);
     assert!(all.contains("QUEUE FULL"), "{all}");
+}
+
+#[test]
+fn a_filter_with_a_word_that_there_is_not_says_at_once_which_there_are() {
+    let mut model = shop();
+    type_keys(&mut model, &["/", "f", "o", "o", ">"]);
+    let last = |model: &mut Model, width| {
+        screen(model, width, 24, 0).lines().last().unwrap_or_default().to_owned()
+    };
+    assert_eq!(
+        last(&mut model, 80),
+        " /foo>  foo>: no such word; there are load flight cpu mem restarts p99 state re…"
+    );
+    assert_eq!(model.rows.list.len(), 4, "as if it were not there");
+    press(&mut model, 0, "enter");
+    assert!(last(&mut model, 80).starts_with(" / foo>: no such word (Esc clears)"));
 }
