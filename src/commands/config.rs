@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Outcome, local, notice, out, place, printable, themes, unprinted};
-use crate::api::{Act, ConfigVerb, Difference, KeyChange, Problem, Request};
+use crate::api::{Act, ConfigVerb, Difference, Done, KeyChange, Problem, Request};
 use crate::cli::{ConfigCommand, ImportCommand, Place};
 use crate::config::settings::Settings;
 use crate::config::{self, diff, schema, show};
@@ -21,7 +21,7 @@ pub async fn run(place: &Place, command: &ConfigCommand) -> Outcome {
             let client = place::client(place)?;
             let act = Act { yes: *yes, ..Act::default() };
             let done = client.send(&Request::Config { verb: ConfigVerb::Apply, act }).await?;
-            print(&format!("{}\n", printable(&done.message)))
+            print(&applied(&done))
         }
         ConfigCommand::Schema => {
             let text = serde_json::to_string_pretty(&schema::schema())
@@ -85,6 +85,14 @@ async fn compare(place: &Place, file: Option<&Path>) -> Outcome {
     print(&lines.iter().map(in_lines).collect::<String>())
 }
 
+/// What was applied, change by change as the deck shows it.
+fn applied(done: &Done) -> String {
+    match done.diff.as_deref() {
+        None | Some([]) => format!("{}\n", printable(&done.message)),
+        Some(all) => all.iter().map(in_lines).collect(),
+    }
+}
+
 fn key_change(it: &diff::KeyChange) -> KeyChange {
     KeyChange { key: it.key.clone(), from: it.from.clone(), to: it.to.clone() }
 }
@@ -103,4 +111,25 @@ fn in_lines(it: &Difference) -> String {
 fn print(text: &str) -> Outcome {
     out(text).map_err(|err| unprinted(&err))?;
     Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_applied_is_told_in_a_line_for_each_change() {
+        let line = |name: &str, message: &str| Difference {
+            name: name.into(),
+            message: message.into(),
+            ..Difference::default()
+        };
+        let message = "queue: starts; cron: stops".to_owned();
+        let all = vec![line("queue", "starts"), line("cron", "stops")];
+        let done = Done { message, diff: Some(all), ..Done::default() };
+        assert_eq!(applied(&done), "queue            starts\ncron             stops\n");
+        let nothing = Done { message: "nothing to do".into(), ..Done::default() };
+        assert_eq!(applied(&nothing), "nothing to do\n");
+        assert_eq!(applied(&Done { diff: Some(vec![]), ..nothing }), "nothing to do\n");
+    }
 }

@@ -267,10 +267,14 @@ impl Daemon {
         self.keep_applied(&texts, pending.is_empty());
         self.config.pending = pending;
         let mut message = summary(&now);
-        let differences = self.config.differences(&settings);
+        let mut differences = self.config.differences(&settings);
         if !now.is_empty() || settings != *self.config.settings {
             self.take_settings(settings);
-            message = summary(&self.as_it_came(now));
+            let came = self.as_it_came(now);
+            for (told, it) in differences.iter_mut().zip(&came.changes) {
+                told.message.clone_from(&it.message);
+            }
+            message = summary(&came);
             self.note("config-applied", by(scope), format!("configuration applied: {message}"));
         }
         Ok(Done { message, diff: Some(differences), ..Done::default() })

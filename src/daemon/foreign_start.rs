@@ -143,7 +143,8 @@ impl Hands {
     ) -> Result<Order, String> {
         let launch = &known.settings.launch;
         let values = self.values.of(&known.service, name);
-        let argv = argv.iter().map(|it| it.expand(&values).map_err(|it| no_value(&it)));
+        let argv =
+            argv.iter().map(|it| it.expand(&values).map_err(|it| no_value(&known.service, &it)));
         let argv = argv.collect::<Result<Vec<_>, _>>()?;
         let program = argv.first().ok_or("no command says how")?;
         if let Some(trust) = Trust::of_root() {
@@ -174,7 +175,8 @@ pub(super) fn plain_environment(
     let launch = &known.settings.launch;
     let mut all = base_environment(launch.user.as_deref());
     for (name, text) in &launch.environment {
-        all.insert(name.clone(), text.expand(values).map_err(|it| no_value(&it))?);
+        let value = text.expand(values).map_err(|it| no_value(&known.service, &it))?;
+        all.insert(name.clone(), value);
     }
     Ok(all)
 }

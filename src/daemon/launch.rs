@@ -10,9 +10,10 @@ use nix::unistd::{Uid, User};
 use super::clock;
 use super::driver::failed;
 use super::foreign_start::Begin;
-use super::hands::{Hands, living, process_of};
+use super::hands::{Hands, Known, living, process_of};
 use super::orphans::RUN;
 use super::publish::millis;
+use super::runs::no_value;
 use crate::config::capability;
 use crate::config::settings::{self, Socket, Text};
 use crate::fleet::Name;
@@ -128,9 +129,9 @@ impl Hands {
         let argv = launch
             .argv
             .iter()
-            .map(|it| it.expand(&values).map_err(|missing| Trouble::missing(&missing)))
+            .map(|it| it.expand(&values).map_err(|it| Trouble::missing(&known.service, &it)))
             .collect::<Result<Vec<_>, _>>()?;
-        let mut environment = self.environment(name, &known.settings.launch, &values)?;
+        let mut environment = self.environment(name, known, &values)?;
         let mut switch = switch_to(launch.user.as_deref(), &launch.rights);
         if let Some(socket) = &launch.socket {
             announce(socket, &mut environment);
@@ -247,13 +248,14 @@ impl Hands {
     pub(super) fn environment(
         &self,
         name: &Name,
-        launch: &settings::Launch,
+        known: &Known,
         values: &Values,
     ) -> Result<Vec<(String, String)>, Trouble> {
+        let launch = &known.settings.launch;
         let mut all = self.base_environment(launch.user.as_deref());
         all.insert(MARK.into(), self.mark(name));
         for (variable, text) in &launch.environment {
-            let value = text.expand(values).map_err(|missing| Trouble::missing(&missing))?;
+            let value = text.expand(values).map_err(|it| Trouble::missing(&known.service, &it))?;
             all.insert(variable.clone(), value);
         }
         Ok(all.into_iter().collect())
@@ -299,8 +301,9 @@ impl Trouble {
         Self { reason: reason.into(), passing: false }
     }
 
-    pub(super) fn missing(name: &str) -> Self {
-        Self::lasting(format!("`{{{name}}}` has no value yet: opsdeck roll SERVICE --set {name}=…"))
+    /// A name of the configuration that only a rollout gives a value.
+    pub(super) fn missing(service: &Name, name: &str) -> Self {
+        Self::lasting(no_value(service, name))
     }
 }
 

@@ -97,7 +97,7 @@ impl Hands {
         let Some(probe) = settings.probes.get(&kind) else { return };
         let values = self.values.of(&known.service, instance);
         let launch = &settings.launch;
-        let environment = self.environment(instance, launch, &values).unwrap_or_default();
+        let environment = self.environment(instance, known, &values).unwrap_or_default();
         let mut probe = super::launch::expanded(probe.clone(), &values, environment, launch);
         probe.haste = self.haste(&known.service, kind);
         self.probes.start(instance, generation, kind, probe);

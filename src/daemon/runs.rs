@@ -191,7 +191,7 @@ impl Hands {
             Command::RollBack(_) => self.values.before(service, instance),
         };
         values.extend(settings.names_of(&known.settings));
-        let argv = expand(command, &values).map_err(fail)?;
+        let argv = expand(service, command, &values).map_err(fail)?;
         if let (Some(trust), Some(program)) = (Trust::of_root(), argv.first()) {
             let safe = trust.launch(program, &known.settings.launch);
             safe.map_err(|it| fail(format!("cannot run: {}", it.in_full())))?;
@@ -255,12 +255,17 @@ impl Service {
     }
 }
 
-fn expand(command: &RolloutCommand, values: &Values) -> Result<Vec<String>, String> {
-    command.argv.iter().map(|it| it.expand(values).map_err(|it| no_value(&it))).collect()
+fn expand(
+    service: &Name,
+    command: &RolloutCommand,
+    values: &Values,
+) -> Result<Vec<String>, String> {
+    command.argv.iter().map(|it| it.expand(values).map_err(|it| no_value(service, &it))).collect()
 }
 
-pub(super) fn no_value(name: &str) -> String {
-    format!("`{{{name}}}` has no value: opsdeck roll SERVICE --set {name}=…")
+/// A name of the configuration that no rollout of this service has given a value.
+pub(super) fn no_value(service: &Name, name: &str) -> String {
+    format!("`{{{name}}}` has no value yet: opsdeck roll {service} --set {name}=…")
 }
 
 async fn carry_out(reaper: &Reaper, turns: &Turns, job: &Job) -> Result<(), String> {
@@ -376,6 +381,17 @@ async fn probe(reaper: &Reaper, check: ExecCheck) -> Result<ExecOutcome, String>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::settings::Text;
+
+    #[test]
+    fn a_name_without_a_value_is_told_with_the_service_that_needs_it() {
+        let command = RolloutCommand {
+            argv: vec![Text("./build".into()), Text("v{version}".into())],
+            timeout: Duration::from_secs(1),
+        };
+        let told = expand(&Name::from("web"), &command, &Values::new()).unwrap_err();
+        assert_eq!(told, "`{version}` has no value yet: opsdeck roll web --set version=…");
+    }
 
     #[test]
     fn a_command_that_fails_is_quoted_with_its_last_words() {
