@@ -11,8 +11,8 @@ use std::collections::VecDeque;
 
 use super::Command;
 use crate::api::{
-    Act, Confirm, Done, InstanceVerb, Problem, Request, RolloutVerb, Service, ServiceVerb, Target,
-    problem,
+    Act, Confirm, Done, Goal, Instance, InstanceVerb, Problem, Request, RolloutVerb, Service,
+    ServiceVerb, State, Target, problem,
 };
 use crate::tui::ansi;
 use crate::tui::key::Key;
@@ -167,6 +167,11 @@ fn request(model: &Model, action: Action, aim: &Aim) -> Result<Request, String> 
     if is_of_service(action) {
         return of_service(model, action, aim);
     }
+    if action == Action::StopNow
+        && let Some(why) = nothing_to_kill(model, aim)
+    {
+        return Err(why);
+    }
     if aim.instance.is_none() {
         return on_service(action, aim);
     }
@@ -198,6 +203,23 @@ fn request(model: &Model, action: Action, aim: &Aim) -> Result<Request, String> 
         Action::Kill => instance(aim, InstanceVerb::Kill, aim.act()),
         other => return Err(format!("{} does nothing here", label(other))),
     })
+}
+
+/// Why there is nothing that `X` could end, and what there is to do instead. What is just being started has a
+/// process soon.
+fn nothing_to_kill(model: &Model, aim: &Aim) -> Option<String> {
+    let all = &model.service(&aim.service)?.instances;
+    let is_meant = |it: &&Instance| aim.instance.as_ref().is_none_or(|name| it.name == *name);
+    let meant: Vec<&Instance> = all.iter().filter(is_meant).collect();
+    if meant.iter().any(|it| it.pid.is_some() || it.state == State::Spawning) {
+        return None;
+    }
+    let is_wanted = meant.iter().any(|it| it.goal == Goal::Up);
+    let keep = is_wanted.then(|| model.keymap.hint(Action::Stop, "keeps it down")).flatten();
+    let hints = [keep, model.keymap.hint(Action::Start, "starts it now")];
+    let hints: Vec<String> = hints.into_iter().flatten().collect();
+    let down = if is_wanted { "" } else { ", it is down already" };
+    Some(format!("{} has no process{down}: {}", aim.name(), hints.join(", ")))
 }
 
 fn is_stopping(model: &Model, aim: &Aim) -> bool {

@@ -111,6 +111,36 @@ fn the_second_press_counts_when_the_question_was_read_and_no_keyboard_repeats_so
 }
 
 #[test]
+fn where_no_process_is_left_to_kill_the_key_says_what_there_is_to_do() {
+    let mut model = shop();
+    press(&mut model, 0, "G");
+    assert_eq!(press(&mut model, 100, "X"), []);
+    assert!(model.guard.armed.is_none());
+    assert_eq!(notice(&model), "cron has no process: x keeps it down, s starts it now");
+    let mut down = cron();
+    (down.instances[0].state, down.instances[0].goal) = (State::Stopped, Goal::Down);
+    change(&mut model, 200, down);
+    press(&mut model, 900, "X");
+    assert_eq!(notice(&model), "cron has no process, it is down already: s starts it now");
+    // What is just being started has one soon.
+    let mut begins = cron();
+    begins.instances[0].state = State::Spawning;
+    change(&mut model, 1000, begins);
+    press(&mut model, 1700, "X");
+    assert!(question(&model).starts_with("stop now cron"), "{}", question(&model));
+    // A service is killed as long as one of its instances runs.
+    let mut web = web();
+    web.instances[0].pid = None;
+    change(&mut model, 1800, web.clone());
+    type_keys(&mut model, &["esc", "g", "X"]);
+    assert!(question(&model).starts_with("stop now web"), "{}", question(&model));
+    web.instances[1].pid = None;
+    change(&mut model, 2000, web);
+    type_keys(&mut model, &["esc", "X"]);
+    assert_eq!(notice(&model), "web has no process: x keeps it down, s starts it now");
+}
+
+#[test]
 fn the_same_key_on_another_row_is_told_when_it_is_too_soon_and_a_click_says_that_it_is_not() {
     let mut model = shop();
     press(&mut model, 0, "j");
