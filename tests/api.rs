@@ -158,7 +158,7 @@ fn the_snapshot_has_the_documented_fields_and_status_prints_the_same() {
     );
     has_exactly(
         &instance["probes"]["readiness"],
-        "at:time ok:flag latency_ms:number status:number? body:text error:text? in_a_row:count",
+        "at:time ok:flag latency_ms:number status:number? body:text? error:text? in_a_row:count",
     );
     assert_eq!(instance["state"], "stopping");
     assert_eq!(instance["countdown"]["rung"], "SIGTERM");

@@ -26,6 +26,9 @@ fn what_runs_is_followed_over_its_ends_and_ours_and_never_started() {
     );
     let why = deck.ok(&["why", "web1"]);
     assert!(why.contains("somebody else runs it") && why.contains("web1.pid"), "{why}");
+    let files = deck.detail("web1").files.unwrap();
+    assert_eq!(files.pidfile, Some(theirs.path("web1.pid").display().to_string()));
+    assert!(files.log.ends_with("web1.log") && files.exe.is_some(), "{files:?}");
 
     deck.restart_daemon(|deck| kill(deck.daemon_pid(), Signal::SIGKILL));
     wait_pid(&mut deck, "web1", first);

@@ -74,11 +74,13 @@ fn an_exec_probe_is_run_like_the_service_and_keeps_what_it_printed() {
     });
     let failed = result(&deck, "job", "readiness");
     assert_eq!((failed.ok, failed.status), (false, Some(1)));
-    assert_eq!(failed.body.trim(), format!("looked for {}", flag.display()));
+    assert_eq!(failed.body.unwrap().trim(), format!("looked for {}", flag.display()));
+    deck.wait_why("job", &[&format!("readiness was answered \"looked for {}\"", flag.display())]);
 
     std::fs::write(&flag, "").unwrap();
     deck.wait_ready(&["job"]);
     assert_eq!(result(&deck, "job", "readiness").status, Some(0));
+    assert!(!deck.ok(&["why", "job"]).contains("looked for"), "that is over");
 }
 
 #[test]
@@ -146,7 +148,7 @@ fn an_empty_page_with_status_200_is_not_ready_where_a_body_is_expected() {
             .is_some_and(|it| it.probes.get("readiness").is_some_and(|it| it.status == Some(200)))
     });
     let checked = result(&deck, "web1", "readiness");
-    assert_eq!((checked.ok, checked.body.as_str()), (false, ""));
+    assert_eq!((checked.ok, checked.body.as_deref()), (false, Some("")));
     assert!(checked.error.is_some());
     assert_eq!(deck.instance("web1").ready, Some(false));
     let why = deck.ok(&["why", "web1"]);
@@ -268,7 +270,7 @@ fn a_server_is_asked_for_its_health_by_grpc() {
     );
     deck.wait_ready(&["named1", "whole1"]);
     let passed = result(&deck, "named1", "readiness");
-    assert_eq!((passed.status, passed.body.as_str()), (Some(0), "SERVING"));
+    assert_eq!((passed.status, passed.body.as_deref()), (Some(0), Some("SERVING")));
     deck.wait("a service that it does not know", |it, _| {
         let probe = find(it, "stranger1").and_then(|it| it.probes.get("readiness").cloned());
         probe.and_then(|it| it.error).is_some_and(|it| it.contains("NOT_FOUND"))

@@ -186,7 +186,7 @@ fn the_version_of_a_rollout_is_expected_in_the_answer() {
         ["web1", "web2"].iter().all(|name| {
             find(deck, name)
                 .and_then(|it| it.probes.get("readiness"))
-                .is_some_and(|it| it.ok && it.body == "ready version 43\n")
+                .is_some_and(|it| it.ok && it.body.as_deref() == Some("ready version 43\n"))
         })
     });
 }

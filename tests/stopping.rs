@@ -116,7 +116,7 @@ fn requests_that_are_cut_at_once_are_counted_although_the_exit_is_a_clean_one() 
     let idle = idle_clients(port, 2);
     deck.ok(&["signal", "--yes", "SIGTERM", "web1"]);
     let event = deck.wait_event("into its drain");
-    let told = " into its drain with 3 requests in flight (estimated)";
+    let told = " into its drain for SIGTERM with 3 requests in flight (estimated)";
     assert!(event.message.ends_with(told), "{}", event.message);
     drop(idle);
     for request in requests {
@@ -132,7 +132,7 @@ fn requests_that_a_server_cuts_are_counted_and_its_own_limit_is_suspected() {
 
     deck.ok(&["signal", "--yes", "SIGTERM", "web1"]);
     let event = deck.wait_event("into its drain");
-    let (when, rest) = event.message.split_once(" into its drain ").unwrap();
+    let (when, rest) = event.message.split_once(" into its drain for SIGTERM ").unwrap();
     assert!(when.starts_with("exited 1."), "{when}");
     assert_eq!(
         rest,

@@ -29,7 +29,7 @@ pub struct Detail {
     pub more_processes: u32,
     /// What its leader does with signals, by number.
     pub signals: Vec<SignalDetail>,
-    /// The last exits and starts that failed, oldest first.
+    /// The last exits, reloads and starts that failed, oldest first.
     pub exits: Vec<Event>,
     /// Of the leader, sorted by name; `null` for viewers. Secrets are masked before they leave the daemon.
     pub environment: Option<Vec<Variable>>,
@@ -167,4 +167,8 @@ pub struct Files {
     pub exe: Option<String>,
     /// Where its output is.
     pub log: String,
+    /// Of what somebody else runs: the file that names its process.
+    pub pidfile: Option<String>,
+    /// Paths of the Unix sockets at which the tree listens; `@` stands before an abstract name.
+    pub unix_sockets: Vec<String>,
 }

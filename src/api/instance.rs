@@ -153,7 +153,8 @@ pub struct ProbeResult {
     /// HTTP status, gRPC status code or exit code.
     pub status: Option<i32>,
     /// The first KiB of the body or of the output, control characters included: strip before showing.
-    pub body: String,
+    /// `null`: it was not kept.
+    pub body: Option<String>,
     pub error: Option<String>,
     /// How many results like this in a row.
     pub in_a_row: u32,

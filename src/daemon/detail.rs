@@ -14,11 +14,12 @@ use axum::extract::{ConnectInfo, State};
 use super::advice::Clues;
 use super::clock;
 use super::driver::Daemon;
+use super::hands::on_a_line;
 use super::http::{Api, Failure, Path, ending, not_found};
 use super::peer::Peer;
 use super::tree::{READERS, Seen, Tree};
 use super::turn::Question;
-use crate::api::{self, Detail, ProbePast, Role};
+use crate::api::{self, Detail, ProbePast, ProbeResult, Role};
 use crate::config::secret::{veiled, veiled_arguments};
 use crate::fleet::Signal;
 use crate::fleet::input::Probe as Kind;
@@ -35,6 +36,9 @@ use crate::quantity::format_duration;
 const LOOK: Duration = Duration::from_secs(5);
 /// Of those, whose sockets are looked at: each of the others has them from one of these.
 const LISTENERS: usize = 8;
+
+/// Of the answer of a probe, in a sentence.
+const MOST_OF_BODY: usize = 200;
 
 /// Signals that an operator asks about, whether or not a profile knows them.
 const ASKED_ABOUT: [Signal; 7] = [
@@ -54,6 +58,7 @@ pub struct Subject {
     /// What runs, if anything does.
     running: Option<Tree>,
     log: String,
+    pidfile: Option<String>,
     clues: Option<Clues>,
 }
 
@@ -119,6 +124,8 @@ impl Daemon {
         let words = self.facts.last_words(instance);
         why.extend(words.map(|it| format!("its last words were \"{it}\"")));
         let sheet = self.fleet.instance_sheet(instance)?;
+        let probes = self.facts.probes(instance, sheet.generation);
+        why.extend(probes.iter().filter_map(|(kind, result)| refusal(kind, result)));
         let load = self.facts.load(instance, sheet.generation).filter(|_| sheet.process.is_some());
         let silent = load.and_then(|it| Some((it.error.as_ref()?, &it.source)));
         why.extend(
@@ -164,9 +171,21 @@ impl Daemon {
             log: known.map_or_else(String::new, |it| {
                 self.hands.source(&sheet.name, it.log).log.display().to_string()
             }),
+            pidfile: known
+                .and_then(|it| it.settings.pidfile.as_ref())
+                .map(|it| it.display().to_string()),
             clues: self.clues(instance),
         }))
     }
+}
+
+/// What a probe that failed last was answered; its error alone rarely says what is wrong.
+fn refusal(kind: &str, result: &ProbeResult) -> Option<String> {
+    let body = result.body.as_deref().filter(|_| !result.ok)?;
+    let line = on_a_line(body, body.len());
+    let cut = line.floor_char_boundary(MOST_OF_BODY);
+    let more = if cut < line.len() { "…" } else { "" };
+    (!line.is_empty()).then(|| format!("{kind} was answered \"{}{more}\"", &line[..cut]))
 }
 
 /// `GET /readiness on port 9502 every 2s, timeout 1s, fails after 3`
@@ -190,11 +209,11 @@ fn in_words(probe: &Probe, thresholds: Thresholds) -> String {
 impl Subject {
     /// Reads what the kernel knows. Blocking.
     fn look(self, role: Role) -> Detail {
-        let Self { known: mut detail, running, log, clues } = self;
+        let Self { known: mut detail, running, log, pidfile, clues } = self;
         detail.now = Some(clock::wall());
         let mut seen = vec![];
         let table = Table::sweep();
-        let mut files = api::Files { log, ..api::Files::default() };
+        let mut files = api::Files { log, pidfile, ..api::Files::default() };
         if let Some(tree) = running {
             let leader = tree.leader;
             let mut look = Look { leader, missing: vec![] };
@@ -323,6 +342,7 @@ impl Look {
             sockets.extend(closeup::open_files(*other).unwrap_or_default().sockets);
         }
         files.listening = self.seen("listening sockets", closeup::listening(&sockets));
+        files.unix_sockets = self.seen("Unix sockets", closeup::unix_listening(&sockets));
         files.ports = self.ports(&files.listening);
         files.cwd = closeup::directory(pid).ok().map(|it| it.display().to_string());
         files.exe = closeup::program(pid).ok().map(|it| it.display().to_string());
@@ -349,5 +369,26 @@ impl Look {
             })
         };
         ports.into_iter().filter_map(one).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_failed_probe_was_answered_is_one_line_that_is_cut() {
+        let result =
+            |ok, body: &str| ProbeResult { ok, body: Some(body.into()), ..ProbeResult::default() };
+        let told = |it| refusal("readiness", &it);
+        let json = "{\n  \"db\": \"gone\"\n}\n";
+        assert_eq!(
+            told(result(false, json)).unwrap(),
+            r#"readiness was answered "{ "db": "gone" }""#
+        );
+        assert_eq!((told(result(true, json)), told(result(false, " \n"))), (None, None));
+        assert_eq!(told(ProbeResult { ok: false, ..ProbeResult::default() }), None);
+        let long = told(result(false, &"ä".repeat(500))).unwrap();
+        assert!(long.ends_with("ä…\"") && long.chars().count() < 130, "{long}");
     }
 }

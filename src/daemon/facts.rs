@@ -56,9 +56,9 @@ impl Results {
     fn put_back(&mut self, kind: &'static str, mut old: ProbeResult) {
         let before = self.before.entry(kind).or_default();
         if old.ok {
-            old.body = String::new();
+            old.body = None;
         } else {
-            before.iter_mut().for_each(|it| it.body = String::new());
+            before.iter_mut().for_each(|it| it.body = None);
         }
         if let Some(error) = &mut old.error
             && let Some((at, _)) = error.char_indices().nth(SHORT)
@@ -111,7 +111,7 @@ impl Facts {
             latency_ms: f64::from(u32::try_from(outcome.latency.as_micros()).unwrap_or(u32::MAX))
                 / 1000.0,
             status: outcome.status,
-            body: String::from_utf8_lossy(&outcome.body).into_owned(),
+            body: Some(String::from_utf8_lossy(&outcome.body).into_owned()),
             error: outcome.error.clone(),
             in_a_row,
         };
@@ -127,13 +127,18 @@ impl Facts {
         before.chain(results.by_kind.get(kind(probe))).cloned().collect()
     }
 
-    /// Keeps an event if it tells how an instance ended, or why it did not begin.
+    /// Keeps an event if it tells how an instance ended or its workers were renewed, or why it did not begin.
     pub fn noted(&mut self, event: &Event) {
         let Some(instance) = &event.instance else { return };
-        if !matches!(event.kind.as_str(), "exited" | "spawn-failed" | "fatal") {
+        let is_end = matches!(event.kind.as_str(), "exited" | "spawn-failed" | "fatal");
+        if !is_end && !is_reload(event) {
             return;
         }
         let exits = self.exits.entry(instance.clone()).or_default();
+        // Of reloads the last, or many of them would leave no room for the ends.
+        if is_reload(event) {
+            exits.retain(|it| !is_reload(it));
+        }
         // The evidence of the others is in the journal.
         exits.iter_mut().for_each(|it| it.evidence = None);
         let is_of_a_stop = event.stop.is_some();
@@ -245,6 +250,10 @@ impl Facts {
     }
 }
 
+fn is_reload(event: &Event) -> bool {
+    matches!(event.kind.as_str(), "reloaded" | "reload-incomplete")
+}
+
 /// What a probe says now, as a sentence: `readiness passes: 200 in 3 ms, 12 in a row`.
 pub fn verdict(probe: &str, it: &ProbeResult) -> String {
     let says = match (it.ok, &it.error, it.status) {
@@ -296,8 +305,8 @@ mod tests {
             facts.probed("web1", 1, Probe::Readiness, &outcome(ok, &format!("body {n}")));
         }
         let past = facts.past_of("web1", Probe::Readiness);
-        let bodies: Vec<_> = past.iter().map(|it| (it.in_a_row, it.body.as_str())).collect();
-        assert_eq!(bodies, [(1, ""), (2, "body 1"), (1, ""), (2, "body 3")]);
+        let bodies: Vec<_> = past.iter().map(|it| (it.in_a_row, it.body.as_deref())).collect();
+        assert_eq!(bodies, [(1, None), (2, Some("body 1")), (1, None), (2, Some("body 3"))]);
         assert_eq!(past[1].error.as_ref().unwrap().chars().count(), SHORT);
         for _ in 0..100 {
             facts.probed("web1", 1, Probe::Readiness, &outcome(true, "x"));
@@ -305,5 +314,20 @@ mod tests {
         assert_eq!(facts.past_of("web1", Probe::Readiness).len(), RESULTS);
         facts.probed("web1", 2, Probe::Liveness, &outcome(true, "x"));
         assert_eq!(facts.past_of("web1", Probe::Readiness), [], "that was another process");
+    }
+
+    #[test]
+    fn the_last_reload_is_kept_beside_the_ends() {
+        let mut facts = Facts::default();
+        let kinds = ["reloaded", "exited", "ready", "reload-incomplete", "fatal", "reloaded"];
+        for (seq, kind) in (1..).zip(kinds) {
+            let event = serde_json::json!({
+                "seq": seq, "at": "2026-11-30T10:00:00Z", "kind": kind, "instance": "web1",
+                "message": "",
+            });
+            facts.noted(&serde_json::from_value(event).unwrap());
+        }
+        let kept: Vec<_> = facts.exits("web1").into_iter().map(|it| it.seq).collect();
+        assert_eq!(kept, [2, 5, 6]);
     }
 }

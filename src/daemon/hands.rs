@@ -502,9 +502,8 @@ impl Hands {
         let generation = sheet.as_ref().map_or(0, |it| it.generation);
         for (kind, result) in facts.probes(instance.as_str(), generation) {
             let error = result.error.unwrap_or_else(|| "passed".into());
-            lines.push(
-                format!("{kind} probe: {error} {}", on_a_line(&result.body)).trim_end().into(),
-            );
+            let body = on_a_line(result.body.as_deref().unwrap_or_default(), LONGEST_BODY);
+            lines.push(format!("{kind} probe: {error} {body}").trim_end().into());
         }
         if let Some(exit) = sheet.and_then(|it| it.last_exit) {
             lines.push(format!("last exit: {}", exit.cause));
@@ -540,11 +539,11 @@ impl Hands {
     }
 }
 
-/// A body as one line of at most so much: its lines with blanks between them.
-fn on_a_line(body: &str) -> String {
+/// A body as one line of at most so many bytes: its lines with blanks between them.
+pub(super) fn on_a_line(body: &str, most: usize) -> String {
     let lines = body.lines().map(str::trim).filter(|it| !it.is_empty());
     let mut line = lines.collect::<Vec<_>>().join(" ");
-    line.truncate(line.floor_char_boundary(LONGEST_BODY));
+    line.truncate(line.floor_char_boundary(most));
     line
 }
 
@@ -593,8 +592,8 @@ mod tests {
     #[test]
     fn a_body_of_many_lines_is_evidence_as_a_whole() {
         let body = "{\n  \"status\": \"DOWN\",\n  \"db\": \"gone\"\n}\n";
-        assert_eq!(on_a_line(body), r#"{ "status": "DOWN", "db": "gone" }"#);
-        let long = on_a_line(&"ä\n".repeat(2000));
+        assert_eq!(on_a_line(body, LONGEST_BODY), r#"{ "status": "DOWN", "db": "gone" }"#);
+        let long = on_a_line(&"ä\n".repeat(2000), LONGEST_BODY);
         assert!(long.len() <= LONGEST_BODY && long.starts_with("ä ä"), "{long}");
     }
 }

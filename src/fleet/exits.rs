@@ -119,13 +119,17 @@ fn is_own_fault(signal: Signal) -> bool {
 }
 
 /// `exited with code 3`, `was killed by SIGSEGV`; `asked_for`: as an operator wanted it.
-pub(super) fn how(exit: &Exit, asked_for: bool) -> String {
+pub(super) fn how(exit: &Exit, asked_for: Option<&Signalled>) -> String {
+    let after = match (exit.status, asked_for) {
+        (Status::Code(_) | Status::Unknown, Some(it)) => format!(" after {}", it.signal),
+        (Status::Signal(_), _) | (_, None) => String::new(),
+    };
     let how = match exit.status {
         Status::Code(code) => format!("exited with code {code}"),
         Status::Signal(signal) => format!("was killed by {signal}"),
         Status::Unknown => "exited".into(),
     };
-    format!("{how}{}", memory(exit, asked_for))
+    format!("{how}{after}{}", memory(exit, asked_for.is_some()))
 }
 
 /// `, out of memory`, as sure as it is: a kill that is ours already needs no guess.
@@ -167,7 +171,8 @@ pub(super) fn told_of_stop(
         Status::Code(_) | Status::Unknown => "exited".into(),
     };
     let memory = memory(exit, stop.killing().is_some());
-    format!("{verb} {into} into its drain{}{memory}{suspicion}", loss(lost))
+    let why = stop.errand.occasion();
+    format!("{verb} {into} into its drain {why}{}{memory}{suspicion}", loss(lost))
 }
 
 /// How the stop went, where the exit tells something about the server: nobody else had a hand in it.

@@ -91,6 +91,23 @@ impl Errand {
         }
     }
 
+    /// What an end within this stop was for: `for a restart`, `because liveness failed`.
+    pub(super) fn occasion(&self) -> String {
+        match self {
+            Self::Stop(_) => "for a stop".into(),
+            Self::Restart(_) => "for a restart".into(),
+            Self::Term(_) => "for SIGTERM".into(),
+            Self::Kill(_) => "for SIGKILL".into(),
+            Self::Rollout(_) => "for the rolling restart".into(),
+            Self::Shutdown(_) => "for the shutdown".into(),
+            Self::Liveness
+            | Self::Startup
+            | Self::Configuration
+            | Self::Unwanted
+            | Self::Surplus => self.phrase(),
+        }
+    }
+
     /// The instance misbehaved: what follows is a crash restart, not a plain one.
     pub(super) fn is_sickness(&self) -> bool {
         match self {

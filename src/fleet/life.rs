@@ -177,7 +177,7 @@ impl Instance {
         let lost = self.lost();
         let cause = exits::cause_of_exit(turn.now, &exit, asked_for.as_ref());
         let by = asked_for.as_ref().map(|it| &it.by);
-        let message = format!("{}{}", exits::how(&exit, asked_for.is_some()), exits::loss(lost));
+        let message = format!("{}{}", exits::how(&exit, asked_for.as_ref()), exits::loss(lost));
         let probing = body.map(|body| body.probing).unwrap_or_default();
         self.note_exit(turn.now, exit, cause, lost);
         self.stop_probes(turn, probing);

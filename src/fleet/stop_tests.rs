@@ -141,7 +141,7 @@ fn what_the_gateway_counted_last_is_what_was_lost() {
     rig.later(Duration::from_secs(3));
     rig.diary();
     rig.exited("web1", code(0));
-    insta::assert_snapshot!(rig.diary()[0], @"web1 exited: exited 3.0s into its drain with 4 requests in flight: its own max_wait_time is probably 3s, the deck's is 10s (alice)");
+    insta::assert_snapshot!(rig.diary()[0], @"web1 exited: exited 3.0s into its drain for SIGTERM with 4 requests in flight: its own max_wait_time is probably 3s, the deck's is 10s (alice)");
     assert_eq!(rig.sheet("web1").last_exit.unwrap().lost, Some(InFlight::Exact(4)));
 }
 
@@ -313,7 +313,10 @@ fn a_stop_that_obeys_ends_without_sigkill() {
     assert_eq!(rig.condition("web1"), Condition::Stopped);
     assert_eq!(
         rig.diary(),
-        ["web1 exited: exited 1.0s into its drain (alice)", "web1 stopped: stopped (alice)"]
+        [
+            "web1 exited: exited 1.0s into its drain for a stop (alice)",
+            "web1 stopped: stopped (alice)"
+        ]
     );
     assert_eq!(rig.sheet("web1").last_exit.unwrap().cause, "SIGTERM by alice");
     assert_eq!(rig.sheet("web1").why, "stopped by alice");
@@ -339,9 +342,9 @@ fn requests_lost_to_a_limit_of_the_server_are_named() {
         rig.diary().remove(0)
     };
     let four = InFlight::Estimated(4);
-    insta::assert_snapshot!(told(3010, four), @"web1 exited: exited 3.0s into its drain with 4 requests in flight (estimated): its own max_wait_time is probably 3s, the deck's is 10s (alice)");
-    insta::assert_snapshot!(told(3000, InFlight::Exact(1)), @"web1 exited: exited 3.0s into its drain with 1 request in flight: its own max_wait_time is probably 3s, the deck's is 10s (alice)");
-    insta::assert_snapshot!(told(3150, four), @"web1 exited: exited 3.1s into its drain with 4 requests in flight (estimated): its own max_wait_time is probably 3s, the deck's is 10s (alice)");
+    insta::assert_snapshot!(told(3010, four), @"web1 exited: exited 3.0s into its drain for SIGTERM with 4 requests in flight (estimated): its own max_wait_time is probably 3s, the deck's is 10s (alice)");
+    insta::assert_snapshot!(told(3000, InFlight::Exact(1)), @"web1 exited: exited 3.0s into its drain for SIGTERM with 1 request in flight: its own max_wait_time is probably 3s, the deck's is 10s (alice)");
+    insta::assert_snapshot!(told(3150, four), @"web1 exited: exited 3.1s into its drain for SIGTERM with 4 requests in flight (estimated): its own max_wait_time is probably 3s, the deck's is 10s (alice)");
     let profile = Profile { limit_known: true, limit_early: SECOND, ..swoole_profile() };
     let mut rig = Rig::ready(vec![ServiceRules { profile: profile.into(), ..web(&["web1"]) }]);
     rig.load("web1", four);
@@ -349,10 +352,10 @@ fn requests_lost_to_a_limit_of_the_server_are_named() {
     rig.diary();
     rig.later(Duration::from_millis(2400));
     rig.exited("web1", code(0));
-    insta::assert_snapshot!(rig.diary().remove(0), @"web1 exited: exited 2.4s into its drain with 4 requests in flight (estimated): its own max_wait_time is probably 3s, the deck's is 10s (alice)");
-    insta::assert_snapshot!(told(3151, four), @"web1 exited: exited 3.2s into its drain with 4 requests in flight (estimated) (alice)");
-    insta::assert_snapshot!(told(100, four), @"web1 exited: exited 0.1s into its drain with 4 requests in flight (estimated) (alice)");
-    insta::assert_snapshot!(told(3010, InFlight::Exact(0)), @"web1 exited: exited 3.0s into its drain (alice)");
+    insta::assert_snapshot!(rig.diary().remove(0), @"web1 exited: exited 2.4s into its drain for SIGTERM with 4 requests in flight (estimated): its own max_wait_time is probably 3s, the deck's is 10s (alice)");
+    insta::assert_snapshot!(told(3151, four), @"web1 exited: exited 3.2s into its drain for SIGTERM with 4 requests in flight (estimated) (alice)");
+    insta::assert_snapshot!(told(100, four), @"web1 exited: exited 0.1s into its drain for SIGTERM with 4 requests in flight (estimated) (alice)");
+    insta::assert_snapshot!(told(3010, InFlight::Exact(0)), @"web1 exited: exited 3.0s into its drain for SIGTERM (alice)");
 }
 
 #[test]
@@ -363,7 +366,7 @@ fn an_exit_by_our_own_sigkill_is_nobody_elses_limit() {
     rig.later(10 * SECOND);
     rig.diary();
     rig.exited("web1", killed_by(Signal::KILL));
-    insta::assert_snapshot!(rig.diary()[0], @"web1 exited: killed by SIGKILL 10.0s into its drain with 4 requests in flight (estimated) (alice)");
+    insta::assert_snapshot!(rig.diary()[0], @"web1 exited: killed by SIGKILL 10.0s into its drain for a stop with 4 requests in flight (estimated) (alice)");
 }
 
 #[test]
@@ -375,7 +378,7 @@ fn the_limit_of_a_server_counts_from_its_first_signal() {
     rig.diary();
     rig.later(Duration::from_millis(2005));
     rig.exited("web1", killed_by(Signal::TERM));
-    insta::assert_snapshot!(rig.diary()[0], @"web1 exited: killed by SIGTERM 9.0s into its drain with 1 request in flight: its own max_wait_time is probably 2s, the deck's is 10s (alice)");
+    insta::assert_snapshot!(rig.diary()[0], @"web1 exited: killed by SIGTERM 9.0s into its drain for a restart with 1 request in flight: its own max_wait_time is probably 2s, the deck's is 10s (alice)");
 }
 
 #[test]

@@ -244,6 +244,38 @@ pub fn listening(sockets: &BTreeSet<u64>) -> io::Result<Vec<String>> {
     Ok(all.iter().map(ToString::to_string).collect())
 }
 
+/// The paths at which any of these sockets listens (unix(7)), sorted; `@` stands before an abstract name.
+///
+/// # Errors
+///
+/// Those of reading `/proc/net/unix`.
+pub fn unix_listening(sockets: &BTreeSet<u64>) -> io::Result<Vec<String>> {
+    if sockets.is_empty() {
+        return Ok(vec![]);
+    }
+    let text = fs::read("/proc/net/unix")?;
+    let all: BTreeSet<String> = String::from_utf8_lossy(&text)
+        .lines()
+        .filter_map(|it| unix_listener(it, sockets))
+        .collect();
+    Ok(all.into_iter().collect())
+}
+
+/// `ffff… 00000002 00000000 00010000 0001 01 31742 /run/app.sock`: the path, if it listens (proc_net(5)).
+fn unix_listener(line: &str, sockets: &BTreeSet<u64>) -> Option<String> {
+    /// `__SO_ACCEPTCON` of the kernel.
+    const LISTENS: u32 = 1 << 16;
+    let mut rest = line;
+    let mut field = || {
+        let (field, after) = rest.trim_start().split_once(' ')?;
+        rest = after;
+        Some(field)
+    };
+    let flags = u32::from_str_radix(field().and(field()).and(field()).and(field())?, 16).ok()?;
+    let inode = field().and(field()).and(field())?.parse().ok()?;
+    (flags & LISTENS != 0 && sockets.contains(&inode)).then(|| rest.to_owned())
+}
+
 /// The directory a process is in.
 ///
 /// # Errors
@@ -300,6 +332,28 @@ Max nice priority         0                    0
         assert_eq!(kinds, ["socket", "pipe", "event", "device", "file"]);
         assert_eq!(kind_of("/run/opsdeck/web1.fifo"), "pipe");
         assert_eq!((socket_inode("socket:[123]"), socket_inode("pipe:[4]")), (Some(123), None));
+    }
+
+    #[test]
+    fn unix_sockets_that_listen_are_told_by_their_paths() {
+        let text = "\
+Num       RefCount Protocol Flags    Type St Inode Path
+0000000000000000: 00000002 00000000 00010000 0001 01 31742 /run/php fpm.sock
+0000000000000000: 00000003 00000000 00000000 0001 03 31743 /run/php fpm.sock
+0000000000000000: 00000002 00000000 00010000 0001 01    99 @abstract
+0000000000000000: 00000002 00000000 00010000 0001 01 31744 /run/another.sock
+0000000000000000: 00000002 00000000 00010000 0001 01 31745
+";
+        let its = [31742, 31743, 99, 31745].into();
+        let told: Vec<_> = text.lines().filter_map(|it| unix_listener(it, &its)).collect();
+        assert_eq!(told, ["/run/php fpm.sock", "@abstract"]);
+
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("app.sock");
+        let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let open = open_files(me()).unwrap();
+        let path = path.display().to_string();
+        assert!(unix_listening(&open.sockets).unwrap().contains(&path));
     }
 
     #[test]

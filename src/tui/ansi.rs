@@ -152,10 +152,10 @@ const BODY: usize = 10;
 
 /// The first lines of a body in one: the first of some JSON is `{`.
 fn clean_probe(probe: &mut ProbeResult) {
-    let lines = probe.body.lines().map(str::trim).filter(|it| !it.is_empty());
-    let body = lines.take(BODY).collect::<Vec<_>>().join(" ");
-    probe.body = clean(&body).into_owned();
     clean_some(&mut probe.error);
+    let Some(body) = &mut probe.body else { return };
+    let lines = body.lines().map(str::trim).filter(|it| !it.is_empty());
+    *body = clean(&lines.take(BODY).collect::<Vec<_>>().join(" ")).into_owned();
 }
 
 /// Makes an event's texts safe.
@@ -226,7 +226,8 @@ pub fn clean_detail(it: &mut Detail) {
         clean_in_place(&mut files.log);
         clean_some(&mut files.cwd);
         clean_some(&mut files.exe);
-        files.listening.iter_mut().for_each(clean_in_place);
+        clean_some(&mut files.pidfile);
+        files.listening.iter_mut().chain(&mut files.unix_sockets).for_each(clean_in_place);
         let open = std::mem::take(&mut files.open);
         files.open = open.into_iter().map(|(kind, n)| (clean(&kind).into_owned(), n)).collect();
     }

@@ -458,7 +458,7 @@ impl Random {
             ..LastExit::default()
         });
         if self.is(2) {
-            let body = self.of(TEXTS).to_owned();
+            let body = self.is(2).then(|| self.of(TEXTS).to_owned());
             it.probes.insert("readiness".into(), ProbeResult { body, ..ProbeResult::default() });
         }
         it

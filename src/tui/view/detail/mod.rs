@@ -216,7 +216,7 @@ fn probe(model: &Model, text: &mut Text, kind: &str, last: Option<&ProbeResult>,
     last_failure(model, text, past);
     // That it passed says it all, unless there is room.
     if !last.ok || model.size.1 >= ROOMY {
-        text.field("", &last.body);
+        text.field("", last.body.as_deref().unwrap_or_default());
         text.styled_field("", &past.check, theme.faint());
     }
 }
@@ -252,7 +252,8 @@ fn last_failure(model: &Model, text: &mut Text, past: &ProbePast) {
     if let Some(failed) = past.results.iter().rfind(|it| !it.ok) {
         let at = failed.at.map(|at| clock(at, &model.tz)).unwrap_or_default();
         let error = failed.error.as_deref().unwrap_or_default();
-        let said = format!("failed at {at}: {error} {}", failed.body);
+        let body = failed.body.as_deref().unwrap_or_default();
+        let said = format!("failed at {at}: {error} {body}");
         text.field("", said.trim_end());
     }
 }

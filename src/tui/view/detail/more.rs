@@ -161,8 +161,11 @@ pub(super) fn files(text: &mut Text, detail: Option<&Detail>) {
     let Some(files) = &detail.files else { return };
     text.field("program", files.exe.as_deref().unwrap_or_default());
     text.field("directory", files.cwd.as_deref().unwrap_or_default());
+    text.field("pid file", files.pidfile.as_deref().unwrap_or_default());
     text.field("log", &files.log);
-    text.field("listens on", &files.listening.join(", "));
+    let sockets: Vec<&str> =
+        files.listening.iter().chain(&files.unix_sockets).map(String::as_str).collect();
+    text.field("listens on", &sockets.join(", "));
     for it in &files.ports {
         let (waiting, limit) = (it.accept_queue, it.accept_limit);
         let is_full = waiting > 0 && waiting >= limit;

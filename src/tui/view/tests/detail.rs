@@ -31,7 +31,7 @@ fn result(ok: bool, ms: u64) -> ProbeResult {
         ok,
         latency_ms: 1.25,
         status: Some(if ok { 200 } else { 500 }),
-        body: if ok { "ok".into() } else { "{\"error\":\"no \u{1b}[31mdatabase\"}\n".into() },
+        body: Some(if ok { "ok" } else { "{\"error\":\"no \u{1b}[31mdatabase\"}\n" }.into()),
         error: (!ok).then(|| "status 500 is not 200".into()),
         in_a_row: 3,
     }
@@ -103,6 +103,8 @@ fn detail(ms: u64) -> Detail {
             cwd: Some("/srv/shop/web1".into()),
             exe: Some("/usr/bin/php8.2 (deleted)".into()),
             log: "/var/lib/opsdeck/logs/web1.log".into(),
+            pidfile: None,
+            unix_sockets: vec!["/run/web1.sock".into()],
         }),
         command: "php bin/hyperf.php start".into(),
         missing: vec![],
@@ -234,7 +236,7 @@ fn below_is_what_is_looked_up_more_rarely() {
     program       /usr/bin/php8.2 (deleted)
     directory     /srv/shop/web1
     log           /var/lib/opsdeck/logs/web1.log
-    listens on    0.0.0.0:9502
+    listens on    0.0.0.0:9502, /run/web1.sock
     open          3 file, 28 socket
     Tab next section  l logs  v rollout  J process  PgDn page down  Esc back
     ");
@@ -310,7 +312,7 @@ fn a_wide_screen_has_two_columns() {
      15511    2h   0.0%    45M    4    31 S      shop.Worker.0                            program       /usr/bin/php8.2 (deleted)
            and 2 more                                                                     directory     /srv/shop/web1
     4 Load, the last ten minutes ─────────────────────────────────────────────────────    log           /var/lib/opsdeck/logs/web1.log
-    now           ~7 in flight, 2.1% CPU, 90M memory                                      listens on    0.0.0.0:9502
+    now           ~7 in flight, 2.1% CPU, 90M memory                                      listens on    0.0.0.0:9502, /run/web1.sock
     CPU 9.0%                                                     █ ▅█▃█ █ █ ▅█▃█ █ █ █    open          3 file, 28 socket
                                                                 ▃█ ██████▅█▃██████▅█▃█
                                                                 ██████████████████████
