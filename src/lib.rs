@@ -26,6 +26,7 @@
 //! - Only `api` types are serialised, beside the records of the daemon's state file, what it leaves to the
 //!   program that replaces it, and the messages between daemon and logger, and daemon and gateway. `daemon::publish` is the only translator.
 //! - `tui` imports neither `daemon` nor `fleet`: it can be pointed at a daemon one release older.
+//! - `quantity` writes and reads texts and knows nothing of ours: whoever tells a time uses it, `fleet` and `tui` too.
 //! - `process`, `probe`, `logger`, `gateway`, `load` and `roles` know no fleet and are tested alone.
 //! - Only `daemon::clock` reads the time for decisions; they are made on `CLOCK_BOOTTIME`.
 //! - What somebody else runs is started, restarted and stopped by orders only.

@@ -1,4 +1,4 @@
-//! Durations and sizes as people write them, in the configuration and on a command line: `1m30s`, `100MiB`.
+//! Durations and sizes as people write and read them, in the configuration and on a command line: `1m30s`, `100MiB`.
 //!
 //! A reader returns what is wrong and what to do, in words; where that stood is the caller's business.
 //! The writers print what the readers read, so that `opsdeck config show` is a configuration file again.
@@ -139,6 +139,23 @@ pub fn format_duration(duration: Duration) -> String {
     [part(hours, 'h'), part(minutes, 'm'), seconds].into_iter().flatten().collect()
 }
 
+/// A time as it is shown, in whole seconds: `8s`, `2m05s`, `1h02m`.
+pub fn span(seconds: u64) -> String {
+    match seconds {
+        ..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        _ => format!("{}h{:02}m", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
+/// A time that was measured, as it is shown: `6.2s`, cut and not rounded, then `1m03s`.
+pub fn took(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ ..60 => format!("{seconds}.{}s", time.subsec_millis() / 100),
+        seconds => span(seconds),
+    }
+}
+
 const SIZES: [(&str, u64); 9] = [
     ("TiB", 1 << 40),
     ("GiB", 1 << 30),
@@ -186,6 +203,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn times_are_shown_in_one_form() {
+        let spans = [8, 60, 125, 3720, 400_000].map(span);
+        assert_eq!(spans, ["8s", "1m00s", "2m05s", "1h02m", "111h06m"]);
+        let times = [0, 6_299, 59_999, 63_900].map(|ms| took(Duration::from_millis(ms)));
+        assert_eq!(times, ["0.0s", "6.2s", "59.9s", "1m03s"]);
+    }
 
     #[test]
     fn durations_are_read_with_their_units() {

@@ -73,7 +73,7 @@ fn requests_that_a_server_cuts_with_time_left_speak_for_its_own_limit() {
     let (mut deck, requests) = in_flight(&config, port, 2);
     assert!(!deck.ok(&["why", "web1"]).contains("looks like"));
     deck.ok(&["signal", "--yes", "SIGTERM", "web1"]);
-    deck.wait_event("into its drain with ");
+    deck.wait_event("into its drain for SIGTERM with ");
     let said = deck.wait_why("web1", &["cut off ", "although it had 40s"]);
     let (_, limit) = said.split_once("its own max_wait_time looks like ").unwrap();
     let limit = parse_duration(limit.split([';', ',']).next().unwrap()).unwrap();

@@ -13,7 +13,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "commands",
         &[
             "api", "cli", "client", "config", "daemon", "exit", "gateway", "loadgen", "logger",
-            "process", "sample", "tui",
+            "process", "quantity", "sample", "tui",
         ],
     ),
     ("config", &["fleet", "load", "probe", "quantity", "roles"]),
@@ -25,7 +25,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("exit", &[]),
-    ("fleet", &[]),
+    ("fleet", &["quantity"]),
     ("gateway", &[]),
     ("load", &["probe"]),
     ("loadgen", &["quantity"]),
@@ -35,7 +35,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("quantity", &[]),
     ("roles", &[]),
     ("sample", &["quantity"]),
-    ("tui", &["api", "client"]),
+    ("tui", &["api", "client", "quantity"]),
 ];
 
 #[test]

@@ -4,6 +4,7 @@
 //! stays text: in fences longer than any of its own, or with its punctuation escaped.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -13,6 +14,7 @@ use crate::api::{Actor, Problem, RolloutRecord, RolloutStep, took_ms};
 use crate::cli::ReportArgs;
 use crate::client::Client;
 use crate::exit::Exit;
+use crate::quantity::took;
 
 /// The parts of a step, in order.
 const PHASES: [&str; 6] = ["build", "draining", "stopping", "starting", "readiness", "settle"];
@@ -219,12 +221,8 @@ fn clock(at: Option<Timestamp>, zone: &TimeZone) -> String {
     zoned.map_or("?".into(), |it| it.strftime("%H:%M:%S").to_string())
 }
 
-/// `0.4s`, `12.3s`, `3m 20s`.
-pub(super) fn length(ms: u64) -> String {
-    match ms / 1000 {
-        seconds @ 0..60 => format!("{seconds}.{}s", ms % 1000 / 100),
-        seconds => format!("{}m {}s", seconds / 60, seconds % 60),
-    }
+fn length(ms: u64) -> String {
+    took(Duration::from_millis(ms))
 }
 
 /// Text that is nothing but text in Markdown: a backslash before all punctuation that could mean
@@ -299,7 +297,7 @@ mod tests {
 
         - **Started by**: alice (uid 1000, from 10.0.0.9)
         - **Began**: 2026-11-30 00:53:20 UTC
-        - **Ended**: 2026-11-30 00:54:35 UTC, after 1m 15s
+        - **Ended**: 2026-11-30 00:54:35 UTC, after 1m15s
         - **Renewed**: 1 of 3
         - **Halted**: web2 was not ready within 60s: status 500 \| \*no\* \`such\` table
         - **Value**: version = 43
@@ -309,7 +307,7 @@ mod tests {
         | instance | outcome | began | took | build | draining | stopping | starting | readiness | settle | lost |
         |---|---|---|---|---|---|---|---|---|---|---|
         | web1 | renewed | 00:53:20 | 12.0s | - | 2.0s | - | - | 10.0s | - | 0 |
-        | web2 | failed | 00:53:32 | 1m 3s | - | 2.0s | - | - | 1m 1s | - | 0 |
+        | web2 | failed | 00:53:32 | 1m03s | - | 2.0s | - | - | 1m01s | - | 0 |
 
         ## Requests
 
@@ -345,10 +343,7 @@ mod tests {
         let runs =
             RolloutRecord { ended: None, outcome: "running".into(), halted: None, ..halted() };
         let told = text(&runs, "shop", at(100).unwrap(), &TimeZone::UTC);
-        assert!(
-            told.contains("not yet, after 1m 40s") && told.contains("It is not over"),
-            "{told}"
-        );
+        assert!(told.contains("not yet, after 1m40s") && told.contains("It is not over"), "{told}");
         assert!(!told.contains("Not touched"), "{told}");
     }
 }

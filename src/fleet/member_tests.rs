@@ -72,7 +72,7 @@ fn one_that_stays_and_one_that_nobody_follows_are_told() {
     web1 signal-sent: SIGTERM to worker, pid 2 (alice)
     web1 worker-stays: worker, pid 2, is still there 15.0s after SIGTERM (alice)
     web1 signal-sent: SIGTERM to worker, pid 2 (alice)
-    web1 worker-missing: worker, pid 2, ended 1.0s after SIGTERM, and none took its place within 1m 0s (alice)
+    web1 worker-missing: worker, pid 2, ended 1.0s after SIGTERM, and none took its place within 1m00s (alice)
     ");
 }
 

@@ -163,7 +163,7 @@ fn workers_that_nobody_follows_are_told() {
     tell(&mut rig, 59 * SECOND, "web1", &[]);
     assert!(rig.fleet.watches_reload("web1"), "a new one may take ready_timeout");
     tell(&mut rig, SECOND, "web1", &[]);
-    assert_snapshot!(rig.diary().join("\n"), @"web1 reload-incomplete: 3 workers gone, and none came in their place within 1m 1s (alice)");
+    assert_snapshot!(rig.diary().join("\n"), @"web1 reload-incomplete: 3 workers gone, and none came in their place within 1m01s (alice)");
 }
 
 /// What is there under the next daemon; the first one died now.

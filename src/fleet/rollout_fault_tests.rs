@@ -18,7 +18,7 @@ fn one_that_no_sigkill_ends_halts_the_rollout() {
     rig.later(59 * SECOND);
     assert_eq!(place(&rig), "stopping web1");
     rig.later(SECOND);
-    let why = "web1 is still there 1m 0s after SIGKILL";
+    let why = "web1 is still there 1m00s after SIGKILL";
     assert_eq!(rollout_sheet(&rig).halted.as_deref(), Some(why));
     assert_eq!(rig.condition("web2"), Condition::Running);
 

@@ -220,7 +220,7 @@ fn one_that_is_never_ready_halts_the_rollout_in_time() {
     assert_eq!(rig.later(Duration::from_millis(59_999)), NOTHING);
     assert_eq!(place(&rig), "readiness web1");
     rig.later(Duration::from_millis(1));
-    let why = "web1 was not ready within 1m 0s: readiness fails: 503";
+    let why = "web1 was not ready within 1m00s: readiness fails: 503";
     assert_eq!(rollout_sheet(&rig).halted.as_deref(), Some(why));
     assert_eq!(rig.fleet.next_deadline(), None);
 }
@@ -299,7 +299,7 @@ fn it_waits_while_it_cannot_spare_one_and_halts_in_the_end() {
     rig.probed("web2", Probe::Readiness, false);
     rig.ran("web1", 0, Ok(()));
     rig.later(60 * SECOND);
-    let why = "waited 1m 0s in vain: web1 cannot be spared (min_ready 1): web2 is not ready";
+    let why = "waited 1m00s in vain: web1 cannot be spared (min_ready 1): web2 is not ready";
     assert_eq!(rollout_sheet(&rig).halted.as_deref(), Some(why));
 }
 

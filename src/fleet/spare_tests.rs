@@ -74,7 +74,7 @@ fn a_spare_that_is_never_ready_halts_before_anything_is_touched() {
     rig.spawned("web-surge");
     rig.probed("web-surge", Probe::Readiness, false);
     rig.later(60 * SECOND);
-    let why = "web-surge was not ready within 1m 0s: readiness fails: 503; no instance was touched";
+    let why = "web-surge was not ready within 1m00s: readiness fails: 503; no instance was touched";
     assert_eq!(rollout_sheet(&rig).halted.as_deref(), Some(why));
     assert_eq!(rig.condition("web-surge"), Condition::Stopping, "nobody needs it");
     assert_eq!((rig.condition("web1"), rig.sheet("web1").generation), (Condition::Running, 1));

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::input::{Effect, Extra, Mark, Record};
 use super::time::Timestamp;
 use super::words::{By, Name};
+use crate::quantity;
 
 pub(super) struct Turn {
     pub(super) now: Timestamp,
@@ -66,15 +67,11 @@ impl Turn {
     }
 }
 
-/// A setting as people write it: `10s`, `0.5s`, `2m 5s`, `3h 12m`.
+/// A setting as the screens show it: `10s`, `0.5s`, `2m05s`, `3h12m`.
 pub(super) fn span(duration: Duration) -> String {
     let seconds = duration.as_secs();
-    if seconds >= 3600 {
-        format!("{}h {}m", seconds / 3600, seconds % 3600 / 60)
-    } else if seconds >= 60 {
-        format!("{}m {}s", seconds / 60, seconds % 60)
-    } else if duration.subsec_millis() == 0 {
-        format!("{seconds}s")
+    if seconds >= 60 || duration.subsec_millis() == 0 {
+        quantity::span(seconds)
     } else {
         elapsed(duration)
     }
@@ -127,12 +124,9 @@ mod tests {
     fn durations_read_as_people_write_them() {
         let texts = [0, 500, 1_000, 10_000, 59_900, 60_000, 125_000, 3_600_000, 11_520_000]
             .map(|ms| span(Duration::from_millis(ms)));
-        assert_eq!(
-            texts,
-            ["0s", "0.5s", "1s", "10s", "59.9s", "1m 0s", "2m 5s", "1h 0m", "3h 12m"]
-        );
+        assert_eq!(texts, ["0s", "0.5s", "1s", "10s", "59.9s", "1m00s", "2m05s", "1h00m", "3h12m"]);
         assert_eq!(elapsed(Duration::from_millis(3_004)), "3.0s");
-        assert_eq!(elapsed(Duration::from_secs(61)), "1m 1s");
+        assert_eq!(elapsed(Duration::from_secs(61)), "1m01s");
         assert_eq!(
             [count(0, "request"), count(1, "request"), count(2, "request")],
             ["0 requests", "1 request", "2 requests"]

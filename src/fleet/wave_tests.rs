@@ -47,7 +47,7 @@ fn a_signal_goes_no_further_than_one_that_is_not_ready_after_it() {
     assert_eq!(rig.later(59 * SECOND), NOTHING);
     rig.diary();
     assert_eq!(rig.later(SECOND), NOTHING);
-    insta::assert_snapshot!(rig.diary()[0], @"web signal-halted: SIGUSR1 went no further than web1, which was not ready within 1m 0s; 1 more did not get it (alice)");
+    insta::assert_snapshot!(rig.diary()[0], @"web signal-halted: SIGUSR1 went no further than web1, which was not ready within 1m00s; 1 more did not get it (alice)");
     assert_eq!(rig.fleet.next_deadline(), None);
 }
 
@@ -76,7 +76,7 @@ fn a_signal_waits_for_one_that_crashed_by_it() {
     rig.gone("web2", killed_by(Signal(11)));
     rig.diary();
     rig.later(60 * SECOND);
-    insta::assert_snapshot!(rig.diary()[0], @"web signal-halted: SIGUSR1 went no further than web2, which was not ready within 1m 0s; it was the last (alice)");
+    insta::assert_snapshot!(rig.diary()[0], @"web signal-halted: SIGUSR1 went no further than web2, which was not ready within 1m00s; it was the last (alice)");
 }
 
 #[test]

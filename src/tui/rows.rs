@@ -90,7 +90,6 @@ pub struct Present {
     pub rate: bool,
     pub p99: bool,
     pub in_flight: bool,
-    pub ports: bool,
     pub tags: bool,
 }
 
@@ -102,13 +101,11 @@ impl Present {
         self.rate |= fronted;
         self.p99 |= fronted;
         self.in_flight |= fronted;
-        self.ports |= fronted;
         self.tags |= fronted;
         for it in &service.instances {
             self.rate |= it.requests_per_second.is_some() || it.load.is_some();
             self.p99 |= it.p99_ms.is_some();
             self.in_flight |= it.in_flight.is_some();
-            self.ports |= it.port.is_some();
             self.tags |= it.backup || it.stale || it.held_by.is_some();
             self.tags |= it.is_backlog_full();
         }
@@ -128,6 +125,8 @@ pub struct Rows {
     pub lost: bool,
     /// Columns of the longest name.
     pub name_width: usize,
+    /// Columns of the longest name with a port beside it.
+    pub port_width: Option<usize>,
     pub present: Present,
     /// When the index was made because figures changed.
     pub made: Duration,
@@ -160,7 +159,7 @@ impl Rows {
     pub fn rebuild(&mut self, deck: &Deck, folded: &BTreeSet<String>, sort: Sort, query: &Query) {
         self.list.clear();
         self.due = None;
-        self.name_width = 0;
+        (self.name_width, self.port_width) = (0, None);
         self.present = Present::default();
         for index in order(deck.services.len(), |n| service_rank(&deck.services[n], sort)) {
             self.add(index, &deck.services[index], folded, sort, query);
@@ -178,7 +177,11 @@ impl Rows {
         query: &Query,
     ) {
         self.present.add(of);
-        self.name_width = self.name_width.max(of.name.width());
+        self.measure(
+            &of.name,
+            0,
+            of.gateway.is_some() || is_single(of) && of.instances[0].port.is_some(),
+        );
         if is_single(of) {
             let shown = query.instance(of, &of.instances[0]);
             self.list.extend(shown.then_some(Row {
@@ -190,10 +193,7 @@ impl Rows {
         }
         let named = query.is_named(of);
         let mut below: Vec<usize> = order(of.instances.len(), |n| rank(&of.instances[n], sort));
-        self.name_width = below
-            .iter()
-            .map(|n| of.instances[*n].name.width() + 1)
-            .fold(self.name_width, usize::max);
+        of.instances.iter().for_each(|it| self.measure(&it.name, 1, it.port.is_some()));
         below.retain(|n| named || query.instance(of, &of.instances[*n]));
         if below.is_empty() && !named && !query.service(of) {
             return;
@@ -203,6 +203,14 @@ impl Rows {
         if !folded.contains(&of.name) || !named {
             let row = |n| Row { service: at, instance: Some(n), kind: Kind::Instance };
             self.list.extend(below.into_iter().map(row));
+        }
+    }
+
+    fn measure(&mut self, name: &str, indent: usize, has_port: bool) {
+        let width = name.width() + indent;
+        self.name_width = self.name_width.max(width);
+        if has_port {
+            self.port_width = self.port_width.max(Some(width));
         }
     }
 

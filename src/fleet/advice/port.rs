@@ -130,7 +130,7 @@ fn strangers(listeners: &[Listener]) -> Vec<&Stranger> {
     all
 }
 
-/// `php (pid 4711, for 2h 0m, its parent is gone)`.
+/// `php (pid 4711, for 2h00m, its parent is gone)`.
 fn named(strangers: &[&Stranger]) -> String {
     let one = |it: &&Stranger| {
         let orphan = if it.orphan { ", its parent is gone" } else { "" };

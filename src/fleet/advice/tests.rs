@@ -262,9 +262,9 @@ fn who_has_the_port_instead_is_named() {
         listeners: vec![listener("0.0.0.0:9502", false, strangers)],
         ..generic()
     };
-    assert_snapshot!(told(&on(&[php(4711)])), @"[port-taken] php (pid 4711, for 2h 0m) listens on port 9502, not web1: requests to this port are not served by web1; ps -fp 4711 tells what that is: stop what runs it, or give web1 another port");
+    assert_snapshot!(told(&on(&[php(4711)])), @"[port-taken] php (pid 4711, for 2h00m) listens on port 9502, not web1: requests to this port are not served by web1; ps -fp 4711 tells what that is: stop what runs it, or give web1 another port");
     let orphan = |pid| Stranger { orphan: true, ..php(pid) };
-    assert_snapshot!(told(&on(&[orphan(12), orphan(13)])), @"[port-taken] php (pid 12, for 2h 0m, its parent is gone), php (pid 13, for 2h 0m, its parent is gone) listen on port 9502, not web1: who led them has ended: workers that outlive their server go on serving the code it had, and nobody reloads or replaces them; if that is what they are, end them: kill 12 13");
+    assert_snapshot!(told(&on(&[orphan(12), orphan(13)])), @"[port-taken] php (pid 12, for 2h00m, its parent is gone), php (pid 13, for 2h00m, its parent is gone) listen on port 9502, not web1: who led them has ended: workers that outlive their server go on serving the code it had, and nobody reloads or replaces them; if that is what they are, end them: kill 12 13");
     let marked = Stranger { of: Some("web1".into()), ..orphan(12) };
     assert!(told(&on(&[marked])).contains("left behind by an earlier generation of it"));
     let other = Stranger { of: Some("web2".into()), runs: true, ..php(12) };
@@ -282,7 +282,7 @@ fn twins_on_one_port_are_told_from_two_addresses() {
         listeners: vec![listener("0.0.0.0:9502", true, &[]), listener(other, false, &[php(4711)])],
         ..generic()
     };
-    assert_snapshot!(told(&two("0.0.0.0:9502")), @"[port-shared] php (pid 4711, for 2h 0m) listens on 0.0.0.0:9502 as well, beside web1 on 0.0.0.0:9502: the kernel deals new connections out to both (SO_REUSEPORT on port 9502); if it should not serve here, stop what runs it (ps -fp 4711)");
+    assert_snapshot!(told(&two("0.0.0.0:9502")), @"[port-shared] php (pid 4711, for 2h00m) listens on 0.0.0.0:9502 as well, beside web1 on 0.0.0.0:9502: the kernel deals new connections out to both (SO_REUSEPORT on port 9502); if it should not serve here, stop what runs it (ps -fp 4711)");
     assert!(told(&two("127.0.0.1:9502")).contains("to the more exact address of the two"));
     let mut own = two("0.0.0.0:9502");
     own.listeners[1] = listener("0.0.0.0:9502", true, &[]);
@@ -315,7 +315,7 @@ fn a_listener_that_stays_open_while_nothing_stands_in_front_is_told() {
 fn workers_that_end_young_again_and_again_are_a_loop() {
     let churn = Churn { ended: 4, within: ms(1_300), oldest: ms(400), leader_age: ms(65_000) };
     let of = |churn: Churn| Evidence { churn: Some(churn), ..generic() };
-    assert_snapshot!(told(&of(churn)), @"[worker-restarts] 4 of its workers ended within 1.3s, none of them older than 0.4s, while its first process has run for 1m 5s: they may have reached a limit of requests (max_requests, pm.max_requests), which is well; if none is set or few requests come, they cannot go on: probes may pass in between, and requests get lost; opsdeck logs web1 has what they said last; nothing was rolled out or reloaded lately: look for what they need as they begin, a file, a database, memory");
+    assert_snapshot!(told(&of(churn)), @"[worker-restarts] 4 of its workers ended within 1.3s, none of them older than 0.4s, while its first process has run for 1m05s: they may have reached a limit of requests (max_requests, pm.max_requests), which is well; if none is set or few requests come, they cannot go on: probes may pass in between, and requests get lost; opsdeck logs web1 has what they said last; nothing was rolled out or reloaded lately: look for what they need as they begin, a file, a database, memory");
     let help = |rolled, renewed| {
         let case = Case { rolled, renewed, ..generic().case };
         let more = Churn { ended: 9, ..churn };

@@ -44,7 +44,9 @@ pub(super) struct Columns {
 /// The cells in front of a name: folding and mark.
 pub(super) const GUTTER: u16 = 2;
 /// The gap, the colon and five digits.
-const PORT: u16 = 7;
+const PORT: usize = 7;
+/// Columns of names, however short they are.
+const LEAST: usize = 6;
 const GAP: u16 = 1;
 /// Kept free for the tail where some row has one.
 const TAGS: u16 = 8;
@@ -84,9 +86,12 @@ impl Column {
 }
 
 pub(super) fn columns(model: &Model, width: u16) -> Columns {
-    let names = u16::try_from(model.rows.name_width).unwrap_or(u16::MAX).max(6);
-    let with_port = names.saturating_add(if model.rows.present.ports { PORT } else { 0 });
-    let name = with_port.min((width * 2 / 5).max(12));
+    let columns = |it: usize| u16::try_from(it).unwrap_or(u16::MAX);
+    let rows = &model.rows;
+    let names = columns(rows.name_width.max(LEAST));
+    // Only a name that has a port needs room for both.
+    let with_port = rows.port_width.map_or(0, |it| columns(it.max(LEAST) + PORT));
+    let name = names.max(with_port).min((width * 2 / 5).max(12));
     let tags = if model.rows.present.tags && width >= 70 { TAGS + GAP } else { 0 };
 
     let mut room = width.saturating_sub(GUTTER + name + GAP);

@@ -29,17 +29,7 @@ pub(super) fn age(seconds: i64) -> String {
     }
 }
 
-/// A short span with its seconds: `8s`, `2m05s`.
-pub(super) fn span(seconds: i64) -> String {
-    let seconds = seconds.max(0);
-    match seconds {
-        ..60 => format!("{seconds}s"),
-        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
-        _ => format!("{}h{:02}m", seconds / 3600, seconds % 3600 / 60),
-    }
-}
-
-/// `6.2s`, cut and not rounded: no tenth is shown before it has passed.
+/// Tenths of a second for what moves: `6.2s`, cut and not rounded: no tenth is shown before it has passed.
 pub(super) fn tenths(time: Duration) -> String {
     format!("{}.{}s", time.as_secs(), time.subsec_millis() / 100)
 }
@@ -141,7 +131,6 @@ mod tests {
         assert_eq!(shares, ["0.0%", "41.2%", "100%", "812%"]);
         assert_eq!((millis(45), millis(1250)), ("45ms".into(), "1.2s".into()));
         assert_eq!(tenths(Duration::from_millis(6299)), "6.2s");
-        assert_eq!((span(8), span(125), span(3720)), ("8s".into(), "2m05s".into(), "1h02m".into()));
     }
 
     #[test]

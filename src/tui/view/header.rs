@@ -4,9 +4,10 @@ use ratatui::buffer::Buffer;
 use ratatui::style::Style;
 use unicode_width::UnicodeWidthStr;
 
-use super::format::{bytes, clock, span};
+use super::format::{bytes, clock};
 use super::{put, put_right};
 use crate::api::Service;
+use crate::quantity::span;
 use crate::tui::model::{Link, Model, Now};
 
 /// The clock is the only cell that changes on a screen at rest.
@@ -58,8 +59,7 @@ fn summary(model: &Model, now: Now) -> Vec<(String, Style)> {
             return vec![("no daemon yet, trying again".into(), theme.bad())];
         }
         Link::Lost { since, .. } => {
-            let age = now.mono.saturating_sub(since.mono).as_secs();
-            let age = span(i64::try_from(age).unwrap_or(i64::MAX));
+            let age = span(now.mono.saturating_sub(since.mono).as_secs());
             if let Some(how) = model.shut_down() {
                 return vec![(format!("{how}; `opsdeck` starts it again"), theme.bad())];
             }

@@ -8,9 +8,10 @@ use ratatui::style::Style;
 use unicode_width::UnicodeWidthStr;
 
 use super::columns::{Column, Columns, GUTTER, Placed, columns};
-use super::format::{age, bytes, clock, millis, percent, span, wrap};
+use super::format::{age, bytes, clock, millis, percent, wrap};
 use super::{countdown, put, put_right};
 use crate::api::{Gateway, Goal, Instance, Service, State};
+use crate::quantity::span;
 use crate::tui::filter::entry;
 use crate::tui::layout::Lines;
 use crate::tui::model::{Link, Model, Now};
@@ -137,7 +138,7 @@ impl Painter<'_> {
         let sign = if folded { signs.folded } else { signs.unfolded };
         put(buf, 0, self.y, 1, sign, self.model.theme.plain());
         self.mark(row, buf);
-        self.name(&it.name, entry(it), GUTTER, self.model.theme.strong(), buf);
+        self.name(&it.name, entry(it), GUTTER, 0, self.model.theme.strong(), buf);
         let trouble = it.gateway.as_ref().and_then(trouble);
         let shown = |it: &&Placed| trouble.is_none() || it.column == Column::State;
         for placed in self.columns.placed.iter().filter(shown) {
@@ -164,8 +165,8 @@ impl Painter<'_> {
         let indent = u16::from(row.kind == Kind::Instance);
         let theme = self.model.theme;
         let style = if is_out(service, it) { theme.faint() } else { theme.plain() };
-        self.name(&it.name, it.port, GUTTER + indent, style, buf);
-        let Some((text, style)) = self.reason(it) else {
+        let Some((text, its_style)) = self.reason(it) else {
+            self.name(&it.name, it.port, GUTTER + indent, 0, style, buf);
             for placed in &self.columns.placed {
                 let (text, style) = self.of_instance(placed.column, service, it);
                 self.cell(*placed, &text, style, buf);
@@ -181,6 +182,8 @@ impl Painter<'_> {
         let right =
             |it: &&Placed| matches!(it.column, Column::Restarts | Column::Profile | Column::Since);
         let to = self.columns.placed.iter().find(right).map_or(buf.area.width, |it| it.x - 1);
+        let left = self.spared(from, it, indent);
+        self.name(&it.name, it.port, GUTTER + indent, left, style, buf);
         // Where the figures would be; a longer reason has the rest of the line as well.
         let covers = text.width() > usize::from(to.saturating_sub(from));
         for placed in self
@@ -190,13 +193,24 @@ impl Painter<'_> {
             .filter(|it| it.column == Column::State || !covers && right(it))
         {
             let (text, style) = self.of_instance(placed.column, service, it);
-            self.cell(*placed, &text, style, buf);
+            self.cell(Placed { x: placed.x - left, ..*placed }, &text, style, buf);
         }
         if !covers && to < buf.area.width {
             self.tags(service, it, buf);
         }
-        let to = if covers { buf.area.width } else { to };
-        put(buf, from, self.y, to.saturating_sub(from), &text, style);
+        let (from, to) = (from - left, if covers { buf.area.width } else { to });
+        put(buf, from, self.y, to.saturating_sub(from), &text, its_style);
+    }
+
+    /// How many columns of its name a row gives to a reason that does not fit: those that its own name leaves.
+    fn spared(&self, from: u16, it: &Instance, indent: u16) -> u16 {
+        // A span that gets shorter moves nothing.
+        let span = if it.state == State::Backoff { "again in 59s; ".len() } else { 0 };
+        let port = it.port.map_or(0, |port| format!(" :{port}").len());
+        let name = u16::try_from(it.name.width() + port).unwrap_or(u16::MAX);
+        let room = usize::from(self.model.size.0.saturating_sub(from));
+        let fits = span + it.why.width() <= room;
+        if fits { 0 } else { self.columns.name.saturating_sub(name.saturating_add(indent)) }
     }
 
     fn mark(&self, row: Row, buf: &mut Buffer) {
@@ -205,9 +219,17 @@ impl Painter<'_> {
         }
     }
 
-    /// The name, and the port at the right of its column.
-    fn name(&self, name: &str, port: Option<u16>, x: u16, style: Style, buf: &mut Buffer) {
-        let end = GUTTER + self.columns.name;
+    /// The name, and the port at the right of its column, without what it `spares`.
+    fn name(
+        &self,
+        name: &str,
+        port: Option<u16>,
+        x: u16,
+        spares: u16,
+        style: Style,
+        buf: &mut Buffer,
+    ) {
+        let end = GUTTER + self.columns.name - spares;
         let port = port.map(|port| format!(":{port}")).unwrap_or_default();
         let room = end.saturating_sub(x + u16::try_from(port.len() + 1).unwrap_or(0));
         // Where both do not fit, the name is what one looks for.
@@ -226,7 +248,7 @@ impl Painter<'_> {
             Some(at) => {
                 // Rounded up: at "in 0s" it has begun.
                 let left = at.duration_since(self.now.wall).as_millis();
-                let left = i64::try_from((left + 999) / 1000).unwrap_or(0);
+                let left = u64::try_from((left + 999) / 1000).unwrap_or(0);
                 format!("again in {}; {}", span(left), it.why)
             }
             None => it.why.clone(),

@@ -8,9 +8,10 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
-use super::format::{clock, date, span, tenths, wrap};
+use super::format::{clock, date, wrap};
 use super::{countdown, feed, put, put_line};
 use crate::api::{Countdown, Instance, Plan, PlanStep, RolloutPhase, RolloutRecord, took_ms};
+use crate::quantity::{span, took};
 use crate::tui::keymap::Action;
 use crate::tui::layout::body;
 use crate::tui::model::{Model, Now};
@@ -24,6 +25,8 @@ const BAR: usize = 20;
 /// One line of the page.
 enum Piece {
     Text(Line<'static>),
+    /// A text goes on.
+    More(Line<'static>),
     Row(Line<'static>),
     /// The countdown of the instance that stops.
     Countdown(Box<(Instance, Countdown)>),
@@ -55,7 +58,13 @@ fn first(pieces: &Pieces, page: &RolloutPage, height: usize) -> usize {
     let last = pieces.all.len().saturating_sub(height);
     let Range { start, end } = pieces.cursor;
     let needed = end.saturating_sub(height).min(start);
-    page.top.unwrap_or(needed).min(last)
+    page.top.map_or_else(|| from_a_beginning(pieces, needed, start), |top| top.min(last))
+}
+
+/// The first line from `needed` on that does not begin amid a sentence; the row itself begins with itself.
+fn from_a_beginning(pieces: &Pieces, needed: usize, row: usize) -> usize {
+    let is_amid = |n: &usize| matches!(pieces.all.get(*n), Some(Piece::More(_)));
+    (needed..row).find(|n| !is_amid(n)).unwrap_or(row)
 }
 
 pub(super) fn draw(model: &Model, now: Now, page: &RolloutPage, buf: &mut Buffer) {
@@ -67,7 +76,7 @@ pub(super) fn draw(model: &Model, now: Now, page: &RolloutPage, buf: &mut Buffer
     let shown = pieces.all.iter().enumerate().skip(top).take(height(model));
     for (y, (n, piece)) in (2..).zip(shown) {
         match piece {
-            Piece::Text(line) => put_line(buf, 0, y, line),
+            Piece::Text(line) | Piece::More(line) => put_line(buf, 0, y, line),
             Piece::Countdown(it) => countdown::draw(model, &it.0, &it.1, now, y, buf),
             Piece::Row(line) => {
                 put_line(buf, 0, y, line);
@@ -91,13 +100,13 @@ fn title(model: &Model, now: Now, page: &RolloutPage) -> (String, Style) {
     };
     let what = if record.rollback { "rollback" } else { "rolling restart" };
     let done = record.steps.iter().filter(|it| it.outcome == "renewed").count();
-    let took = seconds(took_ms(record.began, record.ended, now.wall));
+    let time = seconds(took_ms(record.began, record.ended, now.wall));
     let how = match (record.outcome.as_str(), record.ended) {
         (outcome, Some(ended)) => {
-            format!("{outcome} at {} after {took}", clock(ended, &model.tz))
+            format!("{outcome} at {} after {time}", clock(ended, &model.tz))
         }
-        ("paused", None) => format!("PAUSED, {done} renewed, {took}"),
-        (_, None) => format!("{done} of {} renewed, {took}", record.plan.len().max(done)),
+        ("paused", None) => format!("PAUSED, {done} renewed, {time}"),
+        (_, None) => format!("{done} of {} renewed, {time}", record.plan.len().max(done)),
     };
     let style = match record.outcome.as_str() {
         "halted" => model.theme.bad(),
@@ -108,8 +117,7 @@ fn title(model: &Model, now: Now, page: &RolloutPage) -> (String, Style) {
 }
 
 fn seconds(ms: Option<u64>) -> String {
-    let seconds = ms.and_then(|ms| i64::try_from(ms / 1000).ok());
-    seconds.map_or("?".into(), span)
+    ms.map_or("?".into(), |ms| span(ms / 1000))
 }
 
 /// What is written so far.
@@ -140,15 +148,20 @@ fn pieces(model: &Model, now: Now, page: &RolloutPage) -> Pieces {
 impl Writer<'_> {
     fn text(&mut self, text: &str, style: Style) {
         let width = usize::from(self.model.size.0).saturating_sub(2);
-        let parts = wrap(text, width).into_iter();
-        self.all.extend(parts.map(|it| Piece::Text(Line::styled(format!(" {it}"), style))));
+        self.wrapped(wrap(text, width), " ", style);
     }
 
     /// The same, further in: what belongs to the row above.
     fn below(&mut self, text: &str, style: Style) {
         let width = usize::from(self.model.size.0).saturating_sub(5);
-        let parts = wrap(text, width).into_iter();
-        self.all.extend(parts.map(|it| Piece::Text(Line::styled(format!("    {it}"), style))));
+        self.wrapped(wrap(text, width), "    ", style);
+    }
+
+    fn wrapped(&mut self, parts: Vec<String>, indent: &str, style: Style) {
+        for (n, part) in parts.into_iter().enumerate() {
+            let line = Line::styled(format!("{indent}{part}"), style);
+            self.all.push(if n == 0 { Piece::Text(line) } else { Piece::More(line) });
+        }
     }
 
     fn gap(&mut self) {
@@ -215,8 +228,8 @@ impl Writer<'_> {
             }
             Some((other, _)) => (other.to_owned(), theme.plain()),
         };
-        let took = row.step.and_then(|it| it.took_ms(self.now.wall));
-        let took = took.map_or(String::new(), |ms| tenths(Duration::from_millis(ms)));
+        let time = row.step.and_then(|it| it.took_ms(self.now.wall));
+        let time = time.map_or(String::new(), |ms| took(Duration::from_millis(ms)));
         let mut spans = vec![
             Span::styled(format!(" {:<14} ", self.name(row)), theme.name()),
             Span::styled(format!("{word:<12} "), style),
@@ -226,7 +239,7 @@ impl Writer<'_> {
             let began = began.map_or(String::new(), |it| clock(it, &self.model.tz));
             spans.push(Span::styled(format!("{began:<9} "), theme.faint()));
         }
-        spans.push(Span::styled(format!("{took:>7}"), theme.strong()));
+        spans.push(Span::styled(format!("{time:>7}"), theme.strong()));
         if self.model.size.0 >= WIDE {
             spans.push(Span::styled(format!("  {:<11}", about(row.plan)), theme.faint()));
             let lost = row.step.map_or(0, |it| it.lost);
@@ -272,8 +285,8 @@ impl Writer<'_> {
         let theme = self.model.theme;
         if let Some(step) = row.step {
             let part = |it: &RolloutPhase| {
-                let took = it.took_ms(self.now.wall).unwrap_or(0);
-                format!("{} {}", it.name, tenths(Duration::from_millis(took)))
+                let time = it.took_ms(self.now.wall).unwrap_or(0);
+                format!("{} {}", it.name, took(Duration::from_millis(time)))
             };
             let parts: Vec<String> = step.phases.iter().map(part).collect();
             self.below(&parts.join(", "), theme.plain());

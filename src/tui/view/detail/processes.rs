@@ -1,8 +1,11 @@
 //! The process tree of an instance.
 
+use std::time::Duration;
+
 use ratatui::text::{Line, Span};
 
 use crate::api::{Detail, GoneWorker, Instance, ProcessDetail, Reload};
+use crate::quantity;
 use crate::tui::model::{Closeup, Now};
 use crate::tui::view::format::{age, bytes, percent};
 use crate::tui::view::text::Text;
@@ -79,11 +82,10 @@ pub(super) fn draw(
 /// `15511 0.3s, 15512 3.0s`: how long each worker took that the last reload has replaced.
 fn took(reload: &Reload) -> String {
     let one = |it: &GoneWorker| {
-        let tenths = it.took_ms / 100;
         if it.took_ms == 0 {
             return format!("{} unseen", it.pid);
         }
-        format!("{} {}.{}s", it.pid, tenths / 10, tenths % 10)
+        format!("{} {}", it.pid, quantity::took(Duration::from_millis(it.took_ms)))
     };
     reload.gone.iter().map(one).collect::<Vec<_>>().join(", ")
 }

@@ -30,15 +30,15 @@ fn a_roll_shows_the_entry_the_totals_and_exact_counts() {
        web2   :9503  RUNNING      15503   ●    ●      812     30  45ms  backup
       cron           BACKOFF    again in 8s; exited 255 five times: "no such table"
     "#);
-    assert_snapshot!(shown(rolling(|_| ()), 40, 10), @r#"
+    assert_snapshot!(shown(rolling(|_| ()), 40, 10), @r"
      opsdeck shop   1/3 ready      10:42:17
       NAME           STATE      LIVE READY
     ▾ web     :9999  1/2 ready   2/2   1/2
        web1   :9502  DRAINING     ●    ○
       ███▋░░  6.2s of 10.0s KILL 10:42:20
        web2   :9503  RUNNING      ●    ●
-      cron           BACKOFF    again in 8s…
-    "#);
+      cron  BACKOFF    again in 8s; exited …
+    ");
     assert_snapshot!(shown(rolling(|_| ()), 200, 50), @r#"
      opsdeck shop   2 services   1/3 ready   812 req/s   37 in flight                                                                                                                  root@web-7  10:42:17
       NAME           STATE          PID   UP LIVE READY  REQ/S FLIGHT   P99   CPU   MEM RST  PROFILE    SINCE
@@ -61,15 +61,15 @@ fn requests_that_wait_are_counted_on_the_row_of_their_service() {
        web2   :9503  RUNNING      15503   ●    ●      812     30  45ms  backup
       cron           BACKOFF    again in 8s; exited 255 five times: "no such table"
     "#);
-    assert_snapshot!(shown(rolling(|it| it.held = 12), 40, 10), @r#"
+    assert_snapshot!(shown(rolling(|it| it.held = 12), 40, 10), @r"
      opsdeck shop   1/3 ready      10:42:17
       NAME           STATE      LIVE READY
     ▾ web     :9999  held 12     2/2   1/2
        web1   :9502  DRAINING     ●    ○
       ███▋░░  6.2s of 10.0s KILL 10:42:20
        web2   :9503  RUNNING      ●    ●
-      cron           BACKOFF    again in 8s…
-    "#);
+      cron  BACKOFF    again in 8s; exited …
+    ");
 }
 
 #[test]
@@ -93,15 +93,15 @@ fn a_gateway_that_is_down_or_cannot_listen_says_so_where_its_figures_were() {
        web2   :9503  RUNNING      15503   ●    ●      812     30  45ms  backup
       cron           BACKOFF    again in 8s; exited 255 five times: "no such table"
     "#);
-    assert_snapshot!(shown(rolling(|it| it.trouble = Some(trouble.into())), 40, 10), @r#"
+    assert_snapshot!(shown(rolling(|it| it.trouble = Some(trouble.into())), 40, 10), @r"
      opsdeck shop   1/3 ready      10:42:17
       NAME           STATE      LIVE READY
     ▾ web     :9999  1/2 ready  cannot list…
        web1   :9502  DRAINING     ●    ○
       ███▋░░  6.2s of 10.0s KILL 10:42:20
        web2   :9503  RUNNING      ●    ●
-      cron           BACKOFF    again in 8s…
-    "#);
+      cron  BACKOFF    again in 8s; exited …
+    ");
 }
 
 #[test]
@@ -117,14 +117,14 @@ fn who_is_out_of_rotation_can_be_told_without_colours() {
        web2   :9503  RUNNING      15503   ●    ●      812     30  45ms  ejected bac…
       cron           BACKOFF    again in 8s; exited 255 five times: "no such table"
     "#);
-    assert_snapshot!(shown(web.clone(), 40, 10), @r#"
+    assert_snapshot!(shown(web.clone(), 40, 10), @r"
      opsdeck shop   2/3 ready      10:42:17
       NAME           STATE      LIVE READY
     ▾ web     :9999  2/2 ready   2/2   2/2
        web1   :9502  RUNNING      ●    ◐
        web2   :9503  RUNNING      ●    ●
-      cron           BACKOFF    again in 8s…
-    "#);
+      cron  BACKOFF    again in 8s; exited …
+    ");
     web.instances[0].held_by = Some("alice".into());
     assert_snapshot!(shown(web, 120, 24), @r#"
      opsdeck shop   2 services   2/3 ready   812 req/s   37 in flight                                  root@web-7  10:42:17

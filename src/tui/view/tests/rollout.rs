@@ -158,13 +158,13 @@ fn before_the_first_one_the_plan_is_shown() {
     assert_snapshot!(screen(&mut model, 40, 10, 0), @r#"
     opsdeck shop   2/3 ready      10:42:17
     web: no rolling restart so far
-    it
     web2           ready      backup    ab…
        readiness passes: 200 in 3 ms, 12
        in a row
        build: composer dump-autoload -o
        drain and stop within 10s, ready
        within 1m00s
+    web1           ready      primary   ab…
     r roll  l logs  Esc back
     "#);
 }

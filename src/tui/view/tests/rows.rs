@@ -63,3 +63,40 @@ fn how_a_process_ended_is_a_sentence() {
         assert!(shown.contains(words), "{words:?} in {shown}");
     }
 }
+
+#[test]
+fn a_reason_that_does_not_fit_has_what_its_row_leaves_of_the_column_of_names() {
+    let long = "a-service-with-a-long-name";
+    let mut model = model(vec![
+        service(long, vec![running(long, long, 9502)]),
+        cron(),
+        service("job", vec![Instance { why: "ready".into(), ..running("job", "job", 0) }]),
+    ]);
+    let text = screen(&mut model, 80, 24, 0);
+    let row = |name: &str| text.lines().find(|it| it.contains(name)).unwrap_or_default();
+    let state = row(long).find("RUNNING");
+    let reason = row("cron");
+    assert!(reason.ends_with("again in 8s; exited 255 five times: \"no such table\""), "{text}");
+    assert!(reason.find("BACKOFF") < state && row("job").find("RUNNING") == state, "{text}");
+    // Where it fits, the columns are straight.
+    let text = screen(&mut model, 120, 24, 0);
+    let at = |name: &str, word: &str| text.lines().find(|it| it.contains(name))?.find(word);
+    assert!(
+        at(long, "RUNNING").is_some() && at(long, "RUNNING") == at("cron", "BACKOFF"),
+        "{text}"
+    );
+}
+
+#[test]
+fn only_a_name_with_a_port_needs_room_for_one() {
+    let long = "a-service-with-a-name";
+    let at = |port: u16| {
+        let mut model = model(vec![
+            service(long, vec![running(long, long, port)]),
+            service("b", vec![running("b", "b", 9502)]),
+        ]);
+        let text = screen(&mut model, 80, 24, 0);
+        text.lines().nth(1).and_then(|it| it.find("STATE"))
+    };
+    assert_eq!((at(0), at(9502)), (Some(25), Some(32)));
+}

@@ -89,7 +89,7 @@ fn the_table_at_40x15() {
        web1   :9502  DRAINING     ●    ○
       ███▋░░  6.2s of 10.0s KILL 10:42:20
        web2   :9503  RUNNING      ●    ●
-      cron           BACKOFF    again in 8s…
+      cron  BACKOFF    again in 8s; exited …
      ── events ────────────────────────────
      10:42:11 alice  web1: SIGTERM
      10:42:12 web1   out of rotation, 23 in…
@@ -365,7 +365,7 @@ fn what_is_asked_and_what_is_written() {
     ▾ web            2/2 ready   2/2   2/2
        web1   :9502  RUNNING      ●    ●
        web2   :9503  RUNNING      ●    ●
-      cron           BACKOFF    again in 8s…
+      cron  BACKOFF    again in 8s; exited …
      (6 blank lines)
      stop now web1 by SIGKILL and keep it
      down: requests in flight are lost. X
