@@ -15,7 +15,7 @@ use unicode_width::UnicodeWidthStr;
 use super::fixtures::*;
 use super::key::{Code, Gesture, Key, Mouse};
 use super::keymap::{Entry, Scope, TABLE};
-use super::logs::Page;
+use super::logs::{Page, PromptKind};
 use super::model::{Model, Page as Panel, Screen};
 use super::update::{Command, Msg};
 use super::view;
@@ -24,14 +24,22 @@ use crate::api::*;
 /// Steps of one seed; Esc is tried at its end and every so often on the way.
 const STEPS: u32 = 400;
 const HOME_EVERY: u32 = 100;
+/// Walks, and how many at most until every place was seen.
+const LEAST: u64 = 6;
+const MOST: u64 = 40;
 /// A question, a text, a page within a page, a page, the filter, the marks.
 const ENOUGH: usize = 8;
 
 #[test]
 fn random_keys_over_a_changing_fleet_never_panic_nor_draw_beyond_the_screen_nor_get_stuck() {
-    let seen: BTreeSet<_> = (1..=6).flat_map(run).collect();
-    let unseen: Vec<_> = PLACES.iter().filter(|it| !seen.contains(*it)).collect();
-    assert!(unseen.is_empty(), "it never got to {unseen:?}");
+    let mut seen = BTreeSet::new();
+    let mut walked = 0;
+    while walked < LEAST || walked < MOST && unseen(&seen).next().is_some() {
+        walked += 1;
+        seen.extend(run(walked));
+    }
+    let unseen: Vec<_> = unseen(&seen).collect();
+    assert!(unseen.is_empty(), "in {walked} walks it never got to {unseen:?}");
     let seconds = std::env::var("OPSDECK_KEYS").ok().and_then(|it| it.parse().ok());
     let Some(seconds) = seconds.map(Duration::from_secs) else { return };
     #[expect(clippy::disallowed_methods, reason = "how long this test goes on")]
@@ -46,9 +54,29 @@ fn random_keys_over_a_changing_fleet_never_panic_nor_draw_beyond_the_screen_nor_
 
 /// Where it must have been.
 const PLACES: &[&str] = &[
-    "filter", "help", "detail", "process", "config", "picker", "palette", "logs", "rollout",
+    "filter",
+    "question",
+    "help",
+    "detail",
+    "process",
+    "config",
+    "picker",
+    "palette",
+    "logs",
+    "log range",
+    "log search",
+    "log filter",
+    "log since",
+    "log save",
+    "rollout",
     "events",
+    "events filter",
+    "whole event",
 ];
+
+fn unseen(seen: &BTreeSet<&'static str>) -> impl Iterator<Item = &'static str> {
+    PLACES.iter().copied().filter(|it| !seen.contains(it))
+}
 
 /// One walk; returns where it was.
 fn run(seed: u64) -> BTreeSet<&'static str> {
@@ -67,6 +95,7 @@ fn run(seed: u64) -> BTreeSet<&'static str> {
 /// What is in front, and what keys go to there.
 fn places(model: &Model) -> Vec<&'static str> {
     let and = |is: bool, what| is.then_some(what);
+    let question = and(model.guard.armed.is_some(), "question");
     let inside = match &model.screen {
         Screen::Table => and(model.filter.editing, "filter"),
         Screen::Panel(it) => match &it.page {
@@ -80,11 +109,17 @@ fn places(model: &Model) -> Vec<&'static str> {
         Screen::Picker(_) => Some("picker"),
         Screen::Palette(_) => Some("palette"),
         Screen::Rollout(_) => Some("rollout"),
-        Screen::Events(_) => Some("events"),
-        Screen::Logs(it) if it.window.range.is_some() => Some("range"),
-        Screen::Logs(it) => and(it.prompt.is_some(), "search").or(Some("logs")),
+        Screen::Events(it) if it.editing => Some("events filter"),
+        Screen::Events(it) => and(it.whole.is_some(), "whole event").or(Some("events")),
+        Screen::Logs(it) if it.window.range.is_some() => Some("log range"),
+        Screen::Logs(it) => Some(it.prompt.as_ref().map_or("logs", |it| match it.kind {
+            PromptKind::Search => "log search",
+            PromptKind::Filter => "log filter",
+            PromptKind::Since => "log since",
+            PromptKind::Save => "log save",
+        })),
     };
-    inside.into_iter().collect()
+    inside.into_iter().chain(question).collect()
 }
 
 /// One deck, and what was done to it.
@@ -287,7 +322,7 @@ impl Random {
         if self.is(8) { 1 + self.below(4) } else { 1 }
     }
 
-    /// Any key; a page of its own gets its own keys more often.
+    /// Any key; a page of its own gets its own keys more often, and the table those that open one.
     fn key(&mut self, model: &Model) -> Key {
         let scope = match &model.screen {
             Screen::Logs(_) => Scope::Logs,
@@ -297,7 +332,11 @@ impl Random {
         };
         match self.below(20) {
             at @ 0..12 => {
-                let its = |entry: &&Entry| at < 6 || entry.scope == scope;
+                let opens = |entry: &Entry| !entry.acts && entry.scope == Scope::Table;
+                let is_table = matches!(model.screen, Screen::Table);
+                let its = |entry: &&Entry| {
+                    at < 6 || if is_table { opens(entry) } else { entry.scope == scope }
+                };
                 let entries: Vec<&Entry> = TABLE.iter().filter(its).collect();
                 let entry = self.of(&entries);
                 Key::parse(self.of(entry.keys)).unwrap_or(Key::char('j'))
