@@ -106,8 +106,7 @@ fn a_daemon_that_holds_its_lock_and_does_not_answer_is_named() {
 
 #[test]
 fn what_the_user_may_not_do_exits_with_5() {
-    if !nix::unistd::geteuid().is_root() {
-        // Nobody but root can become somebody else.
+    if !support::is_root() {
         return;
     }
     let mut deck = Deck::start(&("viewers = [\"nobody\"]\n".to_owned() + &sleepers(&["a"])));

@@ -172,7 +172,7 @@ fn a_request_of_a_gibibyte_is_refused_before_it_is_read() {
 
 #[test]
 fn strangers_cannot_hold_all_descriptors() {
-    if !nix::unistd::geteuid().is_root() {
+    if !support::is_root() {
         return;
     }
     let mut deck = Deck::start(&format!("viewers = [\"daemon\"]\n{WORKER}"));

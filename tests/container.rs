@@ -1,24 +1,24 @@
 //! The daemon as the first process of a container: it reaps what others leave, becomes another program, and
 //! its end is the end of everything.
-#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod support;
 
 use std::process::Command;
 
 use nix::sys::signal::Signal;
+use support::skip::{has, is_root};
 use support::{Deck, find, kill, wait_until};
 
 const CONTAINER: [&str; 4] = ["unshare", "--pid", "--kill-child", "--mount-proc"];
 
 /// Whether this host lets us make one.
 fn is_allowed() -> bool {
-    let tried = Command::new(CONTAINER[0]).args(&CONTAINER[1..]).arg("true").output();
-    let is_allowed = tried.is_ok_and(|it| it.status.success());
-    if !is_allowed {
-        eprintln!("skipped: no process namespaces here");
+    if !is_root() {
+        return false;
     }
-    is_allowed
+    let tried = Command::new(CONTAINER[0]).args(&CONTAINER[1..]).arg("true").output();
+    has("pid namespaces", tried.is_ok_and(|it| it.status.success()))
 }
 
 /// State and pid of the children of a process, as they are seen from here.

@@ -1,6 +1,6 @@
 //! What a host does to its processes when something runs out, hangs or lies.
 //!
-//! Each test makes its fault for itself. Where the kernel or the host does not let it, it says so.
+//! Each test makes its fault for itself. Where the host does not let it, it says so (support/skip.rs).
 
 mod support;
 
@@ -9,12 +9,8 @@ use std::process::Command;
 
 use nix::sys::signal::Signal;
 use opsdeck::api::State;
+use support::skip::skip;
 use support::{Deck, find, free_port, is_alive, kill, wait_until};
-
-#[expect(clippy::print_stderr, reason = "whoever runs the tests is to know")]
-fn skipped(why: &str) {
-    eprintln!("skipped: {why}");
-}
 
 /// A cgroup with little memory, of either version, for a whole deck.
 struct Cramped(PathBuf);
@@ -71,7 +67,7 @@ impl Drop for Cramped {
 #[test]
 fn who_is_killed_for_want_of_memory_is_told_from_who_is_killed() {
     let Some(cramped) = Cramped::make() else {
-        return skipped("no memory may be limited here, or the kernel does not count its kills");
+        return skip("a count of those killed for want of memory");
     };
     let wrapper = cramped.wrapper();
     let config = r#"
@@ -225,7 +221,7 @@ fn without_descriptors_some_starts_wait_and_the_daemon_answers() {
     let daemon = deck.daemon_pid().to_string();
     let limit = |soft: &str| run(&["prlimit", "--pid", &daemon, &format!("--nofile={soft}:1024")]);
     if !limit("64") {
-        return skipped("the limits of another process cannot be changed here");
+        return skip("limits of another process");
     }
     deck.write_config(&format!("{defaults}{services}"));
     deck.ok(&["config", "apply"]);
@@ -345,7 +341,7 @@ fn a_child_that_no_signal_reaches_is_said_and_waited_for() {
     deck.wait_ready(&["steady", "stubborn"]);
     let (pid, steady) = (deck.pid("stubborn"), deck.pid("steady"));
     let Some(frozen) = Frozen::freeze(pid) else {
-        return skipped("no freezer of cgroup v1 here");
+        return skip("a freezer of cgroup v1");
     };
     deck.ok(&["stop", "--no-wait", "stubborn"]);
     deck.wait_event("SIGKILL: max_wait_time was over");

@@ -2,6 +2,8 @@
 //! answer. Everybody else is served.
 #![expect(clippy::print_stderr, clippy::unwrap_used, reason = "tests")]
 
+#[path = "support/skip.rs"]
+mod skip;
 #[path = "support/gateway.rs"]
 mod support;
 
@@ -12,6 +14,7 @@ use std::sync::mpsc::channel;
 
 use opsdeck::gateway::control::{FromGateway, Limits, Route, Target};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
+use skip::skip;
 use support::{Backend, Gateway, body, find, request, response, shop, status, to_end, wait_until};
 
 /// A client whose connection waits for its next request.
@@ -297,8 +300,7 @@ fn a_crowd_of_idle_connections_costs_little_and_the_others_are_served() {
     let most = getrlimit(Resource::Nofile).maximum;
     setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most }).unwrap();
     if most.is_some_and(|most| most < 2 * count + 200) {
-        eprintln!("skipped: {most:?} descriptors are not enough for {count} connections");
-        return;
+        return skip(&format!("descriptors for {count} connections"));
     }
     let mut gateway = Gateway::start();
     let web1 = Backend::echo("web1");
@@ -314,8 +316,7 @@ fn a_crowd_of_idle_connections_costs_little_and_the_others_are_served() {
     }
     assert!(ask(&mut crowd[0], "/again").contains("/again"), "and so are they");
     let (Some(before), Some(after)) = (before, after) else {
-        eprintln!("the memory was not looked at: this kernel does not tell it");
-        return;
+        return skip("a kernel that tells what memory a process has filled");
     };
     let each = after.saturating_sub(before) / count;
     eprintln!("{each} bytes for each of {count} idle connections");

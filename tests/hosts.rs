@@ -1,7 +1,7 @@
 //! Hosts that are not as one would wish: the daemon is the first process, there are no cgroups, the disk
 //! is full, there are no processes left.
 //!
-//! Each test makes such a host for itself out of namespaces. Where that is not allowed it says so.
+//! Each test makes such a host for itself out of namespaces. Where that is not allowed it says so (support/skip.rs).
 #![expect(clippy::unwrap_used, reason = "tests")]
 #![expect(unsafe_code, reason = "a namespace of its own for the thread of a test")]
 
@@ -14,6 +14,7 @@ use nix::libc;
 use nix::sys::signal::Signal;
 use opsdeck::api::{Deck as View, State};
 use support::processes::logger;
+use support::skip::{has, is_root, skip};
 use support::{Deck, find, is_alive, kill, output_of, wait_until};
 
 /// Leaves a process behind that is in another session and nobody's child.
@@ -30,16 +31,14 @@ fn run(words: &[&str]) -> bool {
     output_of(Command::new(words[0]).args(&words[1..])).status.success()
 }
 
-#[expect(clippy::print_stderr, reason = "whoever runs the tests is to know")]
-fn skipped(why: &str) {
-    eprintln!("skipped: {why}");
-}
-
 /// From here on mounts of this thread, and of what it starts, are its own.
 fn mounts_of_its_own() -> bool {
+    if !is_root() {
+        return false;
+    }
     // SAFETY: no memory is touched; only this thread leaves the mounts and the directory of the others.
     let entered = unsafe { libc::unshare(libc::CLONE_NEWNS) } == 0;
-    entered && run(&["mount", "--make-rprivate", "/"])
+    has("mounts of its own", entered && run(&["mount", "--make-rprivate", "/"]))
 }
 
 #[track_caller]
@@ -65,8 +64,8 @@ fn processes() -> Vec<(i32, i32, char)> {
 #[test]
 fn as_the_first_process_the_daemon_reaps_everybody_and_sigterm_stops_everything() {
     let wrapper = ["unshare", "-pf", "--mount-proc"];
-    if !run(&[&wrapper[..], &["true"]].concat()) {
-        return skipped("no pid namespace may be made here");
+    if !is_root() || !has("pid namespaces", run(&[&wrapper[..], &["true"]].concat())) {
+        return;
     }
     let orphans = r#"
         [service.orphans]
@@ -121,9 +120,10 @@ fn whole_families_die(deck: &mut Deck) {
 
 #[test]
 fn without_cgroups_whole_families_die_all_the_same() {
-    if !mounts_of_its_own() || !run(&["mount", "-t", "tmpfs", "tmpfs", "/sys/fs/cgroup"]) {
-        return skipped("no mounts of its own for a process here");
+    if !mounts_of_its_own() {
+        return;
     }
+    assert!(run(&["mount", "-t", "tmpfs", "tmpfs", "/sys/fs/cgroup"]));
     let mut deck = Deck::start(FAMILY);
     let log = std::fs::read_to_string(deck.path().join("daemon.log")).unwrap();
     assert!(log.contains("groups are followed without cgroups"), "{log}");
@@ -138,7 +138,7 @@ fn with_what_this_host_offers_whole_families_die() {
 #[test]
 fn a_full_disk_stops_nothing_and_is_said_until_there_is_room_again() {
     if !mounts_of_its_own() {
-        return skipped("no mounts of its own for a process here");
+        return;
     }
     let services = r#"
         [defaults]
@@ -210,7 +210,7 @@ fn bytes_of(lines: &[&str]) -> u64 {
 #[test]
 fn while_the_disk_is_full_services_are_rolled_and_every_byte_is_kept_or_said_to_be_missing() {
     if !mounts_of_its_own() {
-        return skipped("no mounts of its own for a process here");
+        return;
     }
     let tools = tempfile::tempdir().unwrap();
     let at = tools.path().display();
@@ -279,7 +279,7 @@ fn mount_real_disk(at: &Path) -> Option<String> {
     std::fs::create_dir_all(at).ok()?;
     std::fs::File::create(&image).and_then(|it| it.set_len(16 << 20)).ok()?;
     let [at, image] = [at, &image].map(|it| it.display().to_string());
-    let made = run(&["mkfs.ext4", "-q", "-F", &image])
+    let made = has("e2fsprogs", run(&["mkfs.ext4", "-q", "-F", &image]))
         && run(&["mount", "-o", "loop,errors=remount-ro,nodelalloc", &image, &at]);
     let mounts = std::fs::read_to_string("/proc/thread-self/mounts").ok()?;
     let mut lines = mounts.lines().map(|it| it.split(' ').collect::<Vec<_>>());
@@ -302,7 +302,7 @@ fn pull_cable(at: &Path, _: &str) -> bool {
 /// Supervision goes on without its disk, and says what it cannot write and why.
 fn goes_on_without_a_disk(fault: fn(&Path, &str) -> bool, why: &str) {
     if !mounts_of_its_own() {
-        return skipped("no mounts of its own for a process here");
+        return;
     }
     let services = r#"
         [defaults]
@@ -316,12 +316,14 @@ fn goes_on_without_a_disk(fault: fn(&Path, &str) -> bool, why: &str) {
     let mut deck = Deck::start_in(&[], services, |dir| {
         device = mount_real_disk(&dir.join("state"));
     });
-    let Some(device) = device else { return skipped("no file may be mounted as a disk here") };
+    let Some(device) = device else {
+        return skip("a disk out of a file that breaks when it is asked to");
+    };
     deck.wait_ready(&["steady", "mortal", "chat"]);
     deck.wait_line("chat", "job");
     let (steady, mortal, chat) = (deck.pid("steady"), deck.pid("mortal"), deck.pid("chat"));
     if !fault(&deck.path().join("state"), &device) {
-        return skipped("this kernel does not break a disk when it is asked to");
+        return skip("a disk out of a file that breaks when it is asked to");
     }
     deck.wait_event("output of chat cannot be kept");
     kill(mortal, Signal::SIGKILL);
@@ -430,8 +432,8 @@ fn a_host_without_processes_delays_starts_and_ends_no_daemon() {
     let (reuid, regid) = (format!("--reuid={user}"), format!("--regid={user}"));
     let become_them = ["setpriv", &reuid, &regid, "--clear-groups", "prlimit"];
     let wrapper = [&become_them[..], &["--nproc=8:1000", "--"]].concat();
-    if !run(&[&wrapper[..], &["true"]].concat()) {
-        return skipped("nobody else may be become here");
+    if !is_root() || !has("other users", run(&[&wrapper[..], &["true"]].concat())) {
+        return;
     }
     let services: String = (0..20).map(|n| format!("[service.s{n}]\n")).collect();
     let defaults = "[defaults]\nstart_seconds = \"100ms\"\ncommand = \"sleep 1000\"

@@ -1,6 +1,6 @@
 //! What servers say of their load, against what was really asked of them: the sample as a Swoole, real php-fpm,
 //! nginx and Prometheus' own client library, and the kernel's sockets.
-#![expect(clippy::print_stderr, clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod support;
 
@@ -9,6 +9,7 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 
 use opsdeck::api::{Load, State};
+use support::skip::has;
 use support::{Deck, PATIENCE, find, free_port, python, wait_until};
 
 /// A service `web` of one instance, `web1`.
@@ -57,15 +58,6 @@ fn get(port: u16, path: &str) -> String {
     let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).unwrap();
     answer(stream)
-}
-
-/// Whether this is there; without it the test says so and does nothing.
-fn is_there(what: &str, found: bool) -> bool {
-    assert!(found || std::env::var_os("OPSDECK_TEST_REQUIRE").is_none(), "there is no {what}");
-    if !found {
-        eprintln!("skipped: there is no {what}");
-    }
-    found
 }
 
 #[test]
@@ -151,7 +143,7 @@ fn fpm(directory: &Path, listen: &str) -> Option<String> {
         .map(|it| it.path())
         .filter(|it| it.file_name().is_some_and(|it| it.to_string_lossy().starts_with("php-fpm")))
         .min();
-    if !is_there("php-fpm", program.is_some()) {
+    if !has("php-fpm", program.is_some()) {
         return None;
     }
     let user = if nix::unistd::geteuid().is_root() { "user = root\ngroup = root\n" } else { "" };
@@ -231,7 +223,7 @@ fn php_fpm_is_asked_on_a_unix_socket() {
 fn nginx_is_asked_for_its_stub_status() {
     let program = ["/usr/sbin/nginx", "/usr/bin/nginx"].map(PathBuf::from);
     let program = program.into_iter().find(|it| it.exists());
-    if !is_there("nginx", program.is_some()) {
+    if !has("nginx", program.is_some()) {
         return;
     }
     let port = free_port();
@@ -293,7 +285,7 @@ fn metrics_are_read_as_prometheus_own_library_writes_them() {
         .args(["-c", "import prometheus_client"])
         .status()
         .is_ok_and(|it| it.success());
-    if !is_there("python3-prometheus-client", has_library) {
+    if !has("python3-prometheus-client", has_library) {
         return;
     }
     let directory = tempfile::tempdir().unwrap();

@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use nix::sys::signal::Signal;
 use opsdeck::api::State;
 use serde_json::Value;
+use support::skip::has;
 use support::theirs::{Theirs, wait_pid};
 use support::{Deck, find, finish, free_port, is_alive, kill, output_of, wait_until};
 use tempfile::TempDir;
@@ -467,9 +468,8 @@ const STUCK: &str = "exec 9<>/dev/fuse && \
     mount -i -t fuse -o fd=9,rootmode=40000,user_id=0,group_id=0 stuck \"$1\" && shift && exec \"$@\"";
 
 /// What executes a daemon for which `stuck` is on a disk that does not answer; `None`, said aloud: there is none.
-#[expect(clippy::print_stderr, reason = "why it is skipped")]
 fn beside_a_stuck_disk(theirs: &Theirs) -> Option<[String; 9]> {
-    if !support::is_root() {
+    if !support::is_root() || !has("/dev/fuse", Path::new("/dev/fuse").exists()) {
         return None;
     }
     let stuck = theirs.path("stuck");
@@ -477,12 +477,7 @@ fn beside_a_stuck_disk(theirs: &Theirs) -> Option<[String; 9]> {
     let stuck = stuck.to_str().unwrap();
     let wrapper = ["unshare", "-m", "--propagation", "private", "sh", "-c", STUCK, "sh", stuck];
     let can = Command::new(wrapper[0]).args(&wrapper[1..]).arg("true").output().unwrap();
-    if !can.status.success() {
-        assert!(std::env::var_os("OPSDECK_TEST_REQUIRE").is_none(), "{can:?}");
-        eprintln!("skipped: nothing can be mounted here: {can:?}");
-        return None;
-    }
-    Some(wrapper.map(str::to_owned))
+    has("mounts of its own", can.status.success()).then(|| wrapper.map(str::to_owned))
 }
 
 #[test]
@@ -554,15 +549,11 @@ struct TheirNginx {
 
 impl TheirNginx {
     /// `None`, said aloud: this host has none.
-    #[expect(clippy::print_stderr, reason = "why it is skipped")]
     fn new() -> Option<Self> {
         let path = std::env::var("PATH").unwrap() + ":/usr/sbin";
         let program = path.split(':').map(|it| Path::new(it).join("nginx")).find(|it| it.exists());
-        let Some(program) = program else {
-            assert!(std::env::var_os("OPSDECK_TEST_REQUIRE").is_none(), "there is no nginx");
-            eprintln!("skipped: there is no nginx");
-            return None;
-        };
+        has("nginx", program.is_some());
+        let program = program?;
         let dir = tempfile::Builder::new().prefix("opsdeck-theirs-").tempdir().unwrap();
         let (port, place) = (free_port(), dir.path().display().to_string());
         let user = if nix::unistd::geteuid().is_root() { "user root;" } else { "" };

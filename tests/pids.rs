@@ -1,6 +1,6 @@
 //! Pids that are somebody else's by now: nobody but who was meant is ever signalled.
 //!
-//! Each test has a pid namespace of its own. Where the kernel or the host does not let it, it says so.
+//! Each test has a pid namespace of its own. Where the host does not let it, it says so (support/skip.rs).
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod support;
@@ -11,12 +11,8 @@ use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::Signal;
 use support::processes::pids;
+use support::skip::{has, is_root, skip};
 use support::{Deck, find, kill, output_of, python};
-
-#[expect(clippy::print_stderr, reason = "whoever runs the tests is to know")]
-fn skipped(why: &str) {
-    eprintln!("skipped: {why}");
-}
 
 fn run(words: &[&str]) -> bool {
     output_of(Command::new(words[0]).args(&words[1..])).status.success()
@@ -39,7 +35,7 @@ struct Namespace {
 }
 
 impl Namespace {
-    /// `None`: none may be made here, or nobody may say which pid is next.
+    /// `None`, said aloud: none may be made here, or nobody may say which pid is next.
     fn make() -> Option<Self> {
         // Whoever ignores SIGCHLD has no zombies (wait(2)).
         let first = "import signal\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\n\
@@ -51,11 +47,13 @@ impl Namespace {
         BufReader::new(outside.stdout.take().unwrap()).read_line(&mut said).unwrap();
         if said != "up\n" {
             outside.wait().unwrap();
+            skip("pid namespaces");
             return None;
         }
         let first = child_of(i32::try_from(outside.id()).unwrap());
         let this = Self { outside, first };
-        this.run("echo 500 > /proc/sys/kernel/ns_last_pid", &[]).then_some(this)
+        let chosen = this.run("echo 500 > /proc/sys/kernel/ns_last_pid", &[]);
+        has("pids that can be chosen", chosen).then_some(this)
     }
 
     /// What a command line begins with that is to run in here.
@@ -95,9 +93,10 @@ const SUCCEED: &str = r#"
 
 #[test]
 fn a_stranger_with_the_pid_of_a_record_is_left_alone() {
-    let Some(namespace) = Namespace::make() else {
-        return skipped("no pid may be chosen in a namespace here");
-    };
+    if !is_root() {
+        return;
+    }
+    let Some(namespace) = Namespace::make() else { return };
     let wrapper = namespace.wrapper();
     let wrapper: Vec<_> = wrapper.iter().map(String::as_str).collect();
     let services = "[defaults]\nstart_seconds = \"50ms\"\ncommand = \"sleep 1000\"\n\
@@ -135,8 +134,11 @@ fn pids_are_namespaced() -> bool {
 fn where_pids_come_round_again_nobody_else_is_signalled() {
     let few = "echo 400 > /proc/sys/kernel/pid_max && exec \"$0\" \"$@\"";
     let wrapper = ["unshare", "-pf", "--mount-proc", "sh", "-c", few];
-    if !pids_are_namespaced() || !run(&[&wrapper[..], &["true"]].concat()) {
-        return skipped("no namespace with few pids may be made here");
+    if !is_root() || !has("a highest pid for each namespace", pids_are_namespaced()) {
+        return;
+    }
+    if !has("pid namespaces", run(&[&wrapper[..], &["true"]].concat())) {
+        return;
     }
     let mut deck = Deck::start_in(
         &wrapper,

@@ -23,13 +23,7 @@ run ->(env) {
 
 /// Whether it is there; without it the test says so and does nothing.
 fn is_there() -> bool {
-    let found = Path::new(PUMA).exists();
-    assert!(found || std::env::var_os("OPSDECK_TEST_REQUIRE").is_none(), "there is no {PUMA}");
-    if !found {
-        // To the terminal itself: what a passing test prints is not shown.
-        drop(std::fs::write("/dev/tty", format!("skipped: there is no {PUMA}\n")));
-    }
-    found
+    support::skip::has(PUMA, Path::new(PUMA).exists())
 }
 
 /// A deck with one Puma, `shop`, of two workers, and where it serves.

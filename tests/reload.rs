@@ -297,13 +297,7 @@ fn auto_goes_by_the_tree_where_the_command_does_not_tell() {
 
 /// Whether this program is there; without it the test says so and does nothing.
 fn is_there(program: &str) -> bool {
-    let found = Path::new(program).exists();
-    assert!(found || std::env::var_os("OPSDECK_TEST_REQUIRE").is_none(), "there is no {program}");
-    if !found {
-        // To the terminal itself: what a passing test prints is not shown.
-        drop(std::fs::write("/dev/tty", format!("skipped: there is no {program}\n")));
-    }
-    found
+    support::skip::has(program, Path::new(program).exists())
 }
 
 /// The command of an nginx with two workers; `None`: there is none.

@@ -161,8 +161,7 @@ fn what_cannot_be_executed_is_named_with_its_path_and_is_not_tried_in_a_hot_loop
 
 #[test]
 fn what_another_user_may_not_execute_is_the_reason_that_is_shown() {
-    if !nix::unistd::geteuid().is_root() {
-        // Only root can start a process as somebody else.
+    if !support::is_root() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();

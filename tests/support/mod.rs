@@ -15,6 +15,7 @@ pub mod following;
 pub mod patience;
 pub mod ports;
 pub mod processes;
+pub mod skip;
 pub mod theirs;
 
 use std::fmt::Write as _;
@@ -34,6 +35,7 @@ use opsdeck::api::{self, Change, Done, Event, Instance, Problem, Request, State}
 use opsdeck::client::Client;
 pub use patience::*;
 pub use ports::free_port;
+pub use skip::is_root;
 use tempfile::TempDir;
 
 pub const OPSDECK: &str = env!("CARGO_BIN_EXE_opsdeck");
@@ -481,17 +483,6 @@ fn follow(dir: &Path) -> Receiver<Change> {
 pub fn python() -> &'static str {
     let its = "/usr/bin/python3";
     if Path::new(its).exists() { its } else { "python3" }
-}
-
-/// Whether there can be two users here; where there must be, it is an error if there cannot.
-pub fn is_root() -> bool {
-    let root = nix::unistd::geteuid().is_root();
-    assert!(root || std::env::var_os("OPSDECK_TEST_REQUIRE").is_none(), "these tests need root");
-    if !root {
-        // To the terminal itself: what a passing test prints is not shown.
-        drop(std::fs::write("/dev/tty", "skipped: only root can play two users\n"));
-    }
-    root
 }
 
 /// A process that exists and is no zombie.

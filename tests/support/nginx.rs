@@ -1,6 +1,6 @@
 //! An nginx of its own for a test, on a port of its own, and a deck behind it.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part of this")]
-#![expect(clippy::print_stderr, clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::support::skip::has;
 use super::support::{Deck, find, free_port, kill, wait_until};
 
 /// The file that nginx includes before any daemon has written it.
@@ -46,11 +47,8 @@ impl Nginx {
     fn start_with(switches: bool) -> Option<Self> {
         let path = std::env::var("PATH").unwrap() + ":/usr/sbin";
         let program = path.split(':').map(|it| Path::new(it).join("nginx")).find(|it| it.exists());
-        let Some(program) = program else {
-            assert!(std::env::var_os("OPSDECK_TEST_REQUIRE").is_none(), "there is no nginx");
-            eprintln!("skipped: there is no nginx");
-            return None;
-        };
+        has("nginx", program.is_some());
+        let program = program?;
         let dir = tempfile::Builder::new().prefix("opsdeck-nginx-").tempdir().unwrap();
         let entry = free_port();
         write_conf(dir.path(), entry, "", switches);
