@@ -1,10 +1,9 @@
 //! Everything that an instance consists of: found, named, killed, known to be gone.
 //!
 //! With a cgroup the kernel knows. Without one a member is whoever is in the leader's session,
-//! or descends from a member, or was left to a subreaper and can still be recognised: it was
-//! seen below the leader before ([`Group::observe`]), holds the instance's FIFO as its output, or
-//! carries the instance's variable in its environment. For the last two somebody must inherit
-//! the orphans: [`become_subreaper`].
+//! or descends from a member, or was left to a subreaper and can still be recognised: it
+//! holds the instance's FIFO as its output, or carries the instance's variable in its environment.
+//! For that somebody must inherit the orphans: [`become_subreaper`].
 //!
 //! A zombie counts as gone everywhere. Whatever is killed here is killed by identity.
 
@@ -54,7 +53,7 @@ pub struct Group {
     marks: Marks,
     /// We are the parent of the leader, so what it leaves behind comes to us.
     is_our_child: bool,
-    /// Members that were seen while there was a way to the leader.
+    /// The leader, and members that were found while there was a way to it and killed.
     seen: BTreeSet<Identity>,
 }
 
@@ -97,17 +96,6 @@ impl Group {
     /// Whether [`Group::members`] needs a table; with a cgroup it does not look at it.
     pub fn needs_table(&self) -> bool {
         self.cgroup.is_none()
-    }
-
-    /// Remembers who belongs to it now, so that they are known when their parents are dead.
-    ///
-    /// Worth calling whenever there is a [`Table`] anyway. Does nothing with a cgroup.
-    pub fn observe(&mut self, table: &Table) {
-        if self.cgroup.is_none() {
-            let members = self.members_in(table);
-            // The dead are forgotten, or the set would grow with every request a server forks for.
-            self.seen = members.iter().map(|it| it.identity).chain([self.leader]).collect();
-        }
     }
 
     /// Whether this very process belongs to it and lives, without a look at the whole host.

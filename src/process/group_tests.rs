@@ -192,35 +192,6 @@ fn an_orphan_is_recognised_by_its_output_or_by_its_variable() {
 }
 
 #[test]
-fn an_orphan_without_any_mark_is_known_if_it_was_seen_below_its_leader() {
-    let name = "process::group::tests::an_orphan_without_any_mark_is_known_if_it_was_seen_below_its_leader";
-    alone(name, || {
-        let mut host = Host::new(false);
-        // It has its own session, no output of ours (it says `up` and drops it), no environment.
-        let never = host.folder.path().join("never");
-        let ghost =
-            format!("setsid env -i /bin/sh -c 'echo up; read x <>{} >&0 2>&0'", never.display());
-        let mut group = host.start(&format!("sh -c \"exec {ghost}\" & eval \"$REST\""), 2);
-        let forgetful = group.clone();
-        group.observe(&table());
-        assert_eq!(size(&group), 2);
-
-        kill_one(group.leader()).unwrap();
-        host.until("the leader's death", |it| it.len() == 1);
-
-        assert_eq!(size(&group), 1);
-        // It says `up` a moment before it drops our output.
-        let is_unknown = (0..10_000).any(|_| {
-            std::thread::yield_now();
-            size(&forgetful) == 0
-        });
-        assert!(is_unknown, "nothing else tells where it came from");
-        assert_eq!(group.kill().unwrap().len(), 1);
-        host.until("its end", |_| group.is_empty(&table()).unwrap());
-    });
-}
-
-#[test]
 fn a_number_that_is_used_again_makes_no_stranger_a_member() {
     let me = read_stat(std::process::id().cast_signed()).unwrap();
     // The session of this test, but led by a process that lived before.
