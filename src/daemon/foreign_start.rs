@@ -5,7 +5,6 @@
 //! output goes to the instance's log without the logger between, so that a server that keeps it open neither
 //! ends with this daemon nor waits for it.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::AsFd;
@@ -18,7 +17,7 @@ use tokio::time::timeout;
 use super::clock;
 use super::foreign::{Found, Stopping};
 use super::hands::{Hands, Known};
-use super::launch::{Values, base_environment, switch_to};
+use super::launch::{plain_environment, switch_to};
 use super::looks;
 use super::orphans::{self, RUN};
 use super::runs::{no_value, verdict};
@@ -165,20 +164,6 @@ impl Hands {
 
 fn gone() -> String {
     "it is no longer configured".into()
-}
-
-/// Base variables of its user, then what is configured: nothing that marks it as ours.
-pub(super) fn plain_environment(
-    known: &Known,
-    values: &Values,
-) -> Result<BTreeMap<String, String>, String> {
-    let launch = &known.settings.launch;
-    let mut all = base_environment(launch.user.as_deref());
-    for (name, text) in &launch.environment {
-        let value = text.expand(values).map_err(|it| no_value(&known.service, &it))?;
-        all.insert(name.clone(), value);
-    }
-    Ok(all)
 }
 
 /// Runs the command, then waits until the file names a process.

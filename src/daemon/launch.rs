@@ -251,13 +251,9 @@ impl Hands {
         known: &Known,
         values: &Values,
     ) -> Result<Vec<(String, String)>, Trouble> {
-        let launch = &known.settings.launch;
-        let mut all = self.base_environment(launch.user.as_deref());
+        let mut all = self.base_environment(known.settings.launch.user.as_deref());
         all.insert(MARK.into(), self.mark(name));
-        for (variable, text) in &launch.environment {
-            let value = text.expand(values).map_err(|it| Trouble::missing(&known.service, &it))?;
-            all.insert(variable.clone(), value);
-        }
+        add_configured(&mut all, known, values).map_err(Trouble::lasting)?;
         Ok(all.into_iter().collect())
     }
 }
@@ -305,6 +301,29 @@ impl Trouble {
     pub(super) fn missing(service: &Name, name: &str) -> Self {
         Self::lasting(no_value(service, name))
     }
+}
+
+/// Puts the variables that are configured over those that are there.
+fn add_configured(
+    all: &mut BTreeMap<String, String>,
+    known: &Known,
+    values: &Values,
+) -> Result<(), String> {
+    for (variable, text) in &known.settings.launch.environment {
+        let value = text.expand(values).map_err(|it| no_value(&known.service, &it))?;
+        all.insert(variable.clone(), value);
+    }
+    Ok(())
+}
+
+/// Base variables of its user, then what is configured: nothing that marks it as ours.
+pub(super) fn plain_environment(
+    known: &Known,
+    values: &Values,
+) -> Result<BTreeMap<String, String>, String> {
+    let mut all = base_environment(known.settings.launch.user.as_deref());
+    add_configured(&mut all, known, values)?;
+    Ok(all)
 }
 
 /// PATH, HOME, USER, LOGNAME, SHELL and LANG; nothing else of ours is passed on.

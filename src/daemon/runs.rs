@@ -4,7 +4,8 @@
 //! `logs/SERVICE.rollout.log`, and its end comes back as a turn.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,9 +17,8 @@ use tracing::warn;
 
 use super::clock;
 use super::driver::Daemon;
-use super::foreign_start::plain_environment;
 use super::hands::Hands;
-use super::launch::{Values, switch_to};
+use super::launch::{Values, plain_environment, switch_to};
 use super::orphans::{self, RUN};
 use super::publish::millis;
 use super::state::{Line, Run};
@@ -38,6 +38,8 @@ use crate::quantity::format_duration;
 const KEEP: usize = 1 << 20;
 /// A rollout's log is begun anew beyond this size; the old one is kept beside it.
 const MAX_LOG: u64 = 8 << 20;
+/// Bytes of a rollout's log that are evidence: the last ones.
+const LAST: u64 = 4096;
 /// Of an exec probe's output.
 const KEEP_PROBE: usize = 4096;
 
@@ -119,11 +121,14 @@ impl Runs {
 
     /// The end of what the last rollout wrote into its log, as evidence.
     pub fn last_lines(&self, service: &Name) -> Option<Vec<String>> {
-        let bytes = std::fs::read(self.log(service)).ok()?;
-        let before = self.before.get(service).and_then(|it| usize::try_from(*it).ok());
+        let mut file = File::open(self.log(service)).ok()?;
+        let length = file.metadata().ok()?.len();
         // It may have been begun anew since: then all of it is of this one.
-        let own = before.and_then(|it| bytes.get(it..)).unwrap_or(&bytes);
-        let text = String::from_utf8_lossy(&own[own.len().saturating_sub(4096)..]).into_owned();
+        let before = self.before.get(service).copied().filter(|it| *it <= length).unwrap_or(0);
+        file.seek(SeekFrom::Start(before.max(length.saturating_sub(LAST)))).ok()?;
+        let mut bytes = vec![];
+        file.take(LAST).read_to_end(&mut bytes).ok()?;
+        let text = String::from_utf8_lossy(&bytes).into_owned();
         let lines: Vec<_> = text.lines().map(|it| format!("rollout log: {it}")).collect();
         Some(lines[lines.len().saturating_sub(8)..].to_vec())
     }
