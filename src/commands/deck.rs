@@ -12,7 +12,7 @@ use super::{Outcome, local, themes};
 use crate::api::Problem;
 use crate::cli::{DeckArgs, Place};
 use crate::client::Client;
-use crate::daemon::boot::private_directory;
+use crate::daemon::host::private_directory;
 use crate::daemon::peer::user_name;
 use crate::exit::Exit;
 use crate::process::identity;

@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use super::boot::BootError;
 use super::clock;
 use super::driver::Daemon;
-use super::hands::{Hands, Known, Living, identity_of};
+use super::hands::{Hands, Known, Living};
 use super::hooks;
 use super::orphans;
 use super::records;
@@ -27,7 +27,7 @@ use crate::fleet::{Name, Process, Timestamp};
 use crate::probe::Rights;
 use crate::process::cgroup::Cgroup;
 use crate::process::group::{Group, Marks};
-use crate::process::{identity, oom};
+use crate::process::{Identity, identity, oom};
 
 /// Tells the fleet everything that is known, then lets it begin.
 ///
@@ -125,7 +125,7 @@ pub fn reachable(remembered: &Remembered) -> Result<(), BootError> {
     for it in remembered.running.values() {
         let process = Process { pid: it.pid, start_time: it.start_time };
         let failed = |source| unreachable(it, source);
-        let opened = identity::open(identity_of(process)).map_err(failed)?;
+        let opened = identity::open(Identity::from(process)).map_err(failed)?;
         // Each needs as many more: one to watch it by, and its output.
         for _ in 0..2 {
             all.extend(opened.as_ref().map(OwnedFd::try_clone).transpose().map_err(failed)?);
@@ -182,13 +182,13 @@ impl Hands {
         let fifo = self.known.get(name).map(|it| self.source(name, it.log).fifo);
         let mark = self.mark(name);
         let marks = Marks::new(fifo.as_deref(), Some((super::launch::MARK, &mark)));
-        Group::new(identity_of(leader), self.cgroup_left(name, leader.pid), marks)
+        Group::new(Identity::from(leader), self.cgroup_left(name, leader.pid), marks)
     }
 
     /// Opens a process, if it is alive; and whether it is a child of this one, started by it while it was
     /// another program: then its end comes through the reaper.
     fn reach(&self, process: Process) -> io::Result<(Option<OwnedFd>, bool)> {
-        let identity = identity_of(process);
+        let identity = Identity::from(process);
         if let Ok(Some(pidfd)) = identity::open_child(identity) {
             self.reaper.adopt(process.pid);
             return Ok((Some(pidfd), true));

@@ -15,7 +15,7 @@ use tracing::debug;
 use super::census::{self, Looked};
 use super::clock;
 use super::driver::Daemon;
-use super::hands::{Hands, identity_of};
+use super::hands::Hands;
 use super::launch::MARK;
 use super::tree::Seen;
 use super::turnover::Watch;
@@ -359,7 +359,7 @@ impl Hands {
         if self.last.noted > NOTED {
             return;
         }
-        let leader = identity_of(living.process);
+        let leader = Identity::from(living.process);
         let tree = descendants::first(leader, LIVED).unwrap_or_default();
         let rules = self.known.get(name).and_then(|it| self.service(&it.service));
         let none = roles::Rules::default();

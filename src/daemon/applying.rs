@@ -10,12 +10,13 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tracing::warn;
 
+use super::clock::millis;
 use super::doorway;
 use super::driver::Daemon;
 use super::guesses::Guesses;
 use super::launch::Values;
 use super::peer::Access;
-use super::publish::{Frame, millis};
+use super::publish::Frame;
 use super::turn::{Mistakes, NewSettings, Scope};
 use super::{config as file, own_name};
 use crate::api::{self, Difference, Done, Problem, problem};

@@ -6,8 +6,7 @@
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -157,7 +156,7 @@ struct Ground {
 impl Ground {
     async fn prepare(plan: &Plan, heir: Option<&Heir>) -> Result<Self, BootError> {
         for path in [&plan.state_dir, &plan.runtime_dir] {
-            private_directory(path)
+            host::private_directory(path)
                 .map_err(|source| BootError::Directory { path: path.clone(), source })?;
         }
         let lock = lock::hold(plan, heir).await?;
@@ -356,9 +355,4 @@ fn assemble(
         metrics,
     };
     Daemon::new(Fleet::new(host::seed()), hands, hooks, journal, Publisher::new(base), config)
-}
-
-/// Creates a directory that only its owner can enter, and its parents.
-pub fn private_directory(path: &Path) -> io::Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }

@@ -10,7 +10,7 @@ use tracing::debug;
 
 use super::driver::Daemon;
 use super::guesses::Clues;
-use super::hands::{Hands, identity_of, process_of};
+use super::hands::Hands;
 use super::members::Aim;
 use super::reloads::{Round, Survey};
 use super::turn::Turn;
@@ -90,20 +90,20 @@ pub(super) struct Planted {
 impl Planted {
     /// Who falls under a rule, and under which. Blocking.
     pub(super) fn ruled(&self) -> Vec<(Process, &Rule)> {
-        let tree = tree_of(identity_of(self.leader));
+        let tree = tree_of(Identity::from(self.leader));
         ruled(look(&self.profile.roles, self.leader.pid, tree))
     }
 
     /// The same without arguments, at once.
     pub(super) fn ruled_at_once(&self) -> Vec<(Process, &Rule)> {
-        let tree = tree_of(identity_of(self.leader));
+        let tree = tree_of(Identity::from(self.leader));
         ruled(glance(&self.profile.roles, self.leader.pid, tree))
     }
 }
 
 fn ruled(looked: Vec<Looked<'_>>) -> Vec<(Process, &Rule)> {
     let all = looked.into_iter();
-    all.filter_map(|it| Some((process_of(it.stat.identity), it.rule?))).collect()
+    all.filter_map(|it| Some((Process::from(it.stat.identity), it.rule?))).collect()
 }
 
 /// What was seen by a look that the driver has asked for.

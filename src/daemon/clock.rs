@@ -34,6 +34,11 @@ pub fn stopwatch() -> impl Fn() -> Duration {
     move || Duration::from_micros(monotonic_usec().abs_diff(began))
 }
 
+/// A length of time as the API and the files have it.
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Now, for people.
 pub fn wall() -> jiff::Timestamp {
     jiff::Timestamp::now()

@@ -98,8 +98,8 @@ fn stop_of(extra: &Extra) -> Option<Box<api::StopMark>> {
     let Extra::Stopped(it, _) = extra else { return None };
     Some(Box::new(api::StopMark {
         signal: it.signal.map(|it| it.to_string()),
-        after_ms: publish::millis(it.after),
-        max_wait_time_ms: publish::millis(it.max_wait_time),
+        after_ms: clock::millis(it.after),
+        max_wait_time_ms: clock::millis(it.max_wait_time),
         killed: it.killed,
     }))
 }

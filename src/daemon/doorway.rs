@@ -18,7 +18,8 @@ use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::boot::{Plan, private_directory};
+use super::boot::Plan;
+use super::host::private_directory;
 use super::lock;
 use super::peer::Access;
 use super::replace::Heir;

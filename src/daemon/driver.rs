@@ -29,9 +29,7 @@ use super::signals::Children;
 use super::state::Line;
 use super::turn::{Reply, Turn};
 use crate::api::{self, Done, Problem};
-use crate::fleet::input::{
-    Effect, Extra, Input, Order, Record, Refusal, RefusalKind, SpawnFailure, Verb,
-};
+use crate::fleet::input::{Effect, Extra, Input, Order, Record, Refusal, RefusalKind, Verb};
 use crate::fleet::{By, Fleet, Name, Process, Timestamp};
 use crate::process::inherited;
 
@@ -532,10 +530,4 @@ impl Daemon {
         self.note("shutdown", by.clone(), message.into());
         self.stop_all(by);
     }
-}
-
-/// A failure that is no fault of the fleet's rules: for the hands.
-pub(super) fn failed(instance: &Name, generation: u64, reason: String, passing: bool) -> Input {
-    let failure = SpawnFailure { reason, passing };
-    Input::SpawnFailed { instance: instance.clone(), generation, failure }
 }

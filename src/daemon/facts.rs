@@ -2,9 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::clock;
+use super::clock::{self, millis};
 use super::front::Figures;
-use super::publish::millis;
 use crate::api::{Event, Gateway, Load, ProbeResult};
 use crate::fleet::input::Probe;
 use crate::load::sockets::Port;

@@ -14,18 +14,17 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::clock;
-use super::driver::{Daemon, failed};
-use super::hands::{Hands, Living, identity_of};
+use super::clock::{self, millis};
+use super::driver::Daemon;
+use super::hands::{Hands, Living};
 use super::looks::{self, Lookout};
-use super::publish::millis;
 use super::state::{Line, Running};
 use crate::fleet::input::Input;
 use crate::fleet::sheet::Condition;
 use crate::fleet::{Name, Process, Timestamp};
 use crate::process::group::{Group, Marks};
 use crate::process::stat::time_of;
-use crate::process::{identity, oom};
+use crate::process::{Identity, identity, oom};
 
 /// Until what could not be followed is compared again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -286,7 +285,7 @@ impl Daemon {
         });
         self.turn(match input {
             Ok(process) => Input::Spawned { instance: instance.clone(), generation, process },
-            Err(reason) => failed(instance, generation, reason, false),
+            Err(reason) => Input::spawn_failed(instance, generation, reason, false),
         });
     }
 }
@@ -337,7 +336,7 @@ impl Hands {
         let unwatched = |err: io::Error| {
             format!("pid {} ({}) cannot be watched: {err}", process.pid, found.name)
         };
-        let Some(pidfd) = identity::open(identity_of(process)).map_err(unwatched)? else {
+        let Some(pidfd) = identity::open(Identity::from(process)).map_err(unwatched)? else {
             return Ok(None);
         };
         let (port, fingerprint) =
@@ -386,7 +385,7 @@ impl Hands {
             self.state.append(&gone);
             return None;
         }
-        let pidfd = identity::open(identity_of(process)).ok().flatten();
+        let pidfd = identity::open(Identity::from(process)).ok().flatten();
         // Where somebody else's listens is what the configuration says of it.
         let port = self.known.get(&name).and_then(|it| it.settings.port);
         let living = Living { pidfd, port, ..living(process, generation) };
@@ -415,7 +414,7 @@ fn living(process: Process, generation: u64) -> Living {
         process,
         port: None,
         pidfd: None,
-        group: Group::new(identity_of(process), None, Marks::default()),
+        group: Group::new(Identity::from(process), None, Marks::default()),
         oom: oom::Counts::default(),
         refusal: None,
         killing: false,

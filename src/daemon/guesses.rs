@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use super::census::{self, Look};
 use super::driver::Daemon;
-use super::hands::{Hands, identity_of};
+use super::hands::Hands;
 use crate::config::KnownProfile;
 use crate::config::settings::{Service, Settings};
 use crate::fleet::input::{Extra, Record};
 use crate::fleet::rules::Chosen;
 use crate::fleet::{Name, Process};
-use crate::process::closeup;
+use crate::process::{Identity, closeup};
 
 /// Looks at one process: what it executes, and how it is called, may need a while to settle.
 const LOOKS: u32 = 10;
@@ -137,7 +137,7 @@ impl Hands {
 
 /// What a tree tells. Blocking.
 fn look(leader: Process) -> Clues {
-    let tree = census::tree_of(identity_of(leader));
+    let tree = census::tree_of(Identity::from(leader));
     let name = tree.first().map(|it| it.name);
     let kin = tree.iter().skip(1).filter(|it| Some(it.name) == name).take(KIN);
     let pids: Vec<i32> = std::iter::once(leader.pid).chain(kin.map(|it| it.identity.pid)).collect();

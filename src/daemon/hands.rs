@@ -17,7 +17,6 @@ use tracing::warn;
 use super::advice::Last;
 use super::boot::Plan;
 use super::clock;
-use super::driver::failed;
 use super::facts::Facts;
 use super::foreign::Foreign;
 use super::foreign_start::Begin;
@@ -163,7 +162,7 @@ impl Hands {
         turns: Turns,
         tasks: TaskTracker,
     ) -> io::Result<Self> {
-        super::boot::private_directory(&places.logs)?;
+        super::host::private_directory(&places.logs)?;
         let reaper = Reaper::default();
         let checker = super::runs::checker(reaper.clone())?;
         let cgroups = Cgroups::find(&places.state_dir)
@@ -339,7 +338,8 @@ impl Hands {
             }
             Effect::AwaitStart { instance, generation } => {
                 let begun = self.start_foreign(&instance, generation, Begin::Awaited);
-                let failed = begun.err().map(|it| failed(&instance, generation, it, false));
+                let failed =
+                    begun.err().map(|it| Input::spawn_failed(&instance, generation, it, false));
                 self.outcomes.extend(failed);
             }
             Effect::LetGo { instance, generation } => self.let_go_of(&instance, generation),
@@ -556,12 +556,16 @@ fn disposition_of(pid: i32, signal: Signal) -> Disposition {
     }
 }
 
-pub(super) fn process_of(identity: Identity) -> Process {
-    Process { pid: identity.pid, start_time: identity.start_time }
+impl From<Identity> for Process {
+    fn from(it: Identity) -> Self {
+        Self { pid: it.pid, start_time: it.start_time }
+    }
 }
 
-pub(super) fn identity_of(process: Process) -> Identity {
-    Identity { pid: process.pid, start_time: process.start_time }
+impl From<Process> for Identity {
+    fn from(it: Process) -> Self {
+        Self { pid: it.pid, start_time: it.start_time }
+    }
 }
 
 /// What [`Spawned`] becomes.
@@ -574,7 +578,7 @@ pub(super) fn living(
     Living {
         port,
         generation,
-        process: process_of(spawned.identity),
+        process: Process::from(spawned.identity),
         pidfd: Some(spawned.pidfd),
         group,
         oom,

@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use super::clock::millis;
 use super::facts::Usage;
-use super::publish::millis;
 use crate::api;
 use crate::fleet::Timestamp;
 

@@ -18,10 +18,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use super::clock;
+use super::clock::{self, millis};
 use super::driver::Daemon;
 use super::orphans::{self, RUN};
-use super::publish::millis;
 use super::runs;
 use super::state::{self, Line};
 use super::turn::{Turn, Turns};

@@ -1,6 +1,7 @@
 //! The machine and this process on it.
 
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use sysinfo::System;
@@ -69,6 +70,11 @@ pub fn starts_at_boot() -> bool {
 pub fn seed() -> u64 {
     let now = super::clock::now().0;
     u64::from(std::process::id()).rotate_left(32) ^ u64::from(now.subsec_nanos()) ^ now.as_secs()
+}
+
+/// Creates a directory that only its owner can enter, and its parents.
+pub fn private_directory(path: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 #[cfg(test)]

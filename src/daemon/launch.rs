@@ -7,17 +7,15 @@ use std::sync::Arc;
 use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{Uid, User};
 
-use super::clock;
-use super::driver::failed;
+use super::clock::{self, millis};
 use super::foreign_start::Begin;
-use super::hands::{Hands, Known, living, process_of};
+use super::hands::{Hands, Known, living};
 use super::orphans::RUN;
-use super::publish::millis;
 use super::runs::no_value;
 use crate::config::capability;
 use crate::config::settings::{self, Socket, Text};
-use crate::fleet::Name;
 use crate::fleet::input::Input;
+use crate::fleet::{Name, Process};
 use crate::logger::{self, ToLogger};
 use crate::probe::{Check, Probe, Rights};
 use crate::process::cgroup::Cgroup;
@@ -163,7 +161,7 @@ impl Hands {
         start: Start,
         spawned: Spawned,
     ) -> crate::fleet::Process {
-        let process = process_of(spawned.identity);
+        let process = Process::from(spawned.identity);
         let mark = self.mark(name);
         let known = self.known.get(name);
         let fifo = known.map(|it| self.source(name, it.log).fifo);
@@ -282,7 +280,7 @@ pub(super) struct Trouble {
 
 impl Trouble {
     fn of(self, name: &Name, generation: u64) -> Input {
-        failed(name, generation, self.reason, self.passing)
+        Input::spawn_failed(name, generation, self.reason, self.passing)
     }
 
     fn of_spawn(err: &SpawnError) -> Self {

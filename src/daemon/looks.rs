@@ -13,12 +13,12 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use super::clock;
 use super::foreign::{Files, Found, Missed, Seen};
 use super::replace::without_mark;
 use super::turn::{Turn, Turns};
-use super::{clock, hands};
 use crate::config::trust;
-use crate::fleet::{Name, Timestamp};
+use crate::fleet::{Name, Process, Timestamp};
 use crate::process::{closeup, pidfile};
 
 /// Between two looks at a file.
@@ -210,7 +210,7 @@ pub(super) fn look(path: &Path) -> Seen {
     }
     trust::pid_file(path, named.users)
         .map_err(|it| odd(format!("others may have written there: {it}; {}", it.help)))?;
-    Ok(Found { process: hands::process_of(named.identity), name, program: program(pid) })
+    Ok(Found { process: Process::from(named.identity), name, program: program(pid) })
 }
 
 /// What a process executes, as far as that may be known. It stays the same when the file is replaced.

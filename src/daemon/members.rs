@@ -8,12 +8,12 @@ use tracing::warn;
 
 use super::census::{Look, Planted};
 use super::driver::Daemon;
-use super::hands::{Hands, identity_of};
+use super::hands::Hands;
 use super::turn::Reply;
 use crate::api::Done;
 use crate::fleet::input::{Disposition, Member, Order, Refusal, Verb};
 use crate::fleet::{Name, Process, Signal};
-use crate::process::{identity, signal};
+use crate::process::{Identity, identity, signal};
 use crate::roles::Rule;
 
 /// An order, the process that the operator saw, and who waits for the answer.
@@ -66,12 +66,12 @@ impl Hands {
             return None;
         };
         let living = self.living.get(instance).filter(|it| it.process != *process)?;
-        let is_there = living.group.holds(identity_of(*process));
+        let is_there = living.group.holds(Identity::from(*process));
         Some((self.planted(instance, living.process)?, *process)).filter(|_| is_there)
     }
 
     pub(super) fn signal_member(&self, instance: &Name, member: Process, signal: Signal) {
-        let sent = match identity::open(identity_of(member)) {
+        let sent = match identity::open(Identity::from(member)) {
             Ok(Some(pidfd)) => signal::send(pidfd.as_fd(), signal.0),
             // It ended in this very moment.
             Ok(None) => return,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 
 use super::briefs::Briefs;
-use super::clock;
+use super::clock::{self, millis};
 use super::facts::Facts;
 use super::front::Gauges;
 use super::ledger::Tally;
@@ -426,8 +426,4 @@ pub fn actor(by: &By) -> api::Actor {
 
 fn number(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
-}
-
-pub fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -17,7 +17,8 @@ pub use rollout::Rollout;
 pub use round::Round;
 use serde::{Deserialize, Serialize};
 
-use super::publish::{actor, millis};
+use super::clock::millis;
+use super::publish::actor;
 use crate::api::{Actor, Goal};
 use crate::fleet::input::Input;
 use crate::fleet::memory::{self, Farewell, Last, Memory};

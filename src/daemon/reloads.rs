@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use super::census::{Look, Planted};
 use super::clock;
-use super::hands::{Hands, identity_of};
+use super::hands::Hands;
 use super::lineage::Lineage;
 use crate::fleet::input::Input;
 use crate::fleet::{Fleet, Name, Process, Signal, Timestamp};
-use crate::process::identity;
+use crate::process::{Identity, identity};
 use crate::roles::Rule;
 
 /// Between two looks.
@@ -269,7 +269,7 @@ fn renewed(mut all: Vec<(Process, &Rule)>, roles: &[String], before: &[Process])
     let leaving = all.iter().filter(|it| it.1.leaving).map(|it| it.0).collect();
     let mut workers: Vec<_> = all.into_iter().map(|it| it.0).collect();
     let still = before.iter().filter(|it| {
-        !workers.contains(it) && identity::is_alive(identity_of(**it)).unwrap_or(false)
+        !workers.contains(it) && identity::is_alive(Identity::from(**it)).unwrap_or(false)
     });
     let still: Vec<_> = still.copied().collect();
     workers.extend(still);

@@ -15,12 +15,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use super::clock;
+use super::clock::{self, millis};
 use super::driver::Daemon;
 use super::hands::Hands;
 use super::launch::{Values, plain_environment, switch_to};
 use super::orphans::{self, RUN};
-use super::publish::millis;
 use super::state::{Line, Run};
 use super::turn::{Turn, Turns};
 use crate::config::secret::veiled_arguments;

@@ -15,7 +15,7 @@ use tracing::debug;
 
 use super::clock;
 use super::facts::Usage;
-use super::hands::{Hands, Known, identity_of};
+use super::hands::{Hands, Known};
 use super::turn::{Turn, Turns};
 use crate::fleet::input::{InFlight, Input};
 use crate::fleet::{Fleet, Name, Timestamp};
@@ -261,7 +261,7 @@ impl Hands {
         let roots = self
             .living
             .iter()
-            .map(|(name, it)| (name.clone(), identity_of(it.process), Some(it.group.clone())));
+            .map(|(name, it)| (name.clone(), Identity::from(it.process), Some(it.group.clone())));
         let roots = if self.sampler.is_usage_due(now) { roots.collect() } else { vec![] };
         let ports = if self.sampler.wants_loads() { self.ports() } else { Ports::new() };
         self.sampler.start(now, roots, ports);

@@ -9,13 +9,13 @@ use std::collections::BTreeMap;
 use tracing::warn;
 
 use super::boot::BootError;
+use super::clock::millis;
 use super::driver::Daemon;
-use super::hands::{Hands, process_of};
+use super::hands::Hands;
 use super::launch::MARK;
-use super::publish::millis;
 use super::state::{Intent, Running};
-use crate::fleet::Name;
 use crate::fleet::input::{Extra, Input, Record};
+use crate::fleet::{Name, Process};
 use crate::process::Identity;
 use crate::process::group::{Group, Member};
 use crate::process::stat;
@@ -105,7 +105,7 @@ impl Hands {
     }
 
     fn group_of(&self, name: &Name, left: &Left) -> Group {
-        self.group_left(name, process_of(left.oldest()))
+        self.group_left(name, Process::from(left.oldest()))
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 
 use super::census;
 use super::clock;
-use super::hands::{Hands, identity_of, process_of};
+use super::hands::Hands;
 use super::http::{Api, Failure, ending};
 use super::lineage::Lineage;
 use super::sampling::Recent;
@@ -18,7 +18,7 @@ use super::turn::Question;
 use crate::api::{self, ProcessDetail, Role};
 use crate::config::KnownProfile;
 use crate::config::secret::veiled_arguments;
-use crate::fleet::{Fleet, Name, Timestamp};
+use crate::fleet::{Fleet, Name, Process, Timestamp};
 use crate::process::group::Group;
 use crate::process::stat::{Stat, time_of};
 use crate::process::table::Table;
@@ -51,7 +51,7 @@ impl Hands {
         let living = self.living.get(instance)?;
         let known = self.known.get(instance).and_then(|it| self.service(&it.service));
         Some(Tree {
-            leader: identity_of(living.process),
+            leader: Identity::from(living.process),
             group: living.group.clone(),
             profile: known.map(|it| it.profile.clone()),
             lineage: self.reloads.lineage(instance, living.process),
@@ -93,7 +93,7 @@ impl Tree {
         let identities: Vec<Identity> = seen.iter().map(|it| it.stat.identity).collect();
         let busy = self.recent.of(&identities);
         let told = |(n, seen): (usize, &Seen)| {
-            let (identity, process) = (seen.stat.identity, process_of(seen.stat.identity));
+            let (identity, process) = (seen.stat.identity, Process::from(seen.stat.identity));
             let role = seen.role.as_deref().filter(|_| seen.renewed);
             ProcessDetail {
                 generation: role.map(|it| self.lineage.generation(it, process)),
@@ -169,8 +169,8 @@ fn process(seen: &Seen) -> ProcessDetail {
         name: stat.name.to_string(),
         title: veiled_arguments(&seen.arguments).join(" "),
         started: Some(clock::wall_of(started)),
-        age_ms: super::publish::millis(clock::now().since(started)),
-        cpu_ms: super::publish::millis(time_of(stat.cpu_ticks)),
+        age_ms: clock::millis(clock::now().since(started)),
+        cpu_ms: clock::millis(time_of(stat.cpu_ticks)),
         memory_bytes: stat.resident_pages.saturating_mul(page_bytes()),
         threads: u32::try_from(stat.threads).unwrap_or(0),
         descriptors: closeup::descriptors(pid).ok(),

@@ -163,6 +163,14 @@ pub enum Input {
     DeadlineReached,
 }
 
+impl Input {
+    /// A start that failed for a reason that the rules of the fleet do not know.
+    pub fn spawn_failed(instance: &Name, generation: u64, reason: String, passing: bool) -> Self {
+        let failure = SpawnFailure { reason, passing };
+        Self::SpawnFailed { instance: instance.clone(), generation, failure }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Probe {
     Startup,

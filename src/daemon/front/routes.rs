@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use super::{Front, Place};
 use crate::config::settings::{Embedded, Gateway};
-use crate::daemon::publish::millis;
+use crate::daemon::clock::millis;
 use crate::fleet::Name;
 use crate::gateway::control::{Limits, Route, Routes, Target};
 

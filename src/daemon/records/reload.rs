@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{by, moment};
 use crate::api::Actor;
-use crate::daemon::publish::{actor, millis};
+use crate::daemon::clock::millis;
+use crate::daemon::publish::actor;
 use crate::fleet::memory;
 use crate::fleet::{Process, Signal};
 

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{by, moment, name};
 use crate::api::Actor;
-use crate::daemon::publish::{actor, millis};
+use crate::daemon::clock::millis;
+use crate::daemon::publish::actor;
 use crate::fleet::Name;
 use crate::fleet::memory;
 
