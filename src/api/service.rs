@@ -12,7 +12,7 @@ pub enum Goal {
     Down,
 }
 
-/// The life of an instance (design.md §3). A service shows the state of its worst instance.
+/// Where an instance is in its life. A service shows the state of its worst instance.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
 )]

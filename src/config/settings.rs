@@ -68,7 +68,7 @@ impl Settings {
 pub struct Deck {
     /// `None`: the host name.
     pub name: Option<String>,
-    /// `None`: see design.md, Paths.
+    /// `None`: `config::paths` chooses one.
     pub state_dir: Option<PathBuf>,
     /// `None`: `opsdeck.sock` in the state directory.
     pub socket: Option<PathBuf>,

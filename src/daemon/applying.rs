@@ -1,7 +1,7 @@
 //! Applying a configuration: what changes, what waits for a word, what the screens are told.
 //!
 //! A broken file replaces nothing. A watched edit applies only what stops nothing; the rest waits,
-//! named, until an operator or a signal says so (design.md §6).
+//! named, until an operator or a signal says so.
 
 use std::fmt;
 use std::path::PathBuf;

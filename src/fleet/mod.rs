@@ -4,7 +4,7 @@
 //! same effects. Nothing here opens a file, sends a signal, awaits a future, or asks what time it is.
 //! That is what lets the tests in this folder cover hours of supervision in microseconds.
 //!
-//! The words are design.md's: service, instance, goal, state, generation, probe, live, ready, in
+//! The words are those of the screens and the configuration: service, instance, goal, state, generation, probe, live, ready, in
 //! rotation, in flight, drain, stop ladder, rung, reload, rollout, profile.
 //!
 //! | | |

@@ -7,7 +7,7 @@ use super::input::{Countdown, Exit, Goal, InFlight};
 use super::time::Timestamp;
 use super::words::{By, Name, Process, Signal};
 
-/// The states of design.md §3.
+/// Where an instance is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Condition {
     Stopped,
