@@ -87,7 +87,7 @@ impl Daemon {
     }
 
     fn rate(&self, instance: &str) -> Option<f64> {
-        let generation = self.fleet.instance_sheet(instance)?.generation;
+        let generation = self.fleet.generation_of(instance)?;
         let gauges = self.facts.figures(instance).and_then(|it| it.gauges);
         let own = || self.facts.load(instance, generation)?.requests_per_second;
         gauges.map(|it| it.per_second).or_else(own)

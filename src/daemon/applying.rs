@@ -223,7 +223,7 @@ impl Daemon {
     }
 
     fn is_occupied(&self, name: &Name) -> bool {
-        self.fleet.instance_sheet(name.as_str()).is_some_and(|it| match it.condition {
+        self.fleet.condition_of(name.as_str()).is_some_and(|it| match it {
             Condition::Stopped | Condition::Backoff | Condition::Exited | Condition::Fatal => false,
             Condition::Spawning | Condition::Starting | Condition::Running => true,
             Condition::Draining | Condition::Stopping => true,
@@ -319,11 +319,11 @@ impl Daemon {
         let front = &self.hands.front;
         let counted = |name: &str| front.counts(&Name::from(name));
         self.facts.retain_gateways(fronted, counted);
-        let known = |name: &str| self.fleet.instance_sheet(name).is_some();
+        let known = |name: &str| self.fleet.knows(name);
         let told = |name: &str| counted(name) || self.hands.gauges.speaks_for(&Name::from(name));
         self.history.retain(fronted, told, known);
         self.show_gateways();
-        self.facts.retain(|name| self.fleet.instance_sheet(name).is_some());
+        self.facts.retain(|name| self.fleet.knows(name));
     }
 
     fn too_much(&mut self, whole: &diff::Diff, scope: &Scope) -> Problem {

@@ -28,8 +28,8 @@ impl Daemon {
     /// The next daemon does not say again what was said.
     fn keep_readiness(&mut self, record: &Record) {
         let Some(name) = &record.instance else { return };
-        let sheet = self.fleet.instance_sheet(name.as_str());
-        let (instance, generation) = (name.to_string(), sheet.map_or(0, |it| it.generation));
+        let generation = self.fleet.generation_of(name.as_str()).unwrap_or(0);
+        let instance = name.to_string();
         match record.kind {
             "ready" => self.hands.state.append(&Line::Ready { instance, generation }),
             "not-ready" => self.hands.state.append(&Line::Unready { instance }),

@@ -262,7 +262,7 @@ impl Daemon {
     }
 
     fn record_of(&mut self, kind: &'static str, instance: Name, message: String) {
-        let service = self.fleet.instance_sheet(instance.as_str()).map(|it| it.service);
+        let service = self.fleet.service_of(instance.as_str()).cloned();
         self.record(Record {
             kind,
             service,
@@ -345,9 +345,7 @@ impl Daemon {
     fn on_probed(&mut self, it: super::probes::Probed) {
         self.facts.probed(&it.instance, it.generation, it.probe, &it.outcome);
         let instance = Name::from(it.instance.as_str());
-        if let Some(sheet) = self.fleet.instance_sheet(&it.instance) {
-            self.publisher.mark([sheet.service]);
-        }
+        self.publisher.mark(self.fleet.service_of(&it.instance).cloned());
         self.turn(Input::Probed {
             instance,
             generation: it.generation,
@@ -369,18 +367,14 @@ impl Daemon {
         let now = clock::now();
         self.hands.sampler.looked |= measured.looked;
         for (instance, port) in measured.ports {
-            if self.facts.connected(instance.as_str(), port)
-                && let Some(sheet) = self.fleet.instance_sheet(instance.as_str())
-            {
-                self.publisher.mark_counted([sheet.service]);
+            if self.facts.connected(instance.as_str(), port) {
+                self.publisher.mark_counted(self.fleet.service_of(instance.as_str()).cloned());
             }
         }
         for (instance, usage) in measured.usages {
             self.history.used(&instance, now, usage);
-            if self.facts.measured(&instance, usage)
-                && let Some(sheet) = self.fleet.instance_sheet(&instance)
-            {
-                self.publisher.mark([sheet.service]);
+            if self.facts.measured(&instance, usage) {
+                self.publisher.mark(self.fleet.service_of(&instance).cloned());
             }
         }
     }
@@ -408,8 +402,7 @@ impl Daemon {
             News::Flushed { id } => {
                 if let Some((name, words)) = self.hands.last_words(id) {
                     self.facts.said(name.as_str(), words);
-                    let sheet = self.fleet.instance_sheet(name.as_str());
-                    self.publisher.mark(sheet.map(|it| it.service));
+                    self.publisher.mark(self.fleet.service_of(name.as_str()).cloned());
                 }
             }
         }
@@ -441,11 +434,14 @@ impl Daemon {
     /// Refuses an order that is meant for another process than the one that runs now.
     fn changed(&self, target: Option<(Name, Process)>) -> Option<Refusal> {
         let (instance, seen) = target?;
-        let sheet = self.fleet.instance_sheet(instance.as_str())?;
-        (sheet.process != Some(seen)).then(|| Refusal {
+        if !self.fleet.knows(instance.as_str()) {
+            return None;
+        }
+        let present = self.fleet.process_of(instance.as_str());
+        (present != Some(seen)).then(|| Refusal {
             kind: RefusalKind::Changed,
             what: format!("{instance} was left alone"),
-            why: match sheet.process {
+            why: match present {
                 Some(now) => format!("pid {} was replaced by pid {} meanwhile", seen.pid, now.pid),
                 None => format!("pid {} has ended meanwhile", seen.pid),
             },

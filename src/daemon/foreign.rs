@@ -266,13 +266,12 @@ impl Daemon {
         generation: u64,
         outcome: Result<Found, String>,
     ) {
-        let sheet = self.fleet.instance_sheet(instance.as_str());
-        let awaits = |it: &crate::fleet::sheet::Sheet| {
-            it.generation == generation && it.condition == Condition::Spawning
-        };
+        let name = instance.as_str();
+        let is_awaited = self.fleet.generation_of(name) == Some(generation)
+            && self.fleet.condition_of(name) == Some(Condition::Spawning);
         // What was found is in the file for whoever asks next.
         self.hands.foreign.look_again(instance);
-        if !sheet.as_ref().is_some_and(awaits) {
+        if !is_awaited {
             return;
         }
         let input = outcome.and_then(|found| {

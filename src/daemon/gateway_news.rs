@@ -98,7 +98,7 @@ impl Daemon {
     }
 
     fn record_of_gateway(&mut self, instance: &str, message: String, extra: Extra) {
-        let service = self.fleet.instance_sheet(instance).map(|it| it.service);
+        let service = self.fleet.service_of(instance).cloned();
         self.record(Record {
             kind: "gateway",
             service,

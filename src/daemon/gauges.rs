@@ -410,8 +410,7 @@ impl Daemon {
                 self.history.instance(instance.as_str(), now, told);
             }
             if self.facts.loaded(instance.as_str(), generation, load) {
-                let sheet = self.fleet.instance_sheet(instance.as_str());
-                self.publisher.mark_counted(sheet.map(|it| it.service));
+                self.publisher.mark_counted(self.fleet.service_of(instance.as_str()).cloned());
             }
         }
         // What stands in front knows better what is in flight.

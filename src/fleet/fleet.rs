@@ -20,10 +20,10 @@ use super::ladder::{Errand, Manner};
 use super::memory::{Memory, digest};
 use super::roster::{Named, Roster};
 use super::service::Service;
-use super::sheet::{ServiceSheet, Sheet};
+use super::sheet::{Condition, ServiceSheet, Sheet};
 use super::time::Timestamp;
 use super::turn::{Dice, Turn};
-use super::words::{By, Name};
+use super::words::{By, Name, Process};
 
 /// Decides what is done on this host.
 pub struct Fleet {
@@ -107,6 +107,28 @@ impl Fleet {
 
     pub fn instance_sheet(&self, instance: &str) -> Option<Sheet> {
         self.instances.get(instance).map(|instance| self.describe(instance))
+    }
+
+    /// Whether there is an instance of this name.
+    pub fn knows(&self, instance: &str) -> bool {
+        self.instances.get(instance).is_some()
+    }
+
+    pub fn service_of(&self, instance: &str) -> Option<&Name> {
+        self.instances.get(instance).map(|it| &it.rules.name)
+    }
+
+    pub fn generation_of(&self, instance: &str) -> Option<u64> {
+        self.instances.get(instance).map(|it| it.generation)
+    }
+
+    pub fn condition_of(&self, instance: &str) -> Option<Condition> {
+        self.instances.get(instance).map(Instance::condition)
+    }
+
+    /// What runs of it.
+    pub fn process_of(&self, instance: &str) -> Option<Process> {
+        self.instances.get(instance)?.process()
     }
 
     /// Services that changed since the last call, those that are gone included.
