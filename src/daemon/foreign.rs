@@ -7,11 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::info;
 
 use super::clock::{self, millis};
@@ -84,7 +84,7 @@ pub(super) struct Foreign {
     /// Ends the waits of starts, not what they have begun.
     pub(super) starts: CancellationToken,
     /// Every start that is under way has one of these.
-    pub(super) busy: Arc<()>,
+    pub(super) busy: TaskTracker,
     /// The last commands that stop something, by instance.
     pub(super) stops: BTreeMap<Name, Stopping>,
 }
@@ -116,7 +116,7 @@ impl Foreign {
 
     /// Something is being started.
     pub(super) fn is_busy(&self) -> bool {
-        Arc::strong_count(&self.busy) > 1
+        !self.busy.is_empty()
     }
 
     pub(super) fn end_stop(&self, instance: &Name) {

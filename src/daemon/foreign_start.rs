@@ -77,7 +77,7 @@ impl Hands {
         let order = order.map_err(|it| format!("{name} cannot start: {it}"))?;
         let pidfile = known.settings.pidfile.clone().ok_or_else(gone)?;
         let (reaper, turns, instance) = (self.reaper.clone(), self.turns.clone(), name.clone());
-        let (starts, busy) = (self.foreign.starts.clone(), self.foreign.busy.clone());
+        let (starts, busy) = (self.foreign.starts.clone(), self.foreign.busy.token());
         // What stops the last one would stop the next one as well, or take its pid file away.
         let before = self.foreign.stops.get(name).map(|it| it.ended.clone());
         self.tasks.spawn(async move {

@@ -12,10 +12,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::warn;
 
 use super::clock::{self, millis};
@@ -48,7 +48,7 @@ pub enum News {
         seq: u64,
         end: End,
         /// Until its end is written down the daemon does not leave.
-        busy: Arc<()>,
+        busy: TaskTrackerToken,
     },
 }
 
@@ -77,7 +77,7 @@ pub struct Hooks {
     state_dir: PathBuf,
     lanes: BTreeMap<Hook, Lane>,
     /// Every hook that runs has one of these.
-    busy: Arc<()>,
+    busy: TaskTracker,
     /// Hooks run on, and nobody here waits for their end.
     left: CancellationToken,
 }
@@ -123,7 +123,7 @@ impl Lane {
 
 impl Hooks {
     pub fn new(reaper: Reaper, turns: Turns, tasks: TaskTracker, state_dir: PathBuf) -> Self {
-        let (lanes, busy, left) = (BTreeMap::new(), Arc::default(), CancellationToken::new());
+        let (lanes, busy, left) = (BTreeMap::new(), TaskTracker::new(), CancellationToken::new());
         Self { reaper, turns, tasks, state_dir, lanes, busy, left }
     }
 
@@ -134,12 +134,12 @@ impl Hooks {
 
     /// Some hook runs.
     pub fn is_busy(&self) -> bool {
-        Arc::strong_count(&self.busy) > 1
+        !self.busy.is_empty()
     }
 
     /// `record`: as it is kept.
     fn run(&self, hook: Hook, call: HookCall, settings: Settings, record: state::HookCall) {
-        let (reaper, turns, busy) = (self.reaper.clone(), self.turns.clone(), self.busy.clone());
+        let (reaper, turns, busy) = (self.reaper.clone(), self.turns.clone(), self.busy.token());
         let mark = orphans::hook_mark(call.seq, &self.state_dir);
         let left = self.left.clone();
         self.tasks.spawn(left.run_until_cancelled_owned(async move {

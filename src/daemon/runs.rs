@@ -64,7 +64,7 @@ pub struct Runs {
     /// How long the log of a rollout was when the last one began, by service.
     before: BTreeMap<Name, u64>,
     /// Every command that runs has one of these.
-    busy: Arc<()>,
+    busy: TaskTracker,
 }
 
 /// A command, ready to run.
@@ -92,7 +92,7 @@ impl Runs {
             logs,
             running: BTreeMap::new(),
             before: BTreeMap::new(),
-            busy: Arc::default(),
+            busy: TaskTracker::new(),
         }
     }
 
@@ -105,7 +105,7 @@ impl Runs {
 
     /// Some command runs.
     pub fn is_busy(&self) -> bool {
-        Arc::strong_count(&self.busy) > 1
+        !self.busy.is_empty()
     }
 
     fn log(&self, service: &Name) -> PathBuf {
@@ -137,7 +137,7 @@ impl Runs {
         if let Some(old) = self.running.insert(job.service.clone(), stop.clone()) {
             old.cancel();
         }
-        let (reaper, turns, busy) = (self.reaper.clone(), self.turns.clone(), self.busy.clone());
+        let (reaper, turns, busy) = (self.reaper.clone(), self.turns.clone(), self.busy.token());
         self.tasks.spawn(async move {
             let work = carry_out(&reaper, &turns, &job);
             let Some(outcome) = stop.run_until_cancelled(work).await else { return };

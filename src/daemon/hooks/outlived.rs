@@ -1,9 +1,9 @@
 //! Hooks that the last daemon had begun: followed to their end, at the moment that was theirs, or called again.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use super::{End, Hooks, KEEP, News, call};
@@ -149,7 +149,7 @@ impl Hooks {
         let (seq, pipe) = (record.seq, record.pipe);
         let mut group = self.group(seq, leader);
         // Not busy: it runs on whether this daemon waits or not.
-        let (turns, busy) = (self.turns.clone(), Arc::default());
+        let (turns, busy) = (self.turns.clone(), TaskTracker::new().token());
         let left = self.left.clone();
         self.tasks.spawn(left.run_until_cancelled_owned(async move {
             let end = tokio::time::timeout(rest, end_of(leader, pipe)).await;
