@@ -464,6 +464,12 @@ pub struct Log {
     pub keep: u32,
 }
 
+impl Default for Log {
+    fn default() -> Self {
+        Self { max_size: 50 << 20, keep: 5 }
+    }
+}
+
 /// A text with `{names}` still in it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Text(pub String);

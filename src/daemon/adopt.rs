@@ -54,17 +54,16 @@ pub fn begin(
     }
     let mut anything_runs = false;
     for running in remembered.running.into_values() {
+        let Some(input) = daemon.hands.adopt(&running)? else { continue };
+        let instance = Name::from(running.instance.as_str());
+        if let Some(ladder) = &running.ladder {
+            daemon.turn(ladder.input(instance.clone()));
+        }
         if remembered.ready.get(&running.instance) == Some(&running.generation) {
-            let instance = Name::from(running.instance.as_str());
             daemon.turn(Input::WasReady { instance, generation: running.generation });
         }
-        if let Some(input) = daemon.hands.adopt(&running)? {
-            anything_runs |= matches!(input, Input::Adopted { .. });
-            daemon.turn(input);
-            if let Some(ladder) = &running.ladder {
-                daemon.turn(ladder.input(Name::from(running.instance.as_str())));
-            }
-        }
+        anything_runs |= matches!(input, Input::Adopted { .. });
+        daemon.turn(input);
     }
     for found in remembered.found.into_values() {
         if let Some(input) = daemon.hands.follow_on(&found) {
@@ -163,6 +162,11 @@ impl Hands {
             Some(pidfd) => {
                 // The fleet stops it.
                 self.known.entry(name.clone()).or_insert_with(|| bare(running));
+                if let Some(front) = running.ladder.as_ref().and_then(|it| it.front.as_ref())
+                    && !is_configured
+                {
+                    self.front.remember(&name, front);
+                }
                 let living = self.take_over(&name, running, pidfd, group);
                 if !is_child {
                     self.watch_adopted(&name, &living).map_err(failed)?;
@@ -220,7 +224,8 @@ impl Hands {
     fn adopted(&mut self, name: Name, running: &Running, living: Living) -> Input {
         let (process, generation) = (living.process, living.generation);
         self.front.lives(&name, generation, living.port, true);
-        self.keep(&name, living, running.started_ms, running.fingerprint);
+        let ladder = running.ladder.clone();
+        self.keep(&name, living, (running.started_ms, running.fingerprint), ladder);
         info!(instance = %name, pid = process.pid, "adopted");
         let started = started(running);
         let fingerprint = running.fingerprint;
@@ -245,10 +250,8 @@ impl Hands {
     }
 }
 
-/// Of the output of what is no longer configured.
-const KEPT: Log = Log { max_size: 50 << 20, keep: 5 };
-
-/// All that is known of an instance that is no longer configured. Its output is kept until it has ended.
+/// All that is known of an instance that is no longer configured. Its output is kept until it has ended, and of
+/// what was kept before nothing is removed where nobody knows how much that is to be.
 fn bare(running: &Running) -> Known {
     let launch = Launch {
         argv: vec![],
@@ -268,11 +271,14 @@ fn bare(running: &Running) -> Known {
         pidfile: None,
         stop_command: vec![],
     };
+    let ladder = running.ladder.as_ref();
+    let service = ladder.and_then(|it| it.service.as_ref()).unwrap_or(&running.instance);
+    let unknown = Log { keep: u32::MAX, ..Log::default() };
     Known {
-        service: Name::from(running.instance.as_str()),
+        service: Name::from(service.as_str()),
         settings,
         fingerprint: running.fingerprint,
-        log: KEPT,
+        log: ladder.and_then(|it| it.log).map_or(unknown, Log::from),
         fifo: None,
         prepared: None,
     }
@@ -291,6 +297,7 @@ fn left(running: &Running, group: Group) -> Living {
         killing: false,
         sweeping: None,
         foreign: false,
+        record: None,
     }
 }
 

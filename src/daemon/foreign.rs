@@ -345,7 +345,7 @@ impl Hands {
         self.drop_foreign(name);
         self.front.lives(name, generation, port, false);
         let started = Timestamp(time_of(process.start_time));
-        self.keep(name, living, millis(started.0), fingerprint);
+        self.keep(name, living, (millis(started.0), fingerprint), None);
         info!(instance = %name, pid = process.pid, "found");
         Ok(Some(started))
     }
@@ -394,7 +394,7 @@ impl Hands {
         }
         self.foreign.note_program(&name, looks::program(running.pid));
         self.front.lives(&name, generation, port, true);
-        self.keep(&name, living, running.started_ms, fingerprint);
+        self.keep(&name, living, (running.started_ms, fingerprint), None);
         Some(Input::Adopted {
             instance: name,
             process,
@@ -419,5 +419,6 @@ fn living(process: Process, generation: u64) -> Living {
         killing: false,
         sweeping: None,
         foreign: true,
+        record: None,
     }
 }

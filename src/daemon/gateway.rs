@@ -48,6 +48,8 @@ pub enum News {
     Down(Down),
     /// It said something of its own accord.
     Said { pid: u32, message: FromGateway },
+    /// None runs, and none is to.
+    Nobody,
     /// Why a gateway does not listen; `None`: it does now.
     Listening { gateway: String, trouble: Option<String> },
 }
@@ -123,7 +125,10 @@ impl Keeper {
     ///
     /// Returns its listeners in the end, for the program that this process may become.
     pub async fn run(mut self) -> Listeners {
-        self.find_retiring().await;
+        let retires = self.find_retiring().await;
+        if !retires && !self.is_wanted() && !self.socket().exists() {
+            self.tell(News::Nobody).await;
+        }
         self.keep_running().await;
         self.listeners
     }
@@ -268,13 +273,17 @@ impl Keeper {
 
     async fn send_away(&self, mut talk: Talk) -> io::Result<()> {
         talk.send(&ToGateway::Retire { linger_ms: LINGER_MS }).await?;
-        self.tasks.spawn(see_off(talk, self.wanted.clone(), self.turns.clone(), self.stop.clone()));
+        let mut wanted = self.wanted.clone();
+        // It may not have been told yet what it retires for.
+        wanted.mark_changed();
+        self.tasks.spawn(see_off(talk, wanted, self.turns.clone(), self.stop.clone()));
         Ok(())
     }
 
-    /// Those that an earlier daemon told to retire are counted until they end.
-    async fn find_retiring(&self) {
-        let Ok(entries) = std::fs::read_dir(&self.runtime_dir) else { return };
+    /// Those that an earlier daemon told to retire are counted until they end. Returns whether there are any.
+    async fn find_retiring(&self) -> bool {
+        let Ok(entries) = std::fs::read_dir(&self.runtime_dir) else { return false };
+        let mut found = false;
         for path in entries.filter_map(|it| Some(it.ok()?.path())) {
             let name = path.file_name().and_then(|it| it.to_str()).unwrap_or_default();
             if !name.starts_with("gateway.") || !name.ends_with(".sock") || name == SOCKET {
@@ -284,10 +293,12 @@ impl Keeper {
                 Ok((talk, _)) => {
                     let (wanted, turns) = (self.wanted.clone(), self.turns.clone());
                     self.tasks.spawn(see_off(talk, wanted, turns, self.stop.clone()));
+                    found = true;
                 }
                 Err(_) => drop(std::fs::remove_file(&path)),
             }
         }
+        found
     }
 
     async fn converse(&mut self, mut talk: Talk) -> End {

@@ -18,6 +18,7 @@ impl Daemon {
         match news {
             News::Up { pid, started, routes } => self.on_gateway_up(pid, started, routes.as_ref()),
             News::Down(down) => self.on_gateway_down(&down),
+            News::Nobody => self.on_nobody(),
             News::Said { pid, message } => self.on_gateway_said(pid, message),
             News::Listening { gateway, trouble } => self.on_listening(&gateway, trouble),
         }
@@ -36,6 +37,7 @@ impl Daemon {
 
     fn on_gateway_down(&mut self, down: &Down) {
         let counted = down.pid.and_then(|it| self.hands.front.gone(it));
+        self.on_nobody();
         let message = match (down.pid, down.retired) {
             (Some(pid), true) => format!("the old gateway (pid {pid}) has finished what it had"),
             (Some(pid), false) => {
@@ -51,6 +53,13 @@ impl Daemon {
             }
         };
         self.note("gateway", None, message);
+    }
+
+    /// No gateway process may be left: then nobody waits for its word.
+    fn on_nobody(&mut self) {
+        for input in self.hands.front.left_alone() {
+            self.turn(input);
+        }
     }
 
     fn on_gateway_said(&mut self, pid: u32, message: FromGateway) {

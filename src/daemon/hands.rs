@@ -106,6 +106,8 @@ pub(super) struct Living {
     pub sweeping: Option<Vec<(i32, String)>>,
     /// Somebody else runs it: what it leaves behind is left alone.
     pub foreign: bool,
+    /// What the next daemon knows of it.
+    pub record: Option<Running>,
 }
 
 pub struct Hands {
@@ -253,6 +255,7 @@ impl Hands {
             }
         }
         self.known = known;
+        self.record_anew();
         self.configure_foreign();
         for (name, kind) in changed {
             self.restart_probe(&name, kind);
@@ -518,24 +521,54 @@ impl Hands {
         lines
     }
 
-    /// Remembers a process that was just started, or adopted.
-    pub(super) fn keep(&mut self, name: &Name, living: Living, started_ms: u64, fingerprint: u64) {
-        let port = living.port;
-        let service = self.known.get(name).and_then(|it| self.service(&it.service));
-        let ladder = service.filter(|_| !living.foreign).map(|it| Ladder::of(&it.rules));
-        let line = if living.foreign { Line::Found } else { Line::Running };
-        self.state.append(&line(Running {
+    /// Remembers a process that was just started, or adopted. `ladder`: how it is stopped where the
+    /// configuration does not name it.
+    pub(super) fn keep(
+        &mut self,
+        name: &Name,
+        mut living: Living,
+        (started_ms, fingerprint): (u64, u64),
+        ladder: Option<Ladder>,
+    ) {
+        let own = self.ladder(name).filter(|_| !living.foreign);
+        let record = Running {
             instance: name.to_string(),
-            port,
+            port: living.port,
             generation: living.generation,
             pid: living.process.pid,
             start_time: living.process.start_time,
             started_ms,
             fingerprint,
-            ladder,
-        }));
+            ladder: own.or(ladder),
+        };
+        let line = if living.foreign { Line::Found } else { Line::Running };
+        self.state.append(&line(record.clone()));
+        living.record = Some(record);
         self.leaders.insert(living.process.pid, name.clone());
         self.living.insert(name.clone(), living);
+    }
+
+    /// How an instance is stopped that may not be configured any more when that is to be done.
+    fn ladder(&self, name: &Name) -> Option<Ladder> {
+        let service = self.service(&self.known.get(name)?.service)?;
+        let is_its = |it: &settings::Instance| it.name == name.as_str();
+        let spare = service.rules.rollout.spare.as_ref();
+        let is_member = service.instances.iter().any(is_its) || spare == Some(name);
+        is_member.then(|| Ladder::of(service, &self.settings))
+    }
+
+    /// What is configured now is what the next daemon has to know.
+    fn record_anew(&mut self) {
+        let ours = self.living.iter().filter(|(_, it)| !it.foreign);
+        let ladders = ours.filter_map(|(name, _)| Some((name.clone(), self.ladder(name)?)));
+        for (name, ladder) in ladders.collect::<Vec<_>>() {
+            let living = self.living.get_mut(&name);
+            let Some(record) = living.and_then(|it| it.record.as_mut()) else { continue };
+            if record.ladder.as_ref() != Some(&ladder) {
+                record.ladder = Some(ladder);
+                self.state.append(&Line::Running(record.clone()));
+            }
+        }
     }
 }
 
@@ -586,6 +619,7 @@ pub(super) fn living(
         killing: false,
         sweeping: None,
         foreign: false,
+        record: None,
     }
 }
 

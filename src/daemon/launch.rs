@@ -173,7 +173,7 @@ impl Hands {
         let group = Group::new(spawned.identity, start.cgroup, marks);
         let living = living(spawned, (generation, port), group, start.oom);
         self.front.lives(name, generation, port, false);
-        self.keep(name, living, millis(clock::now().0), fingerprint);
+        self.keep(name, living, (millis(clock::now().0), fingerprint), None);
         process
     }
 

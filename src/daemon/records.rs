@@ -4,6 +4,7 @@
 //! fleet has become meanwhile. Moments are milliseconds of `CLOCK_BOOTTIME`; they mean something on the
 //! same boot only. New fields may come; each has a default, and readers skip what they do not know.
 
+mod ladder;
 mod reload;
 mod rollout;
 mod round;
@@ -13,6 +14,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+pub use ladder::{Front, Ladder};
 pub use rollout::Rollout;
 pub use round::Round;
 use serde::{Deserialize, Serialize};
@@ -20,9 +22,8 @@ use serde::{Deserialize, Serialize};
 use super::clock::millis;
 use super::publish::actor;
 use crate::api::{Actor, Goal};
-use crate::fleet::input::Input;
 use crate::fleet::memory::{self, Farewell, Last, Memory};
-use crate::fleet::rules::{Rung, ServiceRules};
+use crate::fleet::rules::Rung;
 use crate::fleet::{By, Name, Signal, Timestamp};
 
 /// What is written: readers of an older format skip what they do not know.
@@ -180,33 +181,6 @@ pub struct Running {
     /// How it is stopped where the configuration does not say so any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ladder: Option<Ladder>,
-}
-
-/// What of a service is kept with its processes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Ladder {
-    pub max_wait_ms: u64,
-    /// Signals, and how many milliseconds each may take.
-    pub stop: Vec<(i32, Option<u64>)>,
-}
-
-impl Ladder {
-    pub fn of(rules: &ServiceRules) -> Self {
-        let rung = |it: &Rung| (it.signal.0, it.wait.map(millis));
-        let stop = rules.stop.iter().map(rung).collect();
-        Self { max_wait_ms: millis(rules.max_wait_time), stop }
-    }
-
-    /// For the instance that it was kept of.
-    pub fn input(&self, instance: Name) -> Input {
-        let rung = |(signal, wait): &(i32, Option<u64>)| Rung {
-            signal: Signal(*signal),
-            wait: wait.map(Duration::from_millis),
-        };
-        let stop = self.stop.iter().map(rung).collect();
-        let max_wait_time = Duration::from_millis(self.max_wait_ms);
-        Input::Ladder { instance, stop, max_wait_time }
-    }
 }
 
 /// What an operator wanted of an instance.

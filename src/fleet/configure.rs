@@ -12,6 +12,7 @@ use super::depends::Depends;
 use super::fleet::Fleet;
 use super::input::Goal;
 use super::instance::{Instance, Phase, Spare};
+use super::memory::Ladder;
 use super::roster::Named;
 use super::rules::{Backoff, InstanceRules, Profile, Restart, RolloutRules, Rung, ServiceRules};
 use super::service::Service;
@@ -184,8 +185,13 @@ impl Fleet {
     }
 
     /// An adopted instance that no configuration names any more is stopped, by a ladder of default patience
-    /// where nobody remembers its own ([`Input::Ladder`]).
-    pub(super) fn make_room_for(&mut self, instance: &Name, turn: &mut Turn) {
+    /// where nobody remembers its own.
+    pub(super) fn make_room_for(
+        &mut self,
+        instance: &Name,
+        ladder: Option<Ladder>,
+        turn: &mut Turn,
+    ) {
         if self.instances.number(instance.as_str()).is_some() {
             return;
         }
@@ -193,29 +199,18 @@ impl Fleet {
             self.engage_spare(&service, instance, turn);
             return;
         }
-        let strange = Arc::new(rules_of_a_stray(instance));
-        let own = strange.instances[0].clone();
-        let home = self.services.number(instance.as_str()).unwrap_or_else(|| {
-            let mut service = Service::new(strange);
+        let rules = Arc::new(rules_of_a_stray(instance, ladder));
+        let own = rules.instances[0].clone();
+        let home = self.services.number(rules.name.as_str()).unwrap_or_else(|| {
+            let mut service = Service::new(Arc::clone(&rules));
             service.removed = true;
             self.services.add(service)
         });
         let Some(service) = self.services.at_mut(home) else { return };
         service.members.push(instance.clone());
-        let rules = Arc::clone(&service.rules);
         let mut stray = Instance::new(home, rules, own, turn.now, self.dice.roll());
         stray.removed = true;
         self.instances.add(stray);
-    }
-}
-
-impl Instance {
-    /// Of one that no configuration names any more: nobody else knows how it is stopped.
-    pub(super) fn remember_ladder(&mut self, stop: Vec<Rung>, max_wait_time: Duration) {
-        if self.removed {
-            let rules = ServiceRules { stop, max_wait_time, ..(*self.rules).clone() };
-            self.rules = Arc::new(rules);
-        }
     }
 }
 
@@ -225,7 +220,7 @@ struct Gone {
     instances: BTreeSet<usize>,
 }
 
-fn rules_of_a_stray(name: &Name) -> ServiceRules {
+fn rules_of_a_stray(name: &Name, ladder: Option<Ladder>) -> ServiceRules {
     let own = InstanceRules {
         name: name.clone(),
         port: None,
@@ -234,8 +229,17 @@ fn rules_of_a_stray(name: &Name) -> ServiceRules {
         fingerprint: 0,
         pidfile: None,
     };
+    let unknown = || Ladder {
+        service: None,
+        stop: vec![Rung { signal: Signal::TERM, wait: None }],
+        max_wait_time: Duration::from_secs(10),
+        reserve: None,
+        drain_delay: Duration::ZERO,
+        fronted: false,
+    };
+    let ladder = ladder.unwrap_or_else(unknown);
     ServiceRules {
-        name: name.clone(),
+        name: ladder.service.unwrap_or_else(|| name.clone()),
         enabled: false,
         restart: Restart::Never,
         retries: None,
@@ -245,10 +249,10 @@ fn rules_of_a_stray(name: &Name) -> ServiceRules {
             stable_after: Duration::from_secs(60),
         },
         start_seconds: Duration::from_secs(1),
-        max_wait_time: Duration::from_secs(10),
-        reserve: Duration::from_secs(3),
-        drain_delay: Duration::ZERO,
-        stop: vec![Rung { signal: Signal::TERM, wait: None }],
+        max_wait_time: ladder.max_wait_time,
+        reserve: ladder.reserve.unwrap_or(Duration::from_secs(3)),
+        drain_delay: ladder.drain_delay,
+        stop: ladder.stop,
         depends_on: vec![],
         instances: vec![own],
         startup: None,
@@ -264,7 +268,7 @@ fn rules_of_a_stray(name: &Name) -> ServiceRules {
             spare: None,
         },
         profile: Profile::plain("generic").into(),
-        fronted: false,
+        fronted: ladder.fronted,
         gauged: false,
         reload_drain: false,
         foreign: None,

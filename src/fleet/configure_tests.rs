@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::fixture::*;
-use super::input::{Goal, Input, Probe};
-use super::rules::{ServiceRules, Thresholds};
+use super::input::{Goal, InFlight, Input, Probe};
+use super::memory::Ladder;
+use super::rules::{Rung, ServiceRules, Thresholds};
 use super::sheet::Condition;
-use super::words::{Name, Process};
+use super::words::{Name, Process, Signal};
 
 const NOTHING: [&str; 0] = [];
 
@@ -267,4 +268,28 @@ fn one_that_was_stopped_is_forgotten_at_once() {
     rig.gone("web1", code(0));
     configure(&mut rig, vec![web(&["web2"])]);
     assert_eq!(rig.fleet.instance_sheet("web1"), None);
+}
+
+#[test]
+fn what_no_configuration_names_any_more_is_drained_as_it_was_configured() {
+    let mut rig = Rig::configured(vec![web(&["web1"])]);
+    let ladder = Ladder {
+        service: Some("web".into()),
+        stop: vec![Rung { signal: Signal::QUIT, wait: None }],
+        max_wait_time: 30 * SECOND,
+        reserve: Some(5 * SECOND),
+        drain_delay: Duration::ZERO,
+        fronted: true,
+    };
+    rig.gateway_answers = false;
+    rig.input(Input::Ladder { instance: "web2".into(), ladder: Box::new(ladder) });
+    rig.input(adopted("web2", 1));
+    assert_eq!(rig.input(Input::Begin), ["out web1", "spawn web1#1", "out web2"]);
+    let sheet = rig.sheet("web2");
+    assert_eq!((sheet.service, sheet.condition), ("web".into(), Condition::Draining));
+
+    rig.load("web2", InFlight::Exact(1));
+    assert_eq!(rig.taken_out("web2"), [""; 0], "one is in flight");
+    assert_eq!(rig.later(24 * SECOND), [""; 0]);
+    assert_eq!(rig.later(SECOND), ["SIGQUIT web2"], "what is left is for the ladder");
 }

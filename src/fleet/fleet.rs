@@ -161,20 +161,20 @@ impl Fleet {
                 self.on_remembered(&instance, goal, held_by, turn);
             }
             Input::Adopted { instance, process, generation, started, fingerprint, foreign } => {
-                self.make_room_for(&instance, turn);
+                self.make_room_for(&instance, None, turn);
                 self.touch(&instance, turn, |it, turn| {
                     let body = Body::new(process, started, Health::adopted(), foreign);
                     it.adopt(turn, body, generation, fingerprint);
                 });
             }
             Input::Departed { instance, generation, started, fingerprint } => {
-                self.make_room_for(&instance, turn);
+                self.make_room_for(&instance, None, turn);
                 self.touch(&instance, turn, |it, turn| {
                     it.depart(turn, generation, started, fingerprint);
                 });
             }
-            Input::Ladder { instance, stop, max_wait_time } => {
-                self.touch(&instance, turn, |it, _| it.remember_ladder(stop, max_wait_time));
+            Input::Ladder { instance, ladder } => {
+                self.make_room_for(&instance, Some(*ladder), turn);
             }
             Input::Recalled(memory) => {
                 self.recall(*memory, turn);

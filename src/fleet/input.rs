@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::memory::{Memory, Rollout, Round};
-use super::rules::{Rung, ServiceRules};
+use super::memory::{Ladder, Memory, Rollout, Round};
+use super::rules::ServiceRules;
 use super::time::Timestamp;
 use super::words::{By, Name, Process, Signal};
 
@@ -42,12 +42,11 @@ pub enum Input {
         started: Timestamp,
         fingerprint: u64,
     },
-    /// How one is stopped that is no longer configured, as it was when that was started; before
-    /// [`Input::Begin`].
+    /// How an instance is stopped should no configuration name it any more, right before
+    /// [`Input::Adopted`].
     Ladder {
         instance: Name,
-        stop: Vec<Rung>,
-        max_wait_time: Duration,
+        ladder: Box<Ladder>,
     },
     /// What was under way with an instance, after what is alive and before [`Input::Begin`].
     Recalled(Box<Memory>),

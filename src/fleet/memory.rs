@@ -7,6 +7,7 @@
 //! What probes said is not kept: it was said to somebody else.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
 
 use super::fleet::Fleet;
 use super::input::{Effect, Exit, OutOfMemory, Status};
@@ -17,6 +18,7 @@ pub use super::ladder::{Errand, Stage as StopStage, Stop};
 pub use super::reload::{Ended as ReloadEnded, Reload, Reloads};
 pub use super::rollout_state::{Outcome, Rollout, Stage, Waiting};
 use super::roster::Named;
+use super::rules::Rung;
 use super::sheet::LastExit;
 use super::time::Timestamp;
 use super::turn::{Turn, count};
@@ -75,6 +77,19 @@ pub struct Round {
     pub left: Vec<(Name, Process)>,
     /// Who got it last; the next one waits until that is ready.
     pub last: Option<Name>,
+}
+
+/// How an instance is stopped that the configuration does not name any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ladder {
+    /// Whose it was, if that is known.
+    pub service: Option<Name>,
+    pub stop: Vec<Rung>,
+    pub max_wait_time: Duration,
+    pub reserve: Option<Duration>,
+    pub drain_delay: Duration,
+    /// A gateway stood in front.
+    pub fronted: bool,
 }
 
 pub(super) fn digest(of: &impl Hash) -> u64 {

@@ -391,9 +391,10 @@ fn rights(table: &Layers<'_>) -> Rights {
 
 fn log(table: &Layers<'_>) -> Log {
     let log = table.inner("log");
+    let default = Log::default();
     let max_size = match log.find("max_size").map(|it| &it.value.data) {
         Some(Data::Size(bytes)) => *bytes,
-        _ => 50 << 20,
+        _ => default.max_size,
     };
-    Log { max_size, keep: log.integer("keep").map_or(5, |it| it.0) }
+    Log { max_size, keep: log.integer("keep").map_or(default.keep, |it| it.0) }
 }

@@ -21,6 +21,7 @@ use self::nginx::Nginxes;
 pub use self::routes::Wanted;
 use super::clock::millis;
 use super::ledger::Ledger;
+use super::records;
 use crate::config::settings::{Gateway, Settings};
 use crate::fleet::input::{Haste, InFlight, Input};
 use crate::fleet::{Name, Timestamp};
@@ -134,12 +135,12 @@ impl Front {
                 places.insert(name.clone(), place);
             }
         }
-        // What is no longer configured may still be stopping: its requests are counted until then.
-        let is_kept =
-            |it: &Gateway| settings.gateways.iter().any(|gateway| gateway.name == it.name);
+        // What is no longer configured may still be stopping: its requests are counted until then, by our own
+        // gateway also where that stands there no more.
+        let is_there = |name: &Name| settings.gateways.iter().any(|it| it.name == *name);
         for (name, place) in std::mem::take(&mut self.places) {
-            let stays = self.gateways.iter().any(|it| it.name == place.gateway && is_kept(it));
-            if stays && place.running.is_some() {
+            let is_counted = !place.is_nginx || is_there(&place.gateway);
+            if is_counted && place.running.is_some() {
                 // Once it has ended, nothing is left of it.
                 places.insert(name, Place { port: None, ..place });
             }
@@ -157,6 +158,26 @@ impl Front {
         self.gateways.clear();
         self.places.clear();
         self.touch();
+    }
+
+    /// One that is not configured any more was behind this gateway when it was started.
+    pub fn remember(&mut self, name: &Name, front: &records::Front) {
+        let gateway = Name::from(front.gateway.as_str());
+        let is_there = self.gateways.iter().any(|it| it.name == gateway);
+        if self.places.contains_key(name) || (front.is_nginx && !is_there) {
+            return;
+        }
+        let place = Place {
+            gateway,
+            is_nginx: front.is_nginx,
+            port: None,
+            weight: None,
+            backup: false,
+            running: None,
+            given: None,
+            takeouts: 0,
+        };
+        self.places.insert(name.clone(), place);
     }
 
     /// A process of this instance runs. It is out of rotation, or nobody knows yet.
@@ -258,6 +279,21 @@ impl Front {
             let of = self.counts.values().filter_map(|it| entry(it, place, name));
             let n = u32::try_from(of.map(|it| it.in_flight).sum::<u64>()).unwrap_or(u32::MAX);
             inputs.extend(place.give(name, n));
+            inputs.extend(taken_out(name, &mut place.takeouts));
+        }
+        inputs
+    }
+
+    /// What the fleet has to hear where nobody is left who could give anything to an instance.
+    pub fn left_alone(&mut self) -> Vec<Input> {
+        let is_kept = self.gateways.iter().any(|it| it.provider.embedded().is_some());
+        if is_kept || self.is_up() {
+            return vec![];
+        }
+        let mut inputs = vec![];
+        let ours = self.places.iter_mut().filter(|(_, it)| !it.is_nginx && it.running.is_some());
+        for (name, place) in ours {
+            inputs.extend(place.give(name, 0));
             inputs.extend(taken_out(name, &mut place.takeouts));
         }
         inputs

@@ -66,7 +66,8 @@ impl Front {
     }
 
     fn job(&self, gateway: &Gateway, settings: &Nginx) -> Job {
-        let behind = || self.places.iter().filter(|(_, it)| it.gateway == gateway.name);
+        let is_its = |it: &Place| it.gateway == gateway.name && it.is_nginx;
+        let behind = || self.places.iter().filter(|(_, it)| is_its(it));
         let upstream = Upstream {
             gateway: gateway.name.to_string(),
             name: settings.upstream.clone(),

@@ -60,7 +60,8 @@ impl Front {
 
     fn route(&self, gateway: &Gateway) -> Option<Route> {
         let embedded = gateway.provider.embedded()?;
-        let behind = self.places.iter().filter(|(_, it)| it.gateway == gateway.name);
+        let is_its = |it: &Place| it.gateway == gateway.name && !it.is_nginx;
+        let behind = self.places.iter().filter(|(_, it)| is_its(it));
         Some(Route {
             name: gateway.name.to_string(),
             hold_ms: millis(embedded.hold),

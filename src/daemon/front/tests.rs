@@ -131,3 +131,39 @@ fn what_does_not_run_is_out_at_once() {
     front.take_out(&name("web1"), Haste::AtOnce);
     assert_eq!(told(&front.ended(&name("web1"))), ["web1 is out", "web1 is out"]);
 }
+
+fn recorded(is_nginx: bool) -> records::Front {
+    records::Front { gateway: "shop".into(), is_nginx }
+}
+
+#[test]
+fn what_is_not_configured_any_more_is_counted_by_the_gateway_that_it_was_behind() {
+    let mut front = Front::new(Timestamp(Duration::from_secs(1)));
+    front.configure(&parse("config.toml", "[service.web]\ncommand = \"web\"\n").unwrap());
+    front.remember(&name("old"), &recorded(false));
+    front.lives(&name("old"), 3, Some(9), true);
+    assert_eq!(front.take_out(&name("old"), Haste::AtOnce), None);
+    front.up(Some(&counts_routes(&[("old", 3)])));
+    let revision = sent(&mut front).revision;
+    assert_eq!(told(&front.heard(7, counts(revision - 1, &[("old", 3, 2)]))), [""; 0]);
+    let inputs = front.heard(7, counts(revision, &[("old", 3, 2)]));
+    assert_eq!(told(&inputs), ["old Exact(2)", "old is out"]);
+    assert_eq!(told(&front.left_alone()), [""; 0], "it counts still");
+    front.gone(7);
+    assert_eq!(told(&front.left_alone()), ["old Exact(0)"]);
+}
+
+#[test]
+fn where_nobody_counts_any_more_nobody_is_waited_for() {
+    let mut front = Front::new(Timestamp(Duration::from_secs(1)));
+    front.configure(&parse("config.toml", "[service.web]\ncommand = \"web\"\n").unwrap());
+    front.remember(&name("old"), &recorded(true));
+    front.lives(&name("old"), 3, Some(9), true);
+    let at_once = front.take_out(&name("old"), Haste::AtOnce);
+    assert_eq!(told(at_once.as_slice()), ["old is out"], "nobody writes the file of that nginx");
+
+    front.remember(&name("older"), &recorded(false));
+    front.lives(&name("older"), 3, Some(8), true);
+    assert_eq!(front.take_out(&name("older"), Haste::AtOnce), None);
+    assert_eq!(told(&front.left_alone()), ["older Exact(0)", "older is out"]);
+}

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::fleet::Process;
+use crate::fleet::input::Input;
 
 fn alice() -> By {
     By { uid: 7, login: "alice".into(), pid: 4711, ssh: Some("192.0.2.1 1 2 3".into()) }
@@ -137,4 +138,34 @@ fn what_is_kept_of_a_signal_on_its_way_is_what_it_was() {
     };
     let kept = Round::of("web".into(), &round);
     assert_eq!(memory::Round::from(reread(&kept)), round);
+}
+
+#[test]
+fn how_a_process_is_stopped_is_kept_whole_and_read_as_earlier_releases_wrote_it() {
+    let text = "[service.web]\ncommand = \"web\"\nlog = { max_size = \"1MiB\", keep = 9 }\n\
+                max_wait_time = \"20s\"\ninstance.web1 = { port = 1 }\n\
+                [gateway.shop]\nservice = \"web\"\nlisten = 80\n";
+    let settings = crate::config::parse("config.toml", text).unwrap();
+    let ladder = reread(&Ladder::of(&settings.services[0], &settings));
+    let kept: crate::config::settings::Log = ladder.log.unwrap().into();
+    assert_eq!((kept.max_size, kept.keep), (1 << 20, 9));
+    let front = Some(Front { gateway: "shop".into(), is_nginx: false });
+    assert_eq!((ladder.service.as_deref(), &ladder.front), (Some("web"), &front));
+    let Input::Ladder { ladder, .. } = ladder.input("web1".into()) else { panic!("another input") };
+    let rules = &settings.services[0].rules;
+    let as_configured = memory::Ladder {
+        service: Some("web".into()),
+        stop: rules.stop.clone(),
+        max_wait_time: Duration::from_secs(20),
+        reserve: Some(rules.reserve),
+        drain_delay: Duration::ZERO,
+        fronted: true,
+    };
+    assert_eq!(*ladder, as_configured);
+
+    let before = r#"{"max_wait_ms":3000,"stop":[[3,1000],[15,null]]}"#;
+    let before: Ladder = serde_json::from_str(before).unwrap();
+    let Input::Ladder { ladder, .. } = before.input("web1".into()) else { panic!("another input") };
+    assert_eq!((ladder.service, ladder.reserve, ladder.fronted), (None, None, false));
+    assert_eq!((before.front, before.log, ladder.stop.len()), (None, None, 2));
 }
