@@ -51,6 +51,7 @@ pub mod gateway;
 pub mod load;
 pub mod loadgen;
 pub mod logger;
+pub mod nearest;
 pub mod probe;
 pub mod process;
 pub mod quantity;

@@ -13,10 +13,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "commands",
         &[
             "api", "cli", "client", "config", "daemon", "exit", "gateway", "loadgen", "logger",
-            "process", "quantity", "sample", "tui",
+            "nearest", "process", "quantity", "sample", "tui",
         ],
     ),
-    ("config", &["fleet", "load", "probe", "quantity", "roles"]),
+    ("config", &["fleet", "load", "nearest", "probe", "quantity", "roles"]),
     (
         "daemon",
         &[
@@ -30,12 +30,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("load", &["probe"]),
     ("loadgen", &["quantity"]),
     ("logger", &[]),
+    ("nearest", &[]),
     ("probe", &[]),
     ("process", &[]),
     ("quantity", &[]),
     ("roles", &[]),
     ("sample", &["quantity"]),
-    ("tui", &["api", "client", "quantity"]),
+    ("tui", &["api", "client", "nearest", "quantity"]),
 ];
 
 #[test]

@@ -10,6 +10,7 @@ use crate::api::{
 use crate::cli::SignalArgs;
 use crate::client::Client;
 use crate::exit::Exit;
+use crate::nearest::nearest;
 
 /// What a word on the command line means on this deck.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -198,10 +199,9 @@ pub fn unknown(deck: &Deck, name: &str) -> Problem {
     let services = deck.services.iter();
     let names = services
         .flat_map(|it| std::iter::once(&it.name).chain(it.instances.iter().map(|it| &it.name)));
-    let nearest = names.min_by_key(|it| strsim::damerau_levenshtein(it, name));
-    let help = match nearest {
-        Some(it) if strsim::damerau_levenshtein(it, name) <= 2 => format!("did you mean `{it}`?"),
-        _ => "`opsdeck status` lists what is there".into(),
+    let help = match nearest(name, names.map(String::as_str)) {
+        Some(it) => format!("did you mean `{it}`?"),
+        None => "`opsdeck status` lists what is there".into(),
     };
     Problem {
         kind: problem::NOT_FOUND.into(),

@@ -10,6 +10,7 @@ use crate::api::{EVENT_KINDS, Event, Problem, problem};
 use crate::cli::EventsArgs;
 use crate::client::{Client, EventQuery};
 use crate::exit::Exit;
+use crate::nearest::alike;
 
 /// Events when nothing else is asked for.
 const DEFAULT_LINES: usize = 100;
@@ -86,10 +87,8 @@ async fn are_known(client: &Client, args: &EventsArgs) -> Result<(), Problem> {
 
 /// The problem of a kind that there is not, with those that are written much like it.
 fn no_kind(kind: &str) -> Problem {
-    let distance = |it: &&&str| strsim::damerau_levenshtein(it, kind);
-    let mut near: Vec<_> = EVENT_KINDS.iter().filter(|it| distance(it) <= 2).collect();
-    near.sort_by_key(distance);
-    let near: Vec<_> = near.into_iter().take(3).map(|it| format!("`{it}`")).collect();
+    let near = alike(kind, EVENT_KINDS.iter().copied()).into_iter().take(3);
+    let near: Vec<_> = near.map(|it| format!("`{it}`")).collect();
     let help = match near.is_empty() {
         true => "among others there are exited, rollout, signal and config".into(),
         false => format!("did you mean {}?", near.join(" or ")),

@@ -12,7 +12,8 @@ use super::mistake::{Mistake, Span, is_secret_name};
 use super::secret::veiled;
 use super::shape::{Key, Kind, Naming, ROOT};
 use super::value::{Data, Entry, Table, Value};
-use words::{bad_name, known_names, nearest, unknown_key};
+use crate::nearest::nearest;
+use words::{bad_name, known_names, unknown_key};
 
 mod leaf;
 mod syntax;
@@ -75,7 +76,7 @@ impl Reader<'_> {
             let Some(key) = keys.iter().find(|it| it.name == text) else {
                 self.report(unknown_key(text, at, keys));
                 // The key that was meant is there, so nothing says that it is missing.
-                let meant = nearest(text, &known_names(keys));
+                let meant = nearest(text, known_names(keys));
                 let meant = meant.filter(|it| !table.keys().any(|key| key.get_ref() == it));
                 let value = Value { span: at, data: Data::Mistaken };
                 entries.extend(meant.map(|it| Entry { name: it.to_owned(), at, value }));

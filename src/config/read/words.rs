@@ -2,6 +2,7 @@
 
 use crate::config::mistake::{Mistake, Span};
 use crate::config::shape::{Key, Kind, Naming};
+use crate::nearest::nearest;
 
 pub(super) fn unknown_key(name: &str, at: Span, keys: &[Key]) -> Mistake {
     Mistake::new(at, format!("unknown key `{name}`"), "no key has this name here").help(suggestion(
@@ -15,16 +16,9 @@ pub(super) fn known_names(keys: &[Key]) -> Vec<&'static str> {
     keys.iter().filter(|it| !matches!(it.kind, Kind::Later(_))).map(|it| it.name).collect()
 }
 
-/// The known word that was probably meant.
-pub(super) fn nearest<'a>(text: &str, known: &[&'a str]) -> Option<&'a str> {
-    let distances = known.iter().map(|it| (strsim::damerau_levenshtein(text, it), *it));
-    let (distance, nearest) = distances.min()?;
-    (distance <= 1 + nearest.len().min(text.len()) / 4).then_some(nearest)
-}
-
 /// The nearest of the known words, else all of them.
 pub(crate) fn suggestion(text: &str, known: &[&str], otherwise: &str) -> String {
-    match nearest(text, known) {
+    match nearest(text, known.iter().copied()) {
         Some(nearest) => format!("did you mean `{nearest}`?"),
         None if known.is_empty() => "there is nothing to name here".into(),
         None => format!("{otherwise} {}", known.join(", ")),

@@ -11,6 +11,7 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 use super::{ROLES, Role, Roles};
+use crate::nearest::nearest;
 
 /// The themes that need no file.
 pub const BUILT_IN: [(&str, &str); 4] = [
@@ -252,9 +253,8 @@ fn color(text: &str) -> Option<Color> {
 
 /// What was probably meant.
 fn hint(name: &str, known: &[&str]) -> String {
-    let near = known.iter().map(|it| (strsim::damerau_levenshtein(name, it), it));
-    let best = near.filter(|it| it.0 <= 2).min_by_key(|it| it.0);
-    best.map(|it| format!("; did you mean {:?}?", it.1)).unwrap_or_default()
+    let best = nearest(name, known.iter().copied());
+    best.map(|it| format!("; did you mean {it:?}?")).unwrap_or_default()
 }
 
 fn names() -> String {
