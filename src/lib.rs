@@ -5,11 +5,12 @@
 //! the holder, only has the services' pipes open, for the moment in which daemon and logger are both dead.
 //!
 //! ```text
-//!  main ─► commands ─► cli
+//!  main ─► commands ─► cli ─► config, sample, loadgen     their options
 //!             │
 //!             ├─► tui ──► client ──► api ◄── daemon ──► fleet      decides, does nothing
 //!             │                                │
 //!             │                                ├──► process, probe, logger, load, gateway    do, decide nothing
+//!             │                                ├──► roles                who is who in a tree of processes
 //!             │                                └──► config ──► fleet, load, probe, roles  what they are told
 //!             ├─► gateway             a proxy that is told where to send, and tells what it counted
 //!             └─► sample, loadgen     a server and its clients, for the demo and the tests
@@ -24,9 +25,10 @@
 //! - `fleet` cannot fail, wait, or look at a clock. If it needs a fact, the fact is an input.
 //! - Only `daemon::driver` touches the fleet; everything reaches it through one channel.
 //! - Only `api` types are serialised, beside the records of the daemon's state file, what it leaves to the
-//!   program that replaces it, and the messages between daemon and logger, and daemon and gateway. `daemon::publish` is the only translator.
+//!   program that replaces it, and the messages between daemon and logger, and daemon and gateway. Only `daemon` makes them of what it knows:
+//!   `daemon::publish` of the fleet, others of what they keep themselves.
 //! - `tui` imports neither `daemon` nor `fleet`: it can be pointed at a daemon one release older.
-//! - `quantity` writes and reads texts and knows nothing of ours: whoever tells a time uses it, `fleet` and `tui` too.
+//! - `quantity` and `nearest` know texts and nothing of ours: whoever tells a time or corrects a word uses them.
 //! - `process`, `probe`, `logger`, `gateway`, `load` and `roles` know no fleet and are tested alone.
 //! - Only `daemon::clock` reads the time for decisions; they are made on `CLOCK_BOOTTIME`.
 //! - What somebody else runs is started, restarted and stopped by orders only.
