@@ -1,4 +1,4 @@
-//! Durations and sizes as people write and read them, in the configuration and on a command line: `1m30s`, `100MiB`.
+//! Durations, sizes and counts as people write and read them, in the configuration and on a command line: `1m30s`, `100MiB`.
 //!
 //! A reader returns what is wrong and what to do, in words; where that stood is the caller's business.
 //! The writers print what the readers read, so that `opsdeck config show` is a configuration file again.
@@ -156,6 +156,11 @@ pub fn took(time: Duration) -> String {
     }
 }
 
+/// `1 request`, `4 requests`.
+pub fn count(n: u64, one: &str) -> String {
+    if n == 1 { format!("1 {one}") } else { format!("{n} {one}s") }
+}
+
 const SIZES: [(&str, u64); 9] = [
     ("TiB", 1 << 40),
     ("GiB", 1 << 30),
@@ -253,6 +258,12 @@ mod tests {
         assert_eq!(said, format!("`8` is a number without a unit: {DURATION_HELP}"));
         assert!(parse_duration("").unwrap_err().starts_with("`` is empty: "));
         assert!(parse_size("1K").unwrap_err().starts_with("`1K` is not a size: "));
+    }
+
+    #[test]
+    fn one_of_a_thing_is_one() {
+        let texts = [0, 1, 2].map(|n| count(n, "request"));
+        assert_eq!(texts, ["0 requests", "1 request", "2 requests"]);
     }
 
     proptest! {

@@ -8,6 +8,7 @@ use crate::cli::{ConfigCommand, ImportCommand, Place};
 use crate::config::settings::Settings;
 use crate::config::{self, diff, schema, show};
 use crate::exit::Exit;
+use crate::quantity::count;
 
 pub async fn run(place: &Place, command: &ConfigCommand) -> Outcome {
     match command {
@@ -57,7 +58,9 @@ fn check(path: &Path) -> Outcome {
     themes::check(path, &settings.deck.look.theme)?;
     let instances: usize = settings.services.iter().map(|it| it.instances.len()).sum();
     let services = settings.services.len();
-    print(&format!("{}: {services} services, {instances} instances\n", path.display()))
+    let (services, instances) =
+        (count(services as u64, "service"), count(instances as u64, "instance"));
+    print(&format!("{}: {services}, {instances}\n", path.display()))
 }
 
 /// What the daemon would do with its own file; or what tells another file from it.

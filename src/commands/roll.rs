@@ -15,6 +15,7 @@ use crate::api::{
 use crate::cli::RollArgs;
 use crate::client::Client;
 use crate::exit::Exit;
+use crate::quantity::count;
 
 pub async fn run(client: &Client, args: &RollArgs) -> Outcome {
     let verb = match (args.abort, args.pause, args.resume, args.rollback) {
@@ -243,9 +244,9 @@ fn reason(step: &PlanStep) -> String {
 fn plan_text(plan: &Plan) -> String {
     let instances = plan.steps.iter().filter(|it| it.because != "spare").count();
     let mut text = format!(
-        "rolling restart of {}: {instances} instance{}, at least {} stay ready\n",
+        "rolling restart of {}: {}, at least {} stay ready\n",
         plan.service,
-        if instances == 1 { "" } else { "s" },
+        count(instances as u64, "instance"),
         plan.min_ready
     );
     for (n, step) in plan.steps.iter().enumerate() {

@@ -9,8 +9,9 @@ use super::input::{Exit, InFlight, OutOfMemory, Status, Stopped};
 use super::ladder::Stop;
 use super::rules::Profile;
 use super::time::Timestamp;
-use super::turn::{count, elapsed, span};
+use super::turn::{elapsed, span};
 use super::words::{By, Signal};
+use crate::quantity::count;
 
 /// An exit so soon after a signal of the operator is its work.
 pub(super) const SIGNAL_MEMORY: Duration = Duration::from_secs(5);

@@ -18,8 +18,9 @@ use super::rules::Chosen;
 use super::service::Service;
 use super::sheet::{LastExit, ServiceSheet, Sheet};
 use super::time::Timestamp;
-use super::turn::{count, span};
+use super::turn::span;
 use super::words::{Name, Signal};
+use crate::quantity::count;
 
 impl Fleet {
     /// Why an instance is in its state, in sentences; the first is [`Sheet::why`].

@@ -6,8 +6,9 @@
 use super::input::{Effect, Goal, InFlight};
 use super::instance::{Body, Instance, Phase, Rest, Wish};
 use super::ladder::{Errand, Manner, Move, Stop};
-use super::turn::{Turn, count};
+use super::turn::Turn;
 use super::words::{By, Process, Signal};
+use crate::quantity::count;
 
 impl Instance {
     /// Begins a stop. Without a process yet, it begins as soon as there is one; a stop that is under

@@ -21,9 +21,10 @@ use super::roster::Named;
 use super::rules::Rung;
 use super::sheet::LastExit;
 use super::time::Timestamp;
-use super::turn::{Turn, count};
+use super::turn::Turn;
 use super::wave::Wave;
 use super::words::{By, Name, Process, Signal};
+use crate::quantity::count;
 
 /// What is kept of one instance, beside what the operator wants of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -13,8 +13,9 @@ use super::instance::{Instance, Phase};
 use super::rules::{Profile, ServiceRules};
 use super::sheet::ReloadSheet;
 use super::time::Timestamp;
-use super::turn::{Turn, count, elapsed};
+use super::turn::{Turn, elapsed};
 use super::words::{By, Name, Process, Signal};
+use crate::quantity::count;
 
 /// Nothing moves any more: a worker that got SIGKILL at its limit is gone by then.
 const AFTER_LIMIT: Duration = Duration::from_secs(5);

@@ -9,9 +9,10 @@ use super::instance::Instance;
 use super::orders::{Answer, Asker, refused, signal_or_reload};
 use super::roster::Named;
 use super::service::Service;
-use super::turn::{Turn, count};
+use super::turn::Turn;
 use super::wave::Wave;
 use super::words::{Name, Signal};
+use crate::quantity::count;
 
 impl Fleet {
     pub(super) fn find_service(&self, name: &Name, what: &str) -> Result<&Service, Refusal> {

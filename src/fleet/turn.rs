@@ -85,11 +85,6 @@ pub(super) fn elapsed(duration: Duration) -> String {
     format!("{:.1}s", duration.as_secs_f64())
 }
 
-/// `1 request`, `4 requests`.
-pub(super) fn count(n: u64, one: &str) -> String {
-    if n == 1 { format!("1 {one}") } else { format!("{n} {one}s") }
-}
-
 /// Chance for the jitter of backoffs: splitmix64, so that the fleet needs no crate and no entropy.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Dice(u64);
@@ -127,10 +122,6 @@ mod tests {
         assert_eq!(texts, ["0s", "0.5s", "1s", "10s", "59.9s", "1m00s", "2m05s", "1h00m", "3h12m"]);
         assert_eq!(elapsed(Duration::from_millis(3_004)), "3.0s");
         assert_eq!(elapsed(Duration::from_secs(61)), "1m01s");
-        assert_eq!(
-            [count(0, "request"), count(1, "request"), count(2, "request")],
-            ["0 requests", "1 request", "2 requests"]
-        );
     }
 
     /// The first outputs for the seed 1234567 as published with the reference implementation.

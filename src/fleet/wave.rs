@@ -17,8 +17,9 @@ use super::ladder::Traffic;
 use super::memory::Round;
 use super::roster::Named;
 use super::time::Timestamp;
-use super::turn::{Turn, count, span};
+use super::turn::{Turn, span};
 use super::words::{By, Name, Process, Signal};
+use crate::quantity::count;
 
 /// Between two looks whether a reload that takes long is over.
 const ONCE_MORE: Duration = Duration::from_secs(1);

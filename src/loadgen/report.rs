@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::client::Done;
 use super::connection::Failure;
 use super::histogram::Histogram;
+use crate::quantity::count;
 
 /// The result of `opsdeck load`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -133,9 +134,9 @@ impl LoadReport {
 impl fmt::Display for LoadReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [_, good, redirected, client, server] = self.replies;
-        let clients = if self.clients == 1 { "client" } else { "clients" };
+        let clients = count(self.clients.into(), "client");
         let seconds = self.elapsed.as_secs_f64();
-        writeln!(f, "{}   {} {clients}, {seconds:.1}s", self.url, self.clients)?;
+        writeln!(f, "{}   {clients}, {seconds:.1}s", self.url)?;
         writeln!(
             f,
             "requests   {}   {:.1} a second   {} good   {} failed",

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::fleet::rules::Profile;
-use crate::fleet::turn::count;
 use crate::fleet::words::{Name, Signal};
+use crate::quantity::count;
 
 /// Everything that is known about one instance.
 #[derive(Clone, Debug)]

@@ -2,7 +2,8 @@
 
 use super::tree::listed;
 use super::{Advice, Evidence, Listener, Member, Stranger};
-use crate::fleet::turn::{count, span};
+use crate::fleet::turn::span;
+use crate::quantity::count;
 
 /// Strangers that are named.
 const NAMED: usize = 4;

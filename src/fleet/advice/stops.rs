@@ -5,8 +5,9 @@ use std::time::Duration;
 use super::tree::listed;
 use super::{Advice, Evidence, Member, PastStop, Taken};
 use crate::fleet::rules::Profile;
-use crate::fleet::turn::{count, elapsed, span};
+use crate::fleet::turn::{elapsed, span};
 use crate::fleet::words::Signal;
+use crate::quantity::count;
 
 /// An end within this time after a signal is no drain.
 const AT_ONCE: Duration = Duration::from_millis(500);

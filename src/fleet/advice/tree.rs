@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::{Advice, Case, Churn, Evidence, Member, Rolled};
-use crate::fleet::turn::{count, elapsed};
+use crate::fleet::turn::elapsed;
+use crate::quantity::count;
 
 /// A worker that gets older is renewed for a reason: `max_request` and its like.
 const SHORT_LIFE: Duration = Duration::from_secs(10);

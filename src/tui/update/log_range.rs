@@ -2,6 +2,7 @@
 
 use super::Command;
 use super::log_pages::near;
+use crate::quantity::count;
 use crate::tui::key::{Code, Key};
 use crate::tui::keymap::Action;
 use crate::tui::logs::{Logs, Range};
@@ -88,14 +89,13 @@ fn copy(model: &mut Model, now: Now) -> Vec<Command> {
         text.push_str(&line.text);
         text.push('\n');
     }
-    let count = range.lines().count();
+    let lines = count(range.lines().count() as u64, "line");
     if text.len() > MOST_BYTES {
         let why = "terminals take no more than 72,000 bytes at once; `s` saves to a file";
-        model.warn(now, format!("{count} lines were not copied: {why}"));
+        model.warn(now, format!("{lines} were not copied: {why}"));
         return vec![];
     }
-    let lines = if count == 1 { "line" } else { "lines" };
     let text_of = "to the terminal's clipboard (where OSC 52 is allowed)";
-    model.say(now, format!("copied {count} {lines} {text_of}"));
+    model.say(now, format!("copied {lines} {text_of}"));
     vec![Command::Copy(text)]
 }

@@ -7,7 +7,7 @@ use unicode_width::UnicodeWidthStr;
 use super::format::{bytes, clock};
 use super::{put, put_right};
 use crate::api::Service;
-use crate::quantity::span;
+use crate::quantity::{count, span};
 use crate::tui::model::{Link, Model, Now};
 
 /// The clock is the only cell that changes on a screen at rest.
@@ -74,10 +74,9 @@ fn summary(model: &Model, now: Now) -> Vec<(String, Style)> {
     let (ready, wanted) =
         services.iter().fold((0, 0), |sum, it| (sum.0 + it.ready, sum.1 + it.wanted));
     let style = if ready < wanted { theme.moving() } else { theme.good() };
-    let noun = if services.len() == 1 { "service" } else { "services" };
     let mut all = vec![
         (format!("{ready}/{wanted} ready"), style),
-        (format!("{} {noun}", services.len()), theme.plain()),
+        (count(services.len() as u64, "service"), theme.plain()),
     ];
     // The way it is read, where nothing is left out.
     if model.size.0 >= 60 {

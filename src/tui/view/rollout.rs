@@ -11,7 +11,7 @@ use ratatui::text::{Line, Span};
 use super::format::{clock, date, wrap};
 use super::{countdown, feed, put, put_line};
 use crate::api::{Countdown, Instance, Plan, PlanStep, RolloutPhase, RolloutRecord, took_ms};
-use crate::quantity::{span, took};
+use crate::quantity::{count, span, took};
 use crate::tui::keymap::Action;
 use crate::tui::layout::body;
 use crate::tui::model::{Model, Now};
@@ -364,14 +364,14 @@ impl Writer<'_> {
 
 fn heading(model: &Model, plan: &Plan) -> String {
     let instances = plan.steps.iter().filter(|it| it.because != "spare").count();
-    let noun = if instances == 1 { "instance" } else { "instances" };
+    let instances = count(instances as u64, "instance");
     let time = match plan.expected_ms {
         Some(ms) => format!("about {} as before", seconds(Some(ms))),
         None => "no earlier one tells how long".into(),
     };
     let start = model.keymap.hint(Action::Roll, "starts it").filter(|_| plan.blocked.is_none());
     let start = start.map(|it| format!("; {it}")).unwrap_or_default();
-    format!("Next: {instances} {noun}, at least {} stay ready, {time}{start}", plan.min_ready)
+    format!("Next: {instances}, at least {} stay ready, {time}{start}", plan.min_ready)
 }
 
 fn about(plan: Option<&PlanStep>) -> String {

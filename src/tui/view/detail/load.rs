@@ -3,6 +3,7 @@
 use ratatui::text::{Line, Span};
 
 use crate::api::{Gateway, Instance, Load, Service, Traffic};
+use crate::quantity::count;
 use crate::tui::model::Model;
 use crate::tui::rows::RowId;
 use crate::tui::view::chart;
@@ -94,7 +95,7 @@ fn now(it: &Instance) -> String {
     let parts = [
         it.requests_per_second.map(|it| format!("{it:.1} req/s")),
         it.in_flight.map(|n| format!("{about}{n} in flight")),
-        it.connections.filter(|n| *n > 0).map(|n| many(n.into(), "connection")),
+        it.connections.filter(|n| *n > 0).map(|n| count(n.into(), "connection")),
         it.cpu_percent.map(|it| format!("{} CPU", percent(it))),
         it.memory_bytes.map(|it| format!("{} memory", bytes(it))),
     ];
@@ -125,17 +126,17 @@ fn own(text: &mut Text, it: &Load) {
     let said = [
         it.requests_per_second.map(|it| format!("{it:.1} req/s")),
         it.in_flight.map(|n| format!("{about}{n} in flight")),
-        it.connections.map(|n| many(n, "connection")),
-        it.workers.map(|n| many(n, "worker")),
+        it.connections.map(|n| count(n, "connection")),
+        it.workers.map(|n| count(n, "worker")),
         it.busy.map(|n| format!("{n} busy")),
         it.idle.map(|n| format!("{n} idle")),
         it.queued.map(|n| format!("{n} queued")),
-        it.coroutines.map(|n| format!("{} in the worker that answered", many(n, "coroutine"))),
+        it.coroutines.map(|n| format!("{} in the worker that answered", count(n, "coroutine"))),
         it.backlog.map(|n| match it.backlog_limit {
             Some(limit) => format!("{n} of {limit} in its listen queue"),
             None => format!("{n} in its listen queue"),
         }),
-        it.requests.map(|n| format!("{} in all", many(n, "request"))),
+        it.requests.map(|n| format!("{} in all", count(n, "request"))),
     ];
     text.field("it says", &said.into_iter().flatten().collect::<Vec<_>>().join(", "));
     text.styled_field("", &it.source, text.theme.faint());
@@ -208,8 +209,4 @@ fn traffic(text: &mut Text, it: &Traffic) {
 fn counted(of: &[(u64, &str)]) -> String {
     let some = of.iter().filter(|it| it.0 > 0).map(|(n, what)| format!("{n} {what}"));
     some.collect::<Vec<_>>().join(", ")
-}
-
-fn many(n: u64, noun: &str) -> String {
-    if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
 }
