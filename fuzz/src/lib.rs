@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use opsdeck::api::{Act, Event};
 use opsdeck::daemon::state::StateFile;
+use opsdeck::gateway::control::{FromGateway, decode};
 use opsdeck::logger::{self, LogQuery};
 use opsdeck::probe::{self, Check, Checker, Expect, Haste, Outcome, Probe, Ready};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,9 +18,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 pub type Target = fn(&[u8]);
 
 /// The targets by name: that of the file in `fuzz_targets/` and of the directory in `corpus/`.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("api_body", api_body),
     ("config", config),
+    ("gateway_control", gateway_control),
     ("grpc_reply", grpc_reply),
     ("http_reply", http_reply),
     ("journal", journal),
@@ -42,6 +44,15 @@ pub fn config(bytes: &[u8]) {
             assert!(mistakes.count() > 0 && !mistakes.render(false).is_empty());
             assert!(!mistakes.first_lines().is_empty());
         }
+    }
+}
+
+/// What a peer says on the gateway's control socket: routes and everything else, line by line.
+pub fn gateway_control(lines: &[u8]) {
+    opsdeck::gateway::replay(lines);
+    for line in lines.split(|it| *it == b'\n') {
+        // What the daemon reads is as foreign.
+        let _ = decode::<FromGateway>(line);
     }
 }
 
