@@ -112,12 +112,8 @@ async fn begin(place: &Place, args: &DaemonArgs, heir: Option<Heir>) -> Outcome 
 }
 
 fn could_not_begin(err: &BootError) -> Problem {
-    let mut detail = String::new();
-    let mut source = std::error::Error::source(err);
-    while let Some(cause) = source {
-        detail = cause.to_string();
-        source = cause.source();
-    }
+    let causes = std::iter::successors(std::error::Error::source(err), |it| it.source());
+    let detail = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
     let help = match err {
         BootError::Held { pid, .. } => {
             Some(format!("use that one (`opsdeck status`), or end it first: kill {pid}"))

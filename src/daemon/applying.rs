@@ -17,6 +17,7 @@ use super::guesses::Guesses;
 use super::launch::Values;
 use super::peer::Access;
 use super::publish::Frame;
+use super::runs::build_for;
 use super::turn::{Mistakes, NewSettings, Scope};
 use super::{config as file, own_name};
 use crate::api::{self, Difference, Done, Problem, problem};
@@ -102,7 +103,7 @@ impl Config {
             because: it.because.into(),
             ready: it.ready,
             build: known
-                .map_or_else(Vec::new, |known| known.build_for(it.instance.as_str(), values)),
+                .map_or_else(Vec::new, |known| build_for(known, it.instance.as_str(), values)),
             max_wait_time_ms: known.map_or(0, |it| millis(it.rules.max_wait_time)),
             ready_timeout_ms: known.map_or(0, |it| millis(it.rules.rollout.ready_timeout)),
             verdicts: vec![],

@@ -179,13 +179,13 @@ impl Kept {
         if step.phases.last().is_some_and(|it| it.name == name) {
             return;
         }
-        step.close(at);
+        end_phase(step, at);
         step.phases.push(RolloutPhase { name: name.into(), began: Some(at), ended: None });
     }
 
     fn close_step(&mut self, at: Timestamp, outcome: &str) {
         let Some(step) = self.last.steps.last_mut().filter(|it| it.ended.is_none()) else { return };
-        step.close(at);
+        end_phase(step, at);
         step.ended = Some(at);
         step.outcome = outcome.into();
     }
@@ -210,14 +210,12 @@ impl Kept {
     }
 }
 
-impl RolloutStep {
-    /// Its present part is over; one that took no time was none.
-    fn close(&mut self, at: Timestamp) {
-        if let Some(phase) = self.phases.last_mut() {
-            phase.ended = Some(at);
-            if took_ms(phase.began, phase.ended, at) == Some(0) {
-                self.phases.pop();
-            }
+/// The present part of a step is over; one that took no time was none.
+fn end_phase(step: &mut RolloutStep, at: Timestamp) {
+    if let Some(phase) = step.phases.last_mut() {
+        phase.ended = Some(at);
+        if took_ms(phase.began, phase.ended, at) == Some(0) {
+            step.phases.pop();
         }
     }
 }

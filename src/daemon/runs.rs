@@ -242,21 +242,18 @@ impl Job {
     }
 }
 
-impl Service {
-    /// The build commands as they would run for this instance; what has no value stays as it is.
-    pub fn build_for(&self, instance: &str, values: &Values) -> Vec<String> {
-        let spare = || self.spare(None).filter(|it| it.name == instance);
-        let known = self.instances.iter().find(|it| it.name == instance).cloned();
-        let Some(instance) = known.or_else(spare) else { return vec![] };
-        let mut values = values.clone();
-        values.extend(self.names_of(&instance));
-        let text = |it: &RolloutCommand| {
-            let words =
-                it.argv.iter().map(|it| it.expand(&values).unwrap_or_else(|_| it.0.clone()));
-            veiled_arguments(&words.collect::<Vec<_>>()).join(" ")
-        };
-        self.build.iter().map(text).collect()
-    }
+/// The build commands as they would run for this instance; what has no value stays as it is.
+pub(super) fn build_for(service: &Service, instance: &str, values: &Values) -> Vec<String> {
+    let spare = || service.spare(None).filter(|it| it.name == instance);
+    let known = service.instances.iter().find(|it| it.name == instance).cloned();
+    let Some(instance) = known.or_else(spare) else { return vec![] };
+    let mut values = values.clone();
+    values.extend(service.names_of(&instance));
+    let text = |it: &RolloutCommand| {
+        let words = it.argv.iter().map(|it| it.expand(&values).unwrap_or_else(|_| it.0.clone()));
+        veiled_arguments(&words.collect::<Vec<_>>()).join(" ")
+    };
+    service.build.iter().map(text).collect()
 }
 
 fn expand(

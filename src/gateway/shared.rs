@@ -154,7 +154,8 @@ mod tests {
 
     #[test]
     fn without_a_file_nothing_is_told() {
-        let shared = Shared::none();
-        shared.slot("web1", 1).set(3);
+        let slot = Shared::none().slot("web1", 1);
+        assert!(slot.0.is_none());
+        slot.set(3);
     }
 }
