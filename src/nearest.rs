@@ -5,7 +5,7 @@ pub fn nearest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     alike(text, known).into_iter().next()
 }
 
-/// The known words that are written much like this one, the nearest first.
+/// The known words that are written most like this one: several, where they are equally near.
 ///
 /// A typing error is one letter, in long words two or three.
 pub fn alike<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
@@ -13,7 +13,8 @@ pub fn alike<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'
     let is_alike = |(distance, it): &(usize, &str)| *distance <= 1 + it.len().min(text.len()) / 4;
     let mut alike: Vec<_> = distances.filter(is_alike).collect();
     alike.sort_unstable();
-    alike.into_iter().map(|it| it.1).collect()
+    let least = alike.first().map(|it| it.0);
+    alike.into_iter().take_while(|it| Some(it.0) == least).map(|it| it.1).collect()
 }
 
 #[cfg(test)]
@@ -22,11 +23,11 @@ mod tests {
 
     #[test]
     fn a_slip_is_corrected_and_another_word_is_not() {
-        let known = ["web", "worker", "working", "rollout-started"];
+        let known = ["web", "works", "worker", "rollout-halted", "rollout-started"];
         assert_eq!(nearest("wbe", known), Some("web"));
         assert_eq!(nearest("api", known), None);
         assert_eq!(nearest("rolout-stated", known), Some("rollout-started"));
         assert_eq!(alike("workers", known), ["worker"]);
-        assert_eq!(alike("worke", known), ["worker", "working"]);
+        assert_eq!(alike("workr", known), ["worker", "works"]);
     }
 }
