@@ -28,10 +28,15 @@ fn is_there() -> bool {
 
 /// A deck with one Puma, `shop`, of two workers, and where it serves.
 fn shop(directory: &Path) -> (Deck, u16) {
+    shop_with(directory, "")
+}
+
+/// The same with more in its configuration.
+fn shop_with(directory: &Path, more: &str) -> (Deck, u16) {
     let (port, control) = (free_port(), free_port());
     let text = format!(
         "workers 2\nthreads 1, 2\nbind \"tcp://127.0.0.1:{port}\"\n\
-         activate_control_app \"tcp://127.0.0.1:{control}\", {{ auth_token: \"geheim\" }}\n"
+         activate_control_app \"tcp://127.0.0.1:{control}\", {{ auth_token: \"geheim\" }}\n{more}"
     );
     std::fs::write(directory.join("puma.rb"), text).unwrap();
     std::fs::write(directory.join("config.ru"), APP).unwrap();
@@ -135,4 +140,23 @@ fn puma_says_what_its_workers_do_without_showing_its_token() {
     deck.ok(&["stop", "shop"]);
     deck.wait_state("shop", State::Stopped);
     assert_eq!(deck.instance("shop").last_exit.map(|it| it.lost), Some(0));
+}
+
+#[test]
+fn one_that_restarts_as_a_whole_is_told() {
+    if !is_there() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    // Without workers for longer than between two looks.
+    let preloads = "preload_app!\nbefore_fork { sleep 0.5 }\n";
+    let (mut deck, _) = shop_with(directory.path(), preloads);
+    let before = workers(&deck, &BTreeSet::new());
+    let leader = deck.pid("shop");
+    let told = deck.ok(&["reload", "shop"]);
+    assert!(told.contains("shop: renewed 2 of 2 workers in "), "{told}");
+    assert!(told.contains("; for a moment there was none to serve"), "{told}");
+    workers(&deck, &before);
+    deck.catch_up();
+    assert_eq!(deck.pid("shop"), leader);
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tracing::debug;
 
+use super::cuts::Weighed;
 use super::driver::Daemon;
 use super::guesses::Clues;
 use super::hands::Hands;
@@ -115,6 +116,8 @@ pub enum Look {
     Again(Option<Round>),
     /// For an order to one process of a tree.
     Aimed(Box<Aim>),
+    /// For an order that may cut requests.
+    Weighed(Box<Weighed>),
     /// For `profile = "auto"`, by service.
     Guessed(Vec<(Name, Clues)>),
 }
@@ -163,6 +166,7 @@ impl Daemon {
             Look::First(survey) => self.hands.on_survey(survey),
             Look::Again(round) => self.hands.on_round(round),
             Look::Aimed(aim) => self.on_aimed(*aim),
+            Look::Weighed(weighed) => self.on_weighed(*weighed),
             Look::Guessed(clues) => self.on_guessed(clues),
         }
     }

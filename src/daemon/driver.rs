@@ -5,6 +5,7 @@
 //! wait for something, let the fleet decide, carry out the effects. What is known at once (a spawn, an
 //! empty group) comes back from the hands before anything else is waited for.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use tracing::{debug, warn};
 
 use super::applying::Config;
 use super::clock;
+use super::cuts;
 use super::facts::{self, Facts};
 use super::hands::Hands;
 use super::history::History;
@@ -328,7 +330,8 @@ impl Daemon {
                 self.hands.adopted_exit(&instance, process);
             }
             Turn::Order { order, target, reply } => {
-                if let Some(ordered) = self.aim((order, target, reply)) {
+                let aimed = self.aim((order, target, reply));
+                if let Some(ordered) = aimed.and_then(|it| self.weigh(it)) {
                     self.order(ordered);
                 }
             }
@@ -408,12 +411,19 @@ impl Daemon {
         }
     }
 
-    pub(super) fn order(&mut self, (mut order, target, reply): Ordered) {
+    pub(super) fn order(&mut self, ordered: Ordered) {
+        self.order_cutting(ordered, &BTreeSet::new());
+    }
+
+    /// `cuts`: where requests are cut if it is a signal.
+    pub(super) fn order_cutting(&mut self, ordered: Ordered, cuts: &BTreeSet<Name>) {
+        let (mut order, target, reply) = ordered;
         let is_member = matches!(order.verb, Verb::SignalMember { .. });
         let answer = match self.changed(target.filter(|_| !is_member)) {
             Some(refusal) => Err(refusal),
             None => {
                 self.hands.preflight(&mut order.verb, &self.fleet);
+                cuts::mark(&mut order.verb, cuts);
                 self.hands.trust.forget_all();
                 self.measure_load();
                 let (answer, effects) = self.fleet.order(clock::now(), order);

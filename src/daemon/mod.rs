@@ -21,6 +21,7 @@ pub mod briefs;
 pub mod census;
 pub mod clock;
 pub mod config;
+mod cuts;
 pub mod detail;
 mod diary;
 pub mod doorway;

@@ -52,6 +52,13 @@ impl Fleet {
         if disposition == Disposition::Default && kills_by_default(signal) {
             return Some(uncaught(signal, instance.name()));
         }
+        if disposition == Disposition::Cuts
+            && let Some(requests) = instance.at_stake()
+        {
+            let limit = instance.rules.profile.limit_name.as_deref().unwrap_or("limit");
+            let name = instance.name();
+            return Some(format!("{signal} cuts {requests} in flight at {name}: its {limit} is 0"));
+        }
         let harmless = meaning(instance, signal).is_some_and(|it| it.harmless);
         // SIGTERM begins a stop, whatever the process does with it.
         let ignored = disposition == Disposition::Ignored && signal != Signal::TERM;

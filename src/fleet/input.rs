@@ -328,6 +328,8 @@ pub struct Member {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Disposition {
     Caught,
+    /// The same, and what is in flight is cut.
+    Cuts,
     Ignored,
     /// The kernel's default: for most signals, death.
     Default,

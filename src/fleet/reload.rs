@@ -51,6 +51,8 @@ pub struct Reload {
     pub fresh: usize,
     pub most_fresh: usize,
     pub moved: Timestamp,
+    /// All were gone once before another one came.
+    pub bare: bool,
     pub ended: Option<Ended>,
 }
 
@@ -75,6 +77,7 @@ impl Reload {
             fresh: 0,
             most_fresh: 0,
             moved: now,
+            bare: false,
             ended: None,
         }
     }
@@ -160,6 +163,7 @@ impl Reload {
         }
         self.gone.extend(newly);
         self.most_fresh = self.most_fresh.max(self.fresh);
+        self.bare |= self.most_fresh == 0 && self.gone.len() == self.of();
         self.judge(now, of);
     }
 
@@ -173,7 +177,8 @@ impl Reload {
             let leaves = profile.leaves.as_ref().filter(|_| profile.reload == Some(self.signal));
             let leaves = leaves.map_or(String::new(), |it| format!("; not read again is {it}"));
             let slowest = self.slowest(profile);
-            let told = format!("renewed {of} of {workers} in {took}{slowest}{leaves}");
+            let bare = if self.bare { "; for a moment there was none to serve" } else { "" };
+            let told = format!("renewed {of} of {workers} in {took}{slowest}{bare}{leaves}");
             self.end(now, true, told, vec![]);
         } else if gone == of && still >= SETTLED && (self.fresh > 0 || rules.profile.on_demand) {
             let told = match self.fresh {

@@ -138,6 +138,15 @@ fn a_worker_that_stays_is_told_once_nothing_moves_and_is_left_out_of_the_next_re
 }
 
 #[test]
+fn a_server_that_ends_all_of_them_before_it_starts_others_is_told() {
+    let mut rig = reloading();
+    tell(&mut rig, SECOND, "web1", &[]);
+    tell(&mut rig, SECOND, "web1", &[4]);
+    tell(&mut rig, SECOND, "web1", &[4, 5, 6]);
+    assert_snapshot!(rig.diary().join("\n"), @"web1 reloaded: renewed 3 of 3 workers in 3.0s; the slowest took 1.0s; for a moment there was none to serve (alice)");
+}
+
+#[test]
 fn a_single_process_has_nobody_to_renew() {
     let mut rig = Rig::ready(vec![web(&["web1"])]);
     rig.ask(signal("web1", Signal::USR1)).0.unwrap();

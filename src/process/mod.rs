@@ -12,6 +12,7 @@
 //! - [`strays`] finds what no record names; [`outlived`] goes on with a command that its daemon has left.
 //! - [`inherited`] lets this process become another program with some descriptors left open.
 //! - [`pidfile`] tells which process a pid file names.
+//! - [`fpm`] tells whether a php-fpm cuts requests.
 //! - [`listener`] takes a listening socket back from a process that has it.
 //! - [`preflight`], [`port`], [`usage`], [`closeup`], [`descendants`], [`waits`], [`oom`], [`stat`] and [`table`] read
 //!   what the kernel knows; [`slow`] what it may not tell for as long as a process is stuck.
@@ -21,6 +22,7 @@ pub mod closeup;
 pub mod command;
 pub mod descendants;
 pub mod exec_as;
+pub mod fpm;
 pub mod group;
 pub mod identity;
 pub mod inherited;

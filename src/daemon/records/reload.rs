@@ -35,6 +35,7 @@ struct Reload {
     fresh: usize,
     most_fresh: usize,
     moved: u64,
+    bare: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     ended: Option<Ended>,
 }
@@ -80,6 +81,7 @@ impl From<&memory::Reloads> for Reloads {
                 fresh: last.fresh,
                 most_fresh: last.most_fresh,
                 moved: millis(last.moved.0),
+                bare: last.bare,
                 ended,
             },
         }
@@ -111,6 +113,7 @@ impl From<Reloads> for memory::Reloads {
                 fresh: last.fresh,
                 most_fresh: last.most_fresh,
                 moved: moment(last.moved),
+                bare: last.bare,
                 ended: last.ended.map(ended),
             },
         }

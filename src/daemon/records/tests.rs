@@ -55,6 +55,7 @@ fn reloads(ended: Option<memory::ReloadEnded>) -> memory::Reloads {
         fresh: 1,
         most_fresh: 2,
         moved: moment(1300),
+        bare: true,
         ended,
     };
     memory::Reloads { generation: 3, number: 2, spared: vec![worker(7)], last }
