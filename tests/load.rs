@@ -7,6 +7,7 @@ mod support;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use opsdeck::api::{Load, State};
 use support::skip::has;
@@ -53,11 +54,16 @@ fn answer(mut stream: TcpStream) -> String {
 }
 
 fn get(port: u16, path: &str) -> String {
+    answer(ask(port, path))
+}
+
+/// A request whose answer has not been read.
+fn ask(port: u16, path: &str) -> TcpStream {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).unwrap();
-    answer(stream)
+    stream
 }
 
 #[test]
@@ -208,6 +214,39 @@ fn php_fpm_is_asked_over_fastcgi() {
 }
 
 #[test]
+fn a_reload_of_php_fpm_that_would_cut_requests_is_asked_about_first() {
+    let directory = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let Some(command) = fpm(directory.path(), &format!("127.0.0.1:{port}")) else { return };
+    // Certainly what the server has read.
+    let conf = std::fs::File::options().write(true).open(directory.path().join("fpm.conf"));
+    conf.unwrap().set_modified(UNIX_EPOCH + PATIENCE).unwrap();
+    let mut deck = deck(&command, port, "profile = \"php-fpm\"\nload = { php_fpm = \"/status\" }");
+    wait_load(&mut deck, "somebody who listens", |it| it.in_flight == Some(0));
+    let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let script = directory.path().join("wait.php");
+    let mut asked = run(stream, &script);
+    deck.wait("one in flight", |deck, _| {
+        find(deck, "web1").is_some_and(|it| it.in_flight == Some(1) && it.in_flight_exact)
+    });
+    let output = deck.opsdeck(&["reload", "web1"]);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(6), "{told}");
+    let question = "SIGUSR2 cuts 1 request in flight at web1: its process_control_timeout is 0";
+    assert!(told.contains(question) && told.contains("`--yes`"), "{told}");
+
+    std::fs::write(directory.path().join("go"), "").unwrap();
+    let mut said = vec![];
+    asked.read_to_end(&mut said).unwrap();
+    assert!(String::from_utf8_lossy(&said).contains("done"));
+    // A worker waits until its client has closed.
+    drop(asked);
+    wait_load(&mut deck, "nothing in flight", |it| it.in_flight == Some(0));
+    let told = deck.ok(&["reload", "web1"]);
+    assert!(told.contains("renewed 4 of 4 workers"), "{told}");
+}
+
+#[test]
 fn php_fpm_is_asked_on_a_unix_socket() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("fpm.sock").display().to_string();
@@ -298,6 +337,65 @@ fn metrics_are_read_as_prometheus_own_library_writes_them() {
     let it = wait_load(&mut deck, "an answer", |it| it.requests.is_some());
     assert_eq!((it.requests, it.in_flight), (Some(42), Some(3)), "{it:?}");
     assert_eq!(it.source, format!("prometheus http://127.0.0.1:{port}/metrics"));
+}
+
+/// An application of gunicorn that counts as `prometheus_client` does over several processes, and answers when a file
+/// is there.
+const COUNTING: &str = r"
+import os, time
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest, multiprocess
+
+requests = Counter('shop_requests', 'Requests.')
+in_flight = Gauge('shop_in_flight', 'In flight.', multiprocess_mode='livesum')
+
+def app(env, start):
+    requests.inc()
+    with in_flight.track_inprogress():
+        body = b'done'
+        if env['PATH_INFO'] == '/metrics':
+            registry = CollectorRegistry()
+            multiprocess.MultiProcessCollector(registry)
+            body = generate_latest(registry)
+        while env['PATH_INFO'] == '/wait' and not os.path.exists('go'):
+            time.sleep(0.001)
+    start('200 OK', [('content-length', str(len(body)))])
+    return [body]
+";
+
+#[test]
+fn gunicorn_is_read_by_what_its_application_counts() {
+    let library = Path::new("/usr/lib/python3/dist-packages/prometheus_client").exists();
+    let program = Path::new("/usr/bin/gunicorn").exists();
+    if !has("gunicorn with python3-prometheus-client", library && program) {
+        return;
+    }
+    let (port, directory) = (free_port(), tempfile::tempdir().unwrap());
+    let path = directory.path().display();
+    std::fs::write(directory.path().join("app.py"), COUNTING).unwrap();
+    std::fs::create_dir(directory.path().join("metrics")).unwrap();
+    let command = format!(
+        "/usr/bin/gunicorn --workers 4 --worker-tmp-dir {path} --bind 127.0.0.1:{port} --chdir {path} app:app"
+    );
+    let keys = format!(
+        "profile = \"gunicorn\"\nenvironment = {{ PROMETHEUS_MULTIPROC_DIR = \"{path}/metrics\" }}\n\
+         load = {{ prometheus = {{ url = \"/metrics\", requests = \"shop_requests_total\", \
+         in_flight = \"shop_in_flight\", counts_itself = true }} }}"
+    );
+    let mut deck = deck(&command, port, &keys);
+    let first = wait_load(&mut deck, "an answer", |it| it.in_flight == Some(0));
+    assert!(first.in_flight_exact && first.error.is_none(), "{first:?}");
+
+    let waiting: Vec<_> = (0..2).map(|_| ask(port, "/wait")).collect();
+    wait_load(&mut deck, "two in flight", |it| it.in_flight == Some(2));
+    std::fs::write(directory.path().join("go"), "").unwrap();
+    waiting.into_iter().for_each(|it| assert!(answer(it).ends_with("done")));
+    let before = first.requests.unwrap();
+    (0..10).for_each(|_| assert!(get(port, "/").contains("200 OK")));
+    let last = wait_load(&mut deck, "12 requests more, and none in flight", |it| {
+        it.requests.is_some_and(|it| it >= before + 12) && it.in_flight == Some(0)
+    });
+    // The rest is what asked.
+    assert!(last.requests.unwrap() < before + 12 + 50, "{last:?}");
 }
 
 /// Listens and accepts nobody.
