@@ -161,8 +161,66 @@ pub struct Problem {
     pub help: Option<String>,
 }
 
+impl Problem {
+    pub fn new(kind: problem::Kind, title: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self {
+            kind: kind.name().into(),
+            status: kind.status(),
+            title: title.into(),
+            detail: detail.into(),
+            help: None,
+        }
+    }
+
+    pub fn with_help(self, help: impl Into<String>) -> Self {
+        Self { help: Some(help.into()), ..self }
+    }
+}
+
 /// The values of [`Problem::kind`].
 pub mod problem {
+    /// The kinds that a daemon answers with.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Kind {
+        Confirm,
+        Changed,
+        Busy,
+        Forbidden,
+        NotFound,
+        Refused,
+        /// Refused, and it would not be once something else has ended.
+        RefusedYet,
+        Config,
+        Ending,
+    }
+
+    impl Kind {
+        /// What [`super::Problem::kind`] is.
+        pub fn name(self) -> &'static str {
+            match self {
+                Self::Confirm => CONFIRM,
+                Self::Changed => CHANGED,
+                Self::Busy => BUSY,
+                Self::Forbidden => FORBIDDEN,
+                Self::NotFound => NOT_FOUND,
+                Self::Refused | Self::RefusedYet => REFUSED,
+                Self::Config => CONFIG,
+                Self::Ending => UNREACHABLE,
+            }
+        }
+
+        /// That of the answer over HTTP.
+        pub fn status(self) -> u16 {
+            match self {
+                Self::Forbidden => 403,
+                Self::NotFound => 404,
+                Self::Confirm | Self::Changed | Self::Busy | Self::RefusedYet => 409,
+                Self::Refused | Self::Config => 422,
+                Self::Ending => 503,
+            }
+        }
+    }
+
     /// The guard wants the action to be confirmed: `detail` says why it is dangerous.
     pub const CONFIRM: &str = "/problems/confirm";
     /// The target is no longer the process the client saw.

@@ -4,6 +4,7 @@ use futures_util::StreamExt;
 
 use super::wait::{self, Before, Daemon, Interrupt, Until};
 use super::{Outcome, local, notice, out, unprinted};
+use crate::api::problem::Kind;
 use crate::api::{
     Act, Change, Deck, Done, InstanceVerb, Problem, Request, ServiceVerb, Target, problem,
 };
@@ -203,13 +204,8 @@ pub fn unknown(deck: &Deck, name: &str) -> Problem {
         Some(it) => format!("did you mean `{it}`?"),
         None => "`opsdeck status` lists what is there".into(),
     };
-    Problem {
-        kind: problem::NOT_FOUND.into(),
-        status: 404,
-        title: format!("there is no service or instance `{name}`"),
-        detail: String::new(),
-        help: Some(help),
-    }
+    Problem::new(Kind::NotFound, format!("there is no service or instance `{name}`"), "")
+        .with_help(help)
 }
 
 pub(super) fn instances(deck: &Deck, meant: &Meant) -> Before {

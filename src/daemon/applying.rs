@@ -20,7 +20,8 @@ use super::publish::Frame;
 use super::runs::build_for;
 use super::turn::{Mistakes, NewSettings, Scope};
 use super::{config as file, own_name};
-use crate::api::{self, Difference, Done, Problem, problem};
+use crate::api::problem::Kind;
+use crate::api::{self, Difference, Done, Problem};
 use crate::config::diff;
 use crate::config::settings::{Confirm, Notify, Settings};
 use crate::fleet::input::Input;
@@ -236,13 +237,7 @@ impl Daemon {
         let names: Vec<_> = taken.instances.iter().map(Name::to_string).collect();
         let help = format!("stop it first: opsdeck stop {}", names.join(" "));
         self.note_refusal(format!("{detail}; {help}"), scope);
-        Problem {
-            kind: problem::REFUSED.into(),
-            status: 409,
-            title: "the configuration was not applied".into(),
-            detail,
-            help: Some(help),
-        }
+        Problem::new(Kind::RefusedYet, "the configuration was not applied", detail).with_help(help)
     }
 
     pub(super) fn apply(&mut self, mut new: Settings, scope: &Scope) -> Result<Done, Problem> {
@@ -334,13 +329,8 @@ impl Daemon {
         if let Scope::Signal(signal) = scope {
             self.note("config-pending", None, format!("{signal} was not followed: {detail}"));
         }
-        Problem {
-            kind: problem::CONFIRM.into(),
-            status: 409,
-            title: "the configuration was not applied".into(),
-            detail,
-            help: Some("if that is meant: opsdeck config apply --yes".into()),
-        }
+        Problem::new(Kind::Confirm, "the configuration was not applied", detail)
+            .with_help("if that is meant: opsdeck config apply --yes")
     }
 }
 

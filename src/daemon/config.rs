@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::turn::{Mistakes, NewSettings, Scope, Turn, Turns};
-use crate::api::{Problem, problem};
+use crate::api::Problem;
+use crate::api::problem::Kind;
 use crate::config::settings::Settings;
 
 /// Editors write in several steps: the file must have been left alone for so long.
@@ -40,13 +41,8 @@ pub async fn read(path: PathBuf) -> Read {
 }
 
 pub fn problem_of(mistakes: &Mistakes) -> Problem {
-    Problem {
-        kind: problem::CONFIG.into(),
-        status: 422,
-        title: "the configuration has mistakes; nothing was changed".into(),
-        detail: format!("\n{}", mistakes.rendered),
-        help: None,
-    }
+    let detail = format!("\n{}", mistakes.rendered);
+    Problem::new(Kind::Config, "the configuration has mistakes; nothing was changed", detail)
 }
 
 /// Reads the file again and hands it to the driver.

@@ -30,6 +30,7 @@ use super::sampling::Measured;
 use super::signals::Children;
 use super::state::Line;
 use super::turn::{Reply, Turn};
+use crate::api::problem::Kind;
 use crate::api::{self, Done, Problem};
 use crate::fleet::input::{Effect, Extra, Input, Order, Record, Refusal, RefusalKind, Verb};
 use crate::fleet::{By, Fleet, Name, Process, Timestamp};
@@ -504,13 +505,9 @@ impl Daemon {
         self.note("shutdown", by, format!("it goes on: {why}"));
         if let Some(reply) = reply {
             // The client may have gone.
-            let _ = reply.send(Err(Problem {
-                kind: api::problem::REFUSED.into(),
-                status: 422,
-                title: "the services cannot be kept".into(),
-                detail: why.into(),
-                help: Some("wait for its end, then start opsdeck again".into()),
-            }));
+            let problem = Problem::new(Kind::Refused, "the services cannot be kept", why);
+            let _ =
+                reply.send(Err(problem.with_help("wait for its end, then start opsdeck again")));
         }
     }
 

@@ -28,7 +28,8 @@ use super::orders;
 use super::peer::{Door, Peer};
 use super::streams;
 use super::turn::{Question, Turn, Turns};
-use crate::api::{Act, Done, History, Plan, Problem, Role, RolloutRecord, problem};
+use crate::api::problem::Kind;
+use crate::api::{Act, Done, History, Plan, Problem, Role, RolloutRecord};
 use crate::fleet::input::{Refusal, RefusalKind};
 
 /// The longest body of a request, in bytes.
@@ -105,13 +106,7 @@ async fn admit(
 }
 
 fn forbidden(title: String, detail: &str, help: &str) -> Failure {
-    Failure(Problem {
-        kind: problem::FORBIDDEN.into(),
-        status: StatusCode::FORBIDDEN.as_u16(),
-        title,
-        detail: detail.into(),
-        help: Some(help.into()),
-    })
+    Failure(Problem::new(Kind::Forbidden, title, detail).with_help(help))
 }
 
 /// How much of the snapshot is wanted.
@@ -205,13 +200,9 @@ async fn shutdown(
 }
 
 async fn unknown(request: Request) -> Failure {
-    Failure(Problem {
-        kind: problem::NOT_FOUND.into(),
-        status: StatusCode::NOT_FOUND.as_u16(),
-        title: format!("there is no {} {}", request.method(), request.uri().path()),
-        detail: "the API has nothing at this path".into(),
-        help: Some("README.md lists the API".into()),
-    })
+    let title = format!("there is no {} {}", request.method(), request.uri().path());
+    let problem = Problem::new(Kind::NotFound, title, "the API has nothing at this path");
+    Failure(problem.with_help("README.md lists the API"))
 }
 
 async fn wrong_method(request: Request) -> Failure {
@@ -221,13 +212,9 @@ async fn wrong_method(request: Request) -> Failure {
 
 /// A request that is no request of this API.
 pub fn misunderstood(status: StatusCode, detail: String) -> Failure {
-    Failure(Problem {
-        kind: problem::REFUSED.into(),
-        status: status.as_u16(),
-        title: "the request was not understood".into(),
-        detail,
-        help: Some("README.md lists the API".into()),
-    })
+    let problem = Problem::new(Kind::Refused, "the request was not understood", detail);
+    let problem = problem.with_help("README.md lists the API");
+    Failure(Problem { status: status.as_u16(), ..problem })
 }
 
 impl From<PathRejection> for Failure {
@@ -333,23 +320,14 @@ impl<S: Send + Sync> FromRequest<S> for Body {
 
 /// The driver is gone: the daemon is about to exit.
 pub fn ending() -> Failure {
-    Failure(Problem {
-        kind: problem::UNREACHABLE.into(),
-        status: StatusCode::SERVICE_UNAVAILABLE.as_u16(),
-        title: "the daemon is ending".into(),
-        detail: "it no longer takes requests".into(),
-        help: Some("ask again once the next one answers: `opsdeck` starts it".into()),
-    })
+    let problem = Problem::new(Kind::Ending, "the daemon is ending", "it no longer takes requests");
+    Failure(problem.with_help("ask again once the next one answers: `opsdeck` starts it"))
 }
 
 pub fn not_found(name: &str) -> Failure {
-    Failure(Problem {
-        kind: problem::NOT_FOUND.into(),
-        status: StatusCode::NOT_FOUND.as_u16(),
-        title: format!("there is no service or instance `{name}`"),
-        detail: "no name of this deck is written like this".into(),
-        help: Some("`opsdeck status` lists what is there".into()),
-    })
+    let title = format!("there is no service or instance `{name}`");
+    let problem = Problem::new(Kind::NotFound, title, "no name of this deck is written like this");
+    Failure(problem.with_help("`opsdeck status` lists what is there"))
 }
 
 /// A [`Problem`] as an answer.
@@ -364,20 +342,15 @@ impl From<Problem> for Failure {
 
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
-        let (kind, status) = match refusal.kind {
-            RefusalKind::Confirm => (problem::CONFIRM, StatusCode::CONFLICT),
-            RefusalKind::Changed => (problem::CHANGED, StatusCode::CONFLICT),
-            RefusalKind::Busy => (problem::BUSY, StatusCode::CONFLICT),
-            RefusalKind::NotFound => (problem::NOT_FOUND, StatusCode::NOT_FOUND),
-            RefusalKind::Refused => (problem::REFUSED, StatusCode::UNPROCESSABLE_ENTITY),
+        let kind = match refusal.kind {
+            RefusalKind::Confirm => Kind::Confirm,
+            RefusalKind::Changed => Kind::Changed,
+            RefusalKind::Busy => Kind::Busy,
+            RefusalKind::NotFound => Kind::NotFound,
+            RefusalKind::Refused => Kind::Refused,
         };
-        Self(Problem {
-            kind: kind.into(),
-            status: status.as_u16(),
-            title: refusal.what,
-            detail: refusal.why,
-            help: refusal.help,
-        })
+        let problem = Problem::new(kind, refusal.what, refusal.why);
+        Self(Problem { help: refusal.help, ..problem })
     }
 }
 

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use axum::Json;
 use axum::extract::{ConnectInfo, State};
-use axum::http::StatusCode;
 use tokio::sync::oneshot;
 
 use super::config::{self as configuration, Read};
@@ -13,9 +12,9 @@ use super::http::{Api, Body, Failure, Path, ending};
 use super::peer::Peer;
 use super::replace::Asked;
 use super::turn::{NewSettings, Question, Scope, Turn};
+use crate::api::problem::Kind;
 use crate::api::{
     Act, ConfigVerb, Difference, Done, InstanceVerb, Problem, Role, RolloutVerb, ServiceVerb,
-    problem,
 };
 use crate::fleet::input::{Disposition, Order, Verb};
 use crate::fleet::{Name, Process, Signal};
@@ -174,13 +173,7 @@ fn signal(act: &Act) -> Result<Option<Signal>, Failure> {
 }
 
 fn refused(title: &str, detail: String) -> Failure {
-    Failure(Problem {
-        kind: problem::REFUSED.into(),
-        status: StatusCode::UNPROCESSABLE_ENTITY.as_u16(),
-        title: title.into(),
-        detail,
-        help: None,
-    })
+    Failure(Problem::new(Kind::Refused, title, detail))
 }
 
 async fn order(

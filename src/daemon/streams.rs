@@ -24,7 +24,8 @@ use super::logs;
 use super::peer::Peer;
 use super::since::Since;
 use super::turn::Question;
-use crate::api::{Event, EventFilter, Problem, Role, problem};
+use crate::api::problem::Kind;
+use crate::api::{Event, EventFilter, Problem, Role};
 use crate::logger::Pattern;
 
 /// Lines between a task and a client that reads slowly.
@@ -349,13 +350,7 @@ pub(super) async fn log_files(api: &Api, names: &str) -> Result<Vec<logs::File>,
 }
 
 pub(super) fn no_pattern(err: &regex::Error) -> Problem {
-    Problem {
-        kind: problem::REFUSED.into(),
-        status: 422,
-        title: "the pattern is no regular expression".into(),
-        detail: err.to_string(),
-        help: None,
-    }
+    Problem::new(Kind::Refused, "the pattern is no regular expression", err.to_string())
 }
 
 /// What comes out of a queue, a line each.

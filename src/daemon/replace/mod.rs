@@ -29,7 +29,8 @@ pub use trial::Trial;
 use super::driver::Daemon;
 use super::hands::Hands;
 use super::turn::{Reply, Turn};
-use crate::api::{Done, Problem, problem};
+use crate::api::problem::Kind;
+use crate::api::{Done, Problem};
 use crate::fleet::By;
 
 /// Characters of a reason in an event.
@@ -150,13 +151,8 @@ impl Daemon {
     fn refuse_replacement(&mut self, asked: Asked, why: String) {
         let message = format!("the daemon was not replaced: {}", one_line(&why));
         self.note("replace-failed", asked.by.clone(), message);
-        asked.answer(Err(Problem {
-            kind: problem::REFUSED.into(),
-            status: 422,
-            title: "the daemon was not replaced".into(),
-            detail: why,
-            help: Some("it goes on as it is; nothing was changed".into()),
-        }));
+        let problem = Problem::new(Kind::Refused, "the daemon was not replaced", why);
+        asked.answer(Err(problem.with_help("it goes on as it is; nothing was changed")));
     }
 
     /// Says what became of the replacement that this program is the outcome of.
