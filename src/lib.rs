@@ -28,7 +28,7 @@
 //!   program that replaces it, and the messages between daemon and logger, and daemon and gateway. Only `daemon` makes them of what it knows:
 //!   `daemon::publish` of the fleet, others of what they keep themselves.
 //! - `tui` imports neither `daemon` nor `fleet`: it can be pointed at a daemon one release older.
-//! - `quantity` and `nearest` know texts and nothing of ours: whoever tells a time or corrects a word uses them.
+//! - `quantity`, `nearest` and `buckets` know texts and numbers and nothing of ours: whoever needs them uses them.
 //! - `process`, `probe`, `logger`, `gateway`, `load` and `roles` know no fleet and are tested alone.
 //! - Only `daemon::clock` reads the time for decisions; they are made on `CLOCK_BOOTTIME`.
 //! - What somebody else runs is started, restarted and stopped by orders only.
@@ -42,6 +42,7 @@
 //! `tests/architecture.rs` holds the arrows.
 
 pub mod api;
+pub mod buckets;
 pub mod cli;
 pub mod client;
 pub mod commands;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 const ALLOWED: &[(&str, &[&str])] = &[
     ("api", &[]),
+    ("buckets", &[]),
     ("cli", &["config", "exit", "loadgen", "quantity", "sample"]),
     ("client", &["api"]),
     (
@@ -26,9 +27,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("exit", &[]),
     ("fleet", &["quantity"]),
-    ("gateway", &[]),
+    ("gateway", &["buckets"]),
     ("load", &["probe"]),
-    ("loadgen", &["quantity"]),
+    ("loadgen", &["buckets", "quantity"]),
     ("logger", &[]),
     ("nearest", &[]),
     ("probe", &[]),

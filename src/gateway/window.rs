@@ -1,14 +1,13 @@
 //! The last ten seconds of replies: how many a second, and their percentiles.
 //!
 //! One small logarithmic histogram per second in a ring. Each power of two of microseconds has 32 buckets, so a
-//! percentile is at most 1/32 above the truth and never below it. (HdrHistogram is the same idea in a crate; this
-//! is what is needed of it, in 48 KiB per instance and without a division.)
+//! percentile is at most 1/32 above the truth and never below it: 48 KiB per instance, without a division.
+
+use crate::buckets::Scale;
 
 const SECONDS: usize = 10;
-const SUB_BITS: u32 = 5;
-const SUB: u64 = 1 << SUB_BITS;
 /// Up to 2^37 µs, which is 38 hours.
-const BUCKETS: usize = ((37 - SUB_BITS as usize) + 1) << SUB_BITS;
+const SCALE: Scale = Scale::new(5, 37);
 
 #[derive(Debug)]
 pub(in crate::gateway) struct Window {
@@ -20,7 +19,7 @@ pub(in crate::gateway) struct Window {
 struct Second {
     number: u64,
     count: u32,
-    buckets: Box<[u32; BUCKETS]>,
+    buckets: Box<[u32; SCALE.count()]>,
 }
 
 /// What the window shows.
@@ -42,7 +41,7 @@ impl Window {
     pub(in crate::gateway) fn add(&mut self, at: u64, latency: u64) {
         let number = at / 1_000_000 + 1;
         if self.seconds.is_empty() {
-            let empty = Second { number: 0, count: 0, buckets: Box::new([0; BUCKETS]) };
+            let empty = Second { number: 0, count: 0, buckets: Box::new([0; SCALE.count()]) };
             self.seconds = vec![empty; SECONDS + 1];
         }
         let index = usize::try_from(number).unwrap_or(0) % (SECONDS + 1);
@@ -53,7 +52,7 @@ impl Window {
             second.buckets.fill(0);
         }
         second.count += 1;
-        second.buckets[bucket(latency)] += 1;
+        second.buckets[SCALE.bucket(latency)] += 1;
     }
 
     /// The ten seconds up to `at`.
@@ -77,7 +76,7 @@ impl Seen {
         if count == 0 {
             return Self::default();
         }
-        let mut sum = vec![0u64; BUCKETS];
+        let mut sum = vec![0u64; SCALE.count()];
         for it in &seconds {
             for (all, one) in sum.iter_mut().zip(it.buckets.iter()) {
                 *all += u64::from(*one);
@@ -88,42 +87,11 @@ impl Seen {
         let lived = whole.min(at.max(1_000_000));
         Self {
             per_second: count as f64 * 1e6 / lived as f64,
-            p50_us: percentile(&sum, count, 50),
-            p95_us: percentile(&sum, count, 95),
-            p99_us: percentile(&sum, count, 99),
+            p50_us: SCALE.percentile(&sum, count, 50),
+            p95_us: SCALE.percentile(&sum, count, 95),
+            p99_us: SCALE.percentile(&sum, count, 99),
         }
     }
-}
-
-fn percentile(buckets: &[u64], count: u64, percent: u64) -> u64 {
-    let rank = (count * percent).div_ceil(100);
-    let mut seen = 0;
-    for (index, count) in buckets.iter().enumerate() {
-        seen += count;
-        if seen >= rank {
-            return upper_end(index);
-        }
-    }
-    0
-}
-
-fn bucket(micros: u64) -> usize {
-    if micros < SUB {
-        return micros as usize;
-    }
-    let shift = micros.ilog2() - SUB_BITS;
-    let index = u64::from(shift) * SUB + (micros >> shift);
-    usize::try_from(index).unwrap_or(BUCKETS).min(BUCKETS - 1)
-}
-
-/// The largest value of a bucket.
-fn upper_end(bucket: usize) -> u64 {
-    let bucket = bucket as u64;
-    if bucket < SUB {
-        return bucket;
-    }
-    let shift = bucket / SUB - 1;
-    ((bucket - shift * SUB + 1) << shift) - 1
 }
 
 #[cfg(test)]
