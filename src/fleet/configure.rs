@@ -221,14 +221,7 @@ struct Gone {
 }
 
 fn rules_of_a_stray(name: &Name, ladder: Option<Ladder>) -> ServiceRules {
-    let own = InstanceRules {
-        name: name.clone(),
-        port: None,
-        auto_port: false,
-        backup: false,
-        fingerprint: 0,
-        pidfile: None,
-    };
+    let own = InstanceRules::bare(name.clone());
     let unknown = || Ladder {
         service: None,
         stop: vec![Rung { signal: Signal::TERM, wait: None }],

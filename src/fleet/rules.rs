@@ -66,6 +66,13 @@ pub struct InstanceRules {
     pub pidfile: Option<Name>,
 }
 
+impl InstanceRules {
+    /// Of one that the configuration does not know, or only as many others.
+    pub fn bare(name: Name) -> Self {
+        Self { name, port: None, auto_port: false, backup: false, fingerprint: 0, pidfile: None }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Restart {
     Always,

@@ -98,14 +98,7 @@ impl Fleet {
         }
         let rules = Arc::clone(&it.rules);
         if former.is_none() {
-            let own = InstanceRules {
-                name: name.clone(),
-                port: None,
-                auto_port: false,
-                backup: false,
-                fingerprint: 0,
-                pidfile: None,
-            };
+            let own = InstanceRules::bare(name.clone());
             let mut spare = Instance::new(home, Arc::clone(&rules), own, turn.now, seed);
             spare.generation = it.spare_generation;
             self.instances.add(spare);
