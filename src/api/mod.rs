@@ -58,6 +58,28 @@ pub struct Deck {
     pub services: Vec<Service>,
 }
 
+impl Deck {
+    /// Becomes what a change makes of it; `now` stays that of the last snapshot.
+    pub fn follow(&mut self, change: Change) {
+        match change {
+            Change::Snapshot { deck, .. } => *self = *deck,
+            Change::Change { revision, services, removed, config, notices, .. } => {
+                self.revision = revision;
+                self.config = config.unwrap_or_else(|| std::mem::take(&mut self.config));
+                self.notices = notices.unwrap_or_else(|| std::mem::take(&mut self.notices));
+                for service in services {
+                    match self.services.iter_mut().find(|it| it.name == service.name) {
+                        Some(known) => *known = service,
+                        None => self.services.push(service),
+                    }
+                }
+                self.services.retain(|it| !removed.contains(&it.name));
+            }
+            Change::Unknown => (),
+        }
+    }
+}
+
 /// The configuration that runs, and what waits.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

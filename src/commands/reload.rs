@@ -6,7 +6,7 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 
 use super::act;
-use super::wait::{self, apply, find};
+use super::wait::{self, find};
 use super::{Outcome, notice, out, unprinted};
 use crate::api::{Act, Change, Deck, Event, Instance, Problem};
 use crate::cli::ReloadArgs;
@@ -95,7 +95,7 @@ fn take(deck: &mut Deck, events: &mut Vec<Event>, change: Change) {
         }
         Change::Unknown => {}
     }
-    apply(deck, change);
+    deck.follow(change);
 }
 
 fn tell_all(standings: &BTreeMap<&String, Standing>) -> Outcome {

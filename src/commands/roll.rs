@@ -179,7 +179,7 @@ async fn follow(
                 }
             }
         }
-        wait::apply(&mut deck, change);
+        deck.follow(change);
         if deck.revision <= begun_at {
             continue;
         }

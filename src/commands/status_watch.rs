@@ -62,7 +62,7 @@ async fn follow(client: &Client, args: &StatusArgs, mut changes: Changes) -> Out
             change = changes.next() => match change {
                 Some(Ok(change)) => {
                     shut_down_by = who_shut_down(&change).or(shut_down_by);
-                    wait::apply(&mut deck, change);
+                    deck.follow(change);
                     dirty = true;
                 }
                 Some(Err(_)) | None => match (anew(client).await, shut_down_by.take()) {

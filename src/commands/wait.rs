@@ -8,7 +8,7 @@ use tokio::net::UnixStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Outcome, local, notice};
-use crate::api::{Change, Deck, Goal, Instance, Problem, Service, State, problem};
+use crate::api::{Deck, Goal, Instance, Problem, Service, State, problem};
 use crate::client::Client;
 use crate::exit::Exit;
 use crate::process::identity::{self, Identity};
@@ -48,7 +48,7 @@ pub async fn until(client: &Client, before: &Before, goal: Until) -> Outcome {
     let mut deck = Deck::default();
     loop {
         match changes.next().await {
-            Some(Ok(change)) => apply(&mut deck, change),
+            Some(Ok(change)) => deck.follow(change),
             Some(Err(_)) | None => {
                 changes = again(|| client.watch()).await.ok_or_else(lost_sight)?.boxed();
                 continue;
@@ -184,26 +184,6 @@ fn down(it: &Instance) -> Standing {
         State::Stopped | State::Exited | State::Fatal => Standing::There,
         _ if it.goal == Goal::Up => Standing::Failed("somebody started it meanwhile".into()),
         _ => Standing::OnTheWay,
-    }
-}
-
-/// Follows one change.
-pub fn apply(deck: &mut Deck, change: Change) {
-    match change {
-        Change::Snapshot { deck: snapshot, .. } => *deck = *snapshot,
-        Change::Change { revision, services, removed, config, notices, .. } => {
-            deck.revision = revision;
-            deck.config = config.unwrap_or_else(|| std::mem::take(&mut deck.config));
-            deck.notices = notices.unwrap_or_else(|| std::mem::take(&mut deck.notices));
-            for service in services {
-                match deck.services.iter_mut().find(|it| it.name == service.name) {
-                    Some(known) => *known = service,
-                    None => deck.services.push(service),
-                }
-            }
-            deck.services.retain(|it| !removed.contains(&it.name));
-        }
-        Change::Unknown => (),
     }
 }
 

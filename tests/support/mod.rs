@@ -193,7 +193,7 @@ impl Deck {
             Change::Change { events, .. } => self.events.extend(events.iter().cloned()),
             Change::Unknown => (),
         }
-        opsdeck::commands::wait::apply(&mut self.view, change);
+        self.view.follow(change);
     }
 
     #[track_caller]
