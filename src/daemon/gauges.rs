@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use super::clock;
+use super::doubt::Doubt;
 use super::driver::Daemon;
 use super::hands::Hands;
 use super::history::Told;
@@ -22,6 +23,7 @@ use crate::fleet::input::{InFlight, Input};
 use crate::fleet::sheet::{Condition, Sheet};
 use crate::fleet::{Fleet, Name, Timestamp};
 use crate::load::figures::{Figures, Meter};
+use crate::load::sockets::{Pending, Sockets};
 use crate::load::source::{Question, Source};
 
 /// Between two readings while somebody looks.
@@ -69,6 +71,7 @@ struct Gauge {
     port: Option<u16>,
     question: Arc<Question>,
     meter: Meter,
+    doubt: Doubt,
     /// The reading that is under way.
     busy: Option<Busy>,
     /// Taken out after the reading that is under way began.
@@ -94,6 +97,18 @@ pub struct Reading {
     generation: u64,
     number: u64,
     outcome: Result<Figures, String>,
+    /// What there was on its port right after that, where a drain goes by it.
+    pending: Option<Pending>,
+}
+
+/// What else is known when a reading comes back.
+#[derive(Clone, Copy, Debug, Default)]
+struct Around {
+    is_leaving: bool,
+    pending: Option<Pending>,
+    /// Connections that waited for an answer when somebody looked last.
+    unanswered: u32,
+    reloads: bool,
 }
 
 impl Gauges {
@@ -149,21 +164,31 @@ impl Gauges {
         gauge.busy = Some(Busy { number, is_urgent });
         let (turns, few, question) = (self.turns.clone(), self.few.clone(), gauge.question.clone());
         let (instance, generation) = (instance.clone(), gauge.generation);
+        let port = gauge.port.filter(|_| is_urgent && gauge.source.is_doubtful());
         self.tasks.spawn(async move {
             // It is never closed.
             let _one_of_few = if is_urgent { None } else { few.acquire().await.ok() };
             // Whatever a page does to its reader, the gauge goes on.
             let asked = tokio::spawn(async move { question.ask(clock::wall().into()).await });
             let outcome = asked.await.unwrap_or_else(|_| Err("its answer broke the reader".into()));
+            let pending = match port.filter(|_| outcome.is_ok()) {
+                Some(port) => pending(port).await,
+                None => None,
+            };
             // The driver is gone only when the daemon ends.
-            let reading = Reading { instance, generation, number, outcome };
+            let reading = Reading { instance, generation, number, outcome, pending };
             let _ = turns.send(Turn::Gauged(reading)).await;
         });
     }
 
     /// What the fleet has to hear of a reading; `None` for the screen: it says nothing new.
-    fn heard(&mut self, reading: Reading, now: Timestamp) -> (Option<api::Load>, Vec<Input>) {
-        let Reading { instance, generation, number, outcome } = reading;
+    fn heard(
+        &mut self,
+        reading: Reading,
+        around: Around,
+        now: Timestamp,
+    ) -> (Option<api::Load>, Vec<Input>) {
+        let Reading { instance, generation, number, outcome, pending } = reading;
         let gauge = self.read.get_mut(&instance).filter(|it| it.generation == generation);
         let Some(gauge) = gauge else { return (None, self.pay(&instance)) };
         if gauge.busy.is_none_or(|it| it.number != number) {
@@ -172,7 +197,8 @@ impl Gauges {
         }
         gauge.busy = None;
         let is_leaving = self.leaving.contains(&instance);
-        let (load, in_flight) = gauge.take(outcome, now, is_leaving);
+        let around = Around { is_leaving, pending, ..around };
+        let (load, in_flight) = gauge.take(outcome, &around, now);
         let is_wanted_again = std::mem::take(&mut gauge.is_wanted_again);
         let told = in_flight.map(|in_flight| Input::Load { instance: instance.clone(), in_flight });
         if is_wanted_again {
@@ -207,6 +233,7 @@ impl Gauge {
             port,
             question,
             meter: Meter::default(),
+            doubt: Doubt::default(),
             busy: None,
             is_wanted_again: false,
             says: None,
@@ -220,8 +247,8 @@ impl Gauge {
     fn take(
         &mut self,
         outcome: Result<Figures, String>,
+        around: &Around,
         now: Timestamp,
-        is_leaving: bool,
     ) -> (api::Load, Option<InFlight>) {
         let source = self.question.name().to_owned();
         let before = self.says.take();
@@ -235,7 +262,7 @@ impl Gauge {
                 self.failures += 1;
                 // A server that is too busy to answer once has not finished what it has.
                 let is_gone = error == REFUSED || self.failures >= GIVEN_UP;
-                let waits = is_leaving && !is_gone && before.is_some_and(|n| n > 0);
+                let waits = around.is_leaving && !is_gone && before.is_some_and(|n| n > 0);
                 let load = api::Load { source, error: Some(error), ..api::Load::default() };
                 if waits {
                     self.says = before;
@@ -245,15 +272,34 @@ impl Gauge {
             }
         };
         self.failures = 0;
-        self.says = it.in_flight.map(|n| u32::try_from(n).unwrap_or(u32::MAX));
-        let in_flight = match self.says {
-            Some(n) if it.is_exact => Some(InFlight::Exact(n)),
-            Some(n) => Some(InFlight::Estimated(n)),
-            None => before.map(InFlight::Estimated),
-        };
+        let says = it.in_flight.map(|n| u32::try_from(n).unwrap_or(u32::MAX));
+        let is_believed = says.map(|n| self.believe(n, it.is_exact, around, now));
+        self.says = is_believed.map(InFlight::count);
+        let in_flight = is_believed.or(before.map(InFlight::Estimated));
         let per_second = self.meter.read(now.0, &it, self.question.counts_itself());
+        let it = Figures {
+            in_flight: self.says.map(u64::from),
+            is_exact: matches!(is_believed, Some(InFlight::Exact(_))),
+            ..it
+        };
         (view(source, &it, per_second), in_flight)
     }
+
+    /// What it says is in flight, and what it does not.
+    fn believe(&mut self, says: u32, is_exact: bool, around: &Around, now: Timestamp) -> InFlight {
+        match around.pending.filter(|_| around.is_leaving) {
+            _ if !is_exact => InFlight::Estimated(says),
+            _ if !self.source.is_doubtful() => InFlight::Exact(says),
+            Some(pending) => self.doubt.in_drain(says, pending, now),
+            None => self.doubt.on_screen(says, around.unanswered, around.reloads, now),
+        }
+    }
+}
+
+/// What goes on on a port, if the kernel tells.
+async fn pending(port: u16) -> Option<Pending> {
+    let look = move || Sockets::open()?.pending(port);
+    tokio::task::spawn_blocking(look).await.ok()?.ok()
 }
 
 fn view(source: String, it: &Figures, requests_per_second: Option<f64>) -> api::Load {
@@ -399,7 +445,12 @@ impl Daemon {
     pub(super) fn on_gauged(&mut self, reading: Reading) {
         let now = clock::now();
         let (instance, generation) = (reading.instance.clone(), reading.generation);
-        let (load, inputs) = self.hands.gauges.heard(reading, now);
+        let around = Around {
+            unanswered: self.facts.port(instance.as_str()).map_or(0, |it| it.unanswered),
+            reloads: self.fleet.watches_reload(instance.as_str()),
+            ..Around::default()
+        };
+        let (load, inputs) = self.hands.gauges.heard(reading, around, now);
         let is_counted = self.hands.front.counts(&instance);
         if let Some(load) = load {
             if !is_counted {
@@ -437,21 +488,22 @@ mod tests {
         let says = |number, in_flight| {
             let figures =
                 Figures { in_flight: Some(in_flight), is_exact: true, ..Figures::default() };
-            Reading { instance: web1.clone(), generation: 1, number, outcome: Ok(figures) }
+            let outcome = Ok(figures);
+            Reading { instance: web1.clone(), generation: 1, number, outcome, pending: None }
         };
-        let now = Timestamp::default();
+        let (now, around) = (Timestamp::default(), Around::default());
 
         gauges.begin(&web1);
         assert_eq!(number(&gauges), Some(1));
         gauges.owed.insert(web1.clone(), 1);
         gauges.begin(&web1);
         assert_eq!(number(&gauges), Some(2), "it waits for none");
-        assert_eq!(gauges.heard(says(1, 9), now), (None, vec![]), "that is from before");
+        assert_eq!(gauges.heard(says(1, 9), around, now), (None, vec![]), "that is from before");
         gauges.begin(&web1);
         assert_eq!(number(&gauges), Some(2), "one follows, and no more are under way");
-        let (load, inputs) = gauges.heard(says(2, 3), now);
+        let (load, inputs) = gauges.heard(says(2, 3), around, now);
         assert_eq!((load.unwrap().in_flight, inputs.len(), number(&gauges)), (Some(3), 1, Some(3)));
-        let (_, inputs) = gauges.heard(says(3, 2), now);
+        let (_, inputs) = gauges.heard(says(3, 2), around, now);
         assert!(matches!(inputs[..], [Input::Load { .. }, Input::TakenOut { .. }]), "{inputs:?}");
     }
 
@@ -462,21 +514,22 @@ mod tests {
         let busy = Figures { in_flight: Some(3), is_exact: true, ..Figures::default() };
         let failed = |why: &str| Err(why.to_owned());
         let at = Timestamp::default();
+        let leaving = Around { is_leaving: true, ..Around::default() };
 
         let mut slow = gauge();
-        assert_eq!(slow.take(Ok(busy), at, true).1, Some(InFlight::Exact(3)));
+        assert_eq!(slow.take(Ok(busy), &leaving, at).1, Some(InFlight::Exact(3)));
         for _ in 1..GIVEN_UP {
-            assert_eq!(slow.take(failed("no answer within 1s"), at, true).1, None);
+            assert_eq!(slow.take(failed("no answer within 1s"), &leaving, at).1, None);
         }
-        let last = slow.take(failed("no answer within 1s"), at, true).1;
+        let last = slow.take(failed("no answer within 1s"), &leaving, at).1;
         assert_eq!(last, Some(InFlight::Estimated(3)));
 
         let mut gone = gauge();
-        gone.take(Ok(busy), at, true);
-        assert_eq!(gone.take(failed(REFUSED), at, true).1, Some(InFlight::Estimated(3)));
+        gone.take(Ok(busy), &leaving, at);
+        assert_eq!(gone.take(failed(REFUSED), &leaving, at).1, Some(InFlight::Estimated(3)));
         let mut stays = gauge();
-        stays.take(Ok(busy), at, false);
-        let first = stays.take(failed("no answer within 1s"), at, false).1;
+        stays.take(Ok(busy), &Around::default(), at);
+        let first = stays.take(failed("no answer within 1s"), &Around::default(), at).1;
         assert_eq!(first, Some(InFlight::Estimated(3)), "nobody waits for it");
     }
 }

@@ -25,6 +25,7 @@ mod cuts;
 pub mod detail;
 mod diary;
 pub mod doorway;
+mod doubt;
 pub mod driver;
 pub mod ends;
 pub mod exposition;

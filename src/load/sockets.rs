@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::time::Duration;
 
 use super::netlink::{Message, Netlink, attribute, number};
 
@@ -58,6 +59,15 @@ impl Port {
     }
 }
 
+/// What goes on on one port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// Connections on which something came in that nothing was sent for yet.
+    pub unanswered: u32,
+    /// For so long nothing has come or gone on any of its connections.
+    pub quiet: Duration,
+}
+
 /// A socket to the kernel, used for every dump.
 #[derive(Debug)]
 pub struct Sockets {
@@ -83,6 +93,16 @@ impl Sockets {
         Ok(ports)
     }
 
+    /// What goes on on this port at this moment.
+    pub fn pending(&mut self, port: u16) -> io::Result<Pending> {
+        let mut pending = Pending { unanswered: 0, quiet: Duration::MAX };
+        for it in self.connections(&[ESTABLISHED])?.iter().filter(|it| it.port == port) {
+            pending.unanswered += u32::from(it.unanswered);
+            pending.quiet = pending.quiet.min(it.quiet);
+        }
+        Ok(pending)
+    }
+
     /// Every connection in one of these states.
     pub(super) fn connections(&mut self, states: &[u8]) -> io::Result<Vec<Connection>> {
         let mut all = vec![];
@@ -99,6 +119,10 @@ pub(super) struct Connection {
     pub(super) cookie: u64,
     pub(super) state: u8,
     pub(super) unanswered: bool,
+    /// The kernel has forgotten what went over it: it was closed by a reset (SO_LINGER of zero, socket(7)).
+    pub(super) is_blank: bool,
+    /// For so long nothing has come or gone.
+    pub(super) quiet: Duration,
     /// Its exchange is known.
     pub(super) is_whole: bool,
 }
@@ -114,6 +138,8 @@ impl Connection {
             cookie,
             state: body[1],
             unanswered: exchange.is_some_and(Exchange::is_unanswered),
+            is_blank: exchange.is_some_and(Exchange::is_blank),
+            quiet: exchange.map_or(Duration::ZERO, Exchange::quiet),
             is_whole: exchange.is_some(),
         })
     }
@@ -137,6 +163,14 @@ impl Exchange {
             segments_received: number(info, 152)?,
             segments_sent: number(info, 156)?,
         })
+    }
+
+    fn quiet(self) -> Duration {
+        Duration::from_millis(self.last_sent.min(self.last_received).into())
+    }
+
+    fn is_blank(self) -> bool {
+        self.segments_received == 0 && self.segments_sent == 0
     }
 
     fn is_unanswered(self) -> bool {
@@ -342,6 +376,21 @@ mod tests {
             assert_eq!(client.read(&mut buffer).unwrap(), 6);
             (0..looks).for_each(|_| until(port, idle));
         }
+    }
+
+    #[test]
+    fn a_port_is_as_quiet_as_its_connections() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        rustix::net::listen(&listener, 16).unwrap();
+        let pending = || Sockets::open().unwrap().pending(port).unwrap();
+        assert_eq!(pending(), Pending { unanswered: 0, quiet: Duration::MAX }, "none is there");
+        let (mut client, _server) = pair(&listener);
+        client.write_all(b"request").unwrap();
+        until(port, Port { established: 1, unanswered: 1, ..one(0, 16) });
+        let seen = pending();
+        assert!(seen.unanswered == 1 && seen.quiet < Duration::from_secs(60), "{seen:?}");
+        (0..10_000).find(|_| pending().quiet > Duration::ZERO).unwrap();
     }
 
     #[test]

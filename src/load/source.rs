@@ -54,6 +54,11 @@ pub enum Kind {
 }
 
 impl Source {
+    /// It counts by `concurrency`, which is not all that is in flight.
+    pub fn is_doubtful(&self) -> bool {
+        matches!(self.kind, Kind::Swoole | Kind::SwooleAdmin)
+    }
+
     /// What it says can end a drain: how much is in flight at this moment.
     pub fn is_exact(&self) -> bool {
         match &self.kind {

@@ -1,8 +1,8 @@
 //! `Server::stats()` of Swoole, as a route, its `stats_file` or its admin server have it; of OpenSwoole too.
 //!
 //! `idle_worker_num` is not read: a worker whose coroutines all wait for a database counts as idle. What is in
-//! flight is `concurrency`, which Swoole has from 5.1 on. `tasking_num` counts the tasks that run too; those that
-//! wait are what the busy task workers leave of it.
+//! flight is `concurrency`, which Swoole has from 5.1 on: what came over HTTP (`onBeforeRequest`), exact from 5.1.5
+//! on. `tasking_num` counts the tasks that wait: one that begins is taken off it (`onTask`).
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ pub(super) fn read(document: &[u8], counts_itself: bool) -> Result<Figures, Stri
         workers: get(&["worker_num", "workers_total"]),
         busy: None,
         idle: None,
-        queued: get(&["tasking_num"]).map(|it| it.saturating_sub(running(&get))),
+        queued: get(&["tasking_num"]),
         coroutines: get(&["coroutine_num"]),
         backlog: None,
         backlog_limit: None,
@@ -36,12 +36,6 @@ pub(super) fn read(document: &[u8], counts_itself: bool) -> Result<Figures, Stri
         return Err("this is not what Server::stats() returns: no request_count in it".into());
     }
     Ok(figures)
-}
-
-/// Task workers that are at something.
-fn running(get: &impl Fn(&[&str]) -> Option<u64>) -> u64 {
-    let of = |name| get(&[name]).unwrap_or(0);
-    of("task_worker_num").saturating_sub(of("task_idle_worker_num"))
 }
 
 fn numbers(document: &[u8]) -> Result<BTreeMap<String, u64>, String> {
@@ -83,7 +77,7 @@ mod tests {
             is_exact: true,
             connections: Some(4),
             workers: Some(2),
-            queued: Some(5),
+            queued: Some(6),
             coroutines: Some(3),
             started: Some(1_790_000_000),
             ..Figures::default()
