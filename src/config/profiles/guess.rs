@@ -10,7 +10,7 @@ pub(super) struct Guess {
 /// Looks at the words of a command; `None`: they tell nothing.
 pub(super) fn guess(command: &[String]) -> Option<Guess> {
     // Laravel's Octane leads the server as a child of its own, and catches no signal of Swoole's.
-    if command.iter().any(|it| it == "octane:start") {
+    if command.iter().any(|it| it == "octane:start" || it == "octane:swoole") {
         return None;
     }
     let by_word = command.iter().find_map(|word| {
@@ -66,7 +66,7 @@ fn by_name(word: &str) -> Option<&'static str> {
         "nginx" | "openresty" => Some("nginx"),
         "gunicorn" | "gunicorn3" => Some("gunicorn"),
         "puma" => Some("puma"),
-        "hyperf.php" | "swoft" | "laravels" => Some("swoole"),
+        "swoft" | "laravels" => Some("swoole"),
         it if is_fpm(it) => Some("php-fpm"),
         it if it.contains("swoole") => Some("swoole"),
         _ => None,
@@ -76,7 +76,9 @@ fn by_name(word: &str) -> Option<&'static str> {
 fn by_pair(first: &str, second: &str) -> Option<&'static str> {
     match (first, second) {
         ("-m", "gunicorn") => Some("gunicorn"),
-        (_, "server" | "s") if is_rails(first) => Some("puma"),
+        (_, "server" | "s") if is_called(first, "rails") => Some("puma"),
+        // Its other commands are no servers.
+        (_, "start" | "server:watch") if is_called(first, "hyperf.php") => Some("swoole"),
         ("--tree", "swoole") => Some("swoole"),
         ("--tree", "fpm") => Some("php-fpm"),
         _ => None,
@@ -89,8 +91,8 @@ fn is_fpm(name: &str) -> bool {
     version.is_some_and(|it| it.bytes().all(|it| it.is_ascii_digit() || it == b'.'))
 }
 
-fn is_rails(word: &str) -> bool {
-    word.rsplit('/').next() == Some("rails")
+fn is_called(word: &str, name: &str) -> bool {
+    word.rsplit('/').next() == Some(name)
 }
 
 #[cfg(test)]
@@ -112,6 +114,7 @@ mod tests {
             ("bundle exec puma -C config/puma.rb", "puma"),
             ("bin/rails server", "puma"),
             ("php bin/hyperf.php start", "swoole"),
+            ("php bin/hyperf.php server:watch", "swoole"),
             ("opsdeck sample --tree fpm", "php-fpm"),
         ] {
             assert_eq!(guessed(line), Some(profile), "{line}");
@@ -150,6 +153,9 @@ mod tests {
             "node server.js",
             "",
             "php artisan octane:start --server=swoole",
+            "php artisan octane:swoole --port=8000",
+            "php bin/hyperf.php queue:work",
+            "php bin/hyperf.php migrate",
             "/usr/local/bin/php-fpm_exporter server",
         ] {
             assert_eq!(guessed(line), None, "{line}");

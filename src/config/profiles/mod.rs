@@ -211,7 +211,7 @@ mod tests {
         let told: Vec<_> =
             crate::config::warnings(&settings).iter().map(ToString::to_string).collect();
         insta::assert_snapshot!(told.join("\n"), @r#"
-        web: its profile is a guess, swoole, from `bin/hyperf.php` in its command; write profile = "swoole" if that is right
+        web: its profile is a guess, swoole, from `bin/hyperf.php start` in its command; write profile = "swoole" if that is right
         queue: its command does not tell what it is: its profile is generic; write the name of a profile
         "#);
         assert!(crate::config::show(&settings).contains("profile = \"auto\""));
