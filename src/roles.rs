@@ -22,6 +22,8 @@ pub struct Process {
     pub told: Option<String>,
     /// How many threads it has.
     pub threads: u32,
+    /// How many descriptors of epoll(7) it has, where that is known.
+    pub polls: Option<u32>,
 }
 
 impl Process {
@@ -56,6 +58,10 @@ pub struct Rule {
     pub of: Option<u32>,
     /// It has at least so many threads.
     pub threads: Option<u32>,
+    /// It has at least so many descriptors of epoll(7), as far as that is known.
+    pub polls: Option<u32>,
+    /// The numbers of signals at which it may close every connection, whatever is in flight.
+    pub cuts: Vec<i32>,
     /// A reload puts another process in its place.
     pub renewed: bool,
     /// It finishes what it has, and takes nothing new.
@@ -94,6 +100,7 @@ pub fn assign<'r>(rules: &'r Rules, leader: i32, processes: &[Process]) -> BTree
                 && rule.level.is_none_or(|wanted| wanted == level)
                 && rule.of.is_none_or(|wanted| wanted == tree.of)
                 && rule.threads.is_none_or(|least| it.threads >= least)
+                && rule.polls.is_none_or(|least| it.polls.is_none_or(|polls| polls >= least))
         };
         Some((it.pid, rules.0.iter().find(fits)?))
     };
@@ -158,6 +165,8 @@ mod tests {
             level: some(level),
             of: some(of),
             threads: None,
+            polls: None,
+            cuts: vec![],
             renewed,
             leaving: false,
             on_demand: false,
@@ -173,18 +182,21 @@ mod tests {
             rule("worker", "", 3, 3, true),
             rule("manager", "", 1, 2, false),
             rule("worker", "", 2, 2, true),
-            Rule { threads: Some(3), ..rule("threads", "", 1, 1, false) },
+            Rule { threads: Some(3), polls: Some(2), ..rule("threads", "", 1, 1, false) },
             rule("single process", "", 1, 1, false),
         ])
     }
 
-    /// `pid<parent:name`, with `=title` where it is not the name, `*3` for three threads, and `+what` it was told.
+    /// `pid<parent:name`, with `=title` where it is not the name, `*3` for three threads, `*3*2` for as many and two
+    /// epolls, and `+what` it was told.
     fn tree(text: &str) -> Vec<Process> {
         let process = |it: &str| {
             let (pid, rest) = it.split_once('<').unwrap();
             let (parent, name) = rest.split_once(':').unwrap();
             let (name, told) = name.split_once('+').map_or((name, None), |it| (it.0, Some(it.1)));
             let (name, threads) = name.split_once('*').unwrap_or((name, "1"));
+            let (threads, polls) =
+                threads.split_once('*').map_or((threads, None), |it| (it.0, Some(it.1)));
             let (name, title) = name.split_once('=').unwrap_or((name, name));
             Process {
                 pid: pid.parse().unwrap(),
@@ -193,6 +205,7 @@ mod tests {
                 title: title.into(),
                 told: told.map(str::to_owned),
                 threads: threads.parse().unwrap(),
+                polls: polls.map(|it| it.parse().unwrap()),
             }
         };
         text.split_whitespace().map(process).collect()
@@ -215,7 +228,9 @@ mod tests {
         assert_eq!(roles("1<0:php 3<1:php"), "1 manager, 3 worker");
         assert_eq!(roles("1<0:php"), "1 single process");
         assert_eq!(roles("1<0:php*2"), "1 single process");
-        assert_eq!(roles("1<0:php*3"), "1 threads");
+        assert_eq!(roles("1<0:php*3"), "1 threads", "as far as anybody can tell");
+        assert_eq!(roles("1<0:php*3*2"), "1 threads", "each worker has a reactor");
+        assert_eq!(roles("1<0:php*9*1"), "1 single process", "its others read files");
     }
 
     #[test]
@@ -240,6 +255,7 @@ mod tests {
             title: format!("{name}r [shop:app]"),
             told: None,
             threads: 1,
+            polls: None,
         };
         let tree = [
             process(1, 0, "gunicorn: maste"),

@@ -117,6 +117,9 @@ pub struct StopMark {
     pub signal: Option<String>,
     /// From the first signal to the exit.
     pub after_ms: u64,
+    /// From the first signal to the moment when the last request was cut, where the kernel told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cut_after_ms: Option<u64>,
     /// From the first moment of the drain to SIGKILL.
     pub max_wait_time_ms: u64,
     /// SIGKILL was needed: `max_wait_time` was over.

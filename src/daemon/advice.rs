@@ -109,6 +109,7 @@ fn past_stop(event: &Event) -> Option<PastStop> {
     Some(PastStop {
         signal: stop.signal.clone().unwrap_or_default(),
         after: Duration::from_millis(stop.after_ms),
+        cut_after: stop.cut_after_ms.map(Duration::from_millis),
         max_wait_time: Duration::from_millis(stop.max_wait_time_ms),
         killed: stop.killed,
         lost: event.lost.unwrap_or(0),
@@ -158,6 +159,7 @@ impl Clues {
         let inodes: BTreeSet<u64> = here.iter().map(|it| it.inode).collect();
         let open = Open::of(tree, &inodes, is_busy);
         let signal = case.leaving.map(|it| it.signal);
+        let first = case.begins_with;
         let members = tree.iter().enumerate().map(|(n, it)| {
             let member = if is_busy && n < LOOKED_AT {
                 close_member(it, signal, &open.peers)
@@ -170,6 +172,7 @@ impl Clues {
                 connections: open.connections(member.pid),
                 children: tree.iter().filter(is_child).count(),
                 listens: open.has_one_of(member.pid, &inodes),
+                cuts: first.is_some_and(|first| it.cuts.contains(&first.0)),
                 ..member
             }
         });
@@ -369,8 +372,16 @@ impl Hands {
             let (role, renewed) =
                 (it.rule.map(|it| it.role.clone()), it.rule.is_some_and(|it| it.renewed));
             let leads = stat.identity == leader;
-            let seen =
-                Seen { depth: 0, stat, arguments: vec![], role, renewed, leads, leaving: false };
+            let seen = Seen {
+                depth: 0,
+                stat,
+                arguments: vec![],
+                role,
+                renewed,
+                leads,
+                leaving: false,
+                cuts: vec![],
+            };
             let call = waits::call(stat.identity.pid, |_| None);
             Member { call, ..plain_member(&seen) }.to_string()
         };

@@ -52,7 +52,9 @@ fn assigned(
     arguments: Vec<Vec<String>>,
 ) -> Vec<Looked<'_>> {
     let both = || tree.iter().zip(&arguments);
-    let seen: Vec<_> = both().map(|(stat, arguments)| observed(stat, arguments)).collect();
+    let polls = |it: &Stat| if it.identity.pid == leader { polls(rules, it) } else { None };
+    let seen: Vec<_> =
+        both().map(|(stat, arguments)| observed(stat, arguments, polls(stat))).collect();
     let roles = roles::assign(rules, leader, &seen);
     let looked = |(stat, arguments): (Stat, Vec<String>)| {
         let rule = roles.get(&stat.identity.pid).copied();
@@ -62,15 +64,28 @@ fn assigned(
 }
 
 /// What its role in its tree goes by.
-fn observed(stat: &Stat, arguments: &[String]) -> roles::Process {
+fn observed(stat: &Stat, arguments: &[String], polls: Option<u32>) -> roles::Process {
     roles::Process {
         pid: stat.identity.pid,
         parent: stat.parent,
         name: stat.name.to_string(),
         title: arguments.first().cloned().unwrap_or_default(),
         told: arguments.get(1).cloned(),
-        threads: u32::try_from(stat.threads).unwrap_or(0),
+        threads: threads(stat),
+        polls,
     }
+}
+
+fn threads(stat: &Stat) -> u32 {
+    u32::try_from(stat.threads).unwrap_or(0)
+}
+
+/// How many descriptors of epoll(7) a leader has, where a rule asks for that and nothing else rules it out.
+fn polls(rules: &Rules, leader: &Stat) -> Option<u32> {
+    let asks =
+        |it: &Rule| it.polls.filter(|_| it.threads.is_none_or(|least| threads(leader) >= least));
+    let most = rules.0.iter().filter_map(asks).max()?;
+    closeup::polls(leader.identity.pid, most).ok()
 }
 
 /// A leader and what is below it.

@@ -44,6 +44,7 @@ use crate::process::group::Group;
 use crate::process::reaper::Reaper;
 use crate::process::spawn::{Prepared, Spawned};
 use crate::process::{Identity, oom, preflight, signal};
+use crate::roles::Rule;
 
 /// Directories of this daemon.
 #[derive(Clone, Debug)]
@@ -473,7 +474,21 @@ impl Hands {
 
     fn disposition(&self, instance: &Name, signal: Signal) -> Disposition {
         let Some(living) = self.living.get(instance) else { return Disposition::Unknown };
-        disposition_of(living.process.pid, signal)
+        match disposition_of(living.process.pid, signal) {
+            Disposition::Caught if self.may_cut(instance, living.process, signal) => {
+                Disposition::MayCut
+            }
+            it => it,
+        }
+    }
+
+    /// By its profile the leader is of a kind that closes its connections then.
+    fn may_cut(&self, instance: &Name, leader: Process, signal: Signal) -> bool {
+        let Some(planted) = self.planted(instance, leader) else { return false };
+        let cuts = |it: &Rule| it.cuts.contains(&signal.0);
+        // Most profiles have none: nobody need look.
+        planted.profile.roles.0.iter().any(cuts)
+            && planted.ruled_at_once().iter().any(|it| it.0 == leader && cuts(it.1))
     }
 
     /// The values of `--set` that a service has, and what an order would add.

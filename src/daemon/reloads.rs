@@ -12,8 +12,9 @@ use super::census::{Look, Planted};
 use super::clock;
 use super::hands::Hands;
 use super::lineage::Lineage;
-use crate::fleet::input::Input;
+use crate::fleet::input::{Input, Shown};
 use crate::fleet::{Fleet, Name, Process, Signal, Timestamp};
+use crate::load::sockets::Sockets;
 use crate::process::{Identity, identity};
 use crate::roles::Rule;
 
@@ -72,8 +73,7 @@ pub struct Survey {
 #[derive(Debug, Default)]
 pub(super) struct Workers {
     pub(super) all: Vec<Process>,
-    /// Those of them that finish what they have, and take nothing new.
-    leaving: Vec<Process>,
+    shown: Shown,
 }
 
 /// One more look at all trees.
@@ -151,10 +151,12 @@ impl Hands {
             return;
         };
         let before = known.as_deref().unwrap_or(&[]);
-        let Workers { all: workers, leaving } = workers.unwrap_or_else(|| {
+        let Workers { all: workers, shown } = workers.unwrap_or_else(|| {
             let planted = self.planted(&instance, leader);
             planted.map_or(Workers::default(), |it| renewed(it.ruled_at_once(), &roles, before))
         });
+        // From here on the same are watched.
+        let roles = if shown.untitled { vec![] } else { roles };
         let mut lineage = self.reloads.lineage(&instance, leader);
         match &known {
             None => lineage.begin(clock::now(), &roles, &workers),
@@ -172,7 +174,7 @@ impl Hands {
         if let Some(signal) = signal {
             self.signal(&instance, leader, signal);
         }
-        self.outcomes.push_back(Input::Workers { instance, process: leader, workers, leaving });
+        self.outcomes.push_back(Input::Workers { instance, process: leader, workers, shown });
     }
 
     /// Sends what waits for the first look of this instance, without it.
@@ -205,8 +207,9 @@ impl Hands {
     pub fn look_at_reloads(&mut self) {
         let planted = |name: &Name, leader| Some((name.clone(), self.planted(name, leader)?));
         let watched = self.reloads.watched.iter().filter_map(|(name, it)| {
+            let port = self.port_of_living(name);
             let (name, planted) = planted(name, it.leader)?;
-            Some((name, it.number, planted, it.roles.clone(), it.workers.clone()))
+            Some((name, it.number, (planted, port), it.roles.clone(), it.workers.clone()))
         });
         let watched: Vec<_> = watched.collect();
         let followed = self.reloads.followed.iter().filter_map(|(name, it)| planted(name, *it));
@@ -214,8 +217,10 @@ impl Hands {
         self.reloads.busy = true;
         let look = move || {
             let began = clock::now();
-            let watched = watched.into_iter().map(|(name, number, it, roles, before)| {
-                (name, number, workers(&it, &roles, &before))
+            let watched = watched.into_iter().map(|(name, number, (it, port), roles, before)| {
+                let mut seen = workers(&it, &roles, &before);
+                seen.shown.idle = port.is_some_and(is_idle);
+                (name, number, seen)
             });
             let watched = watched.collect();
             let followed = followed.into_iter().map(|(name, it)| {
@@ -235,13 +240,13 @@ impl Hands {
             // Another reload may have begun meanwhile: that was not looked at.
             let it = self.reloads.watched.get_mut(&instance).filter(|it| it.number == number);
             let Some(it) = it else { continue };
-            let Workers { all: workers, leaving } = workers;
+            let Workers { all: workers, shown } = workers;
             it.workers.clone_from(&workers);
             if let Some(lineage) = self.reloads.lineages.get_mut(&instance) {
                 lineage.look(&workers);
             }
             let process = it.leader;
-            self.outcomes.push_back(Input::Workers { instance, process, workers, leaving });
+            self.outcomes.push_back(Input::Workers { instance, process, workers, shown });
         }
         for (instance, process, workers) in followed {
             self.outcomes.push_back(Input::Members { instance, process, workers });
@@ -265,15 +270,31 @@ pub(super) fn workers(planted: &Planted, roles: &[String], before: &[Process]) -
 }
 
 fn renewed(mut all: Vec<(Process, &Rule)>, roles: &[String], before: &[Process]) -> Workers {
-    all.retain(|(_, it)| it.renewed && (roles.is_empty() || roles.contains(&it.role)));
-    let leaving = all.iter().filter(|it| it.1.leaving).map(|it| it.0).collect();
+    all.retain(|it| it.1.renewed);
+    let untitled = is_untitled(&all, roles, before);
+    all.retain(|(_, it)| roles.is_empty() || untitled || roles.contains(&it.role));
     let mut workers: Vec<_> = all.into_iter().map(|it| it.0).collect();
     let still = before.iter().filter(|it| {
         !workers.contains(it) && identity::is_alive(Identity::from(**it)).unwrap_or(false)
     });
     let still: Vec<_> = still.copied().collect();
     workers.extend(still);
-    Workers { all: workers, leaving }
+    Workers { all: workers, shown: Shown { idle: false, untitled } }
+}
+
+/// No process has one of these roles, and no title tells the others' either. `before`: who was watched so far.
+fn is_untitled(all: &[(Process, &Rule)], roles: &[String], before: &[Process]) -> bool {
+    let is_told = |it: &(Process, &Rule)| roles.contains(&it.1.role) || it.1.title.is_some();
+    let is_watched = |it: &(Process, &Rule)| before.contains(&it.0);
+    !roles.is_empty()
+        && !all.iter().any(is_told)
+        && if before.is_empty() { !all.is_empty() } else { all.iter().any(is_watched) }
+}
+
+/// Nobody waits for an answer on this port. Blocking.
+fn is_idle(port: u16) -> bool {
+    let pending = Sockets::open().and_then(|mut it| it.pending(port));
+    pending.is_ok_and(|it| it.unanswered == 0)
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use super::hands::{Hands, Known};
 use super::turn::{Turn, Turns};
 use crate::fleet::input::{InFlight, Input};
 use crate::fleet::{Fleet, Name, Timestamp};
-use crate::load::losses::Losses;
+use crate::load::losses::{Losses, Lost};
 use crate::load::sockets::{Port, Sockets};
 use crate::process::Identity;
 use crate::process::group::Group;
@@ -124,11 +124,11 @@ impl Sampler {
     }
 
     /// Requests that ended with the servers on these ports, as far as their stops were followed.
-    fn lost(&self, ports: &[u16]) -> BTreeMap<u16, u32> {
+    fn lost(&self, ports: &[u16]) -> BTreeMap<u16, Lost> {
         let Some(losses) = self.losses.as_ref().filter(|_| !ports.is_empty()) else {
             return BTreeMap::new();
         };
-        let lost = lock(losses).at_end(ports);
+        let lost = lock(losses).at_end(ports, clock::now().0);
         lost.inspect_err(|err| debug!(%err, "the sockets cannot be read")).unwrap_or_default()
     }
 
@@ -175,7 +175,7 @@ impl Sampler {
         self.tasks.spawn(async move {
             let work = move || {
                 if let Some(losses) = losses
-                    && let Err(err) = lock(&losses).look()
+                    && let Err(err) = lock(&losses).look(clock::now().0)
                 {
                     debug!(%err, "the sockets cannot be read");
                 }
@@ -250,9 +250,10 @@ impl Hands {
         let ports: BTreeMap<u16, &Name> =
             ended.iter().filter_map(|name| Some((port(name)?, name))).collect();
         let lost = self.sampler.lost(&ports.keys().copied().collect::<Vec<_>>());
-        self.outcomes.extend(lost.into_iter().map(|(port, lost)| Input::Load {
+        self.outcomes.extend(lost.into_iter().map(|(port, lost)| Input::Lost {
             instance: ports[&port].clone(),
-            in_flight: InFlight::Estimated(lost),
+            requests: lost.requests,
+            at: Timestamp(lost.at),
         }));
     }
 

@@ -81,6 +81,7 @@ impl Tree {
             role: it.rule.map(|it| it.role.clone()),
             renewed: it.rule.is_some_and(|it| it.renewed),
             leaving: it.rule.is_some_and(|it| it.leaving),
+            cuts: it.rule.map_or(vec![], |it| it.cuts.clone()),
             leads: it.stat.identity == self.leader,
             stat: it.stat,
             arguments: it.arguments,
@@ -120,6 +121,8 @@ pub(super) struct Seen {
     pub renewed: bool,
     /// It finishes what it has, and takes nothing new.
     pub leaving: bool,
+    /// Signals at which it may close every connection, by number.
+    pub cuts: Vec<i32>,
     /// It was started by the deck.
     pub leads: bool,
 }

@@ -153,20 +153,20 @@ pub(super) fn loss(lost: Option<InFlight>) -> String {
     }
 }
 
-/// What the diary says of an exit within a stop.
+/// What the diary says of an exit within a stop; with what was lost, and when the last of it was cut.
 pub(super) fn told_of_stop(
     now: Timestamp,
     exit: &Exit,
     stop: &Stop,
-    lost: Option<InFlight>,
+    (lost, cut_at): (Option<InFlight>, Option<Timestamp>),
     profile: &Profile,
 ) -> String {
     let into = elapsed(now.since(stop.began));
-    let suspicion =
-        lost.and_then(|_| own_limit(now, stop, profile)).map_or(String::new(), |limit| {
-            let ours = span(stop.deadline.since(stop.began));
-            format!(": its own max_wait_time is probably {}, the deck's is {ours}", span(limit))
-        });
+    let limit = lost.and_then(|_| own_limit(cut_at.unwrap_or(now), stop, profile));
+    let suspicion = limit.map_or(String::new(), |limit| {
+        let ours = span(stop.deadline.since(stop.began));
+        format!(": its own max_wait_time is probably {}, the deck's is {ours}", span(limit))
+    });
     let verb = match exit.status {
         Status::Signal(signal) => format!("killed by {signal}"),
         Status::Code(_) | Status::Unknown => "exited".into(),
@@ -177,7 +177,12 @@ pub(super) fn told_of_stop(
 }
 
 /// How the stop went, where the exit tells something about the server: nobody else had a hand in it.
-pub(super) fn stopped(now: Timestamp, exit: &Exit, stop: &Stop) -> Option<Stopped> {
+pub(super) fn stopped(
+    now: Timestamp,
+    exit: &Exit,
+    stop: &Stop,
+    cut_at: Option<Timestamp>,
+) -> Option<Stopped> {
     let killed = stop.killing().is_some();
     let ours = match exit.status {
         Status::Code(_) | Status::Unknown => true,
@@ -193,15 +198,16 @@ pub(super) fn stopped(now: Timestamp, exit: &Exit, stop: &Stop) -> Option<Stoppe
     Some(Stopped {
         signal: stop.sent.first().copied(),
         after: now.since(stop.first_signal?),
+        cut_after: cut_at.map(|it| it.since(stop.first_signal.unwrap_or(it))),
         max_wait_time: stop.deadline.since(stop.began),
         killed,
     })
 }
 
-/// The limit a server seems to have of its own: it exited before our SIGKILL, a whole number of seconds
-/// after the first signal, or where its default is one by a clock that may be early.
-fn own_limit(now: Timestamp, stop: &Stop, profile: &Profile) -> Option<Duration> {
-    let after = now.since(stop.first_signal?);
+/// The limit a server seems to have of its own: it exited before our SIGKILL, and what it lost it cut a whole number
+/// of seconds after the first signal, or where its default is one by a clock that may be early.
+fn own_limit(cut_at: Timestamp, stop: &Stop, profile: &Profile) -> Option<Duration> {
+    let after = cut_at.since(stop.first_signal?);
     let whole = Duration::from_secs(after.as_secs());
     let near = after.saturating_sub(whole) <= GRAIN;
     let limit = Some(profile.limit).filter(|it| profile.limit_known && after < *it);

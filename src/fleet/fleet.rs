@@ -230,6 +230,12 @@ impl Fleet {
                     it.descend(turn);
                 });
             }
+            Input::Lost { instance, requests, at } => {
+                self.touch(&instance, turn, |it, turn| {
+                    it.on_lost(requests, at);
+                    it.descend(turn);
+                });
+            }
             Input::TakenOut { instance } => {
                 self.touch(&instance, turn, |it, turn| {
                     it.takeouts = it.takeouts.saturating_sub(1);
@@ -240,8 +246,8 @@ impl Fleet {
             Input::Members { instance, process, workers } => {
                 self.on_members(&instance, process, &workers, turn);
             }
-            Input::Workers { instance, process, workers, leaving } => {
-                self.on_workers(&instance, process, (&workers, &leaving), turn);
+            Input::Workers { instance, process, workers, shown } => {
+                self.on_workers(&instance, process, (&workers, shown), turn);
             }
             Input::Ran { service, instance, index, outcome } => {
                 self.on_ran(&service, &instance, index, outcome, turn);

@@ -60,6 +60,9 @@ impl Fleet {
             return Some(format!("{signal} cuts {requests} in flight at {name}: its {limit} is 0"));
         }
         let harmless = meaning(instance, signal).is_some_and(|it| it.harmless);
+        if harmless && disposition == Disposition::MayCut && !instance.drains_for(signal) {
+            return Some(danger_of_threads(signal, instance));
+        }
         // SIGTERM begins a stop, whatever the process does with it.
         let ignored = disposition == Disposition::Ignored && signal != Signal::TERM;
         if harmless && !instance.drains_for(signal) || ignored {
@@ -71,6 +74,13 @@ impl Fleet {
 
 pub(super) fn uncaught(signal: Signal, name: &Name) -> String {
     format!("{signal} is not caught: it will kill {name}")
+}
+
+/// Why a signal is dangerous that the profile calls harmless.
+fn danger_of_threads(signal: Signal, instance: &Instance) -> String {
+    let stake = instance.at_stake().map_or(String::new(), |it| format!(": {it} in flight"));
+    let name = instance.name();
+    format!("if the workers of {name} are threads, {signal} closes every connection{stake}")
 }
 
 pub(super) fn meaning(instance: &Instance, signal: Signal) -> Option<&Meaning> {

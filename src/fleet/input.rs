@@ -128,6 +128,12 @@ pub enum Input {
         instance: Name,
         in_flight: InFlight,
     },
+    /// Of one that is being stopped: so many requests were cut so far, the last of them then. An estimate.
+    Lost {
+        instance: Name,
+        requests: u32,
+        at: Timestamp,
+    },
     /// From here on the gateway sends it nothing new. What is in flight was told right before.
     TakenOut {
         instance: Name,
@@ -142,8 +148,7 @@ pub enum Input {
         instance: Name,
         process: Process,
         workers: Vec<Process>,
-        /// Those of them that finish what they have, and take nothing new.
-        leaving: Vec<Process>,
+        shown: Shown,
     },
     /// All of this tree whom reloads renew, as [`Effect::Follow`] asks to be told.
     Members {
@@ -175,6 +180,15 @@ pub enum Probe {
     Startup,
     Liveness,
     Readiness,
+}
+
+/// What else a look at a tree whose reload is watched has shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shown {
+    /// No connection of its port waits for an answer.
+    pub idle: bool,
+    /// Nothing tells whom the signal renews: all are told that any reload renews.
+    pub untitled: bool,
 }
 
 /// What the operator wants, as opposed to what is the case.
@@ -333,6 +347,8 @@ pub enum Disposition {
     Ignored,
     /// The kernel's default: for most signals, death.
     Default,
+    /// It is caught, and may close every connection, whatever is in flight.
+    MayCut,
     #[default]
     Unknown,
 }
@@ -544,6 +560,8 @@ pub struct Stopped {
     pub signal: Option<Signal>,
     /// From it to the exit.
     pub after: Duration,
+    /// From it to the moment when the last request was cut, where that is known.
+    pub cut_after: Option<Duration>,
     /// From the first moment of the drain to SIGKILL.
     pub max_wait_time: Duration,
     /// SIGKILL was needed: `max_wait_time` was over.

@@ -58,10 +58,14 @@ pub(super) struct Instance {
     /// The generation that was ready under the last daemon.
     pub(super) was_ready: Option<u64>,
     pub(super) in_flight: Option<InFlight>,
+    /// When its stop cut the last of those, where that is known.
+    pub(super) cut_at: Option<Timestamp>,
     /// In a row.
     pub(super) crashes: u32,
     /// How often in a row it ended well right after its start and left others behind.
     pub(super) detached: u32,
+    /// How many of its processes a reload has left alone, at most.
+    pub(super) spares: usize,
     /// Everything that ever went wrong with it; a rollout compares.
     pub(super) mishaps: u64,
     pub(super) restarts: u64,
@@ -233,8 +237,10 @@ impl Instance {
             told_ready: None,
             was_ready: None,
             in_flight: None,
+            cut_at: None,
             crashes: 0,
             detached: 0,
+            spares: 0,
             mishaps: 0,
             restarts: 0,
             last_exit: None,

@@ -196,8 +196,10 @@ impl Instance {
         let sick = stop.errand.is_sickness();
         let ending = if sick { Ending::Sick { ran } } else { Ending::Expected };
         let lost = self.lost();
-        let message = exits::told_of_stop(turn.now, &exit, &stop, lost, &self.rules.profile);
-        let extra = match exits::stopped(turn.now, &exit, &stop) {
+        let cut_at = self.cut_at.filter(|_| lost.is_some());
+        let (cut, profile) = ((lost, cut_at), &self.rules.profile);
+        let message = exits::told_of_stop(turn.now, &exit, &stop, cut, profile);
+        let extra = match exits::stopped(turn.now, &exit, &stop, cut_at) {
             Some(stopped) => Extra::Stopped(stopped, lost),
             None => lost.map_or(Extra::Nothing, Extra::Lost),
         };
@@ -227,7 +229,7 @@ impl Instance {
         self.last_exit = Some(LastExit { at: now, exit, lost, cause });
         self.ended_generation = self.generation;
         self.signalled = None;
-        self.in_flight = None;
+        (self.in_flight, self.cut_at) = (None, None);
     }
 
     /// The status of an adopted process may become known later than its end.
@@ -349,6 +351,12 @@ impl Instance {
         if self.body().is_some() {
             self.in_flight = Some(in_flight);
         }
+    }
+
+    /// Requests were cut: that is what it has in flight, and had at its end.
+    pub(super) fn on_lost(&mut self, requests: u32, at: Timestamp) {
+        self.on_load(InFlight::Estimated(requests));
+        self.cut_at = Some(at).filter(|_| requests > 0);
     }
 
     /// Everything that waits for the clock.

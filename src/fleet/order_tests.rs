@@ -1,7 +1,7 @@
 //! Orders, their answers, and what the guard asks.
 
 use super::fixture::*;
-use super::input::{Disposition, InFlight, Probe, Verb};
+use super::input::{Disposition, InFlight, Input, Probe, Verb};
 use super::rules::{Meaning, Profile, ServiceRules};
 use super::sheet::Condition;
 use super::words::{Name, Process, Signal};
@@ -130,6 +130,26 @@ fn a_signal_that_is_not_caught_asks_first() {
     assert!(rig.question(signal_as("web1", Signal::HUP, Disposition::Unknown)).is_some());
     let term = signal_as("web1", Signal::TERM, Disposition::Ignored);
     assert!(rig.question(term).is_some(), "it leaves the rotation all the same");
+}
+
+#[test]
+fn a_reload_that_may_close_every_connection_asks_first_unless_it_drains_before() {
+    let mut rig = Rig::ready(vec![swoole(&["web1", "web2"])]);
+    rig.input(Input::Load { instance: "web1".into(), in_flight: InFlight::Exact(2) });
+    let usr1 = signal_as("web1", Signal::USR1, Disposition::MayCut);
+    let question =
+        "if the workers of web1 are threads, SIGUSR1 closes every connection: 2 requests in flight";
+    assert_eq!(rig.question(usr1.clone()).as_deref(), Some(question));
+    let service = Verb::SignalService {
+        service: "web".into(),
+        signal: None,
+        dispositions: [("web2".into(), Disposition::MayCut)].into(),
+    };
+    let question = "if the workers of web2 are threads, SIGUSR1 closes every connection";
+    assert_eq!(rig.question(service).as_deref(), Some(question));
+
+    let drained = ServiceRules { reload_drain: true, fronted: true, ..swoole(&["web1", "web2"]) };
+    assert_eq!(Rig::ready(vec![drained]).question(usr1), None);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::fleet::Fleet;
-use super::input::Effect;
+use super::input::{Effect, Shown};
 use super::instance::{Instance, Phase};
 use super::rules::{Profile, ServiceRules};
 use super::sheet::ReloadSheet;
@@ -19,6 +19,8 @@ use crate::quantity::count;
 
 /// Nothing moves any more: a worker that got SIGKILL at its limit is gone by then.
 const AFTER_LIMIT: Duration = Duration::from_secs(5);
+/// Who is renewed at once is gone by then.
+const SOON: Duration = Duration::from_secs(1);
 /// Fewer run than before, for so long: the reload has brought another number of them.
 const SETTLED: Duration = Duration::from_secs(5);
 /// How much later than its limit the end of a worker may be seen.
@@ -53,6 +55,8 @@ pub struct Reload {
     pub moved: Timestamp,
     /// All were gone once before another one came.
     pub bare: bool,
+    /// Nothing tells whom the signal renews; all are watched that any reload renews.
+    pub untitled: bool,
     pub ended: Option<Ended>,
 }
 
@@ -78,6 +82,7 @@ impl Reload {
             most_fresh: 0,
             moved: now,
             bare: false,
+            untitled: false,
             ended: None,
         }
     }
@@ -138,6 +143,7 @@ impl Reload {
     /// Compares what runs now with what ran before. `spared`: whom an earlier reload left alone.
     fn look(&mut self, now: Timestamp, workers: &[Process], spared: &[Process], of: &Looked<'_>) {
         let Some(before) = &self.before else {
+            self.untitled = of.shown.untitled;
             let before: Vec<_> =
                 workers.iter().filter(|it| !spared.contains(it)).copied().collect();
             if before.is_empty() {
@@ -180,15 +186,25 @@ impl Reload {
             let bare = if self.bare { "; for a moment there was none to serve" } else { "" };
             let told = format!("renewed {of} of {workers} in {took}{slowest}{bare}{leaves}");
             self.end(now, true, told, vec![]);
+        } else if self.untitled && still >= SETTLED && self.fresh >= gone {
+            self.end(now, gone > 0, self.told_untitled(), vec![]);
         } else if gone == of && still >= SETTLED && (self.fresh > 0 || rules.profile.on_demand) {
             let told = match self.fresh {
                 0 => format!("{workers} gone; the next ones come when there is work"),
                 now_there => format!("{workers} gone, {now_there} in their place after {took}"),
             };
             self.end(now, true, told, vec![]);
+        } else if self.has_spared(looked, still) {
+            let stayed = self.unchanged();
+            let (n, pids) = (self.renewed(), pids(&stayed));
+            let told = format!(
+                "renewed {n} of {workers} in {took}; pid {pids} did not change, and nobody waits there for an answer: a \
+                 reload seems to leave it alone"
+            );
+            self.end(now, true, told, stayed);
         } else if still >= self.patience(rules) {
             let stayed = self.unchanged();
-            if !stayed.is_empty() && self.fresh >= of && looked.all_leave(&stayed) {
+            if !stayed.is_empty() && self.fresh >= of {
                 let (pids, each) = (pids(&stayed), if stayed.len() == 1 { "es" } else { "" });
                 let told = format!(
                     "new ones run in place of {workers}; pid {pids} still finish{each} what was begun"
@@ -201,6 +217,16 @@ impl Reload {
             };
             self.end(now, false, told, stayed);
         }
+    }
+
+    /// Some were renewed, no others are on their way, and nobody waits for those that stayed: as many as stayed in
+    /// an earlier generation, or for so long that a worker would have ended.
+    fn has_spared(&self, looked: &Looked<'_>, still: Duration) -> bool {
+        let gone = self.gone.len();
+        let stayed = self.of() - gone;
+        let usual = SOON.max(looked.rules.profile.limit + GRAIN);
+        let wait = if stayed <= looked.spares { SOON } else { usual + AFTER_LIMIT };
+        gone > 0 && stayed > 0 && self.fresh == gone && looked.shown.idle && still >= wait
     }
 
     /// How long nothing may move: the time a worker has for what it does, or a new one to be there.
@@ -224,6 +250,19 @@ impl Reload {
         format!(
             "renewed {n} of {workers}; pid {pids} did not change, and nothing moved for {still}{hint}"
         )
+    }
+
+    fn told_untitled(&self) -> String {
+        let workers = count(self.of() as u64, "worker");
+        match self.gone.len() {
+            0 => format!(
+                "none of {workers} changed: there is none that {} renews, or it is still at something",
+                self.signal
+            ),
+            n => {
+                format!("{n} of {workers} were renewed; no title tells whom {} renews", self.signal)
+            }
+        }
     }
 
     /// The time of the slowest, and whom their server's limit has probably ended.
@@ -271,14 +310,9 @@ struct Looked<'a> {
     rules: &'a ServiceRules,
     /// It is the first one of this daemon at what an earlier one has begun.
     unwatched: bool,
-    /// Workers that finish what they have.
-    leaving: &'a [Process],
-}
-
-impl Looked<'_> {
-    fn all_leave(&self, workers: &[Process]) -> bool {
-        workers.iter().all(|it| self.leaving.contains(it))
-    }
+    shown: Shown,
+    /// How many of such a tree a reload leaves alone, as earlier ones have shown.
+    spares: usize,
 }
 
 /// Why there is nobody to watch.
@@ -384,7 +418,7 @@ impl Instance {
         turn: &mut Turn,
         process: Process,
         workers: &[Process],
-        leaving: &[Process],
+        (shown, spares): (Shown, usize),
     ) -> bool {
         let rules = Arc::clone(&self.rules);
         let Phase::Up(body) = &mut self.phase else { return false };
@@ -401,11 +435,13 @@ impl Instance {
             body.spared.retain(|it| workers.contains(it));
         }
         let unwatched = std::mem::take(&mut body.unwatched);
-        let of = Looked { rules: &rules, unwatched, leaving };
+        let of = Looked { rules: &rules, unwatched, shown, spares };
         reload.look(turn.now, workers, &body.spared, &of);
         let after = reload.sheet(0);
         let by = reload.by.clone();
+        let stayed = reload.ended.as_ref().filter(|it| it.whole).map_or(0, |it| it.stayed.len());
         if after.ended.is_some() {
+            self.spares = self.spares.max(stayed);
             let kind = if after.complete { "reloaded" } else { "reload-incomplete" };
             self.say(turn, kind, Some(&by), after.told.clone());
         }
@@ -423,11 +459,16 @@ impl Fleet {
         &mut self,
         instance: &Name,
         process: Process,
-        (workers, leaving): (&[Process], &[Process]),
+        (workers, shown): (&[Process], Shown),
         turn: &mut Turn,
     ) {
-        let changed =
-            self.touch(instance, turn, |it, turn| it.on_workers(turn, process, workers, leaving));
+        let service = self.instances.get(instance).map(|it| &it.rules.name);
+        let members = service.and_then(|it| self.services.get(it)).map(|it| &it.members);
+        let spares = members.into_iter().flatten().filter_map(|it| self.instances.get(it));
+        let spares = spares.map(|it| it.spares).max().unwrap_or(0);
+        let changed = self.touch(instance, turn, |it, turn| {
+            it.on_workers(turn, process, workers, (shown, spares))
+        });
         if changed == Some(true)
             && let Some(service) = self.instances.get(instance).map(|it| it.rules.name.clone())
         {

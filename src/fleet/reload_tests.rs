@@ -5,7 +5,7 @@ use std::time::Duration;
 use insta::assert_snapshot;
 
 use super::fixture::{Rig, SECOND, code, rules, signal, swoole_profile};
-use super::input::{Input, Verb};
+use super::input::{Input, Shown, Verb};
 use super::rules::{Profile, ServiceRules};
 use super::words::{Process, Signal};
 
@@ -27,15 +27,14 @@ fn workers(pids: &[i32]) -> Vec<Process> {
 
 /// Tells who works there, after this time.
 fn tell(rig: &mut Rig, after: Duration, name: &str, pids: &[i32]) {
-    tell_leaving(rig, after, name, pids, &[]);
+    tell_shown(rig, after, name, pids, Shown::default());
 }
 
-/// As [`tell`]; some of them take nothing new.
-fn tell_leaving(rig: &mut Rig, after: Duration, name: &str, pids: &[i32], leaving: &[i32]) {
+/// As [`tell`], with what else was seen.
+fn tell_shown(rig: &mut Rig, after: Duration, name: &str, pids: &[i32], shown: Shown) {
     rig.later(after);
     let (instance, process) = (name.into(), rig.sheet(name).process.unwrap());
-    let (workers, leaving) = (workers(pids), workers(leaving));
-    rig.input(Input::Workers { instance, process, workers, leaving });
+    rig.input(Input::Workers { instance, process, workers: workers(pids), shown });
 }
 
 /// web1 with the workers 1, 2 and 3, which has just got the signal.
@@ -52,9 +51,9 @@ fn reloading() -> Rig {
 fn an_old_worker_that_finishes_what_it_has_makes_no_reload_incomplete() {
     let mut rig = reloading();
     tell(&mut rig, SECOND, "web1", &[3, 4, 5, 6]);
-    tell_leaving(&mut rig, 14 * SECOND, "web1", &[3, 4, 5, 6], &[3]);
+    tell(&mut rig, 14 * SECOND, "web1", &[3, 4, 5, 6]);
     assert!(rig.fleet.watches_reload("web1"), "it may end any moment");
-    tell_leaving(&mut rig, SECOND, "web1", &[3, 4, 5, 6], &[3]);
+    tell(&mut rig, SECOND, "web1", &[3, 4, 5, 6]);
     assert_snapshot!(rig.diary().join("\n"), @"web1 reloaded: new ones run in place of 3 workers; pid 3 still finishes what was begun (alice)");
     let reload = rig.sheet("web1").reload.unwrap();
     assert_eq!((reload.renewed, reload.of, reload.complete), (2, 3, true));
@@ -144,6 +143,50 @@ fn a_server_that_ends_all_of_them_before_it_starts_others_is_told() {
     tell(&mut rig, SECOND, "web1", &[4]);
     tell(&mut rig, SECOND, "web1", &[4, 5, 6]);
     assert_snapshot!(rig.diary().join("\n"), @"web1 reloaded: renewed 3 of 3 workers in 3.0s; the slowest took 1.0s; for a moment there was none to serve (alice)");
+}
+
+#[test]
+fn a_user_process_makes_no_reload_incomplete_and_the_next_tree_is_known_to_have_one() {
+    let idle = Shown { idle: true, untitled: false };
+    let mut rig = Rig::ready(vec![web(&["web1", "web2"])]);
+    rig.ask(signal("web1", Signal::USR1)).0.unwrap();
+    tell(&mut rig, Duration::ZERO, "web1", &[1, 2, 3]);
+    rig.diary();
+    tell_shown(&mut rig, SECOND, "web1", &[3, 4, 5], idle);
+    tell_shown(&mut rig, 7 * SECOND, "web1", &[3, 4, 5], idle);
+    assert!(rig.fleet.watches_reload("web1"), "its limit and five seconds");
+    tell(&mut rig, 2 * SECOND, "web1", &[3, 4, 5]);
+    assert!(rig.fleet.watches_reload("web1"), "somebody waits for it");
+    tell_shown(&mut rig, Duration::ZERO, "web1", &[3, 4, 5], idle);
+    assert_snapshot!(rig.diary().join("\n"), @"web1 reloaded: renewed 2 of 3 workers in 10.0s; pid 3 did not change, and nobody waits there for an answer: a reload seems to leave it alone (alice)");
+    assert!(rig.sheet("web1").reload.unwrap().complete);
+
+    rig.ask(signal("web2", Signal::USR1)).0.unwrap();
+    tell(&mut rig, Duration::ZERO, "web2", &[7, 8, 9]);
+    tell_shown(&mut rig, SECOND / 10, "web2", &[9, 10, 11], idle);
+    assert!(rig.fleet.watches_reload("web2"));
+    tell_shown(&mut rig, SECOND, "web2", &[9, 10, 11], idle);
+    assert!(rig.sheet("web2").reload.unwrap().complete, "as many as stayed there");
+}
+
+#[test]
+fn where_no_title_tells_whom_a_signal_renews_all_are_watched() {
+    let untitled = Shown { idle: false, untitled: true };
+    let reload = |after: &[i32]| {
+        let mut rig = Rig::ready(vec![web(&["web1"])]);
+        rig.ask(signal("web1", Signal::USR1)).0.unwrap();
+        tell_shown(&mut rig, Duration::ZERO, "web1", &[1, 2, 3], untitled);
+        tell(&mut rig, SECOND, "web1", after);
+        tell(&mut rig, 5 * SECOND, "web1", after);
+        let complete = rig.sheet("web1").reload.unwrap().complete;
+        (complete, rig.diary().pop().unwrap())
+    };
+    let (complete, told) = reload(&[2, 3, 4]);
+    assert!(complete, "{told}");
+    assert_snapshot!(told, @"web1 reloaded: 1 of 3 workers were renewed; no title tells whom SIGUSR1 renews (alice)");
+    let (complete, told) = reload(&[1, 2, 3]);
+    assert!(!complete, "{told}");
+    assert_snapshot!(told, @"web1 reload-incomplete: none of 3 workers changed: there is none that SIGUSR1 renews, or it is still at something (alice)");
 }
 
 #[test]
@@ -245,7 +288,11 @@ fn the_next_instance_waits_until_the_first_one_is_renewed() {
     assert!(rig.later(50 * SECOND).is_empty(), "however long that takes");
     let process = rig.sheet("web1").process.unwrap();
     let workers = workers(&[2]);
-    let effects =
-        rig.input(Input::Workers { instance: "web1".into(), process, workers, leaving: vec![] });
+    let effects = rig.input(Input::Workers {
+        instance: "web1".into(),
+        process,
+        workers,
+        shown: Shown::default(),
+    });
     assert_eq!(effects, ["survey web2", "SIGUSR1 web2"]);
 }

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_recv_buffer_size_force};
@@ -29,13 +30,30 @@ const A_LITTLE: u8 = 50;
 /// A busy host tells of something else all the time.
 const MOST_ROUNDS: usize = 20;
 
+/// Requests without an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    pub requests: u32,
+    /// When the last of them was noticed, by the clock of whoever looks.
+    pub at: Duration,
+}
+
+impl Lost {
+    fn add(&mut self, requests: u32, now: Duration) {
+        if requests > 0 {
+            self.requests = self.requests.saturating_add(requests);
+            self.at = now;
+        }
+    }
+}
+
 /// Hears of connections that close on the ports of servers that are being stopped.
 #[derive(Debug)]
 pub struct Losses {
     news: Netlink,
     sockets: Sockets,
     /// Connections that were closed without an answer, by port; only these ports are of interest.
-    lost: BTreeMap<u16, u32>,
+    lost: BTreeMap<u16, Lost>,
     /// Unanswered when they were seen last, with their ports: open, or gone and not yet told of.
     waiting: BTreeMap<u64, u16>,
     /// Closed before: by their clients, so that nobody waits for an answer, or by an earlier server.
@@ -63,7 +81,7 @@ impl Losses {
 
     /// The stop of the server on this port begins; it has not heard of it yet.
     pub fn begin(&mut self, port: u16) -> io::Result<()> {
-        self.lost.insert(port, 0);
+        self.lost.insert(port, Lost::default());
         let states = [ESTABLISHED, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, CLOSING];
         let mut all = self.sockets.connections(&states)?;
         all.retain(|it| it.port == port);
@@ -76,19 +94,19 @@ impl Losses {
     }
 
     /// Remembers what is open. Worth doing again and again until the end.
-    pub fn look(&mut self) -> io::Result<()> {
+    pub fn look(&mut self, now: Duration) -> io::Result<()> {
         let open = self.sockets.connections(&[ESTABLISHED, CLOSE_WAIT])?;
         // What is gone stays until the kernel tells how it went: the end may come before that.
         for it in &open {
             self.waiting.remove(&it.cookie);
         }
         self.see(&open);
-        self.hear()
+        self.hear(now)
     }
 
     /// Requests without an answer on these ports, whose servers have just ended: on what was closed
     /// since they began to stop, and on what is still open or closing.
-    pub fn at_end(&mut self, ports: &[u16]) -> io::Result<BTreeMap<u16, u32>> {
+    pub fn at_end(&mut self, ports: &[u16], now: Duration) -> io::Result<BTreeMap<u16, Lost>> {
         let states = [ESTABLISHED, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, CLOSING];
         let mut open = self.sockets.connections(&states)?;
         // What the kernel keeps of a closed one (TIME_WAIT) bears its name and knows nothing of it.
@@ -99,26 +117,27 @@ impl Losses {
         }
         self.waiting.clone_from(&missing);
         self.see(&open);
-        self.hear()?;
+        self.hear(now)?;
         for _ in 0..MOST_ROUNDS {
             missing.retain(|cookie, _| self.waiting.contains_key(cookie));
             if missing.is_empty() || !self.is_told_more()? {
                 break;
             }
-            self.hear()?;
+            self.hear(now)?;
         }
         if self.has_missed {
             self.waiting.retain(|cookie, _| !missing.contains_key(cookie));
         }
-        Ok(ports.iter().filter_map(|port| Some((*port, self.count(*port)?))).collect())
+        Ok(ports.iter().filter_map(|port| Some((*port, self.count(*port, now)?))).collect())
     }
 
-    fn count(&mut self, port: u16) -> Option<u32> {
-        let closed = self.lost.remove(&port)?;
+    fn count(&mut self, port: u16, now: Duration) -> Option<Lost> {
+        let mut lost = self.lost.remove(&port)?;
         let before = self.waiting.len();
         self.waiting.retain(|_, it| *it != port);
         let waiting = before - self.waiting.len();
-        Some(closed.saturating_add(u32::try_from(waiting).unwrap_or(u32::MAX)))
+        lost.add(u32::try_from(waiting).unwrap_or(u32::MAX), now);
+        Some(lost)
     }
 
     fn see(&mut self, open: &[Connection]) {
@@ -132,14 +151,14 @@ impl Losses {
     }
 
     /// Takes what the kernel has told of closed connections.
-    fn hear(&mut self) -> io::Result<()> {
+    fn hear(&mut self, now: Duration) -> io::Result<()> {
         let Self { news, lost, waiting, settled, has_missed, .. } = self;
         let heard = news.hear(|message| {
             let Some(it) = Connection::read(message) else { return };
             let Some(lost) = lost.get_mut(&it.port) else { return };
-            waiting.remove(&it.cookie);
-            if !settled.remove(&it.cookie) && it.unanswered {
-                *lost += 1;
+            let is_reset = waiting.remove(&it.cookie).is_some() && it.is_blank;
+            if !settled.remove(&it.cookie) && (it.unanswered || is_reset) {
+                lost.add(1, now);
             }
         });
         match heard {
@@ -160,7 +179,11 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
 
+    use rustix::net::sockopt;
+
     use super::*;
+
+    const NOW: Duration = Duration::from_secs(1);
 
     struct Server {
         listener: TcpListener,
@@ -192,7 +215,8 @@ mod tests {
         }
 
         fn lost(&mut self) -> Option<u32> {
-            self.losses.at_end(&[self.port]).unwrap().get(&self.port).copied()
+            let lost = self.losses.at_end(&[self.port], NOW).unwrap();
+            lost.get(&self.port).map(|it| it.requests)
         }
     }
 
@@ -208,7 +232,7 @@ mod tests {
             let idle = server.pair();
             let cut = [server.asked(), server.asked(), server.asked()];
             let mut answered = [server.asked(), server.asked()];
-            server.losses.look().unwrap();
+            server.losses.look(NOW).unwrap();
             // In the moment of the end: no look sees it open.
             answered.iter_mut().for_each(answer);
             let (clients, ends): (Vec<_>, Vec<_>) =
@@ -221,12 +245,39 @@ mod tests {
     }
 
     #[test]
+    fn what_is_reset_is_lost_although_the_kernel_has_forgotten_it() {
+        let mut server = Server::start("127.0.0.1:0");
+        let (asked, idle) = (server.asked(), server.pair());
+        server.losses.look(NOW).unwrap();
+        for (_, end) in [&asked, &idle] {
+            sockopt::set_socket_linger(end, Some(Duration::ZERO)).unwrap();
+        }
+        drop((asked.1, idle.1));
+        assert_eq!(server.lost(), Some(1));
+    }
+
+    #[test]
+    fn when_it_was_lost_is_known() {
+        let mut server = Server::start("127.0.0.1:0");
+        let (_client, end) = server.asked();
+        server.losses.look(NOW).unwrap();
+        sockopt::set_socket_linger(&end, Some(Duration::ZERO)).unwrap();
+        drop(end);
+        let port = server.port;
+        while server.losses.lost[&port].requests == 0 {
+            server.losses.look(2 * NOW).unwrap();
+        }
+        let lost = server.losses.at_end(&[port], 9 * NOW).unwrap();
+        assert_eq!(lost[&port], Lost { requests: 1, at: 2 * NOW });
+    }
+
+    #[test]
     fn what_its_client_has_settled_is_not_lost() {
         let mut server = Server::start("127.0.0.1:0");
         let (client, end) = server.asked();
         drop(client);
         while server.losses.settled.is_empty() {
-            server.losses.look().unwrap();
+            server.losses.look(NOW).unwrap();
         }
         drop(end);
         assert_eq!(server.lost(), Some(0));
@@ -241,7 +292,7 @@ mod tests {
             let (clients, ends): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
             drop((ends, clients));
             // In the moment between a connection's end and the news of it.
-            (0..looks % 3).for_each(|_| server.losses.look().unwrap());
+            (0..looks % 3).for_each(|_| server.losses.look(NOW).unwrap());
             assert_eq!(server.lost(), Some(3), "after {looks}");
         }
     }
@@ -250,7 +301,7 @@ mod tests {
     fn each_stop_counts_for_itself() {
         let mut server = Server::start("127.0.0.1:0");
         let (client, end) = server.asked();
-        server.losses.look().unwrap();
+        server.losses.look(NOW).unwrap();
         drop(end);
         assert_eq!(server.lost(), Some(1));
         assert_eq!(server.lost(), None);

@@ -176,6 +176,26 @@ pub fn descriptors(pid: i32) -> io::Result<u32> {
     Ok(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
+/// How many of its descriptors are of epoll(7), up to `enough`, among the first some hundred: what a server opens
+/// for itself it opens before its connections.
+///
+/// # Errors
+///
+/// As [`descriptors`].
+pub fn polls(pid: i32, enough: u32) -> io::Result<u32> {
+    const FIRST: usize = 512;
+    let mut found = 0;
+    for it in fs::read_dir(format!("/proc/{pid}/fd"))?.take(FIRST) {
+        let target = fs::read_link(it?.path());
+        // One that was closed meanwhile is none.
+        found += u32::from(target.is_ok_and(|it| it.as_os_str() == "anon_inode:[eventpoll]"));
+        if found == enough {
+            break;
+        }
+    }
+    Ok(found)
+}
+
 /// Its proportional share of the memory that it has, in bytes (proc_pid_smaps(5), Linux 4.14). The kernel walks
 /// all of its pages for that: some 25 µs for a small process, milliseconds for one of gigabytes.
 ///
@@ -323,6 +343,14 @@ Max nice priority         0                    0
             ]
         );
         assert!(limits(me()).unwrap().iter().any(|it| it.name == "Max open files"));
+    }
+
+    #[test]
+    fn descriptors_of_epoll_are_counted_up_to_what_is_asked_for() {
+        let create = || rustix::event::epoll::create(rustix::event::epoll::CreateFlags::CLOEXEC);
+        let _two = [create().unwrap(), create().unwrap()];
+        assert_eq!((polls(me(), 1).unwrap(), polls(me(), 2).unwrap()), (1, 2));
+        assert!(polls(-1, 1).is_err());
     }
 
     #[test]

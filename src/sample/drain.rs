@@ -7,7 +7,7 @@
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::server::Shared;
 use super::{End, Order, say};
@@ -21,8 +21,9 @@ pub(super) async fn drain(
 ) -> End {
     let limit = shared.args.max_wait_time;
     let in_flight = shared.stats.in_flight() as usize;
-    if shared.args.faults.cut_at_term {
+    if shared.args.cuts_at_term() {
         connections.shutdown().await;
+        sleep(shared.args.faults.linger).await;
         return ended(in_flight);
     }
     say(&format!("SIGTERM: draining {in_flight} in flight for at most {limit:?}"));

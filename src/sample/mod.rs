@@ -22,6 +22,7 @@ mod signals;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod threads;
 mod tree;
 mod worker;
 
@@ -68,6 +69,11 @@ pub async fn run(args: SampleArgs) -> u8 {
     }
     if let Some(tree) = args.tree.filter(|it| tree::has_processes(*it, args.shape.mode)) {
         return tree::run(&args, tree).await;
+    }
+    if args.has_threads()
+        && let Err(error) = threads::start(args.shape.workers)
+    {
+        complain(&format!("cannot start a thread: {error}"));
     }
     exit_code(&args, run_to_end(&args).await)
 }

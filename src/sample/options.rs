@@ -52,6 +52,18 @@ pub struct SampleArgs {
     pub role: Option<Role>,
 }
 
+impl SampleArgs {
+    /// It plays a server whose workers are threads.
+    pub(super) fn has_threads(&self) -> bool {
+        self.tree == Some(Tree::Swoole) && self.shape.mode == Mode::Thread
+    }
+
+    /// It closes every connection at SIGTERM.
+    pub(super) fn cuts_at_term(&self) -> bool {
+        self.faults.cut_at_term || self.has_threads()
+    }
+}
+
 /// What the tree of `--tree` consists of.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Trees")]
@@ -100,6 +112,15 @@ pub enum Mode {
     Base,
     /// One process that is everything, and that no signal reloads (SWOOLE_BASE with one worker)
     Single,
+    /// One process whose workers are threads (SWOOLE_THREAD): SIGUSR1 and SIGTERM close every connection at once
+    Thread,
+}
+
+impl Mode {
+    /// It is a single process.
+    pub(super) fn is_alone(self) -> bool {
+        matches!(self, Self::Single | Self::Thread)
+    }
 }
 
 /// What a process of a tree is, other than its first one.
@@ -121,6 +142,9 @@ pub struct Faults {
     /// Drop every connection at SIGTERM, then exit
     #[arg(long)]
     pub cut_at_term: bool,
+    /// Live on for so long after --cut-at-term, as workers do that finish what nobody waits for any more
+    #[arg(long, value_name = "TIME", default_value = "0", value_parser = parse_duration)]
+    pub linger: Duration,
     /// Keep the listener open while draining and never accept, as Swoole does
     #[arg(long)]
     pub deaf_drain: bool,
@@ -136,6 +160,9 @@ pub struct Faults {
     /// Close every kept connection at SIGUSR1, once its request is answered
     #[arg(long)]
     pub close_on_reload: bool,
+    /// Tell another `concurrency` in /stats than what is in flight
+    #[arg(long, value_name = "HOW")]
+    pub concurrency: Option<Concurrency>,
     /// Listen only after this time
     #[arg(long, value_name = "TIME", default_value = "0", value_parser = parse_duration)]
     pub start_delay: Duration,
@@ -175,6 +202,15 @@ pub struct Faults {
     /// Write the flood as one line that never ends
     #[arg(long, requires = "flood")]
     pub no_newline: bool,
+}
+
+/// How `concurrency` of Swoole differs from what is in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Concurrency {
+    /// Only the request that asks counts: all others came over TCP
+    Never,
+    /// One more counts for ever, of a worker that died (5.1.0 to 5.1.4)
+    Phantom,
 }
 
 /// What a sample that was started by a sample does instead of serving.

@@ -115,7 +115,7 @@ async fn obey_until_term(shared: &Shared, orders: &mut mpsc::Receiver<Order>) {
         match orders.recv().await {
             Some(Order::Term) if shared.args.faults.ignore_term => say("SIGTERM ignored"),
             Some(Order::Term) | None => return,
-            Some(Order::Reload) if shared.args.tree.is_some() => {
+            Some(Order::Reload) if shared.args.tree.is_some() && !shared.args.has_threads() => {
                 complain("a server of a single process cannot be reloaded");
             }
             Some(Order::Reload) => {
@@ -141,6 +141,7 @@ async fn serve_connection(
     let _open = shared.stats.connection();
     let mut reloads = shared.reloads.subscribe();
     let closes = shared.args.faults.close_on_reload;
+    let cuts = shared.args.has_threads();
     // Held from the first request until the last answer is written out.
     let spoken = Arc::new(OnceLock::new());
     let service = service_fn(|request| {
@@ -154,7 +155,7 @@ async fn serve_connection(
         biased;
         _ = &mut connection => return,
         () = shared.draining.cancelled() => {}
-        _ = reloads.changed(), if closes => {}
+        _ = reloads.changed(), if cuts || closes => if cuts { return },
     }
     if let Some(young) = young.take().filter(|_| spoken.get().is_none()) {
         tokio::select! {

@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use super::SampleArgs;
+use super::options::Concurrency;
 
 #[derive(Debug)]
 pub(super) struct Stats {
@@ -63,7 +64,11 @@ impl Stats {
     pub(super) fn report(&self, args: &SampleArgs) -> Value {
         let workers = if args.tree.is_some() { args.shape.workers } else { 1 };
         let (accepted, closed) = (self.accepted.load(Relaxed), self.closed.load(Relaxed));
-        let in_flight = self.in_flight();
+        let in_flight = match args.faults.concurrency {
+            None => self.in_flight(),
+            Some(Concurrency::Never) => 1,
+            Some(Concurrency::Phantom) => self.in_flight() + 1,
+        };
         json!({
             "name": args.name,
             "version": args.app_version,

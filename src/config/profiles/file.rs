@@ -143,12 +143,27 @@ impl Reader {
             }
             let of = table.integer("of").map(|it| it.0);
             let threads = table.integer("threads").map(|it| it.0);
+            let polls = table.integer("polls").map(|it| it.0);
+            let cuts = table.list("cuts").map(|it| it.0).unwrap_or_default();
+            let cuts = cuts.iter().filter_map(|it| Some(signal(it)?.0)).collect();
             let renewed = table.boolean("renewed").unwrap_or(false);
             let stop = table.find("stop").and_then(|it| signal(&it.value)).map(|it| it.0);
             let leaving = table.boolean("leaving").unwrap_or(false);
             let on_demand = table.boolean("on_demand").unwrap_or(false);
             let role = role.to_owned();
-            rules.push(Rule { role, title, level, of, threads, renewed, leaving, on_demand, stop });
+            rules.push(Rule {
+                role,
+                title,
+                level,
+                of,
+                threads,
+                polls,
+                cuts,
+                renewed,
+                leaving,
+                on_demand,
+                stop,
+            });
         }
         Rules(rules)
     }

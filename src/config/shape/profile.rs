@@ -45,6 +45,13 @@ const ROLE: &[Key] = &[
     count("level", 1, "", "1 is the first process, 2 its children, 3 theirs."),
     count("of", 1, "", "How many levels such a tree has, 1 to 3."),
     count("threads", 1, "", "It has at least so many threads."),
+    count(
+        "polls",
+        1,
+        "",
+        "It has at least so many descriptors of epoll(7), where they can be seen.",
+    ),
+    key("cuts", Kind::List(&Kind::Signal), "[]", "Signals at which it may close every connection."),
     key("renewed", Kind::Boolean, "false", "A reload puts another process in its place."),
     key("leaving", Kind::Boolean, "false", "It finishes what it has, and takes nothing new."),
     key(

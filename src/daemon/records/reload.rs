@@ -36,6 +36,7 @@ struct Reload {
     most_fresh: usize,
     moved: u64,
     bare: bool,
+    untitled: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     ended: Option<Ended>,
 }
@@ -82,6 +83,7 @@ impl From<&memory::Reloads> for Reloads {
                 most_fresh: last.most_fresh,
                 moved: millis(last.moved.0),
                 bare: last.bare,
+                untitled: last.untitled,
                 ended,
             },
         }
@@ -114,6 +116,7 @@ impl From<Reloads> for memory::Reloads {
                 most_fresh: last.most_fresh,
                 moved: moment(last.moved),
                 bare: last.bare,
+                untitled: last.untitled,
                 ended: last.ended.map(ended),
             },
         }

@@ -56,6 +56,7 @@ fn reloads(ended: Option<memory::ReloadEnded>) -> memory::Reloads {
         most_fresh: 2,
         moved: moment(1300),
         bare: true,
+        untitled: true,
         ended,
     };
     memory::Reloads { generation: 3, number: 2, spared: vec![worker(7)], last }

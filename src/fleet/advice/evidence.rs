@@ -76,6 +76,8 @@ pub struct PastStop {
     pub signal: String,
     /// From the first signal to the exit.
     pub after: Duration,
+    /// From it to the moment when the last request was cut, where that is known.
+    pub cut_after: Option<Duration>,
     pub max_wait_time: Duration,
     /// SIGKILL was needed.
     pub killed: bool,
@@ -83,6 +85,13 @@ pub struct PastStop {
     pub lost: u32,
     /// Who lived when SIGKILL was due, and what each was at.
     pub lived: Vec<String>,
+}
+
+impl PastStop {
+    /// When it cut what it lost.
+    pub(super) fn cut(&self) -> Duration {
+        self.cut_after.unwrap_or(self.after)
+    }
 }
 
 /// One process of the tree.
@@ -108,6 +117,8 @@ pub struct Member {
     pub timers: usize,
     /// It has a listening socket of the port.
     pub listens: bool,
+    /// By its profile it may close every connection at the first signal of its stop.
+    pub cuts: bool,
 }
 
 /// What became of a signal.

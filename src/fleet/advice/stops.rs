@@ -24,10 +24,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) fn own_limit(evidence: &Evidence) -> Option<Advice> {
     let stops = &evidence.stops;
     let profile = &evidence.case.profile;
-    let (cut, alike) = (cut(stops), alike(stops, profile));
+    let (cut, alike) = (cut(evidence), alike(stops, profile));
     let newest = cut.last().or(alike.last())?;
-    let (limit, is_default) = limit_of(newest.after, profile);
-    let (after, signal) = (elapsed(newest.after), &newest.signal);
+    let took = if cut.is_empty() { newest.after } else { newest.cut() };
+    let (limit, is_default) = limit_of(took, profile);
+    let (after, signal) = (elapsed(took), &newest.signal);
     let had = span(newest.max_wait_time);
     let seen = match cut.len() {
         0 => {
@@ -79,9 +80,18 @@ fn limit_name(profile: &Profile) -> &str {
     profile.limit_name.as_deref().unwrap_or("max_wait_time")
 }
 
-/// Stops that lost requests with time left.
-fn cut(stops: &[PastStop]) -> Vec<&PastStop> {
-    stops.iter().filter(|it| it.lost > 0 && it.after >= AT_ONCE && had_time(it)).collect()
+/// Stops that lost requests with time left, some time after the signal.
+fn cut(evidence: &Evidence) -> Vec<&PastStop> {
+    let profile = &evidence.case.profile;
+    let is_cutter = evidence.tree.iter().any(|it| it.leads && it.cuts);
+    // One that cuts at the signal ends whenever its workers have: only a whole second speaks for a limit.
+    let speaks = |it: &&PastStop| {
+        let (cut, limit) = (it.cut(), profile.limit);
+        let is_known = !is_cutter || it.cut_after.is_some();
+        is_known || cut + GRAIN >= limit && cut.abs_diff(rounded(cut, SECOND)) <= GRAIN
+    };
+    let is_cut = |it: &&PastStop| it.lost > 0 && it.cut() >= AT_ONCE && had_time(it);
+    evidence.stops.iter().filter(is_cut).filter(speaks).collect()
 }
 
 fn had_time(stop: &PastStop) -> bool {
@@ -144,26 +154,26 @@ pub(super) fn cuts_at_once(evidence: &Evidence) -> Option<Advice> {
     if case.fronted {
         return None;
     }
-    let is_seen = |it: &&PastStop| it.lost > 0 && it.after < AT_ONCE && !it.killed;
+    let is_seen = |it: &&PastStop| it.lost > 0 && it.cut() < AT_ONCE && !it.killed;
     let seen = evidence.stops.iter().rfind(is_seen);
     let cuts = case.profile.term_cuts && signal == Signal::TERM;
-    // In base mode the first process is the manager, or all there is; only a master has connections.
-    let master = evidence.tree.iter().find(|it| it.leads && it.role.as_deref() == Some("master"));
+    // In base mode the first process is the manager, or all there is: no other process has the connections.
+    let cutter = evidence.tree.iter().find(|it| it.leads && it.cuts);
     let name = &case.profile.name;
-    let (seen, means) = match (seen, master.filter(|_| cuts)) {
+    let (seen, means) = match (seen, cutter.filter(|_| cuts)) {
         (Some(stop), _) => {
             let lost = count(stop.lost.into(), "request");
             (
-                format!("its stop cut {lost} off {} after {}", elapsed(stop.after), stop.signal),
+                format!("its stop cut {lost} off {} after {}", elapsed(stop.cut()), stop.signal),
                 "it ends without finishing what is in flight, and nothing stands in front that \
                  would send it nothing new before"
                     .to_owned(),
             )
         }
-        (None, Some(master)) => (
+        (None, Some(cutter)) => (
             format!(
                 "{} takes connections on port {port}, and nothing stands in front",
-                master.title()
+                cutter.title()
             ),
             format!("a {name} of this kind may cut every connection at {signal}"),
         ),
@@ -190,10 +200,10 @@ pub(super) fn cuts_at_once(evidence: &Evidence) -> Option<Advice> {
 
 /// A budget that ends before the server's own limits have.
 pub(super) fn budget(evidence: &Evidence) -> Option<Advice> {
-    let stops = &evidence.stops;
     let profile = &evidence.case.profile;
-    let newest = cut(stops).last().copied().or(alike(stops, profile).last().copied());
-    let seen = newest.map(|it| limit_of(it.after, profile).0);
+    let newest = cut(evidence).last().map(|it| it.cut());
+    let newest = newest.or(alike(&evidence.stops, profile).last().map(|it| it.after));
+    let seen = newest.map(|it| limit_of(it, profile).0);
     short_budget(profile, evidence.case.max_wait_time, seen)
 }
 

@@ -153,13 +153,34 @@ fn a_signal_that_cuts_wants_something_in_front() {
 
     let mut master = case(swoole());
     master.case.fronted = false;
-    master.tree = vec![Member { role: Some("master".into()), ..leader() }];
+    master.tree = vec![Member { role: Some("master".into()), cuts: true, ..leader() }];
     assert_snapshot!(told(&master), @r#"[cuts-at-signal] master php (pid 11) takes connections on port 9502, and nothing stands in front: a swoole of this kind may cut every connection at SIGTERM; add [gateway.NAME] with listen = "…" and service = "web": it is drained before the signal, or run it in base mode (SWOOLE_BASE), which finishes what it has"#);
-    master.tree[0].role = Some("manager".into());
+    master.tree[0].cuts = false;
     assert_eq!(told(&master), "", "base mode finishes what it has");
-    master.tree[0].role = Some("master".into());
+    master.tree[0].cuts = true;
     master.case.begins_with = Some(Signal::QUIT);
     assert_eq!(told(&master), "", "this signal does not cut");
+}
+
+#[test]
+fn what_is_cut_at_the_signal_speaks_for_no_limit_however_long_the_end_takes() {
+    let mut evidence = case(swoole());
+    evidence.case.fronted = false;
+    evidence.stops = vec![PastStop { cut_after: Some(ms(40)), ..stop(1_420, 1) }];
+    assert_snapshot!(told(&evidence), @r#"[cuts-at-signal] its stop cut 1 request off 0.0s after SIGTERM: it ends without finishing what is in flight, and nothing stands in front that would send it nothing new before; add [gateway.NAME] with listen = "…" and service = "web": it is drained before the signal, or run it in base mode (SWOOLE_BASE), which finishes what it has"#);
+    let at_its_limit = PastStop { cut_after: Some(ms(3_020)), ..stop(3_600, 1) };
+    let said = with_stops(swoole(), &[at_its_limit]);
+    assert!(
+        said.contains("cut off 3.0s after SIGTERM") && said.contains("looks like 3s"),
+        "{said}"
+    );
+
+    // Nobody knows when it was lost.
+    evidence.tree = vec![Member { cuts: true, ..leader() }];
+    for (after, speaks) in [(1_420, false), (2_000, false), (3_060, true), (3_400, false)] {
+        evidence.stops = vec![stop(after, 1)];
+        assert_eq!(told(&evidence).contains("own-limit"), speaks, "{after}");
+    }
 }
 
 #[test]
@@ -358,7 +379,7 @@ fn a_server_that_goes_into_the_background_is_named() {
     evidence.case.detached = 1;
     assert_eq!(told(&evidence), "", "that may be an accident");
     evidence.case.detached = 3;
-    assert_snapshot!(told(&evidence), @r#"[goes-into-background] its first process ended with code 0 right after its start 3 times in a row, and what it left behind was killed: it goes into the background, where nobody can supervise it; run it in the foreground (php-fpm: daemonize = no; nginx: daemon off;), or use engine = "pidfile""#);
+    assert_snapshot!(told(&evidence), @r#"[goes-into-background] its first process ended with code 0 right after its start 3 times in a row, and what it left behind was killed: it goes into the background, where nobody can supervise it; run it in the foreground (php-fpm: daemonize = no, nginx: daemon off;, Swoole: daemonize => false), or use engine = "pidfile""#);
 }
 
 #[test]

@@ -118,7 +118,7 @@ pub(super) fn detaches(evidence: &Evidence) -> Option<Advice> {
             case.detached
         ),
         means: "it goes into the background, where nobody can supervise it".into(),
-        help: "run it in the foreground (php-fpm: daemonize = no; nginx: daemon off;), or use engine = \
+        help: "run it in the foreground (php-fpm: daemonize = no, nginx: daemon off;, Swoole: daemonize => false), or use engine = \
                \"pidfile\""
             .into(),
     })

@@ -25,7 +25,7 @@ const RTMIN: i32 = 34;
 
 /// Whether it is more than one process.
 pub(super) fn has_processes(tree: Tree, mode: Mode) -> bool {
-    tree == Tree::Fpm || mode != Mode::Single
+    tree == Tree::Fpm || !mode.is_alone()
 }
 
 /// Is one process of the tree until it ends; returns its exit code.
