@@ -1,5 +1,6 @@
 //! From the command line to the command.
 
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -8,31 +9,78 @@ use super::{
     status, status_watch,
 };
 use crate::api::{Act, InstanceVerb};
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, Place};
 use crate::client::Client;
 use crate::exit::Exit;
 
+/// What runs on the runtime.
+type Work = Pin<Box<dyn Future<Output = Outcome>>>;
+
 /// Runs the command and returns what the process exits with.
 pub fn run(cli: Cli) -> ExitCode {
-    match cli.command {
+    let Cli { place, deck, command } = cli;
+    let Some(command) = command else {
+        return on_runtime(Box::pin(async move { deck::run(&place, &deck).await }));
+    };
+    let plain = Act::default();
+    let work: Work = match command {
         // These stay small and start fast, or have a runtime of their own.
-        Some(Command::Logger(args)) => daemon::logger(&args).into(),
-        Some(Command::Holder(args)) => daemon::holder(&args.runtime_dir).into(),
-        Some(Command::ExecAs(args)) => daemon::exec_as(args.rest),
-        Some(Command::Gateway(args)) => daemon::gateway(args).into(),
-        Some(Command::Sample(args)) => daemon::sample(args),
-        Some(Command::Completions(args)) => manual::completions(args.shell).into(),
-        Some(Command::Man) => manual::man().into(),
-        Some(Command::Daemon(args)) if !args.guard.is_empty() => daemon::guard(&args).into(),
-        Some(Command::Daemon(args)) => match daemon::claim(&args) {
-            Ok(heir) => on_runtime(daemon::run(&cli.place, &args, heir)),
-            Err(problem) => report(&problem).into(),
+        Command::Logger(args) => return daemon::logger(&args).into(),
+        Command::Holder(args) => return daemon::holder(&args.runtime_dir).into(),
+        Command::ExecAs(args) => return daemon::exec_as(args.rest),
+        Command::Gateway(args) => return daemon::gateway(args).into(),
+        Command::Sample(args) => return daemon::sample(args),
+        Command::Completions(args) => return manual::completions(args.shell).into(),
+        Command::Man => return manual::man().into(),
+        Command::Daemon(args) if !args.guard.is_empty() => return daemon::guard(&args).into(),
+
+        Command::Daemon(args) => match daemon::claim(&args) {
+            Ok(heir) => Box::pin(async move { daemon::run(&place, &args, heir).await }),
+            Err(problem) => return report(&problem).into(),
         },
-        _ => on_runtime(answer(cli)),
-    }
+        Command::Demo(args) => Box::pin(async move { demo::run(&args, &deck).await }),
+        Command::Config(command) => Box::pin(async move { config::run(&place, &command).await }),
+        Command::Import(command) => Box::pin(async move { config::import(&command) }),
+        Command::Load(args) => Box::pin(daemon::load(args)),
+
+        Command::Status(args) if args.watch => {
+            ask(place, async move |it| status_watch::run(&it, &args).await)
+        }
+        Command::Status(args) => ask(place, async move |it| status::run(&it, &args).await),
+        Command::Start(args) => ask(place, async move |it| {
+            act::all(&it, act::START, &args.names, &plain, args.wait.is_wanted()).await
+        }),
+        Command::Stop(args) => ask(place, async move |it| {
+            let act = Act { now: args.now, ..plain };
+            act::all(&it, act::STOP, &args.names, &act, args.wait.is_wanted()).await
+        }),
+        Command::Restart(args) => ask(place, async move |it| {
+            act::all(&it, act::RESTART, &args.names, &plain, args.wait.is_wanted()).await
+        }),
+        Command::Reload(args) => ask(place, async move |it| reload::run(&it, &args).await),
+        Command::Drain(args) => ask(place, async move |it| {
+            act::each_instance(&it, InstanceVerb::Drain, &args.names).await
+        }),
+        Command::Undrain(args) => ask(place, async move |it| {
+            act::each_instance(&it, InstanceVerb::Undrain, &args.names).await
+        }),
+        Command::Signal(args) => ask(place, async move |it| act::signal(&it, &args).await),
+        Command::Roll(args) => ask(place, async move |it| roll::run(&it, &args).await),
+        Command::Logs(args) => ask(place, async move |it| logs::run(&it, &args).await),
+        Command::Events(args) => ask(place, async move |it| events::run(&it, &args).await),
+        Command::Report(args) => ask(place, async move |it| report::run(&it, &args).await),
+        Command::Why(args) => ask(place, async move |it| events::why(&it, &args.name).await),
+        Command::Shutdown(args) => ask(place, async move |it| act::shutdown(&it, args.keep).await),
+    };
+    on_runtime(work)
 }
 
-fn on_runtime(work: impl Future<Output = Outcome>) -> ExitCode {
+/// A command that only talks to the daemon.
+fn ask(place: Place, talk: impl AsyncFnOnce(Client) -> Outcome + 'static) -> Work {
+    Box::pin(async move { talk(place::client(&place)?).await })
+}
+
+fn on_runtime(work: Work) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         // Threads stay once they are there: a host that has none left must not end the daemon.
@@ -50,70 +98,5 @@ fn on_runtime(work: impl Future<Output = Outcome>) -> ExitCode {
             super::notice(&format!("opsdeck: the runtime could not be started: {err}"));
             Exit::Failed.into()
         }
-    }
-}
-
-async fn answer(cli: Cli) -> Outcome {
-    let place = &cli.place;
-    let Some(command) = cli.command else {
-        return deck::run(place, &cli.deck).await;
-    };
-    match command {
-        Command::Demo(args) => demo::run(&args, &cli.deck).await,
-        Command::Config(command) => config::run(place, &command).await,
-        Command::Import(command) => config::import(&command),
-        Command::Load(args) => daemon::load(args).await,
-        Command::Daemon(_)
-        | Command::Logger(_)
-        | Command::Holder(_)
-        | Command::ExecAs(_)
-        | Command::Gateway(_)
-        | Command::Sample(_)
-        | Command::Completions(_)
-        | Command::Man => Ok(Exit::Usage),
-        command => asks(&place::client(place)?, command).await,
-    }
-}
-
-/// Commands that only talk to the daemon.
-async fn asks(client: &Client, command: Command) -> Outcome {
-    let plain = Act::default();
-    match command {
-        Command::Status(args) if args.watch => status_watch::run(client, &args).await,
-        Command::Status(args) => status::run(client, &args).await,
-        Command::Start(args) => {
-            act::all(client, act::START, &args.names, &plain, args.wait.is_wanted()).await
-        }
-        Command::Stop(args) => {
-            let act = Act { now: args.now, ..plain };
-            act::all(client, act::STOP, &args.names, &act, args.wait.is_wanted()).await
-        }
-        Command::Restart(args) => {
-            act::all(client, act::RESTART, &args.names, &plain, args.wait.is_wanted()).await
-        }
-        Command::Reload(args) => reload::run(client, &args).await,
-        Command::Drain(args) => act::each_instance(client, InstanceVerb::Drain, &args.names).await,
-        Command::Undrain(args) => {
-            act::each_instance(client, InstanceVerb::Undrain, &args.names).await
-        }
-        Command::Signal(args) => act::signal(client, &args).await,
-        Command::Roll(args) => roll::run(client, &args).await,
-        Command::Logs(args) => logs::run(client, &args).await,
-        Command::Events(args) => events::run(client, &args).await,
-        Command::Report(args) => report::run(client, &args).await,
-        Command::Why(args) => events::why(client, &args.name).await,
-        Command::Shutdown(args) => act::shutdown(client, args.keep).await,
-        Command::Demo(_)
-        | Command::Daemon(_)
-        | Command::Config(_)
-        | Command::Import(_)
-        | Command::Load(_)
-        | Command::Logger(_)
-        | Command::Holder(_)
-        | Command::ExecAs(_)
-        | Command::Gateway(_)
-        | Command::Sample(_)
-        | Command::Completions(_)
-        | Command::Man => Ok(Exit::Usage),
     }
 }
