@@ -369,7 +369,7 @@ impl Daemon {
     fn on_measured(&mut self, measured: Measured) {
         self.guess_profiles();
         let now = clock::now();
-        self.hands.sampler.looked |= measured.looked;
+        self.hands.sampler.ended(&measured);
         for (instance, port) in measured.ports {
             if self.facts.connected(instance.as_str(), port) {
                 self.publisher.mark_counted(self.fleet.service_of(instance.as_str()).cloned());

@@ -8,6 +8,7 @@ use crate::api::{Event, Gateway, Load, ProbeResult};
 use crate::fleet::input::Probe;
 use crate::load::sockets::Port;
 use crate::probe::Outcome;
+use crate::process::usage::Usage;
 
 /// Results of a probe that are kept for the detail screen.
 const RESULTS: usize = 12;
@@ -15,14 +16,6 @@ const RESULTS: usize = 12;
 const EXITS: usize = 8;
 /// Of an error in an older result.
 const SHORT: usize = 160;
-
-/// CPU and memory of a whole process tree.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Usage {
-    /// Of one core; several cores add up.
-    pub cpu_percent: f64,
-    pub memory_bytes: u64,
-}
 
 #[derive(Debug, Default)]
 pub struct Facts {

@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::clock::millis;
-use super::facts::Usage;
 use crate::api;
 use crate::fleet::Timestamp;
+use crate::process::usage::Usage;
 
 /// What one point stands for.
 const STEP: Duration = Duration::from_secs(2);
@@ -263,7 +263,7 @@ mod tests {
     }
     #[test]
     fn what_is_used_is_kept_as_changes_and_shown_as_points() {
-        let usage = |cpu_percent, memory_bytes| Usage { cpu_percent, memory_bytes };
+        let usage = |cpu_percent, memory_bytes| Usage { cpu_percent, memory_bytes, processes: 1 };
         let mut history = History::default();
         for (second, cpu) in [(100, 0.0), (102, 12.34), (104, 12.34), (108, 0.0)] {
             history.used("a", at(second), usage(cpu, 90 << 20));

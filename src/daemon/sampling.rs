@@ -14,7 +14,6 @@ use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 use super::clock;
-use super::facts::Usage;
 use super::hands::{Hands, Known};
 use super::turn::{Turn, Turns};
 use crate::fleet::input::{InFlight, Input};
@@ -23,7 +22,7 @@ use crate::load::losses::{Losses, Lost};
 use crate::load::sockets::{Port, Sockets};
 use crate::process::Identity;
 use crate::process::group::Group;
-use crate::process::usage;
+use crate::process::usage::{self, Usage};
 
 /// While somebody looks.
 const WATCHED: Duration = Duration::from_secs(2);
@@ -46,12 +45,14 @@ struct Meter {
 }
 
 /// What came of one measurement.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Measured {
     pub usages: Vec<(String, Usage)>,
     pub ports: Vec<(Name, Port)>,
     /// The ports were looked at, whatever came of it.
     pub looked: bool,
+    /// How long CPU and memory took, where they were measured.
+    took: Option<Duration>,
 }
 
 type Root = (Name, Identity, Option<Group>);
@@ -64,8 +65,8 @@ pub struct Sampler {
     turns: Turns,
     tasks: TaskTracker,
     meter: Arc<Mutex<Meter>>,
-    /// Set while a measurement is under way on its thread.
-    busy: Arc<std::sync::atomic::AtomicBool>,
+    /// A measurement is under way, or what came of it.
+    busy: bool,
     watched: bool,
     /// The ports were looked at since somebody looks.
     pub(super) looked: bool,
@@ -78,7 +79,7 @@ pub struct Sampler {
     last_loads: Option<Timestamp>,
     last_usage: Option<Timestamp>,
     /// How long the last measurement of CPU and memory took.
-    took: Arc<Mutex<Duration>>,
+    took: Duration,
 }
 
 impl Sampler {
@@ -87,7 +88,7 @@ impl Sampler {
             turns,
             tasks,
             meter: Arc::default(),
-            busy: Arc::default(),
+            busy: false,
             watched: false,
             looked: false,
             draining: BTreeSet::new(),
@@ -95,7 +96,7 @@ impl Sampler {
             last: None,
             last_loads: None,
             last_usage: None,
-            took: Arc::default(),
+            took: Duration::ZERO,
         }
     }
 
@@ -136,7 +137,7 @@ impl Sampler {
     fn usage_interval(&self) -> Duration {
         match self.watched {
             true => WATCHED,
-            false => (*lock(&self.took) * SHARE).clamp(UNWATCHED, UNWATCHED_AT_MOST),
+            false => (self.took * SHARE).clamp(UNWATCHED, UNWATCHED_AT_MOST),
         }
     }
 
@@ -157,11 +158,10 @@ impl Sampler {
 
     /// Measures on a blocking thread, unless the last measurement is still under way.
     fn start(&mut self, now: Timestamp, roots: Vec<Root>, ports: Ports) {
-        use std::sync::atomic::Ordering;
         self.last = Some(now);
         let usage_due = self.is_usage_due(now);
         let looked = self.wants_loads();
-        if self.busy.swap(true, Ordering::AcqRel) {
+        if std::mem::replace(&mut self.busy, true) {
             return;
         }
         if usage_due {
@@ -170,8 +170,7 @@ impl Sampler {
         if looked {
             self.last_loads = Some(now);
         }
-        let (turns, meter, busy) = (self.turns.clone(), self.meter.clone(), self.busy.clone());
-        let (losses, took) = (self.losses.clone(), self.took.clone());
+        let (turns, meter, losses) = (self.turns.clone(), self.meter.clone(), self.losses.clone());
         self.tasks.spawn(async move {
             let work = move || {
                 if let Some(losses) = losses
@@ -181,23 +180,32 @@ impl Sampler {
                 }
                 let mut meter = lock(&meter);
                 let (loads, ports) = meter.loads(&ports);
+                let measured = Measured { ports, looked, ..Measured::default() };
                 if !usage_due {
-                    return (loads, Measured { ports, usages: vec![], looked });
+                    return (loads, measured);
                 }
                 let began = clock::now();
                 let usages = meter.usages(&roots);
-                *lock(&took) = clock::now().since(began);
-                (loads, Measured { ports, usages, looked })
+                let took = Some(clock::now().since(began));
+                (loads, Measured { usages, took, ..measured })
             };
-            let measured = tokio::task::spawn_blocking(work).await;
-            busy.store(false, Ordering::Release);
-            let Ok((loads, measured)) = measured else { return };
+            // The next one may do better than one that came to nothing.
+            let (loads, measured) = tokio::task::spawn_blocking(work).await.unwrap_or_default();
             for load in loads {
                 // The driver is gone only when the daemon ends.
                 let _ = turns.send(Turn::Input(load)).await;
             }
             let _ = turns.send(Turn::Measured(measured)).await;
         });
+    }
+}
+
+impl Sampler {
+    /// What came of a measurement was heard: the next one may begin.
+    pub(super) fn ended(&mut self, measured: &Measured) {
+        self.busy = false;
+        self.looked |= measured.looked;
+        self.took = measured.took.unwrap_or(self.took);
     }
 }
 
@@ -344,10 +352,6 @@ impl Meter {
         let roots: Vec<_> =
             roots.iter().map(|(name, it, group)| (name.clone(), *it, group.as_ref())).collect();
         let usages = self.usage.sample(&roots).unwrap_or_default();
-        let kept = |(name, it): (Name, usage::Usage)| {
-            let usage = Usage { cpu_percent: it.cpu_percent, memory_bytes: it.memory_bytes };
-            (name.to_string(), usage)
-        };
-        usages.into_iter().map(kept).collect()
+        usages.into_iter().map(|(name, usage)| (name.to_string(), usage)).collect()
     }
 }
