@@ -13,6 +13,7 @@ use super::fleet::Fleet;
 use super::input::Effect;
 use super::rollout::{self, Member, Next};
 use super::rollout_state::{Outcome, Rollout, Stage, Waiting};
+use super::rollout_step::{Renewing, Settling};
 use super::roster::Named;
 use super::turn::{Turn, span};
 use super::words::Name;
@@ -54,10 +55,12 @@ impl Fleet {
                 false
             }
             Stage::Renewing { instance, floor, mishaps, give_up } => {
-                self.watch(service, rollout, (&instance, floor, mishaps), give_up, turn)
+                let renewing = Renewing { name: &instance, floor, mishaps, give_up };
+                self.watch(service, rollout, renewing, turn)
             }
             Stage::Settling { instance, mishaps, until } => {
-                self.watch_settling(service, rollout, (&instance, mishaps), until, turn)
+                let settling = Settling { name: &instance, mishaps, until };
+                self.watch_settling(service, rollout, settling, turn)
             }
             Stage::Building { .. } | Stage::Dismissing { .. } | Stage::Over { .. } => false,
         }

@@ -12,6 +12,22 @@ use super::time::Timestamp;
 use super::turn::{Turn, elapsed, span};
 use super::words::Name;
 
+/// What was taken, to come back as a generation greater than `floor` before it is given up.
+pub(super) struct Renewing<'a> {
+    pub(super) name: &'a Name,
+    pub(super) floor: u64,
+    /// How often anything had gone wrong with it then.
+    pub(super) mishaps: u64,
+    pub(super) give_up: Option<Timestamp>,
+}
+
+/// What is back, and is to stay well for a while.
+pub(super) struct Settling<'a> {
+    pub(super) name: &'a Name,
+    pub(super) mishaps: u64,
+    pub(super) until: Timestamp,
+}
+
 impl Fleet {
     /// Builds the instance, or takes it once it is built.
     pub(super) fn begin_step(
@@ -140,10 +156,10 @@ impl Fleet {
         &mut self,
         service: &Name,
         rollout: &mut Rollout,
-        (name, floor, mishaps): (&Name, u64, u64),
-        give_up: Option<Timestamp>,
+        renewing: Renewing<'_>,
         turn: &mut Turn,
     ) -> bool {
+        let Renewing { name, floor, mishaps, give_up } = renewing;
         let Some(instance) = self.instances.get(name) else { return false };
         if instance.is_spare() && rollout.aborted_by.is_some() {
             self.end(service, rollout, Outcome::Aborted, turn);
@@ -252,10 +268,10 @@ impl Fleet {
         &mut self,
         service: &Name,
         rollout: &mut Rollout,
-        (name, mishaps): (&Name, u64),
-        until: Timestamp,
+        settling: Settling<'_>,
         turn: &mut Turn,
     ) -> bool {
+        let Settling { name, mishaps, until } = settling;
         let Some(instance) = self.instances.get(name) else { return false };
         let spare = instance.is_spare();
         if spare && rollout.aborted_by.is_some() {
