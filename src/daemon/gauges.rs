@@ -25,6 +25,7 @@ use crate::fleet::{Fleet, Name, Timestamp};
 use crate::load::figures::{Figures, Meter};
 use crate::load::sockets::{Pending, Sockets};
 use crate::load::source::{Question, Source};
+use crate::probe::REFUSED;
 
 /// Between two readings while somebody looks.
 const WATCHED: Duration = Duration::from_secs(2);
@@ -40,8 +41,6 @@ const FEW: usize = 16;
 const DOUBLINGS: u32 = 4;
 /// So many failures in a row end the wait of a drain.
 const GIVEN_UP: u32 = 4;
-/// Nobody listens there any more.
-const REFUSED: &str = "connection refused";
 
 #[derive(Debug)]
 pub struct Gauges {

@@ -152,10 +152,13 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn
     std::iter::successors(Some(error), |&error| error.source())
 }
 
+/// What [`io_words`] says where nobody listens.
+pub const REFUSED: &str = "connection refused";
+
 /// The plain words for a failed connection.
 pub fn io_words(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+        io::ErrorKind::ConnectionRefused => REFUSED.to_owned(),
         io::ErrorKind::ConnectionReset => "connection reset".to_owned(),
         io::ErrorKind::HostUnreachable => "no route to the host".to_owned(),
         io::ErrorKind::NetworkUnreachable => "the network is unreachable".to_owned(),

@@ -30,7 +30,7 @@ use std::time::Duration;
 pub use self::check::{Checker, ClientError};
 pub use self::exec::{ExecCheck, ExecOutcome, Runner};
 pub use self::expect::{StatusRange, parse_body, parse_status};
-pub use self::http::io_words;
+pub use self::http::{REFUSED, io_words};
 pub use self::pace::Haste;
 pub use self::schedule::{Report, once, run};
 
