@@ -117,12 +117,11 @@ fn added(service: &Service, diff: &mut Diff) {
     if service.rules.enabled && service.is_foreign() {
         diff.push(name_of(service), Does::AtOnce, "added: its pid files are followed");
     } else if service.rules.enabled {
-        let instances: Vec<&str> = service.instances.iter().map(|it| it.name.as_str()).collect();
-        diff.push(
-            name_of(service),
-            Does::Start,
-            format!("added: {} will be started", instances.join(", ")),
-        );
+        let name = name_of(service);
+        let names: Vec<&str> = service.instances.iter().map(|it| it.name.as_str()).collect();
+        // The line begins with the name of the service.
+        let what = if names == [name] { "it".to_owned() } else { names.join(", ") };
+        diff.push(name, Does::Start, format!("added: {what} will be started"));
     } else {
         diff.push(name_of(service), Does::AtOnce, "added, but not enabled: nothing is started");
     }

@@ -30,7 +30,7 @@ fn services_come_and_go() {
         "{WEB}[service.cron]\ncommand = \"cron\"\n[service.off]\ncommand = \"x\"\nenabled = false\n"
     );
     assert_snapshot!(lines(&old, &new), @r"
-    start cron: added: cron will be started
+    start cron: added: it will be started
     at-once off: added, but not enabled: nothing is started
     stop queue: removed: it will be drained and stopped
     ");

@@ -78,8 +78,23 @@ pub enum What {
     Newer,
     /// The next line with the searched text.
     Find {
-        forward: bool,
+        way: Way,
     },
+}
+
+/// Which way a search goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    Up,
+    Down,
+    /// Down, as there is nothing above.
+    Turned,
+}
+
+impl Way {
+    pub fn is_up(self) -> bool {
+        self == Self::Up
+    }
 }
 
 impl What {

@@ -5,11 +5,11 @@
 
 use jiff::Timestamp;
 
-use super::logs::nothing;
+use super::logs::{nothing, tell_turned};
 use super::{Command, guard};
 use crate::api::{LogLine, Problem, problem};
 use crate::client::PageQuery;
-use crate::tui::logs::{Asked, Logs, Page, Places, What};
+use crate::tui::logs::{Asked, Logs, Page, Places, Way, What};
 use crate::tui::model::{Model, Now, Screen};
 use crate::tui::view::logs::room;
 
@@ -101,13 +101,14 @@ pub(super) fn near(model: &mut Model, below: bool) -> Vec<Command> {
 }
 
 /// Has the daemon look for the text beyond the window.
-pub(super) fn find_far(model: &mut Model, forward: bool) -> Vec<Command> {
+pub(super) fn find_far(model: &mut Model, way: Way) -> Vec<Command> {
     let Screen::Logs(logs) = &mut model.screen else { return vec![] };
     let window = &logs.window;
+    let forward = !way.is_up();
     let places = if forward { window.ends() } else { window.begins() }.clone();
     let find = Some(format!("(?i){}", regex::escape(&logs.search)));
     let query = PageQuery { forward, places, lines: 1, find, ..PageQuery::default() };
-    ask(model, What::Find { forward }, query)
+    ask(model, What::Find { way }, query)
 }
 
 /// Esc while the daemon searches. A filter whose lines are not known yet goes with it.
@@ -172,7 +173,7 @@ pub(super) fn on_page(
         What::Older if asked.query.places != *logs.window.begins() => (),
         What::Older => logs.window.older(&page),
         What::Newer => logs.window.newer(&page),
-        What::Find { forward } => return on_found(model, now, &page, forward),
+        What::Find { way } => return on_found(model, now, &page, way),
     }
     follow_on(model)
 }
@@ -194,11 +195,9 @@ fn arrive(logs: &mut Logs, page: &Page, found: bool, width: usize, height: usize
     }
 }
 
-fn on_found(model: &mut Model, now: Now, page: &Page, forward: bool) -> Vec<Command> {
-    let Some(line) = page.lines.first() else {
-        nothing(model, now, forward);
-        return vec![];
-    };
+fn on_found(model: &mut Model, now: Now, page: &Page, way: Way) -> Vec<Command> {
+    let Some(line) = page.lines.first() else { return nothing(model, now, way) };
+    tell_turned(model, now, way);
     let place = line.begins.map(|it| (line.instance.clone(), it));
     open_places(model, line.at, place.into_iter().collect(), true)
 }

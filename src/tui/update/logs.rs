@@ -8,7 +8,7 @@ use super::{Command, keys, log_pages, log_range};
 use crate::tui::key::{Code, Key};
 use crate::tui::keymap::{Action, Scope};
 use crate::tui::logs::moment::moment;
-use crate::tui::logs::{Logs, Prompt, PromptKind};
+use crate::tui::logs::{Logs, Prompt, PromptKind, Way};
 use crate::tui::model::{Model, Now, Screen};
 use crate::tui::rows::RowId;
 use crate::tui::view::logs::room;
@@ -205,7 +205,8 @@ fn written(model: &mut Model, now: Now, kind: PromptKind, text: &str) -> Vec<Com
     }
 }
 
-/// Goes to the last match that is above the end of the screen: in memory at once, else the daemon looks.
+/// Goes to the last match that is above the end of the screen, else to the first below: in memory at once, else
+/// the daemon looks.
 fn search(model: &mut Model, now: Now, text: &str) -> Vec<Command> {
     let (width, height) = room(model);
     let Screen::Logs(logs) = &mut model.screen else { return vec![] };
@@ -217,7 +218,7 @@ fn search(model: &mut Model, now: Now, text: &str) -> Vec<Command> {
     }
     let end = logs.first(width, height) + height;
     let found = logs.find(false, end);
-    go(model, now, false, found)
+    go(model, now, Way::Up, found)
 }
 
 fn jump(model: &mut Model, now: Now, forward: bool) -> Vec<Command> {
@@ -235,38 +236,50 @@ fn jump(model: &mut Model, now: Now, forward: bool) -> Vec<Command> {
         (None, false) => top + height,
     };
     let found = logs.find(forward, from);
-    go(model, now, forward, found)
+    go(model, now, if forward { Way::Down } else { Way::Up }, found)
 }
 
 /// Shows what was found in memory, or looks further.
-fn go(model: &mut Model, now: Now, forward: bool, found: Option<usize>) -> Vec<Command> {
+fn go(model: &mut Model, now: Now, way: Way, found: Option<usize>) -> Vec<Command> {
     let (width, height) = room(model);
     let Screen::Logs(logs) = &mut model.screen else { return vec![] };
-    let at_end = if forward { logs.window.is_last } else { logs.window.is_first };
+    let at_end = if way.is_up() { logs.window.is_first } else { logs.window.is_last };
     match found {
         Some(at) => {
             logs.window.found = Some(at);
             logs.show(at, height / 2, width, height);
+            tell_turned(model, now, way);
             vec![]
         }
-        None if at_end => {
-            nothing(model, now, forward);
-            vec![]
-        }
-        None => find_far(model, forward),
+        None if at_end => nothing(model, now, way),
+        None => find_far(model, way),
     }
 }
 
-/// No line has the text on this side of the last match.
-pub(super) fn nothing(model: &mut Model, now: Now, forward: bool) {
-    let Screen::Logs(logs) = &model.screen else { return };
+/// No line has the text on this side of the last match. A search that has found nothing yet turns around first.
+pub(super) fn nothing(model: &mut Model, now: Now, way: Way) -> Vec<Command> {
+    let (width, height) = room(model);
+    let Screen::Logs(logs) = &model.screen else { return vec![] };
     let text = &logs.search;
-    let what = match (logs.window.found, forward) {
-        (None, false) if logs.find(true, 0).is_none() => format!("no line contains {text:?}"),
-        (_, true) => format!("no more {text:?} below"),
-        (_, false) => format!("no more {text:?} above"),
+    let what = match (logs.window.found, way) {
+        (None, Way::Up) => {
+            let below = logs.find(true, logs.first(width, height) + height);
+            return go(model, now, Way::Turned, below);
+        }
+        (_, Way::Turned) => format!("no line contains {text:?}"),
+        (_, Way::Down) => format!("no more {text:?} below"),
+        (Some(_), Way::Up) => format!("no more {text:?} above"),
     };
     model.say(now, what);
+    vec![]
+}
+
+/// A search goes up; where it had to go down, that is said.
+pub(super) fn tell_turned(model: &mut Model, now: Now, way: Way) {
+    if let (Screen::Logs(logs), Way::Turned) = (&model.screen, way) {
+        let text = format!("no {:?} above: this is the first below", logs.search);
+        model.say(now, text);
+    }
 }
 
 /// Copies the match that was jumped to, or else the top line.

@@ -235,6 +235,31 @@ fn what_is_not_in_memory_the_daemon_looks_for_until_it_is_found_or_ended() {
 }
 
 #[test]
+fn a_search_that_finds_nothing_above_goes_on_below_and_says_so() {
+    let (mut model, _) = following(0, 100);
+    type_keys(&mut model, &["g", "/", "9", "7", "enter"]);
+    assert_eq!(page_of(&model).window.found, Some(97));
+    assert_eq!(notice(&model), "no \"97\" above: this is the first below");
+
+    // Beyond what is in memory the daemon looks, one way after the other.
+    let (mut model, _) = following(1000, 1500);
+    let commands = type_keys(&mut model, &["/", "e", "n", "d", "enter"]);
+    assert_eq!(asked(&commands).1.places, places(1000));
+    assert_eq!(answer(&mut model, &commands, page(0, 0, true)), []);
+    assert_eq!(notice(&model), "no line contains \"end\"");
+
+    let (mut model, _) = following(1000, 1500);
+    let commands = press(&mut model, 0, "g");
+    let _ = answer(&mut model, &commands, page(0, 500, false));
+    let commands = type_keys(&mut model, &["/", "e", "n", "d", "enter"]);
+    let (_, query) = asked(&commands);
+    assert_eq!((query.forward, query.places), (true, places(500)));
+    let commands = answer(&mut model, &commands, page(900, 901, false));
+    assert_eq!(asked(&commands).1.places, places(900), "what is around it");
+    assert_eq!(notice(&model), "no \"end\" above: this is the first below");
+}
+
+#[test]
 fn a_filter_reads_the_same_place_again_and_its_search_can_be_ended() {
     let (mut model, _) = following(1000, 1500);
     let commands = type_keys(&mut model, &["&", "(", "enter"]);
