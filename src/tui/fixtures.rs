@@ -239,6 +239,35 @@ pub(super) fn confirm(model: &mut Model, ms: u64, text: &str) -> Vec<Command> {
     send(model, ms + 150, Msg::Wake)
 }
 
+/// `web` while its first instance drains, `cron` failing, and what was done.
+pub(super) fn busy() -> Model {
+    let mut model = shop();
+    change(&mut model, 0, draining(web()));
+    let happened = vec![
+        event("10:42:11", Some("alice"), None, "rolling restart of web"),
+        event("10:42:17", None, Some("web1"), "out of rotation, 23 in flight"),
+    ];
+    events(&mut model, happened);
+    model
+}
+
+/// `web` in a rolling restart of alice that is at this step, its first instance draining.
+pub(super) fn rolling(step: &str, halted: Option<&str>) -> Service {
+    let mut web = draining(web());
+    web.can_roll_back = true;
+    web.rollout = Some(Rollout {
+        by: "alice".into(),
+        step: step.into(),
+        instance: Some("web1".into()),
+        done: 1,
+        of: 2,
+        renewed: vec!["web2".into()],
+        halted: halted.map(Into::into),
+        ..Rollout::default()
+    });
+    web
+}
+
 /// Presses keys one after another, far apart; returns what the last one caused.
 pub(super) fn type_keys(model: &mut Model, texts: &[&str]) -> Vec<Command> {
     texts.iter().map(|text| press(model, 0, text)).last().unwrap_or_default()

@@ -1,31 +1,33 @@
 //! The loop that joins terminal, daemon and model. It sleeps until something happens.
 
+mod frames;
+mod wakeups;
+
 use std::io;
 use std::time::Duration;
 
-use jiff::Timestamp;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
 use super::announce::Title;
 use super::cost::Cost;
 use super::flow::Flow;
 use super::held::Held;
 use super::key::Typed;
-use super::model::{Link, Model, Now};
+use super::model::{Model, Now};
 use super::output::clipboard;
 use super::pace::Pace;
 use super::questions::Questions;
 use super::screen::Screen;
-use super::terminal::{Keyboard, MOUSE_OFF, MOUSE_ON, Terminal, forget_input, stop_self};
+use super::terminal::{Keyboard, Terminal, forget_input, stop_self};
 use super::update::{Command, Msg, update};
 use super::wardrobe::Wardrobe;
 use super::{Farewell, Options, TuiError};
 use super::{link, log_tasks};
 use crate::api::{Look, Problem, Request, problem};
 use crate::client::Client;
+use frames::Wish;
+use wakeups::{Clock, Ending, Signals, Wakeup, drain};
 
 /// Messages from the daemon that wait; more push back on the sockets they come from.
 const WAITING: usize = 256;
@@ -90,25 +92,6 @@ pub async fn run(options: Options) -> Result<Farewell, TuiError> {
     farewell
 }
 
-/// Why the loop ends.
-enum Ending {
-    Asked,
-    /// SIGTERM or SIGINT.
-    Told,
-    /// SIGHUP, or nothing can be read or written any more.
-    NoTerminal,
-}
-
-/// What woke the loop.
-enum Wakeup {
-    Msg(Msg),
-    Stop,
-    Size,
-    /// All that was written is on its way.
-    Written,
-    End(Ending),
-}
-
 struct Deck {
     model: Model,
     screen: Screen,
@@ -149,65 +132,13 @@ impl Deck {
         if self.greet().is_err() {
             return Ok(Farewell { terminal_gone: true, shut_down: None });
         }
-        // With a daemon that answers, the first frame is the picture and not an empty one.
-        let mut dirty = false;
-        let mut urgent = false;
+        let mut wish = Wish::default();
         let ending = loop {
-            let now = self.clock.now();
-            let is_behind = self.screen.is_behind();
-            if (dirty || is_behind) && self.draws_at(urgent).is_some_and(|at| at <= now.mono) {
-                // What is half written is ended first, unless somebody waits for something else.
-                if urgent || !is_behind {
-                    if !is_behind && let Some(ending) = self.let_in(now).await {
-                        break ending;
-                    }
-                    self.aim(now);
-                    (dirty, urgent) = (!self.held.is_empty(), false);
-                }
-                if self.draw(now).is_err() {
-                    break Ending::NoTerminal;
-                }
+            if let Some(ending) = self.frame(&mut wish).await {
+                break ending;
             }
-            self.shown(now);
-            let due = self.due(now, dirty, urgent);
-            let wakeup = tokio::select! {
-                biased;
-                wakeup = signals.next() => wakeup,
-                typed = self.keyboard.next() => match typed {
-                    Ok(typed) => {
-                        self.answered(typed.answers);
-                        if typed.is_nothing() {
-                            continue;
-                        }
-                        urgent = true;
-                        if self.flow.room() < usize::MAX {
-                            self.screen.note(&self.model, self.clock.now());
-                        }
-                        if let Some(ending) = self.typed(typed).await {
-                            break ending;
-                        }
-                        dirty = true;
-                        continue;
-                    }
-                    Err(_) => Wakeup::End(Ending::NoTerminal),
-                },
-                written = drain(&mut self.terminal) => match written {
-                    Ok(()) => Wakeup::Written,
-                    Err(_) => Wakeup::End(Ending::NoTerminal),
-                },
-                Some(msg) = inbox.recv() => Wakeup::Msg(msg),
-                () = self.clock.sleep_until(due) => Wakeup::Msg(Msg::Wake),
-            };
-            urgent |= matches!(
-                wakeup,
-                Wakeup::Msg(Msg::Reply { .. } | Msg::LogPage { .. }) | Wakeup::Size | Wakeup::Stop
-            );
-            // What only waited for its turn changes nothing.
-            dirty |= match wakeup {
-                Wakeup::Written => false,
-                Wakeup::Msg(Msg::Wake) => !dirty,
-                _ => true,
-            };
+            let wakeup = self.next_wakeup(&mut signals, &mut inbox, wish).await;
+            wish.note(&wakeup);
             if let Some(ending) = self.woken(wakeup).await {
                 break ending;
             }
@@ -220,25 +151,14 @@ impl Deck {
         Ok(Farewell { terminal_gone, shut_down })
     }
 
-    /// When the next frame may be drawn; not before all of the last one is written.
-    fn draws_at(&mut self, urgent: bool) -> Option<Duration> {
-        let is_idle = self.terminal.as_mut().is_some_and(|it| it.output().is_idle());
-        let goes_on = urgent || self.screen.is_behind();
-        is_idle.then(|| self.pace.ready_at(urgent).max(self.flow.ready_at(goes_on)))
-    }
-
-    /// When to go on without anything happening: for a frame's turn, or for what moves by itself.
-    fn due(&mut self, now: Now, dirty: bool, urgent: bool) -> Duration {
-        let moves = match self.model.link {
-            Link::Connecting { problem: None } if now.mono < FIRST => FIRST,
-            _ => self.model.next_wakeup(now),
-        };
-        let drawn = self.draws_at(urgent).filter(|_| dirty || self.screen.is_behind());
-        let late = self.flow.late_at().filter(|_| self.asking.is_some());
-        [drawn, late].into_iter().flatten().fold(moves, Duration::min)
-    }
-
     async fn typed(&mut self, typed: Typed) -> Option<Ending> {
+        self.answered(typed.answers);
+        if typed.is_nothing() {
+            return None;
+        }
+        if self.flow.room() < usize::MAX {
+            self.screen.note(&self.model, self.clock.now());
+        }
         let mixed = !typed.mouse.is_empty() || !typed.pastes.is_empty();
         let brought = if mixed { Msg::MixedKeys } else { Msg::Keys };
         let pastes = typed.pastes.into_iter().map(Msg::Paste);
@@ -249,6 +169,30 @@ impl Deck {
             }
         }
         None
+    }
+
+    /// What happens next; nothing at all until something moves by itself.
+    async fn next_wakeup(
+        &mut self,
+        signals: &mut Signals,
+        inbox: &mut mpsc::Receiver<Msg>,
+        wish: Wish,
+    ) -> Wakeup {
+        let due = self.due(self.clock.now(), wish);
+        tokio::select! {
+            biased;
+            wakeup = signals.next() => wakeup,
+            typed = self.keyboard.next() => match typed {
+                Ok(typed) => Wakeup::Typed(typed),
+                Err(_) => Wakeup::End(Ending::NoTerminal),
+            },
+            written = drain(&mut self.terminal) => match written {
+                Ok(()) => Wakeup::Written,
+                Err(_) => Wakeup::End(Ending::NoTerminal),
+            },
+            Some(msg) = inbox.recv() => Wakeup::Msg(msg),
+            () = self.clock.sleep_until(due) => Wakeup::Msg(Msg::Wake),
+        }
     }
 
     /// Applies the lines that waited for this frame, unless somebody waits for it.
@@ -271,6 +215,7 @@ impl Deck {
                 None
             }
             Wakeup::Msg(msg) => self.turn(msg).await,
+            Wakeup::Typed(typed) => self.typed(typed).await,
             Wakeup::Size => self.resized().await,
             Wakeup::Stop => self.suspend().await,
             Wakeup::Written => None,
@@ -348,57 +293,6 @@ impl Deck {
         (0..answers).for_each(|_| self.flow.answered(now));
     }
 
-    fn aim(&mut self, now: Now) {
-        if let Some(cost) = &mut self.model.cost {
-            cost.tell(now.mono);
-        }
-        self.screen.aim(&self.model, now);
-        self.aimed = self.model.unseen();
-    }
-
-    /// Writes the next piece of the frame that was aimed at.
-    fn draw(&mut self, now: Now) -> io::Result<()> {
-        let Some(terminal) = &mut self.terminal else { return Ok(()) };
-        let mut bytes = self.screen.piece(self.flow.room());
-        if self.hears_mouse != self.wardrobe.mouse {
-            self.hears_mouse = self.wardrobe.mouse;
-            bytes.extend_from_slice(if self.hears_mouse { MOUSE_ON } else { MOUSE_OFF });
-        }
-        bytes.extend(self.title.change(&self.model));
-        bytes.extend(std::mem::take(&mut self.announced).into_bytes());
-        terminal.set_titled(self.title.is_shown());
-        let question = self.aimed.filter(|_| !self.screen.is_behind());
-        let mut answer = None;
-        if !bytes.is_empty() {
-            answer = self.flow.frame(now.mono, &mut bytes, question.is_some());
-            terminal.output().send(&bytes)?;
-            self.pace.drew(now.mono);
-            if let Some(cost) = &mut self.model.cost {
-                cost.add(bytes.len());
-            }
-        }
-        if let Some(id) = question
-            && self.asking.is_none_or(|(it, _)| it != id)
-        {
-            self.asking = Some((id, answer));
-        }
-        Ok(())
-    }
-
-    /// Tells the model once the operator can see what it asks.
-    fn shown(&mut self, now: Now) {
-        let Some((id, answer)) = self.asking else { return };
-        let is_written = self.terminal.as_mut().is_some_and(|it| it.output().is_idle());
-        let is_late = self.flow.late_at().is_some_and(|at| at <= now.mono);
-        if !is_written || answer.is_some_and(|it| !self.flow.is_settled(it) && !is_late) {
-            return;
-        }
-        self.asking = None;
-        if self.model.unseen() == Some(id) {
-            update(&mut self.model, now, Msg::Drawn);
-        }
-    }
-
     /// Looks as the configuration says, where the command line does not.
     fn dress(&mut self, look: &Look) {
         let config = self.model.deck.config.path.as_ref().map(std::path::PathBuf::from);
@@ -468,73 +362,10 @@ impl Deck {
     }
 }
 
-/// Returns once all is written to the terminal that the deck has.
-async fn drain(terminal: &mut Option<Terminal>) -> io::Result<()> {
-    match terminal {
-        Some(terminal) => terminal.output().drain().await,
-        None => std::future::pending().await,
-    }
-}
-
 fn stuck() -> Problem {
     Problem {
         kind: problem::UNREACHABLE.into(),
         title: "not sent: the daemon has not answered what was asked before".into(),
         ..Problem::default()
-    }
-}
-
-/// The only place of the deck that looks at clocks.
-#[derive(Clone, Copy)]
-struct Clock {
-    started: Instant,
-}
-
-impl Clock {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the deck's clock; everything else is given its time"
-    )]
-    fn start() -> Self {
-        Self { started: Instant::now() }
-    }
-
-    fn now(self) -> Now {
-        Now { mono: self.started.elapsed(), wall: Timestamp::now() }
-    }
-
-    async fn sleep_until(self, at: Duration) {
-        tokio::time::sleep_until(self.started + at).await;
-    }
-}
-
-struct Signals {
-    hangup: Signal,
-    terminate: Signal,
-    interrupt: Signal,
-    stop: Signal,
-    window: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            hangup: signal(SignalKind::hangup())?,
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            stop: signal(SignalKind::from_raw(nix::libc::SIGTSTP))?,
-            window: signal(SignalKind::window_change())?,
-        })
-    }
-
-    async fn next(&mut self) -> Wakeup {
-        tokio::select! {
-            biased;
-            _ = self.hangup.recv() => Wakeup::End(Ending::NoTerminal),
-            _ = self.terminate.recv() => Wakeup::End(Ending::Told),
-            _ = self.interrupt.recv() => Wakeup::End(Ending::Told),
-            _ = self.stop.recv() => Wakeup::Stop,
-            _ = self.window.recv() => Wakeup::Size,
-        }
     }
 }

@@ -12,6 +12,7 @@ mod log_pages;
 mod log_range;
 mod logs;
 mod mouse;
+mod orders;
 mod panels;
 mod processes;
 mod rollout;

@@ -41,32 +41,18 @@ fn after(keys: &[&str]) -> Model {
     model
 }
 
-/// `web1` drains, `cron` waits for its next try, and alice did it.
-fn busy() -> Model {
-    let mut model = model(vec![draining(web()), cron()]);
-    let told = [
-        event("10:42:11", Some("alice"), Some("web1"), "SIGTERM"),
-        event("10:42:12", None, Some("web1"), "out of rotation, 23 in flight"),
-        event("10:42:16", None, Some("cron"), "exited with code 255"),
-    ];
-    happened(&mut model, told.to_vec());
-    model
-}
-
 /// `web` as a whole: behind a gateway, after a roll that halted.
 fn whole() -> Model {
-    let mut web = fronted(web());
-    web.rollout = Some(Rollout {
-        by: "alice".into(),
-        since: "2026-11-21T10:40:00Z".parse().ok(),
-        ended: "2026-11-21T10:41:00Z".parse().ok(),
-        step: "halted".into(),
-        halted: Some("web1 is not ready after 30s: readiness 500".into()),
-        done: 1,
-        of: 2,
-        renewed: vec!["web2".into()],
-        ..Rollout::default()
-    });
+    let halted = rolling("halted", Some("web1 is not ready after 30s: readiness 500")).rollout;
+    let web = Service {
+        rollout: halted.map(|it| Rollout {
+            since: "2026-11-21T10:40:00Z".parse().ok(),
+            ended: "2026-11-21T10:41:00Z".parse().ok(),
+            instance: None,
+            ..it
+        }),
+        ..fronted(web())
+    };
     let mut model = model(vec![web, cron()]);
     let halted = Event {
         kind: "rollout-halted".into(),
@@ -91,10 +77,9 @@ fn the_table_at_40x15() {
        web2   :9503  RUNNING      ●    ●
       cron  BACKOFF    again in 8s; exited …
      ── events ────────────────────────────
-     10:42:11 alice  web1: SIGTERM
-     10:42:12 web1   out of rotation, 23 in…
-     10:42:16 cron   exited with code 255
-     (3 blank lines)
+     10:42:11 alice  rolling restart of web
+     10:42:17 web1   out of rotation, 23 in…
+     (4 blank lines)
      r roll  t TERM  ? help  q detach
     ");
 }
