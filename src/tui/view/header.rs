@@ -10,6 +10,9 @@ use crate::api::Service;
 use crate::quantity::{count, span};
 use crate::tui::model::{Link, Model, Now};
 
+/// Less of the deck's name says nothing.
+const LEAST_NAME: u16 = 6;
+
 /// The clock is the only cell that changes on a screen at rest.
 pub(super) fn draw(model: &Model, now: Now, buf: &mut Buffer) {
     let width = buf.area.width;
@@ -19,10 +22,12 @@ pub(super) fn draw(model: &Model, now: Now, buf: &mut Buffer) {
 
     let mut left = put(buf, 1, 0, width - 11, "opsdeck", theme.strong());
     let name = &model.deck.deck;
-    left = put(buf, left + 1, 0, (width - 10).saturating_sub(left + 1), name, theme.name());
+    let shown = summary(model, now);
+    let room = (width - 10).saturating_sub(left + 1);
+    left = put(buf, left + 1, 0, name_room(room, &shown), name, theme.name());
 
     let mut room = usize::from((width - 11).saturating_sub(left));
-    let (shown, from) = (summary(model, now), left);
+    let from = left;
     let mut x = from;
     for (text, style) in shown {
         let its = text.width() + 3;
@@ -37,6 +42,13 @@ pub(super) fn draw(model: &Model, now: Now, buf: &mut Buffer) {
         room -= its;
     }
     right(model, x, buf);
+}
+
+/// The columns of the name: a long one makes room for the first thing that is said, if enough of it is left.
+fn name_room(room: u16, said: &[(String, Style)]) -> u16 {
+    let first = said.first().map_or(0, |it| it.0.width() + 4);
+    let left = room.saturating_sub(u16::try_from(first).unwrap_or(u16::MAX));
+    if left >= LEAST_NAME { left } else { room }
 }
 
 /// Who looks, where there is room for it.

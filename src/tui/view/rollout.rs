@@ -7,6 +7,7 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
+use unicode_width::UnicodeWidthStr;
 
 use super::format::{clock, date, wrap};
 use super::{countdown, feed, put, put_line};
@@ -113,7 +114,10 @@ fn title(model: &Model, now: Now, page: &RolloutPage) -> (String, Style) {
         "done" | "aborted" => model.theme.strong(),
         _ => model.theme.moving(),
     };
-    (format!("{name}: {what} by {}, {how}", record.by.login), style)
+    let title = format!("{name}: {what} by {}, {how}", record.by.login);
+    // How it stands is what one looks for; who began it stands among the events.
+    let fits = title.width() < usize::from(model.size.0);
+    (if fits { title } else { format!("{name}: {how}") }, style)
 }
 
 fn seconds(ms: Option<u64>) -> String {
@@ -354,10 +358,11 @@ impl Writer<'_> {
         let Some(plan) = &self.page.plan else { return };
         self.gap();
         self.text(&heading(self.model, plan), theme.strong());
-        for (word, what) in [("downtime", &plan.downtime), ("blocked", &plan.blocked)] {
-            if let Some(what) = what {
-                self.text(&format!("{word}: {what}"), theme.bad());
-            }
+        if let Some(why) = &plan.downtime {
+            self.text(why, theme.bad());
+        }
+        if let Some(why) = &plan.blocked {
+            self.text(&format!("blocked: {why}"), theme.bad());
         }
     }
 }

@@ -134,6 +134,7 @@ fn head(model: &Model, now: Now, text: &mut Text, service: &Service, it: &Instan
         Some(format!("{} ({})", service.name, service.profile)),
         it.pid.map(|pid| format!("pid {pid}")),
         up.map(|up| format!("up {up}")),
+        it.retry_at.map(|at| format!("starts again at {}", clock(at, &model.tz))),
         it.port.map(|port| format!("port {port}")),
         it.pid.map(|_| format!("generation {}", it.generation)),
         it.backup.then(|| "backup".into()),

@@ -83,7 +83,8 @@ pub(super) fn exits(model: &Model, text: &mut Text, it: &Instance, detail: Optio
 }
 
 fn kind(event: &Event) -> &'static str {
-    if event.kind == "fatal" { "given up: " } else { "" }
+    let is_told = event.message.starts_with("given up");
+    if event.kind == "fatal" && !is_told { "given up: " } else { "" }
 }
 
 /// When and how it ended last, and what was lost.
@@ -119,6 +120,9 @@ pub(super) fn environment(text: &mut Text, detail: Option<&Detail>) {
     for it in detail.missing.iter().filter(|it| it.contains("environment")) {
         text.paragraph(3, it, theme.faint());
     }
+    if detail.processes.is_empty() && detail.missing.is_empty() {
+        return text.paragraph(3, "nothing runs that has one", theme.faint());
+    }
     let all = detail.environment.iter().flatten();
     let width = all.clone().map(|it| it.name.width()).max().unwrap_or(0).min(NAME);
     for it in all {
@@ -134,6 +138,9 @@ pub(super) fn environment(text: &mut Text, detail: Option<&Detail>) {
 pub(super) fn limits(text: &mut Text, detail: Option<&Detail>) {
     const FIRST: [&str; 3] = ["Max open files", "Max processes", "Max core file size"];
     let Some(detail) = detail else { return };
+    if detail.limits.is_empty() && detail.processes.is_empty() {
+        return text.paragraph(3, "nothing runs that has any", text.theme.faint());
+    }
     let open = detail.files.as_ref().map_or(0, |it| it.open.values().sum::<u32>());
     let is_first = |it: &&Limit| FIRST.contains(&it.name.as_str());
     // Priorities that nobody may raise are no news.

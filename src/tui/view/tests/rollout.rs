@@ -198,9 +198,9 @@ fn the_steps_are_live_with_the_countdown_of_the_present_one() {
 
     a abort  p pause  + +10s  ! kill  l logs  PgDn page down  Esc back
     "#);
-    assert_snapshot!(screen(&mut model, 40, 10, 0), @r#"
+    assert_snapshot!(screen(&mut model, 40, 10, 0), @r"
     opsdeck shop   1/3 ready      10:42:17
-    web: rolling restart by alice, 1 of 2 …
+    web: 1 of 2 renewed, 20s
     ███████████████████░ 20s of about 21s
     web2           ✓ renewed      10.0s
     web1           draining…      10.0s
@@ -209,7 +209,7 @@ fn the_steps_are_live_with_the_countdown_of_the_present_one() {
     began 2026-11-21 10:41:57
 
     a abort  p pause  + +10s  Esc back
-    "#);
+    ");
 }
 
 #[test]
@@ -243,9 +243,9 @@ fn a_halt_shows_its_evidence_and_the_next_plan() {
     "#);
     screen(&mut model, 40, 10, 0);
     type_keys(&mut model, &["pgdn"]);
-    assert_snapshot!(screen(&mut model, 40, 10, 0), @r#"
+    assert_snapshot!(screen(&mut model, 40, 10, 0), @r"
     opsdeck shop   2/3 ready      10:42:17
-    web: rolling restart by alice, halted …
+    web: halted at 10:42:16 after 19s
       PDOException: no such table
     812 requests meanwhile, 4 cut, 1
     retried
@@ -254,7 +254,7 @@ fn a_halt_shows_its_evidence_and_the_next_plan() {
     Next: 2 instances, at least 1 stay
     ready, about 22s as before; r starts
     r roll  l logs  Esc back
-    "#);
+    ");
 }
 
 #[test]
@@ -313,4 +313,12 @@ fn what_happens_to_the_service_is_asked_for_again_but_not_too_often() {
     events(&mut model, vec![heard]);
     assert_eq!(press(&mut model, 100, "k"), []);
     assert_eq!(send(&mut model, 250, Msg::Wake), [Command::Rollout { service: "web".into() }]);
+}
+
+#[test]
+fn a_narrow_title_says_how_it_stands() {
+    let mut model = opened(web(), Ok(halted()));
+    let mut title = |width| screen(&mut model, width, 24, 0).lines().nth(1).unwrap().to_owned();
+    assert!(title(80).starts_with(" web: rolling restart by alice, halted at "), "{}", title(80));
+    assert!(title(40).starts_with(" web: halted at ") && title(40).contains(" after "));
 }

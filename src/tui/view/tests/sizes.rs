@@ -180,7 +180,7 @@ fn a_rollout_that_goes_on() {
     ");
     assert_snapshot!(compact(&mut model, 40, 15), @r"
     opsdeck shop   1/3 ready      10:42:17
-    web: rolling restart by alice, 1 of 2 …
+    web: 1 of 2 renewed, 20s
     ███████████████████░ 20s of about 21s
     web2           ✓ renewed      10.0s
     web1           draining…      10.0s

@@ -121,3 +121,36 @@ fn what_is_too_small_says_so() {
     q leaves
     "#);
 }
+
+#[test]
+fn a_long_name_of_the_deck_leaves_room_for_how_it_is() {
+    let mut model = shop();
+    model.deck.deck = "shop-of-the-long-street".into();
+    let mut first = |width| screen(&mut model, width, 24, 0).lines().next().unwrap().to_owned();
+    assert_eq!(first(40), " opsdeck shop-of…   2/3 ready  10:42:17");
+    assert!(first(80).contains("shop-of-the-long-street   2 services   2/3 ready"));
+}
+
+#[test]
+fn the_page_of_what_does_not_run_says_when_it_starts_and_that_it_has_nothing() {
+    let mut model = model(vec![cron()]);
+    type_keys(&mut model, &["enter"]);
+    let detail = Detail {
+        instance: "cron".into(),
+        exits: vec![Event {
+            kind: "fatal".into(),
+            ..event("10:41:00", None, Some("cron"), "given up after 3 in a row went wrong")
+        }],
+        ..Detail::default()
+    };
+    send(&mut model, 0, Msg::Detail { of: "cron".into(), result: Ok(Box::new(detail)) });
+    let text = screen(&mut model, 80, 40, 0);
+    for said in [
+        "starts again at 10:42:25",
+        "nothing runs that has one",
+        "nothing runs that has any",
+        "10:41:00  given up after 3",
+    ] {
+        assert!(text.contains(said), "{said:?} in\n{text}");
+    }
+}
