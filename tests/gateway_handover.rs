@@ -7,7 +7,7 @@ use std::io::Write;
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
 
-use opsdeck::gateway::control::{FromGateway, Route, Target, ToGateway};
+use opsdeck::gateway::control::{FromGateway, Route, Target, ToGateway, VERSION};
 use support::{
     Backend, Daemon, Gateway, body, connect, find, header, listen, request, response, shop, status,
     to_end, wait_until,
@@ -26,13 +26,15 @@ fn the_next_daemon_takes_everything_over() {
     let FromGateway::Welcome { pid, routes, listeners, version, retiring, .. } = welcome else {
         unreachable!()
     };
-    assert_eq!((pid, version, retiring), (gateway.child.id(), 1, false));
+    assert_eq!((pid, version, retiring), (gateway.child.id(), VERSION, false));
     assert_eq!(routes.unwrap().gateways[0].instances, [web1.target("web1")]);
     assert_eq!(listeners, ["shop"]);
     let copy: std::net::TcpListener = gateway.daemon.descriptors.pop_front().unwrap().into();
     assert_eq!(copy.local_addr().unwrap(), gateway.address());
     let counts = gateway.daemon.counts("counts", |_| true);
     assert_eq!(find(&counts, "web1").unwrap().answered[1], 1);
+    gateway.daemon.send(&ToGateway::Ping);
+    gateway.daemon.wait("an answer", |it| *it == FromGateway::Pong);
     assert!(body(&gateway.get("/")).starts_with("web1"), "it goes on");
 }
 

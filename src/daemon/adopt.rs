@@ -208,7 +208,9 @@ impl Hands {
         pidfd: OwnedFd,
         group: Group,
     ) -> Living {
-        if let Err(trouble) = self.open_output(name) {
+        if self.holds_removed_output(name, running.pid) {
+            info!(instance = %name, "its output goes on, though its pipe was removed");
+        } else if let Err(trouble) = self.open_output(name) {
             warn!(instance = %name, reason = trouble.reason, "its output could not be opened");
         }
         let ours = self.oom.get_or_init(|| oom::Shared::of("self")).as_ref();

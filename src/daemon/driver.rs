@@ -390,6 +390,15 @@ impl Daemon {
                 self.config.logger_trouble =
                     Some(format!("the logger is down ({why}): output waits in the pipes"));
             }
+            News::Silent(words) => {
+                let trouble = format!("the logger {words}: output waits in the pipes");
+                self.config.logger_trouble = Some(trouble.clone());
+                self.note("logger", None, trouble);
+            }
+            News::Answers => {
+                self.config.logger_trouble = None;
+                self.note("logger", None, "the logger answers again".into());
+            }
             News::Trouble { name, message } => {
                 self.note(
                     "output-lost",

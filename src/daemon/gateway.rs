@@ -21,15 +21,18 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use super::front::Wanted;
-use super::gateway_mute;
 use super::gateway_start::{shared_memory, start_process};
 use super::listeners::Listeners;
+use super::mute;
+use super::silence::{self, Verdict, Watch};
 use super::talk::{self, Talk};
 use super::turn::{Turn, Turns};
-use crate::gateway::control::{FromGateway, Routes, ToGateway};
+use crate::gateway::control::{ANSWERS_SINCE, FromGateway, Routes, ToGateway};
 use crate::gateway::shared::{self, InFlight};
 use crate::process::identity::Identity;
 
+/// What a gateway is called with.
+const ROLE: &str = "gateway";
 /// The control socket of the one that accepts; those that retire have `gateway.PID.sock`.
 const SOCKET: &str = "gateway.sock";
 /// Between two tries to start a gateway that does not stay up, and to bind an address that is taken.
@@ -50,6 +53,10 @@ pub enum News {
     Said { pid: u32, message: FromGateway },
     /// None runs, and none is to.
     Nobody,
+    /// It does not answer; how that is said.
+    Silent { pid: u32, words: String },
+    /// It answers again.
+    Answers { pid: u32 },
     /// Why a gateway does not listen; `None`: it does now.
     Listening { gateway: String, trouble: Option<String> },
 }
@@ -217,12 +224,12 @@ impl Keeper {
 
     /// Ends those that run and cannot be talked to.
     async fn end_mute(&self, path: &Path, err: &io::Error) -> io::Result<()> {
-        for it in gateway_mute::behind(path)? {
+        for it in mute::behind(path, ROLE)? {
             let pid = u32::try_from(it.pid).ok();
             if pid.is_some_and(|it| self.hidden.contains(&it)) {
                 continue;
             }
-            gateway_mute::kill(it).await?;
+            mute::kill(it).await?;
             let why = format!("it could not be talked to ({err}) and was killed");
             self.tell(News::Down(Down { pid, retired: false, why, in_flight: None })).await;
         }
@@ -233,7 +240,7 @@ impl Keeper {
     async fn give_up(&mut self, err: io::Error) -> io::Error {
         let Some(identity) = self.started.take() else { return err };
         let pid = identity.pid;
-        match gateway_mute::kill(identity).await {
+        match mute::kill(identity).await {
             Ok(()) => io::Error::other(format!("{err}: pid {pid} was killed")),
             Err(cause) => {
                 io::Error::other(format!("{err}, and pid {pid} cannot be killed: {cause}"))
@@ -311,16 +318,28 @@ impl Keeper {
         again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut look = tokio::time::interval(LOOK_AGAIN);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut watch = Watch::new();
+        watch.is_of(mute::identity_in(ROLE, pid));
+        let answers = talk.version >= ANSWERS_SINCE;
         loop {
             let done = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => {
+                    if !self.is_wanted() {
+                        // Everything was stopped for good. It ends by itself; nobody waits for that.
+                        let _ = self.dismiss(talk).await;
+                    }
+                    return End::Stop;
+                }
+                // What it has said counts before it is looked whether it says anything.
                 message = talk.next() => match message {
                     Ok(message) => {
-                        self.tell(News::Said { pid, message }).await;
+                        self.heard(pid, message, &mut watch).await;
                         Ok(())
                     }
                     Err(err) => Err(err),
                 },
-                changed = self.wanted.changed() => match changed {
+                changed = self.wanted.changed(), if !talk.is_behind() => match changed {
                     Ok(()) if !self.is_wanted() => {
                         return match self.dismiss(talk).await {
                             Ok(()) => End::Unwanted,
@@ -341,16 +360,39 @@ impl Keeper {
                     false => Ok(()),
                 },
                 _ = again.tick(), if self.listeners.is_incomplete() => self.pass_on(&mut talk).await,
-                () = self.stop.cancelled() => {
-                    if !self.is_wanted() {
-                        // Everything was stopped for good. It ends by itself; nobody waits for that.
-                        let _ = self.dismiss(talk).await;
-                    }
-                    return End::Stop;
-                }
+                verdict = watch.look(), if answers => self.judge(verdict, &mut talk, &watch).await,
             };
             if let Err(err) = done {
                 return End::Lost(err.to_string());
+            }
+        }
+    }
+
+    async fn heard(&self, pid: u32, message: FromGateway, watch: &mut Watch) {
+        if watch.heard() {
+            self.tell(News::Answers { pid }).await;
+        }
+        if message != FromGateway::Pong {
+            self.tell(News::Said { pid, message }).await;
+        }
+    }
+
+    /// One that hangs is asked, told of, and killed in the end.
+    async fn judge(&self, verdict: Verdict, talk: &mut Talk, watch: &Watch) -> io::Result<()> {
+        let pid = talk.pid;
+        match verdict {
+            Verdict::Nothing => Ok(()),
+            Verdict::Ask => talk.say(&ToGateway::Ping),
+            Verdict::Tell { held } => {
+                warn!(pid, held, "the gateway does not answer");
+                self.tell(News::Silent { pid, words: silence::words(held) }).await;
+                Ok(())
+            }
+            Verdict::End => {
+                if let Some(it) = watch.who() {
+                    mute::kill(it).await?;
+                }
+                Err(io::Error::other(silence::last_words()))
             }
         }
     }
@@ -372,10 +414,10 @@ impl Keeper {
         if !fresh.is_empty() {
             let names = fresh.iter().map(|it| it.0.to_owned()).collect();
             let descriptors: Vec<_> = fresh.iter().map(|it| it.1).collect();
-            talk.send_with(&ToGateway::Listeners { names }, &descriptors).await?;
+            talk.say_with(&ToGateway::Listeners { names }, &descriptors)?;
         }
         if wanted.routes.revision > 0 {
-            talk.send(&ToGateway::Routes(wanted.routes)).await?;
+            talk.say(&ToGateway::Routes(wanted.routes))?;
         }
         Ok(())
     }
@@ -395,9 +437,9 @@ async fn see_off(
                 Ok(message) => drop(turns.send(Turn::Gateway(News::Said { pid, message })).await),
                 Err(_) => break,
             },
-            changed = wanted.changed() => {
+            changed = wanted.changed(), if !talk.is_behind() => {
                 let routes = wanted.borrow_and_update().routes.clone();
-                let told = routes.revision == 0 || talk.send(&ToGateway::Routes(routes)).await.is_ok();
+                let told = routes.revision == 0 || talk.say(&ToGateway::Routes(routes)).is_ok();
                 if changed.is_err() || !told {
                     break;
                 }

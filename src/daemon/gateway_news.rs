@@ -19,6 +19,11 @@ impl Daemon {
             News::Up { pid, started, routes } => self.on_gateway_up(pid, started, routes.as_ref()),
             News::Down(down) => self.on_gateway_down(&down),
             News::Nobody => self.on_nobody(),
+            News::Silent { pid, words } => self.on_silent_gateway(pid, &words),
+            News::Answers { pid } => {
+                self.config.gateway_trouble = None;
+                self.note("gateway", None, format!("the gateway (pid {pid}) answers again"));
+            }
             News::Said { pid, message } => self.on_gateway_said(pid, message),
             News::Listening { gateway, trouble } => self.on_listening(&gateway, trouble),
         }
@@ -62,6 +67,12 @@ impl Daemon {
         }
     }
 
+    fn on_silent_gateway(&mut self, pid: u32, words: &str) {
+        let trouble = format!("the gateway (pid {pid}) {words}: clients wait");
+        self.config.gateway_trouble = Some(trouble.clone());
+        self.note("gateway", None, trouble);
+    }
+
     fn on_gateway_said(&mut self, pid: u32, message: FromGateway) {
         match message {
             FromGateway::Counts(counts) => self.on_counts(pid, counts),
@@ -82,7 +93,7 @@ impl Daemon {
                 self.record_of_gateway(&instance, cut(requests, tunnels, &why), lost);
             }
             FromGateway::Notice { message } => self.note("gateway", None, message),
-            FromGateway::Welcome { .. } | FromGateway::Unknown => (),
+            FromGateway::Welcome { .. } | FromGateway::Pong | FromGateway::Unknown => (),
         }
     }
 

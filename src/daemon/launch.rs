@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use nix::sys::resource::{Resource, getrlimit};
@@ -202,6 +203,25 @@ impl Hands {
         }
         self.orders.push(ToLogger::Open(source));
         Ok(())
+    }
+
+    /// Holds the pipe that a process writes to, where that was removed with its directory: the logger has it open,
+    /// and a new one at its path would be nobody's. Its next start gets a new one.
+    pub(super) fn holds_removed_output(&mut self, name: &Name, pid: i32) -> bool {
+        let Some(known) = self.known.get(name).filter(|it| it.fifo.is_none()) else { return false };
+        let source = self.source(name, known.log);
+        let removed = PathBuf::from(format!("{} (deleted)", source.fifo.display()));
+        let outputs = [1, 2].map(|n| PathBuf::from(format!("/proc/{pid}/fd/{n}")));
+        let is_it = |it: &&PathBuf| std::fs::read_link(it).is_ok_and(|it| it == removed);
+        let Some(fifo) = outputs.iter().find(is_it).and_then(|it| logger::open_fifo_of(it).ok())
+        else {
+            return false;
+        };
+        if let Some(known) = self.known.get_mut(name) {
+            known.fifo = Some(fifo);
+        }
+        self.orders.push(ToLogger::Open(source));
+        true
     }
 
     /// Refuses an instance that would take the last descriptors: the daemon has to answer, and to write down

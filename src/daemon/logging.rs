@@ -4,7 +4,7 @@
 //! started again at once and told everything anew. The FIFOs are held open by the instances and by this
 //! daemon meanwhile, so nothing is lost, at worst a chatty child waits some milliseconds.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream as StdStream};
@@ -23,11 +23,21 @@ use tokio_util::codec::{FramedRead, LinesCodec};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::mute;
+use super::silence::{self, Verdict, Watch};
 use super::turn::{Turn, Turns};
 use crate::logger::{self, FromLogger, MESSAGE_LIMIT, SOCKET_NAME, Source, ToLogger};
 
 /// Batches of orders that wait for a slow logger; beyond them the hands keep the rest for later.
 const ORDERS: usize = 64;
+/// What a logger is called with.
+const ROLE: &str = "logger";
+/// Bytes that wait for a slow logger; beyond them the orders wait.
+const OUTBOX: usize = 256 * 1024;
+/// The number of a question that is asked only for its answer: of a name that nobody has, so it comes at once.
+const QUESTION: u64 = u64::MAX;
+/// Between two looks whether its socket is still there.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// Between two tries to start a logger that does not stay up.
 const PATIENCE: Duration = Duration::from_millis(200);
 
@@ -51,6 +61,10 @@ pub enum News {
     Flushed {
         id: u64,
     },
+    /// It does not answer; how that is said.
+    Silent(String),
+    /// It answers again.
+    Answers,
 }
 
 /// The hands' end of the link.
@@ -102,7 +116,10 @@ pub fn keep_back(orders: Vec<ToLogger>) -> Vec<ToLogger> {
             ToLogger::Open(source) => seen.insert(source.name.clone()),
             ToLogger::Close { name } | ToLogger::Forget { name } => seen.insert(name.clone()),
             ToLogger::Quit => true,
-            ToLogger::Flush { .. } | ToLogger::Watch { .. } | ToLogger::Unknown => false,
+            ToLogger::BindAnew
+            | ToLogger::Flush { .. }
+            | ToLogger::Watch { .. }
+            | ToLogger::Unknown => false,
         })
         .collect();
     kept.reverse();
@@ -205,29 +222,85 @@ impl Keeper {
     ) -> String {
         let (read, mut write) = stream.into_split();
         let again: Vec<_> = self.sources.values().cloned().map(ToLogger::Open).collect();
-        if let Err(err) = send(&mut write, &again).await {
-            return err.to_string();
-        }
+        // Never waited for: whoever talks to one that hangs does not hang with it.
+        let mut outbox = VecDeque::new();
+        let mut said = say(&mut outbox, &again);
         let mut lines = FramedRead::new(read, LinesCodec::new_with_max_length(MESSAGE_LIMIT));
+        let mut watch = Watch::new();
         let mut quits = false;
+        let mut look = tokio::time::interval(LOOK_AGAIN);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut is_told = false;
         loop {
-            tokio::select! {
-                line = lines.next() => match self.heard(line).await {
-                    Ok(()) => (),
-                    Err(lost) => return lost,
-                },
-                orders = queue.recv() => {
-                    let Some(orders) = orders else { return "the daemon is ending".into() };
-                    self.keep(&orders);
-                    quits |= orders.contains(&ToLogger::Quit);
-                    if let Err(err) = send(&mut write, &orders).await {
-                        return err.to_string();
-                    }
-                }
+            if let Err(err) = said {
+                return err.to_string();
+            }
+            said = tokio::select! {
+                biased;
                 () = stop.cancelled() => {
+                    drop(write.write_all_buf(&mut outbox).await);
                     self.last_orders(queue, &mut write, &mut lines, quits).await;
                     return "the daemon is ending".into();
                 }
+                // What it has said counts before it is looked whether it says anything.
+                line = lines.next() => match self.heard(line, &mut watch).await {
+                    Ok(()) => Ok(()),
+                    Err(lost) => return lost,
+                },
+                sent = write.write_buf(&mut outbox), if !outbox.is_empty() => sent.map(drop),
+                orders = queue.recv(), if outbox.len() < OUTBOX => {
+                    let Some(orders) = orders else { return "the daemon is ending".into() };
+                    self.keep(&orders);
+                    quits |= orders.contains(&ToLogger::Quit);
+                    say(&mut outbox, &orders)
+                }
+                _ = look.tick() => match self.is_hidden() {
+                    true if is_told => Ok(()),
+                    hidden => {
+                        is_told = hidden;
+                        say(&mut outbox, if hidden { &[ToLogger::BindAnew] } else { &[] })
+                    }
+                },
+                verdict = watch.look() => self.judge(verdict, &mut outbox, &mut watch).await,
+            };
+        }
+    }
+
+    /// The next daemon would not find it, and start another one beside it.
+    fn is_hidden(&self) -> bool {
+        !self.runtime_dir.join(SOCKET_NAME).exists() && self.runtime_dir.exists()
+    }
+
+    /// One that hangs is asked, told of, and killed in the end.
+    async fn judge(
+        &self,
+        verdict: Verdict,
+        outbox: &mut VecDeque<u8>,
+        watch: &mut Watch,
+    ) -> io::Result<()> {
+        match verdict {
+            Verdict::Nothing => Ok(()),
+            Verdict::Ask => {
+                if watch.who().is_none() {
+                    // One that hung before this daemon came has not said who it is.
+                    let behind = mute::behind(&self.runtime_dir.join(SOCKET_NAME), ROLE);
+                    watch.is_of(behind.ok().and_then(|it| it.first().copied()));
+                }
+                say(outbox, &[ToLogger::Flush { name: String::new(), id: QUESTION }])
+            }
+            Verdict::Tell { held } => {
+                warn!(held, "the logger does not answer");
+                self.tell(News::Silent(silence::words(held))).await;
+                Ok(())
+            }
+            Verdict::End => {
+                let Some(it) = watch.who() else {
+                    return Err(io::Error::other("it did not answer, and nobody is seen there"));
+                };
+                mute::kill(it).await?;
+                let (pid, how) = (it.pid, silence::last_words());
+                self.tell(News::Notice(format!("the logger (pid {pid}) ended: {how}"))).await;
+                Err(io::Error::other(how))
             }
         }
     }
@@ -243,7 +316,9 @@ impl Keeper {
     ) {
         while let Ok(orders) = queue.try_recv() {
             quits |= orders.contains(&ToLogger::Quit);
-            if send(write, &orders).await.is_err() {
+            let mut outbox = VecDeque::new();
+            if say(&mut outbox, &orders).is_err() || write.write_all_buf(&mut outbox).await.is_err()
+            {
                 return;
             }
         }
@@ -265,6 +340,7 @@ impl Keeper {
                 }
                 ToLogger::Flush { .. }
                 | ToLogger::Watch { .. }
+                | ToLogger::BindAnew
                 | ToLogger::Quit
                 | ToLogger::Unknown => (),
             }
@@ -274,19 +350,25 @@ impl Keeper {
     async fn heard(
         &self,
         line: Option<Result<String, tokio_util::codec::LinesCodecError>>,
+        watch: &mut Watch,
     ) -> Result<(), String> {
         let line = match line {
             Some(Ok(line)) => line,
             Some(Err(err)) => return Err(err.to_string()),
             None => return Err("it closed the connection".into()),
         };
+        if watch.heard() {
+            self.tell(News::Answers).await;
+        }
         match logger::decode(line.as_bytes()).map_err(|err| err.to_string())? {
             FromLogger::Ready { pid, open } => {
                 info!(pid, open = open.len(), "the logger is there");
+                watch.is_of(mute::identity_in(ROLE, pid));
                 self.growth.begin_anew();
                 self.tell(News::Up).await;
             }
             FromLogger::Grew { name, moved } => self.growth.grew(&name, moved),
+            FromLogger::Flushed { id: QUESTION } => (),
             FromLogger::Flushed { id } => self.tell(News::Flushed { id }).await,
             FromLogger::Trouble { name, message, .. } => {
                 self.tell(News::Trouble { name, message }).await;
@@ -301,12 +383,11 @@ impl Keeper {
     }
 }
 
-async fn send(write: &mut OwnedWriteHalf, orders: &[ToLogger]) -> io::Result<()> {
-    let mut bytes = vec![];
+fn say(outbox: &mut VecDeque<u8>, orders: &[ToLogger]) -> io::Result<()> {
     for order in orders {
-        bytes.extend(logger::encode(order)?);
+        outbox.extend(logger::encode(order)?);
     }
-    write.write_all(&bytes).await
+    Ok(())
 }
 
 /// Connects to the logger of this runtime directory, and starts one if none answers.
@@ -328,7 +409,7 @@ fn connect(program: &Path, runtime_dir: &Path) -> io::Result<UnixStream> {
 
 /// The listener becomes the logger's standard input: it is the only descriptor it gets.
 fn spawn(program: &Path, runtime_dir: &Path, listener: OwnedFd) -> io::Result<()> {
-    let child = command(program, "logger", runtime_dir).stdin(Stdio::from(listener)).spawn()?;
+    let child = command(program, ROLE, runtime_dir).stdin(Stdio::from(listener)).spawn()?;
     info!(pid = child.id(), "the logger was started");
     // Its end is seen by the connection; its status is taken by the reaper.
     drop(child);

@@ -1,6 +1,9 @@
 //! One conversation with a gateway process: lines both ways, and descriptors beside them.
+//!
+//! What is said waits here until the gateway takes it: whoever talks to one that hangs does not hang with it.
 
-use std::io;
+use std::collections::VecDeque;
+use std::io::{self, Cursor};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::Path;
@@ -12,9 +15,10 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
-use tokio::io::{AsyncWriteExt, Interest};
+use tokio::io::{AsyncReadExt, Chain, Interest};
 use tokio::net::UnixStream;
-use tokio_util::codec::{Framed, FramedParts, LinesCodec};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio_util::codec::{FramedRead, LinesCodec};
 
 use crate::gateway::control::{
     FromGateway, LISTENER_LIMIT, MESSAGE_LIMIT, Routes, ToGateway, VERSION, decode, encode,
@@ -25,10 +29,21 @@ pub const GREETING: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub struct Talk {
-    lines: Framed<UnixStream, LinesCodec>,
+    lines: FramedRead<Chain<Cursor<Vec<u8>>, OwnedReadHalf>, LinesCodec>,
+    write: OwnedWriteHalf,
+    outbox: VecDeque<Packet>,
     pub pid: u32,
+    /// Of what it understands.
+    pub version: u32,
     /// What it had from an earlier daemon.
     pub routes: Option<Routes>,
+}
+
+/// A message, or the rest of one; its descriptors go with the first byte.
+#[derive(Debug)]
+struct Packet {
+    bytes: Vec<u8>,
+    descriptors: Vec<OwnedFd>,
 }
 
 /// Connects, greets, and takes the listeners that the gateway gives back, within this time for each of its answers.
@@ -36,16 +51,16 @@ pub async fn connect(path: &Path, within: Duration) -> io::Result<(Talk, Vec<(St
     let path = path.to_owned();
     let greeted = tokio::task::spawn_blocking(move || greet(&path, within)).await;
     let Greeted { stream, rest, welcome, descriptors } = greeted.map_err(io::Error::other)??;
-    let FromGateway::Welcome { pid, routes, listeners, .. } = welcome else {
+    let FromGateway::Welcome { version, pid, routes, listeners, .. } = welcome else {
         return Err(io::Error::other("the gateway said something else than welcome"));
     };
     stream.set_nonblocking(true)?;
-    let mut parts = FramedParts::new::<String>(
-        UnixStream::from_std(stream)?,
+    let (read, write) = UnixStream::from_std(stream)?.into_split();
+    let lines = FramedRead::new(
+        Cursor::new(rest).chain(read),
         LinesCodec::new_with_max_length(MESSAGE_LIMIT),
     );
-    parts.read_buf.extend_from_slice(&rest);
-    let talk = Talk { lines: Framed::from_parts(parts), pid, routes };
+    let talk = Talk { lines, write, outbox: VecDeque::new(), pid, version, routes };
     Ok((talk, listeners.into_iter().zip(descriptors).collect()))
 }
 
@@ -101,31 +116,69 @@ fn receive(
 }
 
 impl Talk {
-    /// The next message.
+    /// The next message. What waits to be sent goes meanwhile.
     pub async fn next(&mut self) -> io::Result<FromGateway> {
-        match self.lines.next().await {
-            Some(Ok(line)) => decode(line.as_bytes()),
-            Some(Err(err)) => Err(io::Error::other(err)),
-            None => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection")),
+        loop {
+            let line = tokio::select! {
+                line = self.lines.next() => line,
+                sent = flush(&self.write, &mut self.outbox), if !self.outbox.is_empty() => {
+                    sent?;
+                    continue;
+                }
+            };
+            return match line {
+                Some(Ok(line)) => decode(line.as_bytes()),
+                Some(Err(err)) => Err(io::Error::other(err)),
+                None => {
+                    Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection"))
+                }
+            };
         }
     }
 
-    pub async fn send(&mut self, message: &ToGateway) -> io::Result<()> {
-        self.lines.get_mut().write_all(&encode(message)?).await
+    /// Whether something waits to be sent.
+    pub fn is_behind(&self) -> bool {
+        !self.outbox.is_empty()
     }
 
-    /// Descriptors go with the first byte of the message that names them.
-    pub async fn send_with(
+    /// Says something, sent while the next message is waited for.
+    pub fn say(&mut self, message: &ToGateway) -> io::Result<()> {
+        self.say_with(message, &[])
+    }
+
+    /// As [`Self::say`], with descriptors.
+    pub fn say_with(
         &mut self,
         message: &ToGateway,
         descriptors: &[BorrowedFd<'_>],
     ) -> io::Result<()> {
-        let bytes = encode(message)?;
-        let stream = self.lines.get_mut();
-        let send = || send_first(stream.as_fd(), &bytes, descriptors);
-        let sent = stream.async_io(Interest::WRITABLE, send).await?;
-        stream.write_all(&bytes[sent..]).await
+        let copies: io::Result<_> = descriptors.iter().map(|it| it.try_clone_to_owned()).collect();
+        self.outbox.push_back(Packet { bytes: encode(message)?, descriptors: copies? });
+        Ok(())
     }
+
+    /// Says something at once; fails where the gateway does not take it.
+    pub async fn send(&mut self, message: &ToGateway) -> io::Result<()> {
+        self.say(message)?;
+        let sent = flush(&self.write, &mut self.outbox);
+        tokio::time::timeout(GREETING, sent).await.map_err(|_| io::ErrorKind::TimedOut)?
+    }
+}
+
+/// Sends all that waits. Whoever stops waiting for it loses nothing.
+async fn flush(write: &OwnedWriteHalf, outbox: &mut VecDeque<Packet>) -> io::Result<()> {
+    let stream: &UnixStream = write.as_ref();
+    while let Some(Packet { bytes, descriptors }) = outbox.front_mut() {
+        let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+        let send = || send_first(stream.as_fd(), bytes, &borrowed);
+        let sent = stream.async_io(Interest::WRITABLE, send).await?;
+        bytes.drain(..sent);
+        descriptors.clear();
+        if bytes.is_empty() {
+            outbox.pop_front();
+        }
+    }
+    Ok(())
 }
 
 fn send_first(
@@ -135,7 +188,7 @@ fn send_first(
 ) -> io::Result<usize> {
     let mut space = vec![std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    if !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
+    if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
         return Err(Errno::NOBUFS.into());
     }
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;

@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 use std::io;
 
 /// Of these messages. A higher one may say more; nothing that is here changes its meaning.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
+/// The version from which on [`ToGateway::Ping`] is answered.
+pub const ANSWERS_SINCE: u32 = 2;
 /// The longest message, in bytes. A peer that sends more is disconnected.
 pub const MESSAGE_LIMIT: usize = 4 * 1024 * 1024;
 /// The most listeners of a process: they are passed on in one message (SCM_MAX_FD is 253).
@@ -38,6 +40,8 @@ pub enum ToGateway {
         #[serde(default = "linger")]
         linger_ms: u64,
     },
+    /// Answered at once by [`FromGateway::Pong`]: whether it lives is not only a matter of its process.
+    Ping,
     #[serde(other)]
     Unknown,
 }
@@ -198,6 +202,8 @@ pub enum FromGateway {
     },
     /// Something the operator should know: a message nobody could read, an address that is none.
     Notice { message: String },
+    /// The answer to `ping`.
+    Pong,
     #[serde(other)]
     Unknown,
 }
@@ -302,6 +308,7 @@ mod tests {
             ToGateway::Routes(Routes { revision: 7, gateways: vec![route] }),
             ToGateway::Listeners { names: vec!["shop".into()] },
             ToGateway::Retire { linger_ms: 5000 },
+            ToGateway::Ping,
         ];
         let lines: Vec<u8> = orders.iter().flat_map(|it| encode(it).unwrap()).collect();
         insta::assert_snapshot!(String::from_utf8(lines.clone()).unwrap(), @r#"
@@ -309,6 +316,7 @@ mod tests {
         {"type":"routes","revision":7,"gateways":[{"name":"shop","hold_ms":5000,"hold_max":10000,"upgrade_wait_ms":5000,"limits":{"header_bytes":32768,"uri_bytes":8192,"body_bytes":0,"replay_bytes":65536,"connections":16384,"header_timeout_ms":10000,"idle_timeout_ms":75000,"body_timeout_ms":30000,"write_timeout_ms":30000,"connect_timeout_ms":2000,"reply_timeout_ms":60000,"trust_forwarded":false,"via":null},"instances":[{"name":"web1","generation":3,"address":"127.0.0.1:9502","backup":false,"weight":1,"in_rotation":true}]}]}
         {"type":"listeners","names":["shop"]}
         {"type":"retire","linger_ms":5000}
+        {"type":"ping"}
         "#);
         let back: Vec<ToGateway> =
             lines.split_inclusive(|it| *it == b'\n').map(|line| decode(line).unwrap()).collect();
@@ -340,7 +348,7 @@ mod tests {
 
         #[test]
         fn no_object_makes_it_panic(
-            name in "(hello|routes|listeners|retire|counts|welcome)", field in "[a-z_]{1,10}",
+            name in "(hello|routes|listeners|retire|counts|welcome|ping)", field in "[a-z_]{1,10}",
             value in "(null|-1|1e99|\"x\"|\\[\\]|\\{\\})",
         ) {
             let line = format!(r#"{{"type":"{name}","{field}":{value},"gateways":{value}}}"#);

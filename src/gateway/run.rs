@@ -193,6 +193,7 @@ impl Process {
                 }
             }
             ToGateway::Retire { linger_ms } => self.retire(linger_ms),
+            ToGateway::Ping => self.tell(&FromGateway::Pong, vec![]),
             ToGateway::Unknown => {
                 self.table.reports.notice("a message of an unknown type was skipped".into());
             }

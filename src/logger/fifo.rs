@@ -53,13 +53,22 @@ pub fn open_fifo(path: &Path) -> io::Result<OwnedFd> {
     open(path, OFlags::empty())
 }
 
+/// As [`open_fifo`], by the link of a process that has it open (`/proc/PID/fd/1`): whatever became of its path.
+pub fn open_fifo_of(link: &Path) -> io::Result<OwnedFd> {
+    open_with(link, OFlags::empty())
+}
+
 /// The logger's own description of it: never blocks.
 pub(super) fn open_nonblocking(path: &Path) -> io::Result<OwnedFd> {
     open(path, OFlags::NONBLOCK)
 }
 
 fn open(path: &Path, more: OFlags) -> io::Result<OwnedFd> {
-    let flags = (OFlags::NOFOLLOW | more).bits().cast_signed();
+    open_with(path, OFlags::NOFOLLOW | more)
+}
+
+fn open_with(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+    let flags = flags.bits().cast_signed();
     // O_RDWR on a FIFO never waits for a peer, and std adds O_CLOEXEC.
     let file = File::options().read(true).write(true).custom_flags(flags).open(path)?;
     if FileType::from_raw_mode(file.metadata()?.mode()) != FileType::Fifo {

@@ -39,7 +39,7 @@ mod tail;
 #[cfg(test)]
 mod tests;
 
-pub use fifo::{make_fifo, open_fifo};
+pub use fifo::{make_fifo, open_fifo, open_fifo_of};
 pub use follow::Follower;
 pub use holder::{hold, holder};
 pub use merge::{Merge, merge};

@@ -13,7 +13,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rustix::io::ioctl_fionread;
+use rustix::io::{Errno, ioctl_fionread};
 use rustix::pipe::{SpliceFlags, splice};
 
 use super::clock::Moment;
@@ -96,10 +96,11 @@ impl Log {
         true
     }
 
+    /// Where nothing is at its path there is nothing else to open: somebody may write to what is open.
     fn holds_its_path(&self) -> bool {
         let held = rustix::fs::fstat(&self.fifo).map(|it| (it.st_dev, it.st_ino));
         let named = rustix::fs::stat(&self.source.fifo).map(|it| (it.st_dev, it.st_ino));
-        held.is_ok() && held == named
+        named == Err(Errno::NOENT) || (held.is_ok() && held == named)
     }
 
     pub(super) fn source(&self) -> &Source {

@@ -53,6 +53,9 @@ pub enum ToLogger {
     /// Answered by one [`FromLogger::Grew`] as soon as the log has grown beyond what an earlier answer said: begin with 0,
     /// read the log at each answer, and ask again with its number. Nothing is missed, and a flood is one report a read.
     Watch { name: String, after: u64 },
+    /// The runtime directory was removed and is there again: binds the socket, takes the lock and writes the record
+    /// there once more. What is open stays open. Nothing is done where another socket is.
+    BindAnew,
     /// Takes what is in all FIFOs and exits.
     Quit,
     #[serde(other)]
@@ -113,6 +116,7 @@ mod tests {
             ToLogger::Forget { name: "web1".into() },
             ToLogger::Flush { name: "web1".into(), id: 7 },
             ToLogger::Watch { name: "web1".into(), after: 9 },
+            ToLogger::BindAnew,
             ToLogger::Quit,
         ];
         let lines: Vec<u8> = orders.iter().flat_map(|it| encode(it).unwrap()).collect();
@@ -122,6 +126,7 @@ mod tests {
         {"type":"forget","name":"web1"}
         {"type":"flush","name":"web1","id":7}
         {"type":"watch","name":"web1","after":9}
+        {"type":"bind_anew"}
         {"type":"quit"}
         "#);
         let back: Vec<ToLogger> = lines

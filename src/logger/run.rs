@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use nix::sys::signal::{SigHandler, SigSet, Signal};
@@ -23,7 +24,7 @@ use rustix::process::{Resource, Rlimit};
 
 use super::clock::{Moment, now};
 use super::mover::{PeerId, Reports};
-use super::protocol::{FromLogger, LOCK_NAME, ToLogger};
+use super::protocol::{FromLogger, LOCK_NAME, SOCKET_NAME, ToLogger};
 use super::serve::Peer;
 use super::state;
 use super::table::{FIRST_ID, Table};
@@ -41,10 +42,10 @@ const _: () = assert!(SIGNAL < FIRST_ID);
 /// `listener` is a listening Unix stream socket that the daemon bound in `runtime_dir`. Waits for a predecessor in the
 /// same directory to be gone. Fails only at the start: without a lock file, an epoll or a `/dev/null`.
 pub fn run(listener: OwnedFd, runtime_dir: &Path) -> io::Result<()> {
-    let _lock = lock(runtime_dir)?;
+    let lock = lock(runtime_dir, FlockOperation::LockExclusive)?;
     let descriptors = raise_descriptor_limit();
     let term = signals()?;
-    let mut logger = Logger::new(listener, runtime_dir, term, descriptors)?;
+    let mut logger = Logger::new(listener, (runtime_dir, lock), term, descriptors)?;
     logger.resume();
     while !logger.over {
         logger.turn()?;
@@ -54,10 +55,10 @@ pub fn run(listener: OwnedFd, runtime_dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn lock(runtime_dir: &Path) -> io::Result<File> {
+fn lock(runtime_dir: &Path, how: FlockOperation) -> io::Result<File> {
     let path = runtime_dir.join(LOCK_NAME);
     let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(path)?;
-    rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
+    rustix::fs::flock(&file, how)?;
     Ok(file)
 }
 
@@ -95,6 +96,8 @@ struct Logger {
     /// Kept so that its descriptor stays in the epoll.
     _term: SignalFd,
     runtime_dir: PathBuf,
+    /// As long as this process lives.
+    lock: File,
     peers: BTreeMap<PeerId, Peer>,
     reports: Reports,
     /// What went wrong at the start, for the first daemon that connects.
@@ -107,7 +110,7 @@ struct Logger {
 impl Logger {
     fn new(
         listener: OwnedFd,
-        runtime_dir: &Path,
+        (runtime_dir, lock): (&Path, File),
         term: SignalFd,
         descriptors: u64,
     ) -> io::Result<Self> {
@@ -121,6 +124,7 @@ impl Logger {
             deaf: false,
             _term: term,
             runtime_dir: runtime_dir.to_owned(),
+            lock,
             peers: BTreeMap::new(),
             reports: vec![],
             notices: vec![],
@@ -233,6 +237,13 @@ impl Logger {
             Ok(ToLogger::Forget { name }) => self.table.forget(&name),
             Ok(ToLogger::Flush { name, id }) => self.table.flush(&name, peer, id, now(), reports),
             Ok(ToLogger::Watch { name, after }) => self.table.watch(&name, peer, after, reports),
+            Ok(ToLogger::BindAnew) => {
+                if let Err(error) = self.bind_anew() {
+                    let dir = self.runtime_dir.display();
+                    let message = format!("the logger cannot be found in {dir} any more: {error}");
+                    self.reports.push((Some(peer), FromLogger::Notice { message }));
+                }
+            }
             Ok(ToLogger::Quit) => self.over = true,
             Ok(ToLogger::Unknown) => {
                 let message =
@@ -244,6 +255,21 @@ impl Logger {
                 reports.push((Some(peer), FromLogger::Notice { message }));
             }
         }
+    }
+
+    /// The lock first: who has it is the one that is to be found.
+    fn bind_anew(&mut self) -> io::Result<()> {
+        let lock = lock(&self.runtime_dir, FlockOperation::NonBlockingLockExclusive)?;
+        let listener = OwnedFd::from(UnixListener::bind(self.runtime_dir.join(SOCKET_NAME))?);
+        rustix::io::ioctl_fionbio(&listener, true)?;
+        let epoll = self.table.epoll();
+        epoll::add(epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
+        // The one before is closed, and with that no longer listened to.
+        self.listener = listener;
+        self.deaf = false;
+        self.lock = lock;
+        self.table.record_anew();
+        Ok(())
     }
 
     fn save(&mut self) {

@@ -265,6 +265,11 @@ impl Table {
         self.stale
     }
 
+    /// There is no record any more.
+    pub(super) fn record_anew(&mut self) {
+        self.stale = true;
+    }
+
     pub(super) fn saved(&mut self) {
         self.stale = false;
     }

@@ -52,6 +52,14 @@ pub fn logger(deck: &Deck) -> Option<(i32, PathBuf)> {
     })
 }
 
+/// All loggers of this directory, whoever started them.
+pub fn loggers_of(directory: &Path) -> Vec<i32> {
+    let is_one = |pid: &i32| {
+        is_alive(*pid) && role(*pid).is_some_and(|it| it.0 == "logger" && it.1 == directory)
+    };
+    pids().into_iter().filter(is_one).collect()
+}
+
 /// The process that holds this FIFO and does nothing else.
 pub fn holder(fifo: &Path) -> Option<i32> {
     let holds = |pid: i32| {

@@ -1,7 +1,7 @@
-//! A gateway that runs and cannot be talked to: found by its control socket, and killed.
+//! A process of ours that runs and cannot be talked to: found by its socket, and killed.
 //!
-//! Beside one that hangs, or whose socket was removed, another one would accept on the same addresses, and the
-//! first would go by old routes for good.
+//! Beside a gateway that hangs, or whose socket was removed, another one would accept on the same addresses, and the
+//! first would go by old routes for good. Behind a logger that hangs, the next one waits for its lock.
 
 use std::fs;
 use std::io;
@@ -9,15 +9,15 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::process::{Identity, closeup, identity, pidfd, signal};
+use crate::process::{Identity, closeup, identity, pidfd, signal, stat};
 
 /// How long the kernel may need until the sockets of who was killed are closed.
 const DYING: Duration = Duration::from_secs(20);
 /// What `/proc/net/unix` says of a socket that is listened on.
 const LISTENS: &str = "00010000";
 
-/// The gateways behind this control socket; one that retires has another one beside it, `gateway.PID.sock`.
-pub(super) fn behind(socket: &Path) -> io::Result<Vec<Identity>> {
+/// Those in this role behind this socket; a gateway that retires has another one beside it, `gateway.PID.sock`.
+pub(super) fn behind(socket: &Path, role: &str) -> io::Result<Vec<Identity>> {
     let inodes = inodes(&fs::read_to_string("/proc/net/unix")?, &socket.display().to_string());
     if inodes.is_empty() {
         return Ok(vec![]);
@@ -26,7 +26,7 @@ pub(super) fn behind(socket: &Path) -> io::Result<Vec<Identity>> {
         .map_while(Result::ok)
         .filter_map(|it| it.file_name().to_str()?.parse::<i32>().ok());
     let retires = |pid: i32| socket.with_file_name(format!("gateway.{pid}.sock")).exists();
-    let is_one = |pid: &i32| is_gateway(*pid) && has_open(*pid, &inodes) && !retires(*pid);
+    let is_one = |pid: &i32| is(*pid, role) && has_open(*pid, &inodes) && !retires(*pid);
     Ok(pids.filter(is_one).filter_map(|pid| identity::identity_of(pid).ok()).collect())
 }
 
@@ -41,8 +41,20 @@ fn inodes(table: &str, path: &str) -> Vec<String> {
     table.lines().filter_map(inode).collect()
 }
 
-fn is_gateway(pid: i32) -> bool {
-    closeup::arguments(pid).is_ok_and(|it| it.get(1).is_some_and(|it| it == "gateway"))
+/// The process of this number, if it is in this role.
+pub(super) fn identity_in(role: &str, pid: u32) -> Option<Identity> {
+    let pid = i32::try_from(pid).ok()?;
+    let identity = identity::identity_of(pid).ok()?;
+    is(pid, role).then_some(identity)
+}
+
+fn is(pid: i32, role: &str) -> bool {
+    closeup::arguments(pid).is_ok_and(|it| it.get(1).is_some_and(|it| it == role))
+}
+
+/// Whether it waits in the kernel for a disk: it can neither answer nor be killed before that.
+pub(super) fn is_held(process: Identity) -> bool {
+    stat::read_stat(process.pid).is_ok_and(|it| it.identity == process && it.state == b'D')
 }
 
 fn has_open(pid: i32, links: &[String]) -> bool {
@@ -51,9 +63,9 @@ fn has_open(pid: i32, links: &[String]) -> bool {
     targets.any(|target| links.iter().any(|it| target.as_os_str() == it.as_str()))
 }
 
-/// Kills a gateway, and waits until it is gone.
-pub(super) async fn kill(gateway: Identity) -> io::Result<()> {
-    let Some(pidfd) = identity::open(gateway)? else { return Ok(()) };
+/// Kills it, and waits until it is gone.
+pub(super) async fn kill(process: Identity) -> io::Result<()> {
+    let Some(pidfd) = identity::open(process)? else { return Ok(()) };
     signal::send(pidfd.as_fd(), libc::SIGKILL)?;
     // The kernel may need a while for it; its sockets are closed then.
     let _ = tokio::time::timeout(DYING, pidfd::ended(pidfd)).await;
@@ -78,13 +90,14 @@ Num       RefCount Protocol Flags    Type St Inode Path
     }
 
     #[test]
-    fn nobody_but_a_gateway_is_one() {
+    fn nobody_who_is_in_another_role_is_one() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("gateway.sock");
         let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
         let table = fs::read_to_string("/proc/net/unix").unwrap();
         let ours = inodes(&table, &path.display().to_string());
         assert!(has_open(std::process::id().cast_signed(), &ours), "{ours:?}");
-        assert_eq!(behind(&path).unwrap(), []);
+        assert_eq!(behind(&path, "no role").unwrap(), []);
+        assert_eq!(identity_in("no role", std::process::id()), None);
     }
 }
