@@ -188,8 +188,9 @@ impl Beside {
         tasks.spawn(keeper);
         tasks.spawn(holding::keep(program, runtime_dir, stop.clone()));
         let mut rollouts = Rollouts::default();
-        let journal = Journal::open_and_tell(&plan.state_dir, |event| rollouts.note(event));
+        let mut journal = Journal::open_and_tell(&plan.state_dir, |event| rollouts.note(event));
         let (state, remembered) = StateFile::open(&plan.state_dir, &host::boot_id());
+        journal.go_beyond(remembered.highest_seq);
         if let Some(applied) = applied::base(&plan.state_dir, &plan.settings, &remembered) {
             plan.settings = Arc::new(applied);
         }

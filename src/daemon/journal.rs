@@ -44,10 +44,15 @@ impl Journal {
     }
 
     /// The same, and tells `each` event of the present file and of the one before it.
-    pub fn open_and_tell(state_dir: &Path, each: impl FnMut(&Event)) -> Self {
+    pub fn open_and_tell(state_dir: &Path, mut each: impl FnMut(&Event)) -> Self {
         let path = state_dir.join("journal.jsonl");
-        let recent = last_events(&path, RECENT, each);
-        let next_seq = recent.back().map_or(1, |it| it.seq + 1);
+        let mut highest = 0;
+        let recent = last_events(&path, RECENT, |event| {
+            highest = highest.max(event.seq);
+            each(event);
+        });
+        let older = (2..=KEEP).map(|n| highest_in(&rotated(&path, n)));
+        let next_seq = if highest > 0 { highest } else { older.max().unwrap_or(0) } + 1;
         let mut journal = Self {
             path,
             file: None,
@@ -80,6 +85,11 @@ impl Journal {
         if !ends_well {
             self.pending.insert(0, b'\n');
         }
+    }
+
+    /// No event gets this number any more, nor one below: it was given, whatever became of the event.
+    pub fn go_beyond(&mut self, seq: u64) {
+        self.next_seq = self.next_seq.max(seq + 1);
     }
 
     /// Adds an event and gives it its number. It is on the disk after the next [`Self::flush`].
@@ -140,7 +150,7 @@ impl Journal {
     }
 
     fn rotate(&mut self) {
-        let name = |n: u32| self.path.with_extension(format!("jsonl.{n}"));
+        let name = |n| rotated(&self.path, n);
         for n in (1..KEEP).rev() {
             // A number that was never reached has no file.
             let _ = std::fs::rename(name(n), name(n + 1));
@@ -157,9 +167,23 @@ impl Journal {
 
     /// Every file of the journal that exists, oldest first.
     pub fn files(&self) -> Vec<PathBuf> {
-        let rotated = (1..=KEEP).rev().map(|n| self.path.with_extension(format!("jsonl.{n}")));
+        let rotated = (1..=KEEP).rev().map(|n| rotated(&self.path, n));
         rotated.chain([self.path.clone()]).filter(|it| it.exists()).collect()
     }
+}
+
+fn rotated(path: &Path, n: u32) -> PathBuf {
+    path.with_extension(format!("jsonl.{n}"))
+}
+
+/// The highest number in one file.
+fn highest_in(path: &Path) -> u64 {
+    let mut highest = 0;
+    read(&[path.to_owned()], |it| {
+        highest = highest.max(it.seq);
+        false
+    });
+    highest
 }
 
 /// The last byte of a file; `None` if it is empty.
@@ -258,7 +282,7 @@ fn last_events(path: &Path, n: usize, mut each: impl FnMut(&Event)) -> VecDeque<
         false
     };
     // Nothing is collected twice: two whole files of it would be.
-    read(&[path.with_extension("jsonl.1"), path.to_owned()], keep);
+    read(&[rotated(path, 1), path.to_owned()], keep);
     events
 }
 
@@ -341,6 +365,30 @@ mod tests {
         assert_eq!(journal.trouble, None);
         let seen: Vec<_> = read(&journal.files(), |_| true).into_iter().map(|it| it.seq).collect();
         assert_eq!(seen, [1, 3]);
+    }
+
+    #[test]
+    fn no_number_is_given_twice_whatever_file_has_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(dir.path());
+        journal.append(event("one"));
+        journal.flush();
+        // The disk was full, and the state file had still room for the number of a call.
+        let mut journal = Journal::open(dir.path());
+        journal.go_beyond(7);
+        assert_eq!(journal.append(event("eight")).seq, 8);
+        journal.go_beyond(3);
+        journal.flush();
+        assert_eq!(Journal::open(dir.path()).append(event("nine")).seq, 9);
+        // The newest files are empty: no room for a line, and a rotation before.
+        let path = dir.path().join("journal.jsonl");
+        std::fs::rename(&path, rotated(&path, KEEP)).unwrap();
+        std::fs::write(rotated(&path, 1), "").unwrap();
+        assert_eq!(Journal::open(dir.path()).append(event("nine")).seq, 9);
+        // Two daemons wrote at once: the last line is not the highest.
+        let line = |seq| serde_json::to_string(&Event { seq, ..event("x") }).unwrap();
+        std::fs::write(&path, format!("{}\n{}\n", line(30), line(20))).unwrap();
+        assert_eq!(Journal::open(dir.path()).append(event("next")).seq, 31);
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub struct Remembered {
     pub runs: BTreeMap<String, Run>,
     /// Calls of hooks that were not seen to end, by the number of their event.
     pub hooks: BTreeMap<u64, HookCall>,
+    /// The highest number of an event that a line names.
+    pub highest_seq: u64,
     /// Everything was being stopped, on this boot, and by whom.
     pub closing: Option<Option<Actor>>,
     /// What an operator should know about the file.
@@ -90,9 +92,13 @@ impl Remembered {
             }
             Line::Hook(it) => {
                 let it = if this_boot { it } else { it.after_reboot() };
+                self.highest_seq = self.highest_seq.max(it.seq);
                 keep(&mut self.hooks, it.seq, it);
             }
-            Line::Hooked { seq } => drop(self.hooks.remove(&seq)),
+            Line::Hooked { seq } => {
+                self.highest_seq = self.highest_seq.max(seq);
+                self.hooks.remove(&seq);
+            }
             Line::Closing { by } => self.closing = this_boot.then_some(by),
             Line::Closed => self.closing = None,
         }

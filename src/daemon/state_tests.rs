@@ -284,3 +284,16 @@ fn torn_and_foreign_lines_are_skipped() {
     let text = "{\"is\":\"boot\",\"version\":1,\"boot_id\":\"a\"}\n{\"is\":\"new\"}\n\u{0}garbage\n{\"is\":\"intent\",\"inst";
     assert_eq!(Remembered::from_lines(text, "a"), Remembered::default());
 }
+
+#[test]
+fn the_highest_number_of_an_event_is_known_though_its_call_is_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut state, _) = StateFile::open(dir.path(), "boot");
+    let call = |seq| Line::Hook(HookCall { seq, ..HookCall::default() });
+    for line in [call(7), call(9), Line::Hooked { seq: 9 }, Line::Hooked { seq: 7 }] {
+        state.append(&line);
+    }
+    state.write();
+    let (_, remembered) = StateFile::open(dir.path(), "another boot");
+    assert_eq!((remembered.highest_seq, remembered.hooks.len()), (9, 0));
+}
