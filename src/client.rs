@@ -3,6 +3,8 @@
 //! Every failure is a [`Problem`]: the daemon's own, or one of kind `unreachable` made here, so that
 //! callers show all of them the same way.
 
+mod behind;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,6 +19,7 @@ use crate::api::{
     Change, Deck, Detail, Done, Event, History, LogLine, LogPage, LogPlace, Plan, Problem, Request,
     RolloutRecord, problem,
 };
+pub use behind::{is_held, no_daemon};
 
 /// The longest line a stream may have: a snapshot of thousands of instances fits.
 const LONGEST_LINE: usize = 64 << 20;
@@ -32,6 +35,12 @@ pub struct Client {
 const ANSWER: Duration = Duration::from_secs(10);
 /// The same for an order, which is not to be given twice by the impatient.
 const DEED: Duration = Duration::from_secs(30);
+
+type Reply = reqwest::Result<reqwest::Response>;
+
+/// Between two tries while the daemon becomes another program, and how many there are: three seconds.
+const PAUSE: Duration = Duration::from_millis(50);
+const TRIES: u32 = 60;
 
 /// What to read of the journal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -128,7 +137,10 @@ impl Client {
     /// Asks for an action and returns what was begun.
     pub async fn send(&self, request: &Request) -> Result<Done, Problem> {
         let (path, act) = request.route();
-        let reply = self.http.post(url(&path)).json(&act).timeout(DEED).send().await;
+        let ask = || self.http.post(url(&path)).json(&act).timeout(DEED).send();
+        // Given twice only where nobody has heard it.
+        let is_unheard = |reply: &Reply| reply.as_ref().is_err_and(reqwest::Error::is_connect);
+        let reply = self.persist(ask, is_unheard).await;
         self.read_json(reply).await
     }
 
@@ -214,14 +226,30 @@ impl Client {
 
     /// Any other GET that answers with one JSON value.
     pub async fn get_json<T: DeserializeOwned>(&self, path: &str) -> Result<T, Problem> {
-        let reply = self.http.get(url(path)).timeout(ANSWER).send().await;
+        let ask = || self.http.get(url(path)).timeout(ANSWER).send();
+        let reply = self.persist(ask, is_cut).await;
         self.read_json(reply).await
     }
 
-    async fn read_json<T: DeserializeOwned>(
+    /// Asks, and asks again where nobody was there to hear it or whoever was is gone: a daemon that becomes another
+    /// program is there again in a moment.
+    async fn persist<F: Future<Output = Reply>>(
         &self,
-        reply: reqwest::Result<reqwest::Response>,
-    ) -> Result<T, Problem> {
+        ask: impl Fn() -> F,
+        may_repeat: fn(&Reply) -> bool,
+    ) -> Reply {
+        for _ in 0..TRIES {
+            let reply = ask().await;
+            let was_there = !reply.as_ref().is_err_and(reqwest::Error::is_connect);
+            if !may_repeat(&reply) || !behind::may_answer(&self.socket, was_there) {
+                return reply;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        ask().await
+    }
+
+    async fn read_json<T: DeserializeOwned>(&self, reply: Reply) -> Result<T, Problem> {
         let reply = self.checked(reply).await?;
         let body = reply.bytes().await.map_err(|err| unreachable(&self.socket, &err))?;
         serde_json::from_slice(&body).map_err(|err| unreachable(&self.socket, &err))
@@ -239,7 +267,8 @@ impl Client {
             target.push('=');
             target.push_str(&percent_encoded(value));
         }
-        let reply = self.checked(self.http.get(target).send().await).await?;
+        let reply = self.persist(|| self.http.get(&target).send(), is_cut).await;
+        let reply = self.checked(reply).await?;
         let lines = Lines {
             socket: self.socket.clone(),
             bytes: reply.bytes_stream().boxed(),
@@ -251,11 +280,11 @@ impl Client {
     }
 
     /// Turns a refusal of the daemon into the [`Problem`] it sent.
-    async fn checked(
-        &self,
-        reply: reqwest::Result<reqwest::Response>,
-    ) -> Result<reqwest::Response, Problem> {
-        let reply = reply.map_err(|err| unreachable(&self.socket, &err))?;
+    async fn checked(&self, reply: Reply) -> Result<reqwest::Response, Problem> {
+        let reply = reply.map_err(|err| match err.is_connect() && is_held(&self.socket) {
+            true => no_daemon(&self.socket),
+            false => unreachable(&self.socket, &err),
+        })?;
         if reply.status().is_success() {
             return Ok(reply);
         }
@@ -312,6 +341,14 @@ impl Lines {
         self.seen = 0;
         let line = self.buffer.split_to(length);
         serde_json::from_slice(&line).map_err(|err| unreachable(&self.socket, &err))
+    }
+}
+
+/// There was no answer, and nobody is late with one; or it is that of a daemon that ends.
+fn is_cut(reply: &Reply) -> bool {
+    match reply {
+        Ok(reply) => reply.status() == reqwest::StatusCode::SERVICE_UNAVAILABLE,
+        Err(err) => (err.is_connect() || err.is_request()) && !err.is_timeout(),
     }
 }
 

@@ -6,6 +6,7 @@ mod support;
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::signal::Signal;
 use opsdeck::api::State;
@@ -42,6 +43,46 @@ fn become_script(deck: &Path, as_daemon: &str) {
 /// Everything that must not change.
 fn pids(deck: &Deck) -> [i32; 3] {
     [deck.daemon_pid(), deck.pid("steady"), deck.pid("mortal")]
+}
+
+#[test]
+fn whoever_asks_while_the_daemon_becomes_another_is_answered() {
+    let mut deck = Deck::start(TWO);
+    deck.wait_ready(&["steady", "mortal"]);
+    let before = pids(&deck);
+    let (is_over, config) = (AtomicBool::new(false), deck.path().join("config.toml"));
+    let ask = |args: &[&str]| {
+        let mut asked = 0;
+        while !is_over.load(Ordering::Relaxed) {
+            let output = output_of(Command::new(OPSDECK).arg("--config").arg(&config).args(args));
+            assert!(output.status.success(), "{args:?}, after {asked}: {output:?}");
+            asked += 1;
+        }
+        asked
+    };
+    let asked = std::thread::scope(|scope| {
+        let brief = scope.spawn(|| ask(&["status"]));
+        let lines = scope.spawn(|| ask(&["logs", "-n", "1", "steady"]));
+        let over = Over(&is_over);
+        for _ in 0..20 {
+            deck.ok(&["daemon", "--replace"]);
+        }
+        drop(over);
+        brief.join().unwrap().min(lines.join().unwrap())
+    });
+    assert!(asked >= 20, "{asked}");
+    deck.watch_anew();
+    deck.wait_ready(&["steady", "mortal"]);
+    assert_eq!(pids(&deck), before, "{}", deck.story());
+}
+
+/// Whoever waits for the end of something sees it, however it ends.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// The logger that this daemon started.

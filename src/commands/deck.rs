@@ -35,7 +35,7 @@ pub async fn run(place: &Place, args: &DeckArgs) -> Outcome {
             return Err(place::no_configuration(&found.config));
         }
         if args.no_start {
-            return Err(place::no_daemon(&socket));
+            return Err(crate::client::no_daemon(&socket));
         }
         if let Some(unit) = place::systemd_unit() {
             return Err(Problem {

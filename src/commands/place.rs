@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::local;
 use crate::api::{Problem, problem};
 use crate::cli::Place;
-use crate::client::Client;
+use crate::client::{self, Client};
 use crate::config::paths::{Paths, Surroundings};
 use crate::config::settings::{Deck, Settings};
 use crate::daemon::turn::Mistakes;
@@ -100,7 +100,9 @@ pub fn client(place: &Place) -> Result<Client, Problem> {
             ),
             ..Problem::default()
         }),
-        Err(_) => Err(no_daemon(&socket)),
+        // One that begins, or becomes another program, is asked again.
+        Err(_) if client::is_held(&socket) => Client::new(&socket),
+        Err(_) => Err(client::no_daemon(&socket)),
     }
 }
 
@@ -139,42 +141,6 @@ pub fn unimported(file: &Path, err: &crate::config::ConfigError) -> Problem {
 pub fn own_program() -> Result<PathBuf, Problem> {
     std::env::current_exe()
         .map_err(|err| local("this program does not find its own file", err.to_string()))
-}
-
-/// Nothing answers at a socket: there is no daemon, or one that only holds its lock.
-pub fn no_daemon(socket: &Path) -> Problem {
-    if let Some((pid, lock)) = lock_holder(socket) {
-        return Problem {
-            kind: problem::UNREACHABLE.into(),
-            title: format!("the daemon (pid {pid}) does not answer"),
-            detail: format!(
-                "it holds {}, and nothing answers at {}",
-                lock.display(),
-                socket.display()
-            ),
-            help: Some(format!(
-                "wait if it has just begun; else `kill {pid}` ends it, its services run on, and `opsdeck` starts the next one"
-            )),
-            ..Problem::default()
-        };
-    }
-    Problem {
-        kind: problem::UNREACHABLE.into(),
-        title: "no daemon is running".into(),
-        detail: format!("nothing answers at {}", socket.display()),
-        help: Some("`opsdeck` starts one and shows the deck; `opsdeck daemon` runs it here".into()),
-        ..Problem::default()
-    }
-}
-
-/// The daemon that holds the lock beside a socket. The lock is not tried: a daemon that begins in this
-/// moment would find it taken.
-fn lock_holder(socket: &Path) -> Option<(u32, PathBuf)> {
-    let lock = socket.parent()?.join("opsdeck.lock").canonicalize().ok()?;
-    let pid = std::fs::read_to_string(&lock).ok()?.trim().parse().ok()?;
-    let mut files = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?.map_while(Result::ok);
-    let holds = files.any(|it| std::fs::read_link(it.path()).is_ok_and(|it| it == lock));
-    holds.then_some((pid, lock))
 }
 
 pub fn no_configuration(config: &Path) -> Problem {
