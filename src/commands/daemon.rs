@@ -13,7 +13,7 @@ use crate::daemon::boot::{self, BootError};
 use crate::daemon::replace::Heir;
 use crate::daemon::replace::guardian;
 use crate::daemon::replace::proof::Proof;
-use crate::daemon::{state, systemd};
+use crate::daemon::{elsewhere, state, systemd};
 use crate::exit::Exit;
 use crate::loadgen::{self, LoadArgs};
 use crate::sample::{self, SampleArgs};
@@ -56,9 +56,12 @@ pub async fn run(place: &Place, args: &DaemonArgs, heir: Option<Heir>) -> Outcom
 /// Reads what the daemon would, changes nothing, and says which version this is.
 fn check(place: &Place) -> Outcome {
     let found = place::find(place)?;
-    if found.settings.is_none() {
+    let Some(settings) = found.settings else {
         return Err(place::no_configuration(&found.config));
-    }
+    };
+    // The program before would not come up with that either.
+    elsewhere::look(settings.path.as_deref(), &found.state_dir)
+        .map_err(|err| could_not_begin(&err))?;
     state::readable(&found.state_dir)
         .map_err(|err| local("the state cannot be read", err.to_string()))?;
     let proof = serde_json::to_string(&Proof::own())
@@ -118,6 +121,11 @@ fn could_not_begin(err: &BootError) -> Problem {
         BootError::Held { pid, .. } => {
             Some(format!("use that one (`opsdeck status`), or end it first: kill {pid}"))
         }
+        BootError::Elsewhere { there, .. } => Some(format!(
+            "all of it would be started twice. Stop it first (`opsdeck --socket {0}/opsdeck.sock shutdown`), or set \
+             `[deck] state_dir` back to {0}",
+            there.display()
+        )),
         BootError::Directory { .. } | BootError::Lock { .. } => {
             Some("set `[deck] state_dir` to a directory that this user may write".into())
         }

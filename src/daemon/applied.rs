@@ -54,6 +54,13 @@ pub fn read(state_dir: &Path, path: &Path) -> Option<Settings> {
     applied.filter(|it| it.path.as_deref() == Some(path))
 }
 
+/// Whether that is the state of this configuration file.
+pub(super) fn is_of(state_dir: &Path, path: &Path) -> bool {
+    let text = std::fs::read_to_string(state_dir.join(NAME)).unwrap_or_default();
+    let mut lines = text.lines().filter_map(|it| serde_json::from_str::<Line>(it).ok());
+    lines.next_back().is_some_and(|it| it.files.first().is_some_and(|it| it.path == path))
+}
+
 /// Keeps what was applied as a whole, or the edit of which a part waits.
 fn keep(state_dir: &Path, texts: &Texts, is_whole: bool) -> io::Result<()> {
     let path = state_dir.join(NAME);

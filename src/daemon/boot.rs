@@ -34,7 +34,9 @@ use super::signals::{Around, Children, Signals};
 use super::state::{Remembered, StateFile};
 use super::systemd::Notifier;
 use super::turn::{self, Turn, Turns};
-use super::{adopt, applied, config, holding, host, lock, logging, metrics, nginx, nginx_log};
+use super::{
+    adopt, applied, config, elsewhere, holding, host, lock, logging, metrics, nginx, nginx_log,
+};
 use crate::config::settings::Settings;
 use crate::fleet::Fleet;
 
@@ -70,6 +72,8 @@ pub enum BootError {
     },
     #[error("another daemon (pid {pid}) holds {path}")]
     Held { path: PathBuf, pid: String },
+    #[error("{running} run by this configuration with its state in {there}, not in {here}")]
+    Elsewhere { running: String, there: PathBuf, here: PathBuf },
     #[error("could not lock {path}")]
     Lock {
         path: PathBuf,
@@ -155,14 +159,16 @@ struct Ground {
 
 impl Ground {
     async fn prepare(plan: &Plan, heir: Option<&Heir>) -> Result<Self, BootError> {
+        host::prepare().map_err(BootError::Prepare)?;
+        // Before there is any other thread: one that does not block SIGCHLD would take it from us.
+        let children = Children::register().map_err(BootError::Prepare)?;
+        // Before anything is made in a new place.
+        elsewhere::look(plan.settings.path.as_deref(), &plan.state_dir)?;
         for path in [&plan.state_dir, &plan.runtime_dir] {
             host::private_directory(path)
                 .map_err(|source| BootError::Directory { path: path.clone(), source })?;
         }
         let lock = lock::hold(plan, heir).await?;
-        host::prepare().map_err(BootError::Prepare)?;
-        // Before there is any other thread: one that does not block SIGCHLD would take it from us.
-        let children = Children::register().map_err(BootError::Prepare)?;
         host::keep_a_thread().await.map_err(BootError::Prepare)?;
         let signals = Signals::register().map_err(BootError::Prepare)?;
         Ok(Self { lock, children, signals })

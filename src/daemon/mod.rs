@@ -27,6 +27,7 @@ mod diary;
 pub mod doorway;
 mod doubt;
 pub mod driver;
+pub mod elsewhere;
 pub mod ends;
 pub mod exposition;
 pub mod facts;

@@ -15,6 +15,9 @@ use super::slow;
 use super::stat::Stat;
 use super::table::{FileId, Table};
 
+/// Bytes of an environment that are looked through.
+const ENVIRONMENT: u64 = 1 << 20;
+
 /// By what a deck recognises what is its own.
 #[derive(Debug, Default)]
 pub struct Signs {
@@ -96,6 +99,27 @@ impl Signs {
         let output = |number: u8| FileId::of(Path::new(&format!("/proc/{pid}/fd/{number}"))).ok();
         [1, 2].into_iter().filter_map(output).find_map(|it| self.outputs.get(&it).cloned())
     }
+}
+
+/// What living leaders of sessions have in this variable of their environment.
+///
+/// # Errors
+///
+/// `/proc` cannot be read.
+pub fn marked(variable: &str) -> io::Result<Vec<(String, Member)>> {
+    let table = Table::sweep()?;
+    let leaders = |it: &&Stat| !it.is_gone() && !it.is_kernel() && it.session == it.identity.pid;
+    let leaders: Vec<_> = table.all().filter(leaders).collect();
+    let pids: Vec<_> = leaders.iter().map(|it| it.identity.pid).collect();
+    let read = slow::read_each(&pids, "environ", ENVIRONMENT);
+    let prefix = format!("{variable}=");
+    let value = |(environment, _): slow::Bytes| {
+        let mut variables = environment.split(|it| *it == 0);
+        let value = variables.find_map(|it| it.strip_prefix(prefix.as_bytes()))?;
+        String::from_utf8(value.to_vec()).ok()
+    };
+    let all = leaders.into_iter().zip(read);
+    Ok(all.filter_map(|(stat, it)| Some((value(it.ok()?)?, Member::from(stat)))).collect())
 }
 
 fn left(mut all: Vec<Stat>) -> Left {

@@ -19,7 +19,11 @@ pub(super) fn deck(old: &Settings, new: &Settings, diff: &mut Diff) {
         ("socket", before.socket != after.socket),
     ]);
     if let Some(what) = changed(&later) {
-        let message = format!("{what}; taken up when the daemon is started again");
+        let when = match before.state_dir != after.state_dir {
+            true => "after `opsdeck shutdown`: what runs is known only where the state is now",
+            false => "when the daemon is started again",
+        };
+        let message = format!("{what}; taken up {when}");
         diff.push("deck", Does::Stale, message);
     }
     let at_once = named(&[

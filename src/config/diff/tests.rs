@@ -68,7 +68,7 @@ fn the_deck_and_its_keys_change() {
         + QUEUE
         + WEB;
     assert_snapshot!(lines(&format!("{WEB}{QUEUE}"), &new), @r"
-    stale deck: state_dir and socket change; taken up when the daemon is started again
+    stale deck: state_dir and socket change; taken up after `opsdeck shutdown`: what runs is known only where the state is now
     at-once deck: watch, [keys] and the order of the services change
     ");
 }
