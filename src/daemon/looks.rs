@@ -5,6 +5,7 @@
 //! the others go on. Its file is not asked again before it is back: no threads pile up.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -118,7 +119,9 @@ impl<L: Fn(&Path) -> Seen + Clone + Send + 'static> Lookout<L> {
             while let Some(path) = self.queue.begin(clock::now()) {
                 let look = self.look.clone();
                 self.under_way.spawn_blocking(move || {
-                    let seen = look(&path);
+                    // One that panics is asked again like any other.
+                    let seen = catch_unwind(AssertUnwindSafe(|| look(&path)));
+                    let seen = seen.unwrap_or_else(|_| Err(fails(&path)));
                     (path, seen)
                 });
             }
@@ -127,7 +130,6 @@ impl<L: Fn(&Path) -> Seen + Clone + Send + 'static> Lookout<L> {
                 return self.tell(&path, &Err(hangs(&path)));
             }
             tokio::select! {
-                // One that panicked is as one that never comes back.
                 Some(Ok((path, seen))) = self.under_way.join_next() => {
                     self.queue.back(&path);
                     return self.tell(&path, &seen);
@@ -180,6 +182,12 @@ impl<L: Fn(&Path) -> Seen + Clone + Send + 'static> Lookout<L> {
 /// What can be said of a file whose look does not come back.
 pub(super) fn hangs(path: &Path) -> Missed {
     let why = format!("{} cannot be read: the disk does not answer", path.display());
+    Missed { why, is_odd: true }
+}
+
+/// The same of one that panicked.
+fn fails(path: &Path) -> Missed {
+    let why = format!("{} could not be looked at: a mistake of opsdeck's", path.display());
     Missed { why, is_odd: true }
 }
 
@@ -318,6 +326,27 @@ mod tests {
 
         answer.send(()).unwrap();
         assert_eq!(lookout.news().await, [(name("a"), missed("/stuck"))]);
+    }
+
+    #[tokio::test]
+    async fn a_look_that_panics_is_told_and_asked_again() {
+        let looks = Arc::new(Mutex::new(0));
+        let counted = looks.clone();
+        let mut lookout = Lookout::new(move |path: &Path| {
+            let n = {
+                let mut looks = counted.lock().unwrap();
+                *looks += 1;
+                *looks
+            };
+            assert!(n > 1, "the first one panics");
+            Err(Missed { why: path.display().to_string(), is_odd: false })
+        });
+        let files = Files::from([(Name::from("a"), PathBuf::from("/a"))]);
+        lookout.ask(&files);
+        assert_eq!(lookout.news().await, [(Name::from("a"), Err(fails(Path::new("/a"))))]);
+        lookout.ask(&files);
+        let missed = Missed { why: "/a".into(), is_odd: false };
+        assert_eq!(lookout.news().await, [(Name::from("a"), Err(missed))]);
     }
 
     #[test]
