@@ -106,6 +106,59 @@ fn an_adopted_process_that_is_killed_is_replaced() {
     });
 }
 
+/// Whether this kernel tells others than the parent how a process has ended (6.15).
+fn ends_are_told() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(['.', '-']).map_while(|it| it.parse::<u32>().ok());
+    (numbers.next().unwrap(), numbers.next().unwrap()) >= (6, 15)
+}
+
+#[test]
+fn how_an_adopted_process_ends_decides_whether_there_is_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let job = |name: &str, code: u32| {
+        format!(
+            "[service.{name}]\ncommand = [\"sh\", \"-c\", \"while [ ! -e {name}.go ]; do sleep 0.05; done; exit {code}\"]\n\
+             directory = \"{}\"\nrestart = \"on-failure\"\nstart_seconds = \"100ms\"\n",
+            dir.path().display()
+        )
+    };
+    let mut deck = Deck::start(&format!("{}{}", job("good", 0), job("bad", 7)));
+    deck.wait_ready(&["good", "bad"]);
+    deck.restart_daemon(|deck| kill(deck.daemon_pid(), Signal::SIGKILL));
+    deck.wait_ready(&["good", "bad"]);
+    for name in ["good", "bad"] {
+        std::fs::write(dir.path().join(format!("{name}.go")), "").unwrap();
+    }
+    if !ends_are_told() {
+        deck.wait_event("ended; how is not known");
+        return;
+    }
+    deck.wait_state("good", State::Exited);
+    let ended = |name: &str| deck.instance(name).last_exit.and_then(|it| it.code);
+    assert_eq!(ended("good"), Some(0), "{}", deck.story());
+    deck.wait("the next one", |it, _| find(it, "bad").is_some_and(|it| it.generation > 1));
+    deck.wait_event("exited with code 7");
+    assert_eq!(deck.instance("good").generation, 1);
+}
+
+#[test]
+fn since_when_it_is_so_is_known_to_the_next_daemon() {
+    let mut deck = Deck::start(THREE);
+    deck.wait_ready(&["chatty", "stopped", "mortal"]);
+    deck.ok(&["stop", "stopped"]);
+    deck.wait_state("stopped", State::Stopped);
+    let since = ["chatty", "stopped"].map(|it| deck.instance(it).since.unwrap());
+    deck.restart_daemon(|deck| kill(deck.daemon_pid(), Signal::SIGKILL));
+    deck.wait_ready(&["chatty", "mortal"]);
+    let after = ["chatty", "stopped"].map(|it| deck.instance(it).since.unwrap());
+    for (before, after) in since.into_iter().zip(after) {
+        // A moment of the wall clock is computed anew from one of the boot clock.
+        let apart = after.duration_since(before).as_millis().abs();
+        assert!(apart < 20, "{before} {after}");
+    }
+}
+
 #[test]
 fn what_runs_stays_on_its_port_under_the_next_daemon_until_it_is_started_anew() {
     let ports = [free_port(), free_port()];

@@ -327,9 +327,7 @@ impl Daemon {
             Turn::Begun { instance, generation, outcome } => {
                 self.on_begun(&instance, generation, outcome);
             }
-            Turn::AdoptedExit { instance, process } => {
-                self.hands.adopted_exit(&instance, process);
-            }
+            Turn::AdoptedExit(end) => self.on_adopted_exit(&end),
             Turn::Order { order, target, reply } => {
                 let aimed = self.aim((order, target, reply));
                 if let Some(ordered) = aimed.and_then(|it| self.weigh(it)) {

@@ -4,15 +4,19 @@
 //! it cannot start the next one.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use tracing::warn;
 
 use super::clock;
+use super::driver::Daemon;
 use super::hands::{Hands, Living};
 use super::state::Line;
 use super::turn::Turn;
 use crate::fleet::input::{Exit, Input, OutOfMemory, Status};
+use crate::fleet::rules::Restart;
+use crate::fleet::sheet::Condition;
 use crate::fleet::{Name, Process, Signal, Timestamp};
 use crate::logger::ToLogger;
 use crate::process::exec_as::Verdict;
@@ -59,24 +63,29 @@ impl Hands {
 
     fn on_death(&mut self, death: &Death) {
         let Some(name) = self.leaders.remove(&death.pid) else { return };
-        let status = match death.status {
-            reaper::Status::Exited(code) => Status::Code(code),
-            reaper::Status::Signaled { signal, .. } => Status::Signal(Signal(signal)),
-        };
-        self.leader_ended(&name, status);
+        self.leader_ended(&name, told(death.status));
     }
 
-    /// The pidfd of an adopted leader became readable. Its status went to another parent.
-    /// It may be about one that was let go of since: generations are counted anew after that.
-    pub fn adopted_exit(&mut self, name: &Name, process: Process) {
-        let Some(living) = self.living.get(name) else { return };
-        if living.process == process && living.sweeping.is_none() {
+    /// An adopted leader has ended. It may be about one that was let go of since: generations are counted anew
+    /// after that.
+    pub fn adopted_exit(&mut self, end: &AdoptedExit) {
+        let AdoptedExit { instance: name, process, generation, status, .. } = end;
+        let status = status.map_or(Status::Unknown, told);
+        let living = self.living.get(name);
+        if living.is_some_and(|it| it.process == *process && it.sweeping.is_none()) {
             // The number may be another leader's by now.
             if self.leaders.get(&process.pid) == Some(name) {
                 self.leaders.remove(&process.pid);
             }
             self.look_at_losses(std::slice::from_ref(name));
-            self.leader_ended(name, Status::Unknown);
+            self.leader_ended(name, status);
+        } else if status != Status::Unknown
+            && living.is_none_or(|it| it.process == *process || it.generation != *generation)
+        {
+            // Its end was told already, how it ended was not.
+            let exit = Exit { status, out_of_memory: OutOfMemory::No };
+            let (instance, generation) = (name.clone(), *generation);
+            self.outcomes.push_back(Input::Exited { instance, generation, exit });
         }
     }
 
@@ -240,15 +249,78 @@ impl Hands {
     /// There is no descriptor left for that: nobody would notice its end.
     pub(super) fn watch_adopted(&self, name: &Name, living: &Living) -> io::Result<()> {
         let Some(pidfd) = &living.pidfd else { return Ok(()) };
-        let pidfd = pidfd.try_clone()?;
-        let (instance, process) = (name.clone(), living.process);
+        let (pidfd, kept) = (pidfd.try_clone()?, pidfd.try_clone()?);
+        let (instance, foreign) = (name.clone(), living.foreign);
+        let (process, generation) = (living.process, living.generation);
         let turns = self.turns.clone();
+        let tell = async move |status, is_final| {
+            let instance = instance.clone();
+            let end = AdoptedExit { instance, process, generation, status, is_final };
+            // The driver is gone only when the daemon ends.
+            let _ = turns.send(Turn::AdoptedExit(end)).await;
+        };
         tokio::spawn(async move {
-            if pidfd::ended(pidfd).await.is_ok() {
-                let _ = turns.send(Turn::AdoptedExit { instance, process }).await;
+            if pidfd::ended(pidfd).await.is_err() {
+                return;
+            }
+            match pidfd::exit_soon(kept.as_fd()).await {
+                // Nobody goes by how it ended, and generations are not told apart for ever.
+                told if foreign => tell(told.ok().flatten(), true).await,
+                Ok(None) => {
+                    tell(None, false).await;
+                    tell(pidfd::exit(kept).await.ok().flatten(), true).await;
+                }
+                told => tell(told.ok().flatten(), true).await,
             }
         });
         Ok(())
+    }
+}
+
+/// The end of a leader that is not our child.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdoptedExit {
+    pub instance: Name,
+    pub process: Process,
+    pub generation: u64,
+    /// How it ended, as far as anybody but its parent is told.
+    pub status: Option<reaper::Status>,
+    /// More than that will not be told.
+    pub is_final: bool,
+}
+
+impl Daemon {
+    /// Where it decides whether there is another start, how it ended is waited for.
+    pub(super) fn on_adopted_exit(&mut self, end: &AdoptedExit) {
+        if end.is_final || !self.goes_by_status(&end.instance) {
+            self.hands.adopted_exit(end);
+        }
+    }
+
+    fn goes_by_status(&self, instance: &Name) -> bool {
+        let is_up = match self.fleet.condition_of(instance.as_str()) {
+            Some(Condition::Starting | Condition::Running) => true,
+            Some(
+                Condition::Stopped
+                | Condition::Spawning
+                | Condition::Draining
+                | Condition::Stopping
+                | Condition::Backoff
+                | Condition::Exited
+                | Condition::Fatal,
+            )
+            | None => false,
+        };
+        let service = self.fleet.service_of(instance.as_str());
+        let service = service.and_then(|it| self.hands.service(it));
+        is_up && service.is_some_and(|it| it.rules.restart == Restart::OnFailure)
+    }
+}
+
+fn told(status: reaper::Status) -> Status {
+    match status {
+        reaper::Status::Exited(code) => Status::Code(code),
+        reaper::Status::Signaled { signal, .. } => Status::Signal(Signal(signal)),
     }
 }
 

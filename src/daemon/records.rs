@@ -211,6 +211,8 @@ pub struct Kept {
     #[serde(skip_serializing_if = "is_default")]
     rest: Rest,
     #[serde(skip_serializing_if = "is_default")]
+    since: Option<Since>,
+    #[serde(skip_serializing_if = "is_default")]
     stop: Option<Stop>,
     #[serde(skip_serializing_if = "is_default")]
     sweep: Option<Sweep>,
@@ -231,6 +233,13 @@ enum Rest {
     },
     Exited,
     Fatal,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Since {
+    Up(u64),
+    Down(u64),
 }
 
 /// A stop in progress.
@@ -326,8 +335,9 @@ impl Kept {
 
     /// What is left of it after a reboot: nothing runs, and everything gets another chance.
     pub fn after_reboot(self) -> Self {
-        let (stop, sweep, starting) = (None, None, None);
-        Self { crashes: 0, rest: Rest::Stopped, stop, sweep, starting, reloads: None, ..self }
+        let (since, stop, sweep, starting) = (None, None, None, None);
+        let rest = Rest::Stopped;
+        Self { crashes: 0, rest, since, stop, sweep, starting, reloads: None, ..self }
     }
 }
 
@@ -349,6 +359,10 @@ impl From<&Memory> for Kept {
                 memory::Rest::Exited => Rest::Exited,
                 memory::Rest::Fatal => Rest::Fatal,
             },
+            since: it.since.map(|it| match it {
+                memory::Since::Up(at) => Since::Up(millis(at.0)),
+                memory::Since::Down(at) => Since::Down(millis(at.0)),
+            }),
             stop: None,
             sweep: None,
             starting: None,
@@ -394,6 +408,10 @@ impl From<Kept> for Memory {
                 Rest::Exited => memory::Rest::Exited,
                 Rest::Fatal => memory::Rest::Fatal,
             },
+            since: it.since.map(|it| match it {
+                Since::Up(at) => memory::Since::Up(moment(at)),
+                Since::Down(at) => memory::Since::Down(moment(at)),
+            }),
             farewell: stop.or(sweep).or(starting),
             reloads: it.reloads.map(Into::into),
         }

@@ -54,11 +54,7 @@ pub enum Turn {
         generation: u64,
         outcome: Result<super::foreign::Found, String>,
     },
-    /// An adopted process ended: its pidfd became readable.
-    AdoptedExit {
-        instance: Name,
-        process: Process,
-    },
+    AdoptedExit(super::ends::AdoptedExit),
     /// `target`: the process the operator saw; another one now is a refusal.
     Order {
         order: Order,

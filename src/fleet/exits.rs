@@ -75,7 +75,10 @@ pub(super) fn cause_of_stop(
             Some(by) => format!("SIGKILL by {by}"),
             None => "SIGKILL: max_wait_time was over".into(),
         },
-        Status::Signal(signal) if rung != Some(signal) => cause_by_others(exit),
+        // A command may send whatever it likes.
+        Status::Signal(signal) if ![Some(signal), Some(Signal::COMMAND)].contains(&rung) => {
+            cause_by_others(exit)
+        }
         Status::Signal(_) | Status::Code(_) | Status::Unknown => match rung {
             Some(rung) => format!("{rung} {}", stop.errand.phrase()),
             None => cause_of_status(exit.status),
@@ -128,6 +131,7 @@ pub(super) fn how(exit: &Exit, asked_for: Option<&Signalled>) -> String {
     let how = match exit.status {
         Status::Code(code) => format!("exited with code {code}"),
         Status::Signal(signal) => format!("was killed by {signal}"),
+        Status::Unknown if asked_for.is_none() => "ended; how is not known".into(),
         Status::Unknown => "exited".into(),
     };
     format!("{how}{after}{}", memory(exit, asked_for.is_some()))

@@ -298,17 +298,18 @@ impl Fleet {
         let begun = self.begun;
         let instance = self.instances.at_mut(number)?;
         let result = act(instance, turn);
+        instance.note_condition(turn.now);
         // Before everything is known, an adopted instance may turn out to be wanted down.
         if begun {
             instance.sync(turn);
             instance.keep(turn);
         }
-        self.reindex(number, turn.now);
+        self.reindex(number);
         Some(result)
     }
 
     /// Keeps deadlines, counts and the list of changes in step with one instance.
-    fn reindex(&mut self, number: usize, now: Timestamp) {
+    fn reindex(&mut self, number: usize) {
         let Some(instance) = self.instances.at_mut(number) else { return };
         let vitals = instance.look();
         if self.services.at(instance.home).is_some_and(Service::has_business) {
@@ -316,9 +317,6 @@ impl Fleet {
         }
         if vitals == instance.vitals {
             return;
-        }
-        if vitals.condition() != instance.vitals.condition() {
-            instance.since = now;
         }
         let name = instance.name().clone();
         let before = std::mem::replace(&mut instance.vitals, vitals.clone());

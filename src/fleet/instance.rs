@@ -45,6 +45,8 @@ pub(super) struct Instance {
     pub(super) spare: Spare,
     pub(super) phase: Phase,
     pub(super) since: Timestamp,
+    /// Since when this generation was in this condition under the last daemon.
+    pub(super) was: Option<(u64, Condition, Timestamp)>,
     pub(super) generation: u64,
     /// The fingerprint of what runs.
     pub(super) runs: Option<u64>,
@@ -230,6 +232,7 @@ impl Instance {
             spare: Spare::No,
             phase: Phase::Idle(Rest::Stopped),
             since: now,
+            was: None,
             generation: 0,
             runs: None,
             rotation,
@@ -370,6 +373,21 @@ impl Instance {
             Phase::Leaving(_, stop) if stop.is_draining() => Condition::Draining,
             Phase::Leaving(..) | Phase::Sweeping(_) => Condition::Stopping,
         }
+    }
+
+    /// Notes since when it is in its condition, if that is another one than the indexes know.
+    pub(super) fn note_condition(&mut self, now: Timestamp) {
+        let condition = self.condition();
+        if self.vitals.condition() == Some(condition) {
+            return;
+        }
+        let (generation, was) = (self.generation, self.was);
+        let is_same = |it: &(u64, Condition, Timestamp)| (it.0, it.1) == (generation, condition);
+        self.since = match (was.filter(is_same), self.body()) {
+            (Some((.., at)), _) => at,
+            (None, Some(body)) if condition == Condition::Starting => body.started,
+            (None, _) => now,
+        };
     }
 
     pub(super) fn deadline(&self) -> Option<Timestamp> {

@@ -14,7 +14,7 @@ use super::input::{
 use super::instance::{Aftermath, Body, Ending, Instance, Phase, Rest};
 use super::ladder::{Errand, Manner, PATIENCE_WITH_KILL, Stop};
 use super::rules::Restart;
-use super::sheet::LastExit;
+use super::sheet::{Condition, LastExit};
 use super::time::Timestamp;
 use super::turn::{Turn, elapsed};
 use super::words::Process;
@@ -101,6 +101,8 @@ impl Instance {
         self.runs = Some(fingerprint);
         self.rotation = None;
         self.told_ready = (self.was_ready.take() == Some(generation)).then_some(true);
+        // Until something better is recalled.
+        self.was = Some((generation, Condition::Running, body.started));
         let (pid, foreign) = (body.process.pid, body.foreign);
         self.phase = Phase::Up(body);
         self.say(turn, "adopted", None, format!("found running, pid {pid}"));

@@ -19,7 +19,7 @@ pub use super::reload::{Ended as ReloadEnded, Reload, Reloads};
 pub use super::rollout_state::{Outcome, Rollout, Stage, Waiting};
 use super::roster::Named;
 use super::rules::Rung;
-use super::sheet::LastExit;
+use super::sheet::{Condition, LastExit};
 use super::time::Timestamp;
 use super::turn::Turn;
 use super::wave::Wave;
@@ -44,9 +44,19 @@ pub struct Memory {
     pub restarts: u64,
     /// Why nothing of it runs, where nothing does.
     pub rest: Rest,
+    pub since: Option<Since>,
     pub farewell: Option<Farewell>,
     /// Where it runs and was reloaded.
     pub reloads: Option<Reloads>,
+}
+
+/// Since when an instance is what it is, where that does not pass by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Since {
+    /// Running.
+    Up(Timestamp),
+    /// Why nothing runs is why.
+    Down(Timestamp),
 }
 
 /// The end of a generation that was under way.
@@ -111,6 +121,7 @@ impl Memory {
             mishaps: 0,
             restarts: 0,
             rest: Rest::Stopped,
+            since: None,
             farewell: None,
             reloads: None,
         }
@@ -141,6 +152,16 @@ impl Instance {
                 Phase::Spawning(_) | Phase::Up(_) | Phase::Leaving(..) | Phase::Sweeping(_) => {
                     Rest::Stopped
                 }
+            },
+            since: match self.condition() {
+                Condition::Running => Some(Since::Up(self.since)),
+                Condition::Stopped | Condition::Backoff | Condition::Exited | Condition::Fatal => {
+                    Some(Since::Down(self.since))
+                }
+                Condition::Spawning
+                | Condition::Starting
+                | Condition::Draining
+                | Condition::Stopping => None,
             },
             farewell: at.map(|at| Farewell { generation: self.generation, at }),
             reloads: self.reloads(),
@@ -225,10 +246,29 @@ impl Instance {
             (Phase::Idle(_), None) => Phase::Idle(memory.rest),
             (phase, _) => phase,
         };
+        self.recall_since(memory.since);
         if let Some(reloads) = memory.reloads {
             self.recall_reloads(reloads);
         }
         self.kept = digest(&self.memory());
+    }
+
+    fn recall_since(&mut self, since: Option<Since>) {
+        let condition = self.condition();
+        let since = match (&self.phase, since) {
+            (Phase::Leaving(_, stop), _) if stop.is_draining() => Some((condition, stop.began)),
+            (Phase::Leaving(_, stop), _) => {
+                Some((condition, stop.first_signal.unwrap_or(stop.began)))
+            }
+            (Phase::Up(_), Some(Since::Up(at))) => Some((Condition::Running, at)),
+            (Phase::Idle(_), Some(Since::Down(at))) => Some((condition, at)),
+            (Phase::Up(_) | Phase::Idle(_) | Phase::Spawning(_) | Phase::Sweeping(_), _) => None,
+        };
+        let Some((of, at)) = since else { return };
+        if of == condition {
+            self.since = at;
+        }
+        self.was = Some((self.generation, of, at));
     }
 
     /// Lets go on what was under way when the last daemon ended, now that everything is known.

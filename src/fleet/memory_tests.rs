@@ -31,6 +31,29 @@ fn a_countdown_goes_on_to_the_same_moment_and_no_signal_is_sent_twice() {
 }
 
 #[test]
+fn since_when_it_is_so_outlives_the_daemon() {
+    let services = || vec![web(&["web1"]), rules("cron", &["cron"]), rules("job", &["job"])];
+    let mut rig = Rig::ready(services());
+    rig.tell(stop("job"));
+    rig.gone("job", code(0));
+    let since = ["web1", "cron", "job"].map(|it| rig.sheet(it).since);
+    rig.later(500 * SECOND);
+    for _ in 0..2 {
+        rig = rig.replaced(services(), &["web1", "cron"], &[]);
+        rig.later(10 * SECOND);
+        rig.probed("web1", Probe::Readiness, true);
+        assert_eq!(["web1", "cron", "job"].map(|it| rig.sheet(it).since), since);
+    }
+    let stopped = rig.now;
+    rig.tell(restart("cron"));
+    let mut rig = rig.replaced(services(), &["web1", "cron"], &[]);
+    assert_eq!((rig.condition("cron"), rig.sheet("cron").since), (Condition::Stopping, stopped));
+    rig.gone("cron", code(0));
+    rig.come_up("cron");
+    assert_eq!(rig.sheet("cron").since, rig.now, "another generation");
+}
+
+#[test]
 fn a_drain_goes_on_until_the_last_request_or_as_long_as_it_might() {
     let service = web(&["web1"]);
     let mut rig = Rig::ready(vec![service.clone()]);
