@@ -358,6 +358,36 @@ fn a_rollout_goes_on_under_the_next_daemon() {
 }
 
 #[test]
+fn the_evidence_of_a_rollout_is_its_own_also_under_the_next_daemon() {
+    let mut deck = Deck::start(
+        r#"[service.web]
+        command = "opsdeck sample --worker"
+        start_seconds = "100ms"
+        rollout = { build = ["echo this is {version}"], settle = "100ms" }
+        instance.web1 = {}"#,
+    );
+    deck.wait_ready(&["web1"]);
+    deck.ok(&["roll", "--yes", "--set", "version=41", "web"]);
+    let slow = "settle = \"100ms\"";
+    let text = std::fs::read_to_string(deck.path().join("config.toml")).unwrap();
+    std::fs::write(deck.path().join("config.toml"), text.replace(slow, "settle = \"60s\""))
+        .unwrap();
+    deck.ok(&["config", "apply"]);
+    deck.ok(&["roll", "--yes", "--no-wait", "--set", "version=42", "web"]);
+    deck.wait("it settles", |it, _| {
+        let rollout = it.services.iter().find_map(|it| it.rollout.as_ref());
+        rollout.is_some_and(|it| it.step == "settle")
+    });
+    deck.restart_daemon(|deck| kill(deck.daemon_pid(), Signal::SIGKILL));
+    deck.wait_event("rolling restart of web goes on under this daemon");
+    kill(deck.pid("web1"), Signal::SIGKILL);
+    let halted = deck.wait_event("rolling restart of web halted");
+    let evidence = halted.evidence.unwrap_or_default().join("\n");
+    assert!(evidence.contains("rollout log: this is 42"), "{evidence}");
+    assert!(!evidence.contains("this is 41"), "{evidence}");
+}
+
+#[test]
 fn a_rollout_ends_with_its_service_and_does_not_go_on_with_another_of_that_name() {
     let web = r#"[service.web]
         command = ["sh", "-c", "trap 'sleep 1; exit 0' TERM; while :; do sleep 0.05; done"]

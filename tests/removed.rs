@@ -200,3 +200,27 @@ fn removed_from_a_daemon_that_runs_with_its_gateway_it_finishes_all_the_same() {
         find(it, "web1").is_none() && find(it, "web2").is_none()
     });
 }
+
+#[test]
+fn of_names_that_are_gone_nothing_is_kept() {
+    let services = |names: &[&str]| {
+        let one = |it: &&str| format!("[service.{it}]\ncommand = \"opsdeck sample --worker\"\n");
+        format!("{KEEPER}{}", names.iter().map(one).collect::<String>())
+    };
+    let mut deck = Deck::start(&services(&["first", "second"]));
+    deck.wait_ready(&["keeper", "first", "second"]);
+    deck.ok(&["stop", "first", "second"]);
+    // One goes while the daemon runs, one while none does.
+    deck.write_config(&services(&["second"]));
+    deck.ok(&["config", "apply"]);
+    deck.wait("it is forgotten", |it, _| find(it, "first").is_none());
+    edited_meanwhile(&mut deck, KEEPER);
+    deck.wait_ready(&["keeper"]);
+    // What is said of them goes when the file is written without its history.
+    edited_meanwhile(&mut deck, KEEPER);
+    deck.wait_ready(&["keeper"]);
+    let text = std::fs::read_to_string(deck.path().join("state/state.jsonl")).unwrap();
+    let of_them: Vec<_> =
+        text.lines().filter(|it| it.contains("first") || it.contains("second")).collect();
+    assert!(of_them.is_empty() && text.contains("keeper"), "{of_them:#?}");
+}

@@ -40,6 +40,7 @@ pub fn begin(
     mut remembered: Remembered,
 ) -> Result<(), BootError> {
     daemon.hands.configure(settings);
+    let names = remembered.instances();
     daemon.hands.values = Versions::remembered(&mut remembered);
     daemon.turn(Input::Configured(settings.services.iter().map(|it| it.rules.clone()).collect()));
     for note in remembered.notes {
@@ -92,6 +93,7 @@ pub fn begin(
         }
         daemon.turn(Input::RoundRecalled { service, round: Box::new(round.into()) });
     }
+    daemon.hands.forget_names(names.iter().map(|it| Name::from(it.as_str())));
     for trouble in daemon.hands.take_sockets_back(settings) {
         daemon.note("socket-kept", None, trouble);
     }
@@ -101,6 +103,7 @@ pub fn begin(
         Some(_) => daemon.hands.state.append(&Line::Closed),
         None => (),
     }
+    daemon.forget_rollouts();
     hooks::outlived::resume(daemon, remembered.hooks, &pagers);
     daemon.turn(Input::Begin);
     Ok(())

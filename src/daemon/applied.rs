@@ -22,6 +22,8 @@ use crate::config::settings::{ReadFile, Settings, Texts};
 use crate::config::{reread, without_stops};
 
 const NAME: &str = "config.jsonl";
+/// So many lines more, and it is looked for edits of which nothing is left.
+const AGAIN: usize = 16;
 
 /// What was read at one time.
 #[derive(Debug, Serialize, Deserialize)]
@@ -68,12 +70,62 @@ fn keep(state_dir: &Path, texts: &Texts, is_whole: bool) -> io::Result<()> {
     let mut bytes = serde_json::to_vec(&line)?;
     bytes.push(b'\n');
     if !is_whole {
-        return open(OpenOptions::new().append(true), &path)?.write_all(&bytes);
+        open(OpenOptions::new().append(true), &path)?.write_all(&bytes)?;
+        return compact(state_dir);
     }
-    // The next daemon sees one or the other.
+    replace(state_dir, &bytes)
+}
+
+/// The next daemon sees one file or the other.
+fn replace(state_dir: &Path, bytes: &[u8]) -> io::Result<()> {
     let new = state_dir.join("config.jsonl.new");
-    open(OpenOptions::new().write(true).truncate(true), &new)?.write_all(&bytes)?;
-    std::fs::rename(new, path)
+    open(OpenOptions::new().write(true).truncate(true), &new)?.write_all(bytes)?;
+    std::fs::rename(new, state_dir.join(NAME))
+}
+
+/// Leaves out the edits of which nothing is left, now and then.
+fn compact(state_dir: &Path) -> io::Result<()> {
+    let text = std::fs::read_to_string(state_dir.join(NAME))?;
+    let lines: Vec<&str> = text.lines().collect();
+    if !lines.len().is_multiple_of(AGAIN) {
+        return Ok(());
+    }
+    let read = |it: &&str| {
+        let line: Line = serde_json::from_str(it).ok()?;
+        reread(&line.files.into_iter().map(ReadFile::from).collect::<Vec<_>>()).ok()
+    };
+    // What is torn, or was written by another release, is left alone.
+    let Some(all) = lines.iter().map(read).collect::<Option<Vec<_>>>() else { return Ok(()) };
+    let kept: Vec<_> =
+        still_needed(&all).into_iter().map(|it| format!("{}\n", lines[it])).collect();
+    if kept.len() == lines.len() {
+        return Ok(());
+    }
+    replace(state_dir, kept.concat().as_bytes())
+}
+
+/// What comes to the same as all of them, by number.
+fn still_needed(all: &[Settings]) -> Vec<usize> {
+    let last = all.len() - 1;
+    let whole = fold(all, 0..=last);
+    if last > 1 && fold(all, [0, last]) == whole {
+        return vec![0, last];
+    }
+    let mut kept: Vec<usize> = (0..=last).collect();
+    for it in 1..last {
+        let without = || kept.iter().copied().filter(|other| *other != it);
+        if fold(all, without()) == whole {
+            kept = without().collect();
+        }
+    }
+    kept
+}
+
+fn fold(all: &[Settings], which: impl IntoIterator<Item = usize>) -> Option<Settings> {
+    let next = |before: Settings, it: &Settings| without_stops(&before, it).0;
+    let mut them = which.into_iter().map(|it| &all[it]);
+    let first = them.next()?.clone();
+    Some(them.fold(first, next))
 }
 
 /// The last line, where a daemon was told to end.
@@ -194,6 +246,27 @@ mod tests {
         assert_eq!(services(place).len(), 3, "the last line is torn");
         keep(place, &texts(A), true).unwrap();
         assert_eq!(services(place), ["a"]);
+    }
+
+    #[test]
+    fn edits_that_are_saved_for_ever_leave_no_more_than_what_lasts_of_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path();
+        keep(place, &texts(&format!("{A}{B}")), true).unwrap();
+        // `b` is to go and waits, `c` has come and is to go as well; then only `a` changes.
+        keep(place, &texts(&format!("{A}{C}")), false).unwrap();
+        let mut most = 0;
+        for n in 0..1000 {
+            let edit = format!("[service.a]\ncommand = \"a\"\nmax_wait_time = \"{}s\"\n", n + 5);
+            keep(place, &texts(&edit), false).unwrap();
+            let text = std::fs::read_to_string(place.join(NAME)).unwrap();
+            most = most.max(text.lines().count());
+        }
+        assert!(most < AGAIN, "{most} lines");
+        let settings = read(place, Path::new("/etc/deck.toml")).unwrap();
+        let of = |name: &str| settings.services.iter().find(|it| it.rules.name.as_str() == name);
+        assert_eq!(of("a").unwrap().rules.max_wait_time, std::time::Duration::from_secs(1004));
+        assert!(of("b").is_some() && of("c").is_some(), "they run");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! A broken file replaces nothing. A watched edit applies only what stops nothing; the rest waits,
 //! named, until an operator or a signal says so.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -320,6 +321,15 @@ impl Daemon {
         self.history.retain(fronted, told, known);
         self.show_gateways();
         self.facts.retain(|name| self.fleet.knows(name));
+        self.config.guesses.retain(&self.config.settings);
+        self.forget_rollouts();
+    }
+
+    /// Of services that are gone.
+    pub(super) fn forget_rollouts(&mut self) {
+        let services: BTreeSet<Name> = self.fleet.service_names().into_iter().collect();
+        let known = &self.hands.known;
+        self.rollouts.retain(|it| services.contains(it), |it| known.contains_key(it));
     }
 
     fn too_much(&mut self, whole: &diff::Diff, scope: &Scope) -> Problem {

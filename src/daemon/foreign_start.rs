@@ -32,6 +32,7 @@ use crate::process::exec_as::{Refusal, Verdict};
 use crate::process::group::{Group, Marks};
 use crate::process::reaper::Reaper;
 use crate::process::spawn::{Launch, Output};
+use crate::process::{Identity, identity, pidfd};
 use crate::quantity::format_duration;
 
 /// Between two looks at the pid file while it is waited for.

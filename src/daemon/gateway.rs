@@ -6,7 +6,6 @@
 //! stay open here: new connections wait in the backlog meanwhile. An older program is told to retire: it
 //! finishes what it has while the new one accepts.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
@@ -29,7 +28,7 @@ use super::talk::{self, Talk};
 use super::turn::{Turn, Turns};
 use crate::gateway::control::{ANSWERS_SINCE, FromGateway, Routes, ToGateway};
 use crate::gateway::shared::{self, InFlight};
-use crate::process::identity::Identity;
+use crate::process::identity::{self, Identity};
 
 /// What a gateway is called with.
 const ROLE: &str = "gateway";
@@ -87,7 +86,7 @@ pub struct Keeper {
     /// The last process that was started here.
     started: Option<Identity>,
     /// Those that retire and have no control socket any more.
-    hidden: BTreeSet<u32>,
+    hidden: Vec<Identity>,
     /// How long it may take to answer.
     greeting: Duration,
 }
@@ -123,7 +122,7 @@ impl Keeper {
             listeners,
             shared: None,
             started: None,
-            hidden: BTreeSet::new(),
+            hidden: vec![],
             greeting: talk::GREETING,
         }
     }
@@ -225,11 +224,11 @@ impl Keeper {
     /// Ends those that run and cannot be talked to.
     async fn end_mute(&self, path: &Path, err: &io::Error) -> io::Result<()> {
         for it in mute::behind(path, ROLE)? {
-            let pid = u32::try_from(it.pid).ok();
-            if pid.is_some_and(|it| self.hidden.contains(&it)) {
+            if self.hidden.contains(&it) {
                 continue;
             }
             mute::kill(it).await?;
+            let pid = u32::try_from(it.pid).ok();
             let why = format!("it could not be talked to ({err}) and was killed");
             self.tell(News::Down(Down { pid, retired: false, why, in_flight: None })).await;
         }
@@ -276,6 +275,12 @@ impl Keeper {
     /// Another one can be started where it cannot be found.
     fn is_hidden(&self) -> bool {
         !self.socket().exists() && self.runtime_dir.exists()
+    }
+
+    /// Remembers one that retires where nobody finds it, until it has ended.
+    fn hide(&mut self, pid: u32) {
+        self.hidden.retain(|it| identity::is_alive(*it).unwrap_or(true));
+        self.hidden.extend(identity::identity_of(pid.cast_signed()));
     }
 
     async fn send_away(&self, mut talk: Talk) -> io::Result<()> {
@@ -351,7 +356,7 @@ impl Keeper {
                 },
                 _ = look.tick() => match self.is_hidden() {
                     true => {
-                        self.hidden.insert(pid);
+                        self.hide(pid);
                         return match self.send_away(talk).await {
                             Ok(()) => End::Hidden,
                             Err(err) => End::Lost(err.to_string()),
@@ -474,8 +479,6 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::process::identity;
-
     #[tokio::test]
     async fn a_gateway_that_does_not_answer_is_killed_before_another_is_started() {
         let dir = tempfile::tempdir().unwrap();
@@ -503,5 +506,24 @@ mod tests {
         assert!(told.starts_with("no answer within 300ms: pid "), "{told}");
         assert!(told.ends_with(" was killed"), "{told}");
         assert_eq!(keeper.started, None);
+    }
+
+    #[test]
+    fn one_that_has_ended_is_hidden_no_more() {
+        let (_wanted, wanted) = watch::channel(Wanted::default());
+        let (turns, _heard) = tokio::sync::mpsc::channel(8);
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let nowhere = PathBuf::from("/nowhere");
+        let listeners = Listeners::default();
+        let mut keeper =
+            Keeper::new(nowhere.clone(), nowhere, turns, tasks, wanted, stop, listeners);
+        let own = identity::identity_of(std::process::id().cast_signed()).unwrap();
+        for n in 0..10_000 {
+            keeper.hidden.push(Identity { start_time: own.start_time + n + 1, ..own });
+            keeper.hide(std::process::id());
+            assert_eq!(keeper.hidden.last(), Some(&own));
+            keeper.hidden.truncate(1);
+        }
+        assert_eq!(keeper.hidden, [own]);
     }
 }

@@ -1,6 +1,6 @@
 //! `profile = "auto"`: what the trees of such services tell, and what was guessed, as events.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::census::{self, Look};
@@ -50,6 +50,16 @@ impl Guesses {
                 service.turn_out(profile.clone());
             }
         }
+    }
+}
+
+impl Guesses {
+    /// Forgets services that are gone.
+    pub(super) fn retain(&mut self, settings: &Settings) {
+        let names: BTreeSet<&Name> = settings.services.iter().map(|it| &it.rules.name).collect();
+        self.known.retain(|name, _| names.contains(name));
+        self.told.retain(|name, _| names.contains(name));
+        self.looked.retain(|name, _| names.contains(name));
     }
 }
 
@@ -144,4 +154,25 @@ fn look(leader: Process) -> Clues {
     let mut kin = closeup::arguments_of(&pids);
     let arguments = kin.remove(0);
     Clues { leader, arguments, kin }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_that_are_gone_leave_no_guess() {
+        let text = "[service.web]\ncommand = \"web\"\n";
+        let settings = crate::config::parse("config.toml", text).unwrap();
+        let mut guesses = Guesses::default();
+        for n in 0..10_000 {
+            for name in [Name::from(format!("web{n}").as_str()), Name::from("web")] {
+                guesses.told.insert(name.clone(), "its command".into());
+                guesses.looked.insert(name, (Process { pid: 1, start_time: 2 }, 3));
+            }
+            guesses.retain(&settings);
+        }
+        assert_eq!(guesses.told.into_keys().collect::<Vec<_>>(), ["web".into()]);
+        assert_eq!(guesses.looked.into_keys().collect::<Vec<_>>(), ["web".into()]);
+    }
 }

@@ -248,14 +248,17 @@ impl Hands {
             }
         }
         // What is no longer configured may still be stopping: it keeps its output until then.
+        let mut gone = vec![];
         for (name, it) in std::mem::take(&mut self.known) {
             if self.living.contains_key(&name) {
                 known.insert(name, it);
             } else {
                 self.orders.push(ToLogger::Close { name: name.to_string() });
+                gone.push(name);
             }
         }
         self.known = known;
+        self.forget_names(gone);
         self.record_anew();
         self.configure_foreign();
         for (name, kind) in changed {

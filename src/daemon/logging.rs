@@ -81,6 +81,8 @@ pub struct Growth(Mutex<BTreeMap<String, watch::Sender<u64>>>);
 impl Growth {
     fn of(&self, name: &str) -> watch::Receiver<u64> {
         let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // What nobody follows any more begins with 0 the next time, and is told anew.
+        map.retain(|_, it| it.receiver_count() > 0);
         map.entry(name.to_owned()).or_default().subscribe()
     }
 
@@ -440,6 +442,17 @@ mod tests {
         let path = |kind| format!("/run/{name}.{kind}").into();
         let (fifo, log) = (path("fifo"), path("log"));
         ToLogger::Open(Source { name: name.into(), fifo, log, max_size: 1 << 20, keep })
+    }
+
+    #[test]
+    fn logs_that_nobody_follows_any_more_are_forgotten() {
+        let growth = Growth::default();
+        let followed = growth.of("web1");
+        for n in 0..10_000 {
+            drop(growth.of(&format!("other{n}")));
+        }
+        growth.grew("web1", 7);
+        assert_eq!((growth.0.lock().unwrap().len(), *followed.borrow()), (2, 7));
     }
 
     #[test]

@@ -49,7 +49,11 @@ pub enum Line {
         generation: u64,
     },
     Wanted(Wanted),
-    /// Values of `--set`, all of them.
+    /// It is not configured any more, and nothing of it runs.
+    Forgotten {
+        instance: String,
+    },
+    /// Values of `--set`, all of them; none: as if there had never been any.
     Set {
         service: String,
         values: BTreeMap<String, String>,

@@ -1,6 +1,6 @@
 //! What the lines of a state file come to: the later one of each kind counts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::records::{
     FORMAT, HookCall, Intent, Kept, Line, Rollout, Round, Run, Running, Took, Wanted,
@@ -69,6 +69,8 @@ impl Remembered {
             }
             Line::Gone { instance, generation } => self.forget(&instance, generation),
             Line::Wanted(it) => keep(&mut self.wanted, it.instance.clone(), it),
+            Line::Forgotten { instance } => self.forget_name(&instance),
+            Line::Set { service, values } if values.is_empty() => drop(self.set.remove(&service)),
             Line::Set { service, values } => keep(&mut self.set, service, values),
             Line::Took(it) => keep(&mut self.took, it.instance.clone(), it),
             Line::Kept(it) => {
@@ -111,6 +113,21 @@ impl Remembered {
                 known.remove(instance);
             }
         }
+    }
+
+    /// Whoever gets this name later begins with nothing.
+    fn forget_name(&mut self, instance: &str) {
+        self.intents.remove(instance);
+        self.wanted.remove(instance);
+        self.took.remove(instance);
+        self.kept.remove(instance);
+        self.ready.remove(instance);
+    }
+
+    /// The instances of which anything is said beside what runs.
+    pub(super) fn instances(&self) -> BTreeSet<String> {
+        let lasting = self.intents.keys().chain(self.wanted.keys()).chain(self.took.keys());
+        lasting.chain(self.kept.keys()).chain(self.ready.keys()).cloned().collect()
     }
 
     /// Where the lines between were lost, the later generation is the one not to give again.
@@ -158,5 +175,37 @@ fn keep<K: Ord, T>(all: &mut BTreeMap<K, T>, key: K, it: T) {
 fn keep_if<K: Ord, T>(this_boot: bool, all: &mut BTreeMap<K, T>, key: K, it: T) {
     if this_boot {
         all.insert(key, it);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn names_that_are_gone_leave_nothing() {
+        let mut text = String::from("{\"is\":\"boot\",\"version\":2,\"boot_id\":\"b\"}\n");
+        for n in 0..10_000 {
+            for line in [
+                format!("\"is\":\"intent\",\"instance\":\"web{n}\",\"generation\":3"),
+                format!(
+                    "\"is\":\"wanted\",\"instance\":\"web{n}\",\"goal\":\"down\",\"held_by\":null"
+                ),
+                format!("\"is\":\"set\",\"service\":\"s{n}\",\"values\":{{\"version\":\"1\"}}"),
+                format!("\"is\":\"took\",\"instance\":\"web{n}\",\"now\":{{}},\"before\":{{}}"),
+                format!("\"is\":\"kept\",\"instance\":\"web{n}\",\"restarts\":3"),
+                format!("\"is\":\"ready\",\"instance\":\"web{n}\",\"generation\":3"),
+                format!("\"is\":\"forgotten\",\"instance\":\"web{n}\""),
+                format!("\"is\":\"set\",\"service\":\"s{n}\",\"values\":{{}}"),
+            ] {
+                writeln!(text, "{{{line}}}").unwrap();
+            }
+        }
+        assert_eq!(Remembered::from_lines(&text, "b"), Remembered::default());
+        let last = "{\"is\":\"intent\",\"instance\":\"web7\",\"generation\":1}\n";
+        let again = Remembered::from_lines(&(text + last), "b");
+        assert_eq!(again.instances(), BTreeSet::from(["web7".to_owned()]), "it came again");
     }
 }

@@ -50,6 +50,14 @@ impl Rollouts {
         }
     }
 
+    /// Forgets services and instances that are gone.
+    pub fn retain(&mut self, is_service: impl Fn(&str) -> bool, is_known: impl Fn(&str) -> bool) {
+        self.services.retain(|name, _| is_service(name));
+        for kept in self.services.values_mut() {
+            kept.past.retain(|name, _| is_known(name));
+        }
+    }
+
     /// The rollout of this service that runs, or the last one. `now`: as the fleet knows it, which has
     /// the last word on whether it runs.
     pub fn of(&self, service: &str, now: Option<&RolloutSheet>) -> Option<RolloutRecord> {

@@ -158,6 +158,7 @@ impl StateFile {
             | Line::Running(_)
             | Line::Found(_)
             | Line::Gone { .. }
+            | Line::Forgotten { .. }
             | Line::Took(_)
             | Line::Kept(_)
             | Line::Ready { .. }

@@ -67,7 +67,8 @@ fn what_waits_for_room_is_folded_and_nothing_of_it_is_lost() {
     let full = io::Error::from_raw_os_error(libc::ENOSPC);
     let (mut file, _) = StateFile::open(dir.path(), "boot-a");
     file.append(&running(10, 1));
-    file.append(&Line::Set { service: "web".into(), values: BTreeMap::new() });
+    let values = BTreeMap::from([("version".into(), "42".into())]);
+    file.append(&Line::Set { service: "web".into(), values });
     file.flush();
     let mut most = 0;
     for generation in 1..=20_000 {

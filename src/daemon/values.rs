@@ -56,6 +56,16 @@ impl Versions {
         values
     }
 
+    /// Forgets what nobody has any more. Returns the services that had values.
+    fn retain(
+        &mut self,
+        is_service: impl Fn(&Name) -> bool,
+        is_instance: impl Fn(&Name) -> bool,
+    ) -> Vec<Name> {
+        self.instances.retain(|name, _| is_instance(name));
+        self.services.extract_if(.., |name, _| !is_service(name)).map(|(name, _)| name).collect()
+    }
+
     fn set(&mut self, service: &Name, values: Values, members: &[Name]) {
         let old = self.of_service(service);
         for member in members {
@@ -107,6 +117,23 @@ impl Hands {
         self.keep_values(&service, std::slice::from_ref(instance));
     }
 
+    /// Forgets what was said of names that are configured no more, and that nothing runs under.
+    pub(super) fn forget_names(&mut self, instances: impl IntoIterator<Item = Name>) {
+        for name in instances {
+            if !self.known.contains_key(&name) && !self.living.contains_key(&name) {
+                self.state.append(&Line::Forgotten { instance: name.to_string() });
+            }
+        }
+        let mut values = std::mem::take(&mut self.values);
+        let is_instance = |it: &Name| self.known.contains_key(it);
+        for name in values.retain(|it| self.service(it).is_some(), is_instance) {
+            let (service, values) = (name.to_string(), Values::new());
+            self.state.append(&Line::Set { service, values });
+        }
+        self.values = values;
+        self.foreign.stops.retain(|name, _| self.known.contains_key(name));
+    }
+
     fn members(&self, service: &Name) -> Vec<Name> {
         let known = self.known.iter().filter(|(_, it)| it.service == *service);
         known.map(|(name, _)| name.clone()).collect()
@@ -151,6 +178,18 @@ mod tests {
         rolled("43", &mut versions);
         assert_eq!(versions.of(&web, &web1), version("42"));
         assert_eq!(versions.of(&web, &"web3".into()), version("43"), "it came later");
+    }
+
+    #[test]
+    fn names_that_are_gone_leave_no_values() {
+        let mut versions = Versions::default();
+        for n in 0..10_000 {
+            let (service, instance) = (Name::from(format!("s{n}").as_str()), Name::from("web"));
+            versions.set(&service, version("1"), std::slice::from_ref(&instance));
+            versions.take(&service, &instance, false);
+            assert_eq!(versions.retain(|_| false, |_| false), [service]);
+        }
+        assert!(versions.services.is_empty() && versions.instances.is_empty());
     }
 
     #[test]

@@ -141,3 +141,25 @@ fn a_plan_is_expected_to_take_what_it_took_before() {
     let each: Vec<_> = plan.steps.iter().map(|it| it.expected_ms).collect();
     assert_eq!((each, plan.expected_ms), (vec![Some(11_000); 2], Some(22_000)));
 }
+
+#[test]
+fn services_that_are_gone_leave_no_rollout() {
+    let mut rollouts = Rollouts::default();
+    for n in 0..10_000 {
+        rollouts.note(&Event { service: Some(format!("web{n}")), ..began(0.0) });
+        rollouts.retain(|it| it == "web7", |_| true);
+    }
+    assert_eq!(rollouts.services.into_keys().collect::<Vec<_>>(), ["web7"]);
+}
+
+#[test]
+fn instances_that_are_gone_leave_no_times() {
+    let mut rollouts = Rollouts::default();
+    for n in 0..10_000 {
+        let kept = rollouts.services.entry("web".into()).or_default();
+        kept.past.insert(format!("web{n}"), [5].into());
+        rollouts.retain(|_| true, |it| it == "web7");
+    }
+    let past = &rollouts.services["web"].past;
+    assert_eq!(past.keys().collect::<Vec<_>>(), ["web7"]);
+}
