@@ -370,13 +370,11 @@ fn the_evidence_of_a_rollout_is_its_own_also_under_the_next_daemon() {
     deck.ok(&["roll", "--yes", "--set", "version=41", "web"]);
     let slow = "settle = \"100ms\"";
     let text = std::fs::read_to_string(deck.path().join("config.toml")).unwrap();
-    std::fs::write(deck.path().join("config.toml"), text.replace(slow, "settle = \"60s\""))
-        .unwrap();
+    std::fs::write(deck.path().join("config.toml"), text.replace(slow, "settle = \"60s\"")).unwrap();
     deck.ok(&["config", "apply"]);
     deck.ok(&["roll", "--yes", "--no-wait", "--set", "version=42", "web"]);
-    deck.wait("it settles", |it, _| {
-        let rollout = it.services.iter().find_map(|it| it.rollout.as_ref());
-        rollout.is_some_and(|it| it.step == "settle")
+    deck.wait("it settles for the second time", |_, events| {
+        events.iter().filter(|it| it.message.contains("it settles for")).count() == 2
     });
     deck.restart_daemon(|deck| kill(deck.daemon_pid(), Signal::SIGKILL));
     deck.wait_event("rolling restart of web goes on under this daemon");

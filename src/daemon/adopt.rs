@@ -83,6 +83,7 @@ pub fn begin(
             daemon.hands.state.append(&Line::NoRollout { service: rollout.service });
             continue;
         }
+        daemon.hands.runs.rollout_began(&service, rollout.log_begins);
         daemon.turn(Input::RolloutRecalled { service, rollout: Box::new(rollout.into()) });
     }
     for round in remembered.rounds.into_values() {

@@ -328,6 +328,7 @@ impl Daemon {
     /// Of services that are gone.
     pub(super) fn forget_rollouts(&mut self) {
         let services: BTreeSet<Name> = self.fleet.service_names().into_iter().collect();
+        self.hands.runs.retain(|it| services.contains(it));
         let known = &self.hands.known;
         self.rollouts.retain(|it| services.contains(it), |it| known.contains_key(it));
     }

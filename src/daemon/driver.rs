@@ -293,7 +293,6 @@ impl Daemon {
         for effect in effects {
             match effect {
                 Effect::Record(record) => {
-                    self.hands.note_rollout(&record);
                     told.push((at, record));
                 }
                 // Together: what ends comes before what begins, and many start side by side.

@@ -286,6 +286,7 @@ impl Hands {
     pub fn intend(&mut self, effects: &[Effect]) {
         for effect in effects {
             match effect {
+                Effect::Record(record) => self.note_rollout(record),
                 Effect::Spawn { instance, generation } => {
                     let fingerprint = self.known.get(instance).map_or(0, |it| it.fingerprint);
                     let (instance, generation) = (instance.to_string(), *generation);
@@ -295,9 +296,13 @@ impl Hands {
                     self.state.append(&Line::Kept(Box::new(memory.as_ref().into())));
                 }
                 Effect::KeepRollout { service, rollout } => {
+                    let log_begins = self.runs.log_begins(service);
                     let service = service.to_string();
                     self.state.append(&match rollout {
-                        Some(it) => Line::Rollout(Box::new(state::Rollout::of(service, it))),
+                        Some(it) => {
+                            let it = state::Rollout::of(service, it, log_begins);
+                            Line::Rollout(Box::new(it))
+                        }
                         None => Line::NoRollout { service },
                     });
                 }

@@ -118,6 +118,21 @@ impl Runs {
         self.before.insert(service.clone(), length);
     }
 
+    /// How long its log was when the last one began.
+    pub fn log_begins(&self, service: &Name) -> Option<u64> {
+        self.before.get(service).copied()
+    }
+
+    /// The last one began under an earlier daemon.
+    pub fn rollout_began(&mut self, service: &Name, log_begins: Option<u64>) {
+        self.before.extend(log_begins.map(|it| (service.clone(), it)));
+    }
+
+    /// Forgets services that are gone.
+    pub fn retain(&mut self, is_service: impl Fn(&Name) -> bool) {
+        self.before.retain(|name, _| is_service(name));
+    }
+
     /// The end of what the last rollout wrote into its log, as evidence.
     pub fn last_lines(&self, service: &Name) -> Option<Vec<String>> {
         let mut file = File::open(self.log(service)).ok()?;

@@ -28,6 +28,9 @@ pub struct Rollout {
     step_began: u64,
     of: usize,
     serving: usize,
+    /// How long its log was when it began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_begins: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,7 +60,7 @@ enum Outcome {
 
 impl Rollout {
     /// As it is to be kept.
-    pub fn of(service: String, it: &memory::Rollout) -> Self {
+    pub fn of(service: String, it: &memory::Rollout, log_begins: Option<u64>) -> Self {
         Self {
             service,
             by: actor(&it.by),
@@ -72,6 +75,7 @@ impl Rollout {
             step_began: millis(it.step_began.0),
             of: it.of,
             serving: it.serving,
+            log_begins,
         }
     }
 

@@ -125,7 +125,8 @@ fn what_is_kept_of_a_rollout_is_what_it_was() {
         memory::Stage::Over { at: moment(9), outcome, touched: Some("web1".into()) },
     ];
     for it in stages.map(rollout) {
-        let kept = reread(&Rollout::of("web".into(), &it));
+        let kept = reread(&Rollout::of("web".into(), &it, Some(4711)));
+        assert_eq!(kept.log_begins, Some(4711));
         assert_eq!((kept.service.as_str(), memory::Rollout::from(kept.clone())), ("web", it));
     }
 }
