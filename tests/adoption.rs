@@ -370,7 +370,8 @@ fn the_evidence_of_a_rollout_is_its_own_also_under_the_next_daemon() {
     deck.ok(&["roll", "--yes", "--set", "version=41", "web"]);
     let slow = "settle = \"100ms\"";
     let text = std::fs::read_to_string(deck.path().join("config.toml")).unwrap();
-    std::fs::write(deck.path().join("config.toml"), text.replace(slow, "settle = \"60s\"")).unwrap();
+    std::fs::write(deck.path().join("config.toml"), text.replace(slow, "settle = \"60s\""))
+        .unwrap();
     deck.ok(&["config", "apply"]);
     deck.ok(&["roll", "--yes", "--no-wait", "--set", "version=42", "web"]);
     deck.wait("it settles for the second time", |_, events| {

@@ -146,6 +146,53 @@ fn a_daemon_that_is_replaced_goes_on_with_what_it_found_and_what_it_has_started(
 }
 
 #[test]
+fn a_stop_command_outlives_its_daemon_and_is_waited_for_by_the_next_one() {
+    for is_replaced in [true, false] {
+        let (theirs, port) = (Theirs::new(), free_port());
+        let first = theirs.start("web1", port);
+        let wait = "while [ ! -e go ]; do sleep 0.05; done";
+        theirs.script(
+            "end",
+            &format!(
+                "#!/bin/sh\ncd \"$(dirname \"$0\")\"\n: >began\n{wait}\nkill -TERM \"$(cat web1.pid)\"\n: >done\n"
+            ),
+        );
+        let stop = format!("stop_command = [{:?}]\n", theirs.path("end").display().to_string());
+        let stop = theirs.started_by() + &stop;
+        let mut deck = Deck::start(&theirs.service(&[("web1", port)], &stop));
+        wait_pid(&mut deck, "web1", first);
+        deck.ok(&["stop", "--no-wait", "web1"]);
+        wait_until("the command runs", || theirs.path("began").exists());
+        deck.wait("the countdown", |it, _| {
+            support::find(it, "web1").is_some_and(|it| it.countdown.is_some())
+        });
+        let before = deck.instance("web1").countdown.unwrap().kill_at.unwrap();
+        if is_replaced {
+            deck.ok(&["daemon", "--replace"]);
+            deck.watch_anew();
+        } else {
+            deck.restart_daemon(|deck| kill(deck.daemon_pid(), Signal::SIGKILL));
+        }
+        deck.wait_event("the last daemon ran: it is waited for");
+        deck.wait("the countdown", |it, _| {
+            support::find(it, "web1").is_some_and(|it| it.countdown.is_some())
+        });
+        let after = deck.instance("web1").countdown.unwrap().kill_at.unwrap();
+        assert!(after.duration_since(before).as_millis().abs() < 100, "{before} {after}");
+        assert!(is_alive(first));
+
+        std::fs::write(theirs.path("go"), "").unwrap();
+        deck.wait_state("web1", State::Stopped);
+        wait_until("the command is done", || theirs.path("done").exists());
+        assert!(!is_alive(first));
+        let cause = deck.instance("web1").last_exit.unwrap().cause;
+        assert!(cause.starts_with("the stop command by "), "{cause}");
+        let signals = deck.events.iter().filter(|it| it.message.contains("SIGTERM"));
+        assert_eq!(signals.count(), 0, "{}", deck.story());
+    }
+}
+
+#[test]
 fn a_start_that_fails_is_told_with_its_last_words() {
     let (theirs, port) = (Theirs::new(), free_port());
     let start = "start = ['sh', '-c', 'echo there is no disk; exit 3']\n";

@@ -107,6 +107,7 @@ pub fn begin(
     daemon.forget_rollouts();
     hooks::outlived::resume(daemon, remembered.hooks, &pagers);
     daemon.turn(Input::Begin);
+    daemon.hands.end_stops();
     Ok(())
 }
 

@@ -24,6 +24,7 @@ use crate::fleet::sheet::Condition;
 use crate::fleet::{Name, Process, Timestamp};
 use crate::process::group::{Group, Marks};
 use crate::process::stat::time_of;
+use crate::process::strays::Left;
 use crate::process::{Identity, identity, oom};
 
 /// Until what could not be followed is compared again.
@@ -85,6 +86,8 @@ pub(super) struct Foreign {
     pub(super) starts: CancellationToken,
     /// Every start that is under way has one of these.
     pub(super) busy: TaskTracker,
+    /// Commands that stop something, which the last daemon has begun.
+    pub(super) outlived: BTreeMap<Name, Left>,
     /// The last commands that stop something, by instance.
     pub(super) stops: BTreeMap<Name, Stopping>,
 }

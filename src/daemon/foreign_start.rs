@@ -134,6 +134,41 @@ impl Hands {
         });
     }
 
+    /// Goes on with a stop command that the last daemon has begun, should it run still.
+    pub(super) fn await_stop(&mut self, name: &Name, generation: u64, deadline: Timestamp) {
+        let instance = name.clone();
+        let Some(left) = self.foreign.outlived.remove(name) else {
+            let why = "the daemon ended while the stop command ran".to_owned();
+            return self.outcomes.push_back(Input::StopFailed { instance, generation, why });
+        };
+        let command = self.known.get(name).map(|it| {
+            it.settings.stop_command.iter().map(|it| it.0.as_str()).collect::<Vec<_>>().join(" ")
+        });
+        let command = command.unwrap_or_else(|| "its stop command".into());
+        let mark = orphans::stop_mark(name, &self.places.state_dir);
+        let leader = left.leader.map_or(left.oldest(), |it| it.identity);
+        let mut group = Group::new(leader, None, Marks::new(None, Some((RUN, &mark))));
+        let stopping = Stopping::default();
+        self.foreign.stops.insert(name.clone(), stopping.clone());
+        let turns = self.turns.clone();
+        self.tasks.spawn(async move {
+            let ended = stopping.ended.clone().drop_guard();
+            let ran = tokio::select! {
+                biased;
+                ran = end_of(leader) => ran,
+                why = stopping.is_over(deadline) => {
+                    let killed = group.kill().map_or_else(|it| it.to_string(), |_| "was killed".into());
+                    Err(format!("{killed}: {why}"))
+                }
+            };
+            drop(ended);
+            let Err(why) = ran else { return };
+            let why = format!("`{command}` {why}");
+            // The driver is gone only when the daemon ends.
+            let _ = turns.send(Turn::Input(Input::StopFailed { instance, generation, why })).await;
+        });
+    }
+
     fn order(
         &self,
         name: &Name,
@@ -161,6 +196,14 @@ impl Hands {
             patience,
         })
     }
+}
+
+/// Waits for the end of a command that the last daemon has begun. One of which nobody is told how it ended was
+/// not in vain for all that is known: what it was to stop has its deadline.
+async fn end_of(leader: Identity) -> Result<(), String> {
+    let Ok(Some(pidfd)) = identity::open(leader) else { return Ok(()) };
+    let Ok(Some(status)) = pidfd::exit(pidfd).await else { return Ok(()) };
+    verdict(&Outcome { status, output: vec![], dropped: 0, timed_out: false }, Duration::ZERO)
 }
 
 fn gone() -> String {

@@ -1,6 +1,5 @@
-//! Ends the commands that the last daemon was running when it died: those of rollouts, those that stop what
-//! somebody else runs, and exec probes. Hooks
-//! run on; who looks after them is told.
+//! Ends the commands that the last daemon was running when it died: those of rollouts, and exec probes. Hooks
+//! run on, and so do commands that stop what somebody else runs; who looks after them is told.
 //!
 //! Nobody waits for their outcome any more, and a rollout that is begun again would run the same command
 //! beside them. A variable in their environment says which command of which deck each is, and the record
@@ -84,9 +83,9 @@ pub(super) fn end(
         } else if let Some(instance) = name.strip_prefix(STOP) {
             // One that had ended may have left something in the background on purpose.
             if kept.get(instance).is_some_and(Kept::is_stopped_by_command) {
-                daemon.hands.kill_marked(&name, &left);
                 let of = format!("the stop command of {instance}");
-                tell(daemon, None, instance, &of, &left.members, "killed");
+                tell(daemon, None, instance, &of, &left.members, "waited for");
+                daemon.hands.foreign.outlived.insert(Name::from(instance), left);
             }
         } else if !name.contains('/') {
             daemon.hands.kill_marked(&name, &left);
@@ -123,6 +122,13 @@ fn tell(
 }
 
 impl Hands {
+    /// Ends stop commands of the last daemon that nobody waits for.
+    pub(super) fn end_stops(&mut self) {
+        for (name, left) in std::mem::take(&mut self.foreign.outlived) {
+            self.kill_marked(&format!("{STOP}{name}"), &left);
+        }
+    }
+
     /// Ends a command of a rollout: SIGTERM, then SIGKILL to what is left. Returns who lived.
     fn end_run(&self, run: &Run, marked: Option<&Left>) -> Option<Vec<Member>> {
         let recorded = Identity { pid: run.pid, start_time: run.start_time };

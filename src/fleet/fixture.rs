@@ -493,6 +493,9 @@ fn line(effect: &Effect) -> String {
         Effect::Follow { instance, .. } => format!("follow {instance}"),
         Effect::KillAll { instance, generation } => format!("kill all {instance}#{generation}"),
         Effect::Sweep { instance, generation } => format!("sweep {instance}#{generation}"),
+        Effect::AwaitStop { instance, generation, .. } => {
+            format!("await stop {instance}#{generation}")
+        }
         Effect::RunStop { instance, generation, .. } => format!("run stop {instance}#{generation}"),
         Effect::AwaitStart { instance, generation } => {
             format!("await start {instance}#{generation}")

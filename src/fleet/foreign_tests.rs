@@ -342,14 +342,21 @@ fn what_runs_stays_what_it_is_whatever_the_configuration_says_of_the_next_one() 
 }
 
 #[test]
-fn a_stop_command_is_followed_by_sigterm_where_nobody_knows_any_more_how_it_ended() {
+fn a_stop_command_is_waited_for_by_the_next_daemon_and_followed_by_sigterm_only_where_it_is_gone() {
     let stop_command = vec![Rung { signal: Signal::COMMAND, wait: None }];
     let service = ServiceRules { stop: stop_command, ..foreign(&["web1"], true, false) };
     let mut rig = running(service.clone());
     rig.tell(stop("web1"));
     rig.later(4 * SECOND);
-    let mut next = rig.replaced(vec![service.clone()], &["web1"], &[]);
-    assert!(next.effects.contains(&"SIGTERM web1".to_owned()), "{:?}", next.effects);
+    for _ in 0..2 {
+        rig = rig.replaced(vec![service.clone()], &["web1"], &[]);
+        assert!(rig.effects.contains(&"await stop web1#1".to_owned()), "{:?}", rig.effects);
+        assert!(!rig.effects.contains(&"SIGTERM web1".to_owned()), "it may run still");
+    }
+    let mut next = rig;
+    let why = "the daemon ended while the stop command ran".to_owned();
+    let failed = Input::StopFailed { instance: "web1".into(), generation: 1, why };
+    assert_eq!(next.input(failed), ["SIGTERM web1"]);
     let told = "web1 signal-sent: SIGTERM: the daemon ended while the stop command ran (alice)";
     assert!(next.diary().contains(&told.to_owned()));
     let third = next.replaced(vec![service], &["web1"], &[]);

@@ -438,6 +438,13 @@ pub enum Effect {
         generation: u64,
         deadline: Timestamp,
     },
+    /// The last daemon has run that command, and nobody saw its end: go on as [`Effect::RunStop`] would if it
+    /// runs still; else report [`Input::StopFailed`].
+    AwaitStop {
+        instance: Name,
+        generation: u64,
+        deadline: Timestamp,
+    },
     /// The last daemon has begun to start a foreign instance: wait until its process is there, without
     /// beginning anew; report [`Input::Spawned`] or [`Input::SpawnFailed`].
     AwaitStart {

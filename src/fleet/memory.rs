@@ -281,9 +281,9 @@ impl Instance {
         self.sync(turn);
         self.ask_gauge(turn);
         self.descend(turn);
-        if self.stop().and_then(Stop::last_signal) == Some(Signal::COMMAND) {
-            let why = "the daemon ended while the stop command ran";
-            self.on_stop_failed(turn, self.generation, why);
+        if let Some(stop) = self.stop().filter(|it| it.last_signal() == Some(Signal::COMMAND)) {
+            let (instance, generation) = (self.own.name.clone(), self.generation);
+            turn.push(Effect::AwaitStop { instance, generation, deadline: stop.deadline });
         }
     }
 }

@@ -305,6 +305,7 @@ impl Sim {
             // Nothing in it is foreign.
             | Effect::LetGo { .. }
             | Effect::RunStop { .. }
+            | Effect::AwaitStop { .. }
             | Effect::AwaitStart { .. }
             // Nobody signals single processes there.
             | Effect::SignalMember { .. }
