@@ -76,7 +76,7 @@ async fn compare(place: &Place, file: Option<&Path>) -> Outcome {
             let line = |it: &diff::Change| Difference {
                 name: it.name.clone(),
                 does: it.does.word().into(),
-                message: it.message.clone(),
+                message: it.message(),
                 values: it.values.iter().map(key_change).collect(),
             };
             diff.changes.iter().map(line).collect()

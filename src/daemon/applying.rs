@@ -91,7 +91,7 @@ impl Config {
             .map(|it| Difference {
                 name: it.name.clone(),
                 does: it.does.word().into(),
-                message: it.message.clone(),
+                message: it.message(),
                 values: it.values.iter().map(key_change).collect(),
             })
             .collect()
@@ -270,7 +270,7 @@ impl Daemon {
             self.take_settings(settings);
             let came = self.as_it_came(now);
             for (told, it) in differences.iter_mut().zip(&came.changes) {
-                told.message.clone_from(&it.message);
+                told.message = it.message();
             }
             message = summary(&came);
             self.note("config-applied", by(scope), format!("configuration applied: {message}"));
@@ -280,11 +280,9 @@ impl Daemon {
 
     /// The same changes with what became of them: what is changed back to what runs makes nothing stale.
     fn as_it_came(&self, mut diff: diff::Diff) -> diff::Diff {
-        for it in diff.changes.iter_mut().filter(|it| it.does == diff::Does::Stale) {
-            if self.runs_as_configured(&it.name)
-                && let Some(what) = it.message.strip_suffix(diff::LATER)
-            {
-                it.message = format!("{what} back to what runs");
+        for it in diff.changes.iter_mut().filter(|it| it.taken_up.is_some()) {
+            if self.runs_as_configured(&it.name) {
+                it.taken_up = Some(diff::TakenUp::Already);
             }
         }
         diff
@@ -361,6 +359,6 @@ fn summary(diff: &diff::Diff) -> String {
     if diff.is_empty() {
         return "nothing to do: the configuration is as it runs".into();
     }
-    let lines = diff.changes.iter().map(|it| format!("{}: {}", it.name, it.message));
+    let lines = diff.changes.iter().map(|it| format!("{}: {}", it.name, it.message()));
     lines.collect::<Vec<_>>().join("; ")
 }

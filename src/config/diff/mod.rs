@@ -24,9 +24,6 @@ mod values;
 pub use partial::without_stops;
 pub use values::KeyChange;
 
-/// The end of the sentence of what goes stale.
-pub const LATER: &str = "; taken up by the next restart or rollout";
-
 /// What a change does when it is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Does {
@@ -53,10 +50,32 @@ pub struct Change {
     /// A service, an instance, or `deck`.
     pub name: String,
     pub does: Does,
-    /// A sentence without the name: `command changes; taken up by the next restart or rollout`.
-    pub message: String,
+    /// `command changes`.
+    what: String,
+    /// Of what goes stale.
+    pub taken_up: Option<TakenUp>,
     /// Of what goes stale or applies at once: the keys, without secrets.
     pub values: Vec<KeyChange>,
+}
+
+/// When what runs is as the new configuration says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TakenUp {
+    Later,
+    /// The change takes another one back that nothing has taken up.
+    Already,
+}
+
+impl Change {
+    /// A sentence without the name: `command changes; taken up by the next restart or rollout`.
+    pub fn message(&self) -> String {
+        let what = &self.what;
+        match self.taken_up {
+            Some(TakenUp::Later) => format!("{what}; taken up by the next restart or rollout"),
+            Some(TakenUp::Already) => format!("{what} back to what runs"),
+            None => what.clone(),
+        }
+    }
 }
 
 /// The changes from one configuration to another, in the order of the new file.
@@ -84,12 +103,17 @@ impl Diff {
         self.services_stopped * 2 > self.services_before
     }
 
-    fn push(&mut self, name: &str, does: Does, message: impl Into<String>) {
+    fn push(&mut self, name: &str, does: Does, what: impl Into<String>) {
         if does == Does::Stop {
             self.stops.push(name.to_owned());
         }
-        let (name, message) = (name.to_owned(), message.into());
-        self.changes.push(Change { name, does, message, values: vec![] });
+        let (name, what) = (name.to_owned(), what.into());
+        self.changes.push(Change { name, does, what, taken_up: None, values: vec![] });
+    }
+
+    fn push_stale(&mut self, name: &str, what: &str) {
+        let (name, what, taken_up) = (name.to_owned(), what.to_owned(), Some(TakenUp::Later));
+        self.changes.push(Change { name, does: Does::Stale, what, taken_up, values: vec![] });
     }
 }
 
@@ -184,11 +208,10 @@ fn running(old: &Service, new: &Service, diff: &mut Diff) {
         };
         diff.push(&it.name, does, format!("removed from {name}: {fate}"));
     }
-    let sentence = |what: &str| format!("{what}{LATER}");
     let reasons: BTreeSet<&str> = stale.iter().map(|it| it.1.as_str()).collect();
     match (reasons.first(), stale.len() == new.instances.len() && reasons.len() == 1) {
-        (Some(what), true) => diff.push(name, Does::Stale, sentence(what)),
-        _ => stale.iter().for_each(|(name, what)| diff.push(name, Does::Stale, sentence(what))),
+        (Some(what), true) => diff.push_stale(name, what),
+        _ => stale.iter().for_each(|(name, what)| diff.push_stale(name, what)),
     }
     let at_once = changes::rules(old, new);
     if !at_once.is_empty() {

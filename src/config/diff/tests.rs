@@ -9,7 +9,7 @@ fn settings(text: &str) -> Settings {
 
 fn lines(old: &str, new: &str) -> String {
     let diff = diff(&settings(old), &settings(new));
-    let line = |it: &Change| format!("{} {}: {}", it.does.word(), it.name, it.message);
+    let line = |it: &Change| format!("{} {}: {}", it.does.word(), it.name, it.message());
     diff.changes.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
