@@ -356,18 +356,44 @@ fn a_state_directory_that_is_removed_makes_no_room_for_a_second_daemon() {
     let mut deck = Deck::start("[service.steady]\ncommand = \"sleep 1000\"\n");
     deck.wait_ready(&["steady"]);
     let steady = deck.pid("steady");
-    std::fs::remove_dir_all(deck.path().join("state")).unwrap();
+    let state = deck.path().join("state");
+    std::fs::remove_dir_all(&state).unwrap();
     let output = deck.opsdeck(&["daemon"]);
     assert_eq!(output.status.code(), Some(1));
     let notice = String::from_utf8(output.stderr).unwrap();
     assert!(notice.contains(&format!("another daemon (pid {})", deck.daemon_pid())), "{notice}");
     assert!(is_alive(steady) && is_alive(deck.daemon_pid()));
 
-    // The second one has made the directory again: what runs is known to the next.
+    assert!(!state.exists(), "one that is refused makes nothing");
+
+    // What runs is known to the next.
+    std::fs::create_dir(&state).unwrap();
     deck.wait("no notice", |it, _| it.notices.is_empty());
     deck.restart_daemon(|deck| kill(deck.daemon_pid(), Signal::SIGTERM));
     deck.wait_ready(&["steady"]);
     assert_eq!((deck.pid("steady"), deck.instance("steady").generation), (steady, 1));
+}
+
+#[test]
+fn a_state_directory_that_is_moved_away_loses_nothing_that_was_ordered() {
+    let mut deck = Deck::start(
+        "[service.steady]\ncommand = \"sleep 1000\"\n[service.other]\ncommand = \"sleep 1000\"\n",
+    );
+    deck.wait_ready(&["steady", "other"]);
+    let (steady, state) = (deck.pid("steady"), deck.path().join("state"));
+    std::fs::rename(&state, deck.path().join("moved")).unwrap();
+    deck.wait("it is said", |it, _| it.notices.iter().any(|it| it.contains("was removed")));
+    let output = deck.opsdeck(&["daemon"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(!state.exists(), "one that is refused makes nothing");
+
+    std::fs::create_dir(&state).unwrap();
+    deck.wait("no notice", |it, _| it.notices.is_empty());
+    deck.ok(&["stop", "other"]);
+    deck.restart_daemon(|deck| kill(deck.daemon_pid(), Signal::SIGKILL));
+    deck.wait_ready(&["steady"]);
+    assert_eq!((deck.pid("steady"), deck.instance("steady").generation), (steady, 1));
+    assert_eq!(deck.instance("other").state, State::Stopped, "{}", deck.story());
 }
 
 #[test]

@@ -164,6 +164,9 @@ impl Ground {
         let children = Children::register().map_err(BootError::Prepare)?;
         // Before anything is made in a new place.
         elsewhere::look(plan.settings.path.as_deref(), &plan.state_dir)?;
+        if heir.is_none() {
+            lock::wait_for_seat(plan).await?;
+        }
         for path in [&plan.state_dir, &plan.runtime_dir] {
             host::private_directory(path)
                 .map_err(|source| BootError::Directory { path: path.clone(), source })?;

@@ -7,12 +7,13 @@
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tracing::warn;
 
+use super::state::is_elsewhere;
 use crate::api::Event;
 
 /// How many events are kept in memory for clients that attach.
@@ -133,10 +134,9 @@ impl Journal {
         }
     }
 
-    /// Somebody has deleted the file: what is written goes nowhere.
+    /// Somebody has deleted the file, or moved it away: what is written is not found.
     fn is_removed(&self) -> bool {
-        let metadata = self.file.as_ref().and_then(|it| it.metadata().ok());
-        metadata.is_some_and(|it| it.nlink() == 0)
+        self.file.as_ref().is_some_and(|it| is_elsewhere(it, &self.path))
     }
 
     fn fail(&mut self, err: &io::Error) {
@@ -401,6 +401,20 @@ mod tests {
         journal.append(event("two"));
         journal.flush();
         let seen: Vec<_> = read(&journal.files(), |_| true).into_iter().map(|it| it.seq).collect();
+        assert_eq!((seen, journal.trouble), (vec![2], None));
+    }
+
+    #[test]
+    fn a_journal_that_was_moved_is_begun_anew_where_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(dir.path());
+        journal.append(event("one"));
+        journal.flush();
+        let path = dir.path().join("journal.jsonl");
+        std::fs::rename(&path, dir.path().join("moved")).unwrap();
+        journal.append(event("two"));
+        journal.flush();
+        let seen: Vec<_> = read(&[path], |_| true).into_iter().map(|it| it.seq).collect();
         assert_eq!((seen, journal.trouble), (vec![2], None));
     }
 

@@ -39,6 +39,21 @@ pub(super) async fn hold(plan: &Plan, heir: Option<&Heir>) -> Result<File, BootE
     Ok(lock)
 }
 
+/// Where the state directory is gone, its daemon may not be: nothing is made in its place then.
+pub(super) async fn wait_for_seat(plan: &Plan) -> Result<(), BootError> {
+    let began = clock::now();
+    while !plan.state_dir.exists()
+        && let Some(pid) = sits(&plan.runtime_dir)
+    {
+        if clock::now().since(began) >= LAST_STEPS {
+            let path = plan.runtime_dir.join(SEAT);
+            return Err(BootError::Held { path, pid: pid.to_string() });
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    Ok(())
+}
+
 async fn take(plan: &Plan, heir: Option<&Heir>) -> Result<File, BootError> {
     let state_dir = &plan.state_dir;
     let failed = |source| BootError::Lock { path: state_dir.join(LOCK), source };

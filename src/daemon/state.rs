@@ -8,7 +8,8 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ pub use super::records::{
 };
 pub use super::remembered::Remembered;
 use crate::fleet::Timestamp;
+use crate::process::table::FileId;
 
 /// A file that has grown by so many bytes is rewritten without its history.
 const GROWTH: u64 = 4 << 20;
@@ -234,6 +236,10 @@ impl StateFile {
             self.grown = 0;
             self.renew();
         }
+        if !is_removed && self.again.take().is_some() {
+            // It was moved, and is back.
+            self.trouble = None;
+        }
         if is_removed && self.is_removed() {
             if self.is_due() {
                 self.again = Some(clock::now() + AGAIN);
@@ -260,9 +266,9 @@ impl StateFile {
         self.again.is_none_or(|it| it <= clock::now())
     }
 
-    /// Somebody has deleted the file: what is written goes nowhere.
+    /// Somebody has deleted the file, or moved it away: the next daemon does not find what is written.
     fn is_removed(&self) -> bool {
-        self.file.as_ref().and_then(|it| it.metadata().ok()).is_some_and(|it| it.nlink() == 0)
+        self.file.as_ref().is_some_and(|it| is_elsewhere(it, &self.path))
     }
 
     /// Writes a new file with what the old one says. Without success the old one stays.
@@ -336,6 +342,15 @@ impl StateFile {
         let text = String::from_utf8_lossy(&text);
         self.put_first(&Remembered::from_lines(&text, &self.boot_id));
         (self.is_whole, self.file) = (true, None);
+    }
+}
+
+/// Whether another file than the open one, or none, is at its path. What cannot be told is left as it is.
+pub(super) fn is_elsewhere(file: &File, path: &Path) -> bool {
+    match (FileId::of_descriptor(file.as_fd()), FileId::of(path)) {
+        (Ok(ours), Ok(there)) => ours != there,
+        (_, Err(err)) => err.kind() == io::ErrorKind::NotFound,
+        (Err(_), Ok(_)) => false,
     }
 }
 

@@ -298,3 +298,31 @@ fn the_highest_number_of_an_event_is_known_though_its_call_is_over() {
     let (_, remembered) = StateFile::open(dir.path(), "another boot");
     assert_eq!((remembered.highest_seq, remembered.hooks.len()), (9, 0));
 }
+
+#[test]
+fn a_file_that_was_moved_is_written_anew_and_one_that_is_back_is_used_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (state, moved) = (dir.path().join("state"), dir.path().join("moved"));
+    std::fs::create_dir(&state).unwrap();
+    let (mut file, _) = StateFile::open(&state, "a");
+    file.append(&running(10, 1));
+    file.flush();
+    std::fs::rename(&state, &moved).unwrap();
+    file.flush();
+    assert!(file.trouble.as_deref().unwrap().contains("was removed"), "{:?}", file.trouble);
+    std::fs::rename(&moved, &state).unwrap();
+    file.flush();
+    assert_eq!((&file.trouble, file.wakes_at()), (&None, None));
+
+    std::fs::rename(&state, &moved).unwrap();
+    file.append(&running(11, 2));
+    file.flush();
+    assert!(file.trouble.is_some() && file.wakes_at().is_some());
+    // Somebody makes it again, with a file of his own.
+    std::fs::create_dir(&state).unwrap();
+    std::fs::write(state.join("state.jsonl"), "").unwrap();
+    file.again = Some(clock::now());
+    file.flush();
+    assert_eq!((&file.trouble, file.wakes_at()), (&None, None));
+    assert_eq!(StateFile::open(&state, "a").1.running["web1"].pid, 11);
+}
