@@ -364,9 +364,10 @@ impl Hands {
         }
         let leader = Identity::from(living.process);
         let tree = descendants::first(leader, LIVED).unwrap_or_default();
-        let rules = self.known.get(name).and_then(|it| self.service(&it.service));
+        let service = self.known.get(name).and_then(|it| self.service(&it.service));
         let none = roles::Rules::default();
-        let rules = rules.map_or(&none, |it| &it.profile.roles);
+        let rules = service.map_or(&none, |it| &it.profile.roles);
+        let told = || service.iter().flat_map(|it| &it.rules.stop).map(|it| it.signal);
         let line = |it: &Looked<'_>| {
             let stat = it.stat;
             let (role, renewed) =
@@ -383,7 +384,12 @@ impl Hands {
                 cuts: vec![],
             };
             let call = waits::call(stat.identity.pid, |_| None);
-            Member { call, ..plain_member(&seen) }.to_string()
+            let member = Member { call, ..plain_member(&seen) };
+            let is_ignored = |signal: &Signal| taken(member.pid, *signal) == Taken::Ignored;
+            match told().find(is_ignored).filter(|_| leads) {
+                Some(signal) => format!("{member}, ignores {signal}"),
+                None => member.to_string(),
+            }
         };
         let lines: Vec<String> = census::glance(rules, leader.pid, tree).iter().map(line).collect();
         self.last.lived.insert(name.clone(), lines);

@@ -124,7 +124,7 @@ impl Hands {
     pub fn last_words(&mut self, id: u64) -> Option<(Name, Option<String>)> {
         let name = self.flushes.1.remove(&id)?;
         let log = self.source(&name, self.known.get(&name)?.log).log;
-        Some((name, super::logs::last_lines(&log, 1).pop()))
+        Some((name, super::logs::last_lines(&log, 1, None).pop()))
     }
 
     /// Kills everything of a generation; [`Input::Swept`] follows the exit of its leader.

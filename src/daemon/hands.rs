@@ -528,6 +528,10 @@ impl Hands {
         let Some(instance) = &record.instance else { return vec![] };
         let mut lines = vec![];
         let sheet = fleet.instance_sheet(instance.as_str());
+        if record.kind == "reload-incomplete" {
+            let since = sheet.and_then(|it| it.reload).map(|it| it.since);
+            return since.map_or(vec![], |since| self.said_since(instance, since));
+        }
         let generation = sheet.as_ref().map_or(0, |it| it.generation);
         for (kind, result) in facts.probes(instance.as_str(), generation) {
             let error = result.error.unwrap_or_else(|| "passed".into());
@@ -539,12 +543,19 @@ impl Hands {
         }
         if let Some(known) = self.known.get(instance) {
             let log = self.source(instance, known.log).log;
-            lines.extend(super::logs::last_lines(&log, 10));
+            lines.extend(super::logs::last_lines(&log, 10, None));
         }
         lines.extend(
             record.service.as_ref().and_then(|it| self.runs.last_lines(it)).into_iter().flatten(),
         );
         lines
+    }
+
+    /// What it wrote last, from then on.
+    fn said_since(&self, instance: &Name, since: Timestamp) -> Vec<String> {
+        let Some(known) = self.known.get(instance) else { return vec![] };
+        let log = self.source(instance, known.log).log;
+        super::logs::last_lines(&log, 10, Some(clock::wall_of(since)))
     }
 
     /// Remembers a process that was just started, or adopted. `ladder`: how it is stopped where the

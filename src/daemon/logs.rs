@@ -205,8 +205,9 @@ pub fn mark(place: LogPlace) -> Mark {
 }
 
 /// The end of a log, as evidence. Blocking, but short: it reads backwards.
-pub fn last_lines(log: &Path, n: usize) -> Vec<String> {
-    let query = LogQuery { lines: Some(n), ..LogQuery::default() };
+pub fn last_lines(log: &Path, n: usize, since: Option<jiff::Timestamp>) -> Vec<String> {
+    let since_ms = since.and_then(|it| u64::try_from(it.as_millisecond()).ok());
+    let query = LogQuery { lines: Some(n), since_ms, ..LogQuery::default() };
     let Ok(lines) = logger::read(log, query) else { return vec![] };
     lines
         .map_while(Result::ok)

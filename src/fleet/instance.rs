@@ -489,13 +489,25 @@ impl Instance {
         by: Option<&By>,
         message: impl Into<String>,
     ) {
+        self.say_with_evidence(turn, kind, by, message, false);
+    }
+
+    /// The same, with what speaks for it if that is wanted.
+    pub(super) fn say_with_evidence(
+        &self,
+        turn: &mut Turn,
+        kind: &'static str,
+        by: Option<&By>,
+        message: impl Into<String>,
+        with_evidence: bool,
+    ) {
         turn.push(Effect::Record(Record {
             kind,
             service: Some(self.rules.name.clone()),
             instance: Some(self.own.name.clone()),
             by: by.cloned(),
             message: message.into(),
-            with_evidence: false,
+            with_evidence,
             extra: Extra::Nothing,
         }));
     }

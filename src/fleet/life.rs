@@ -8,9 +8,7 @@ use std::time::Duration;
 
 use super::exits::{self, Signalled};
 use super::health::Health;
-use super::input::{
-    Effect, Exit, Extra, InFlight, OutOfMemory, Probe, Record, SpawnFailure, Status,
-};
+use super::input::{Effect, Exit, Extra, InFlight, OutOfMemory, Probe, SpawnFailure, Status};
 use super::instance::{Aftermath, Body, Ending, Instance, Phase, Rest};
 use super::ladder::{Errand, Manner, PATIENCE_WITH_KILL, Stop};
 use super::rules::Restart;
@@ -330,15 +328,7 @@ impl Instance {
     fn give_up(&mut self, turn: &mut Turn) {
         self.phase = Phase::Idle(Rest::Fatal);
         let message = format!("given up after {} in a row went wrong", self.crashes.max(1));
-        turn.push(Effect::Record(Record {
-            kind: "fatal",
-            service: Some(self.rules.name.clone()),
-            instance: Some(self.own.name.clone()),
-            by: None,
-            message,
-            with_evidence: true,
-            extra: Extra::Nothing,
-        }));
+        self.say_with_evidence(turn, "fatal", None, message, true);
     }
 
     /// The second crash waits for `backoff.min`, each further one twice as long, up to `backoff.max`.

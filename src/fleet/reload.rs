@@ -146,6 +146,8 @@ impl Reload {
             self.untitled = of.shown.untitled;
             let before: Vec<_> =
                 workers.iter().filter(|it| !spared.contains(it)).copied().collect();
+            // That would leave nobody: none of them is one that reloads leave alone.
+            let before = if before.is_empty() { workers.to_vec() } else { before };
             if before.is_empty() {
                 let profile = &of.rules.profile;
                 let told = nobody(profile, self.signal);
@@ -434,6 +436,8 @@ impl Instance {
             // All workers are told: who is not among them lives no more.
             body.spared.retain(|it| workers.contains(it));
         }
+        // Those are not among whom it has to renew.
+        let spares = spares.saturating_sub(body.spared.len());
         let unwatched = std::mem::take(&mut body.unwatched);
         let of = Looked { rules: &rules, unwatched, shown, spares };
         reload.look(turn.now, workers, &body.spared, &of);
@@ -443,7 +447,7 @@ impl Instance {
         if after.ended.is_some() {
             self.spares = self.spares.max(stayed);
             let kind = if after.complete { "reloaded" } else { "reload-incomplete" };
-            self.say(turn, kind, Some(&by), after.told.clone());
+            self.say_with_evidence(turn, kind, Some(&by), after.told.clone(), !after.complete);
         }
         before != after
     }

@@ -127,7 +127,7 @@ fn a_worker_that_stays_is_told_once_nothing_moves_and_is_left_out_of_the_next_re
     tell(&mut rig, 14 * SECOND, "web1", &[3, 4, 5]);
     assert!(rig.fleet.watches_reload("web1"), "max_wait_time and five seconds");
     tell(&mut rig, SECOND, "web1", &[3, 4, 5]);
-    assert_snapshot!(rig.diary().join("\n"), @"web1 reload-incomplete: renewed 2 of 3 workers; pid 3 did not change, and nothing moved for 15.0s; one that a reload leaves alone looks the same (alice)");
+    assert_snapshot!(rig.diary().join("\n"), @"web1 reload-incomplete: renewed 2 of 3 workers; pid 3 did not change, and nothing moved for 15.0s; one that a reload leaves alone looks the same (alice) [evidence]");
     assert!(!rig.sheet("web1").reload.unwrap().complete);
 
     rig.ask(signal("web1", Signal::USR1)).0.unwrap();
@@ -146,6 +146,18 @@ fn a_server_that_ends_all_of_them_before_it_starts_others_is_told() {
 }
 
 #[test]
+fn after_a_reload_that_renewed_nobody_the_next_one_watches_them_all() {
+    let mut rig = reloading();
+    tell(&mut rig, 15 * SECOND, "web1", &[1, 2, 3]);
+    assert!(!rig.sheet("web1").reload.unwrap().complete);
+    rig.ask(signal("web1", Signal::USR1)).0.unwrap();
+    tell(&mut rig, Duration::ZERO, "web1", &[1, 2, 3]);
+    tell(&mut rig, SECOND, "web1", &[4, 5, 6]);
+    let reload = rig.sheet("web1").reload.unwrap();
+    assert_eq!((reload.renewed, reload.of, reload.complete), (3, 3, true));
+}
+
+#[test]
 fn a_user_process_makes_no_reload_incomplete_and_the_next_tree_is_known_to_have_one() {
     let idle = Shown { idle: true, untitled: false };
     let mut rig = Rig::ready(vec![web(&["web1", "web2"])]);
@@ -160,6 +172,12 @@ fn a_user_process_makes_no_reload_incomplete_and_the_next_tree_is_known_to_have_
     tell_shown(&mut rig, Duration::ZERO, "web1", &[3, 4, 5], idle);
     assert_snapshot!(rig.diary().join("\n"), @"web1 reloaded: renewed 2 of 3 workers in 10.0s; pid 3 did not change, and nobody waits there for an answer: a reload seems to leave it alone (alice)");
     assert!(rig.sheet("web1").reload.unwrap().complete);
+
+    rig.ask(signal("web1", Signal::USR1)).0.unwrap();
+    tell(&mut rig, Duration::ZERO, "web1", &[3, 4, 5]);
+    tell_shown(&mut rig, SECOND, "web1", &[3, 5, 6], idle);
+    tell_shown(&mut rig, 2 * SECOND, "web1", &[3, 5, 6], idle);
+    assert!(rig.fleet.watches_reload("web1"), "5 is another one");
 
     rig.ask(signal("web2", Signal::USR1)).0.unwrap();
     tell(&mut rig, Duration::ZERO, "web2", &[7, 8, 9]);
@@ -186,7 +204,7 @@ fn where_no_title_tells_whom_a_signal_renews_all_are_watched() {
     assert_snapshot!(told, @"web1 reloaded: 1 of 3 workers were renewed; no title tells whom SIGUSR1 renews (alice)");
     let (complete, told) = reload(&[1, 2, 3]);
     assert!(!complete, "{told}");
-    assert_snapshot!(told, @"web1 reload-incomplete: none of 3 workers changed: there is none that SIGUSR1 renews, or it is still at something (alice)");
+    assert_snapshot!(told, @"web1 reload-incomplete: none of 3 workers changed: there is none that SIGUSR1 renews, or it is still at something (alice) [evidence]");
 }
 
 #[test]
@@ -195,7 +213,7 @@ fn a_single_process_has_nobody_to_renew() {
     rig.ask(signal("web1", Signal::USR1)).0.unwrap();
     rig.diary();
     tell(&mut rig, Duration::ZERO, "web1", &[]);
-    assert_snapshot!(rig.diary().join("\n"), @"web1 reload-incomplete: there is no worker to renew: to swoole it is a single process (alice)");
+    assert_snapshot!(rig.diary().join("\n"), @"web1 reload-incomplete: there is no worker to renew: to swoole it is a single process (alice) [evidence]");
 }
 
 #[test]
@@ -215,7 +233,7 @@ fn workers_that_nobody_follows_are_told() {
     tell(&mut rig, 59 * SECOND, "web1", &[]);
     assert!(rig.fleet.watches_reload("web1"), "a new one may take ready_timeout");
     tell(&mut rig, SECOND, "web1", &[]);
-    assert_snapshot!(rig.diary().join("\n"), @"web1 reload-incomplete: 3 workers gone, and none came in their place within 1m01s (alice)");
+    assert_snapshot!(rig.diary().join("\n"), @"web1 reload-incomplete: 3 workers gone, and none came in their place within 1m01s (alice) [evidence]");
 }
 
 /// What is there under the next daemon; the first one died now.

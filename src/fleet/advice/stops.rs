@@ -17,6 +17,8 @@ const GRAIN: Duration = Duration::from_millis(150);
 const MARGIN: Duration = Duration::from_millis(500);
 /// Limits are whole numbers of them.
 const SECOND: Duration = Duration::from_secs(1);
+/// Stops that lost nothing and took less speak for no limit.
+const SHORTEST: Duration = Duration::from_secs(2);
 /// How long a stop may take where no limit is known.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -108,6 +110,12 @@ fn alike<'a>(stops: &'a [PastStop], profile: &Profile) -> Vec<&'a PastStop> {
     let both = |it: &PastStop| near(it.after, last.after) || is_early(it) && is_early(last);
     let mut found: Vec<_> = stops.iter().rev().take_while(|it| had_time(it) && both(it)).collect();
     found.reverse();
+    // Servers end so soon for reasons of their own, and before a limit that nobody has shortened.
+    let is_short = last.after + GRAIN < SHORTEST;
+    let is_below = profile.limit_known && last.after + GRAIN < profile.limit && !is_early(last);
+    if is_short || is_below {
+        return vec![];
+    }
     if (is_whole || is_early(last)) && found.len() > 1 { found } else { vec![] }
 }
 
@@ -327,13 +335,19 @@ pub(super) fn needed_kill(evidence: &Evidence) -> Option<Advice> {
     };
     let profile = &evidence.case.profile;
     let own = profile.limit * profile.limit_times;
+    let deaf = format!("ignores {}", last.signal);
+    let is_deaf = !last.signal.is_empty() && last.lived.iter().any(|it| it.contains(&deaf));
     let means = match &profile.limit_name {
+        _ if is_deaf => format!("it {deaf}, and no time is enough"),
         Some(name) if profile.limit_known && own > last.max_wait_time => {
             format!("its own {name} may be longer than max_wait_time")
         }
         _ => "it does not end by itself in that time".to_owned(),
     };
-    let help = "raise max_wait_time if it only needs longer; if not, what held it is named here";
+    let help = match is_deaf {
+        true => "begin `stop` with a signal that it obeys",
+        false => "raise max_wait_time if it only needs longer; if not, what held it is named here",
+    };
     Some(Advice {
         kind: "needed-kill",
         seen: format!(

@@ -240,6 +240,22 @@ fn who_does_not_end_is_named_with_what_it_waits_for() {
 }
 
 #[test]
+fn stops_that_lost_nothing_and_were_soon_over_speak_for_no_limit() {
+    let gunicorn = Profile { limit: ms(30_000), limit_times: 1, ..swoole() };
+    let alike = |after: u64| [stop(after, 0), stop(after, 0)];
+    assert_eq!(with_stops(gunicorn, &alike(4_010)), "", "below its default");
+    assert_eq!(with_stops(Profile::plain("generic"), &alike(1_010)), "");
+    assert!(with_stops(Profile::plain("generic"), &alike(2_010)).contains("looks like 2s"));
+}
+
+#[test]
+fn one_that_ignores_the_signal_is_told_so_afterwards() {
+    let lived = vec!["sh (pid 11) waits for a child, ignores SIGTERM".to_owned()];
+    let killed = PastStop { killed: true, lived, ..stop(10_000, 0) };
+    assert_snapshot!(with_stops(Profile::plain("generic"), &[killed]), @"[needed-kill] its last stop needed SIGKILL 10.0s after SIGTERM, when max_wait_time (10s) was over; then lived sh (pid 11) waits for a child, ignores SIGTERM: it ignores SIGTERM, and no time is enough; begin `stop` with a signal that it obeys");
+}
+
+#[test]
 fn what_lived_until_sigkill_is_told_afterwards() {
     let lived = vec!["php (pid 11) waits for another thread (futex)".to_owned()];
     let killed = PastStop { killed: true, lived, ..stop(10_000, 0) };
