@@ -116,6 +116,34 @@ fn a_drain_with_nothing_in_front_waits_for_what_the_server_says() {
 }
 
 #[test]
+fn a_drain_waits_for_what_concurrency_leaves_out() {
+    let port = free_port();
+    let command = format!("opsdeck sample --port {port} --cut-at-term --concurrency never");
+    let keys = "load = { swoole = \"/stats\" }\nmax_wait_time = \"2m\"\nreserve = \"1s\"";
+    let mut deck = deck(&command, port, keys);
+    let open = [begin(port), begin(port)];
+    deck.wait("what the kernel sees", |deck, _| {
+        find(deck, "web1").is_some_and(|it| it.in_flight == Some(2) && !it.in_flight_exact)
+    });
+
+    deck.ok(&["stop", "--no-wait", "web1"]);
+    deck.wait_state("web1", State::Draining);
+    open.into_iter().for_each(|it| assert!(end(it).contains("received 4 bytes"), "cut"));
+    deck.wait_state("web1", State::Stopped);
+    assert_eq!(deck.instance("web1").last_exit.unwrap().lost, 0);
+}
+
+#[test]
+fn a_drain_does_not_wait_for_a_count_that_nothing_is_behind() {
+    let port = free_port();
+    let command = format!("opsdeck sample --port {port} --concurrency phantom");
+    let keys = "load = { swoole = \"/stats\" }\nmax_wait_time = \"10m\"";
+    let mut deck = deck(&command, port, keys);
+    wait_load(&mut deck, "one that nobody sent", |it| it.in_flight == Some(1));
+    deck.ok(&["stop", "web1"]);
+}
+
+#[test]
 fn a_drain_does_not_wait_for_a_server_that_says_nothing() {
     let port = free_port();
     let command = format!("opsdeck sample --port {port}");

@@ -4,6 +4,8 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 
 use nix::sys::signal::Signal;
@@ -168,6 +170,45 @@ fn a_single_process_is_told_from_a_reload() {
     let told = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{told}");
     assert!(told.contains("no worker to renew: to swoole it is a single process"), "{told}");
+}
+
+#[test]
+fn a_reload_that_may_close_every_connection_wants_a_yes() {
+    let mut deck = Deck::start(&sample("--tree swoole --work 1h --mode thread", "swoole"));
+    deck.wait_ready(&["shop"]);
+    let threads = "single process, perhaps with threads as workers";
+    assert_eq!(with_role(&deck, "shop", threads).len(), 1);
+    let port = deck.instance("shop").port.unwrap();
+    let mut request = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    request.write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n").unwrap();
+    let output = deck.opsdeck(&["reload", "shop"]);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(6), "{told}");
+    assert!(told.contains("if the workers of shop are threads, SIGUSR1 closes every"), "{told}");
+    request.set_read_timeout(Some(PATIENCE)).unwrap();
+    deck.opsdeck(&["reload", "--yes", "shop"]);
+    assert_eq!(request.read(&mut [0; 64]).unwrap(), 0, "the yes was for this");
+}
+
+#[test]
+fn a_user_process_makes_no_reload_a_failure() {
+    let mut deck = Deck::start(&sample("--tree swoole --user-process", "swoole"));
+    deck.wait_ready(&["shop"]);
+    workers(&deck, "shop", 3);
+    let told = deck.ok(&["reload", "shop"]);
+    assert!(told.contains("renewed 2 of 3 workers"), "{told}");
+    assert!(told.contains("a reload seems to leave it alone"), "{told}");
+    let told = deck.ok(&["reload", "shop"]);
+    assert!(told.contains("renewed 2 of 2 workers"), "{told}");
+}
+
+#[test]
+fn without_titles_an_event_tells_how_many_sigusr2_has_renewed() {
+    let mut deck = Deck::start(&sample("--tree swoole --task-workers 1", "swoole"));
+    deck.wait_ready(&["shop"]);
+    workers(&deck, "shop", 3);
+    deck.ok(&["signal", "SIGUSR2", "shop"]);
+    deck.wait_event("1 of 3 workers were renewed; no title tells whom SIGUSR2 renews");
 }
 
 #[test]

@@ -147,6 +147,22 @@ fn requests_that_a_server_cuts_are_counted_and_its_own_limit_is_suspected() {
 }
 
 #[test]
+fn requests_that_are_cut_at_the_signal_speak_for_no_limit_of_a_server_that_ends_later() {
+    let port = free_port();
+    let config = web(port, "--work 30s --cut-at-term --linger 3s", "20s");
+    let (mut deck, requests) = in_flight(&config, port, 2);
+
+    deck.ok(&["signal", "--yes", "SIGTERM", "web1"]);
+    let event = deck.wait_event("into its drain");
+    assert!(event.message.ends_with("with 2 requests in flight (estimated)"), "{event:?}");
+    let stop = event.stop.unwrap();
+    assert!(stop.after_ms >= 3_000 && stop.cut_after_ms.unwrap() < 2_000, "{stop:?}");
+    for request in requests {
+        assert_eq!(request.join().unwrap(), "");
+    }
+}
+
+#[test]
 fn an_instance_that_ignores_sigterm_is_dead_with_its_group_when_its_time_is_over() {
     let mut deck = Deck::start(
         r#"[service.stubborn]

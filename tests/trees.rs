@@ -211,6 +211,18 @@ fn a_server_of_a_single_process_ignores_a_reload() {
 }
 
 #[test]
+fn a_server_whose_workers_are_threads_closes_every_connection_at_a_reload_and_serves_on() {
+    let tree = Tree::start("--tree swoole --mode thread");
+    tree.output.line_with("listening on");
+    let (leader, cut) = (tree.answering(), tree.busy("/?work=1h"));
+    tree.send(Signal::SIGUSR1);
+    assert_eq!((answer(cut), tree.answering()), (None, leader));
+    let cut = tree.busy("/?work=1h");
+    tree.send(Signal::SIGTERM);
+    assert_eq!((answer(cut), tree.code()), (None, Some(0)));
+}
+
+#[test]
 fn php_fpm_reloads_by_becoming_itself_again() {
     let tree = Tree::up("--tree fpm", 2);
     let leader = tree.leader();
