@@ -82,7 +82,7 @@ pub enum Command {
     /// Take instances out of rotation and hold them there
     Drain(DrainArgs),
     /// Put instances back in rotation
-    Undrain(DrainArgs),
+    Undrain(UndrainArgs),
     /// Send a signal; SIGTERM is a restart through the ladder
     Signal(SignalArgs),
     /// Send the reload signal of the profile, instance by instance
@@ -203,6 +203,17 @@ pub struct ReloadArgs {
 
 #[derive(Debug, Args)]
 pub struct DrainArgs {
+    /// Instances; of a service all of them
+    #[arg(required = true)]
+    pub names: Vec<String>,
+
+    /// Also the last one of a service that is ready
+    #[arg(long)]
+    pub yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct UndrainArgs {
     /// Instances; of a service all of them
     #[arg(required = true)]
     pub names: Vec<String>,

@@ -3,6 +3,7 @@
 //! `GET /v1/deck?brief=true` answers with the same shape as without: what is missing has its default,
 //! so it is read back as a [`Service`].
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{Goal, Instance, LastExit, Rollout, Service, State};
@@ -20,6 +21,8 @@ pub struct BriefService<'a> {
 #[derive(Debug, Serialize)]
 struct BriefRollout<'a> {
     halted: Option<&'a str>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    paused: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -34,6 +37,10 @@ struct BriefInstance<'a> {
     ready: Option<bool>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     stale: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held_by: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_at: Option<Timestamp>,
     restarts: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_exit: Option<BriefExit>,
@@ -47,7 +54,8 @@ struct BriefExit {
 
 impl<'a> From<&'a Service> for BriefService<'a> {
     fn from(it: &'a Service) -> Self {
-        let halted = |it: &'a Rollout| BriefRollout { halted: it.halted.as_deref() };
+        let halted =
+            |it: &'a Rollout| BriefRollout { halted: it.halted.as_deref(), paused: it.paused };
         Self {
             name: &it.name,
             goal: it.goal,
@@ -69,6 +77,8 @@ impl<'a> From<&'a Instance> for BriefInstance<'a> {
             generation: it.generation,
             ready: it.ready,
             stale: it.stale,
+            held_by: it.held_by.as_deref(),
+            retry_at: it.retry_at,
             restarts: it.restarts,
             last_exit: it.last_exit.as_ref().map(code),
             why: &it.why,
@@ -90,6 +100,8 @@ mod tests {
             generation: 3,
             ready: Some(false),
             stale: true,
+            held_by: Some("alice".into()),
+            retry_at: Some(Timestamp::UNIX_EPOCH),
             restarts: 7,
             last_exit: Some(LastExit { code: Some(255), ..LastExit::default() }),
             why: "exited with 255".into(),
@@ -99,7 +111,11 @@ mod tests {
             name: "web".into(),
             goal: Goal::Down,
             state: State::Exited,
-            rollout: Some(Rollout { halted: Some("not ready".into()), ..Rollout::default() }),
+            rollout: Some(Rollout {
+                halted: Some("not ready".into()),
+                paused: true,
+                ..Rollout::default()
+            }),
             instances: vec![instance, Instance::default()],
             ..Service::default()
         };

@@ -59,12 +59,13 @@ pub struct Deck {
 }
 
 impl Deck {
-    /// Becomes what a change makes of it; `now` stays that of the last snapshot.
+    /// Becomes what a change makes of it.
     pub fn follow(&mut self, change: Change) {
         match change {
             Change::Snapshot { deck, .. } => *self = *deck,
-            Change::Change { revision, services, removed, config, notices, .. } => {
+            Change::Change { revision, now, services, removed, config, notices, .. } => {
                 self.revision = revision;
+                self.now = Some(now);
                 self.config = config.unwrap_or_else(|| std::mem::take(&mut self.config));
                 self.notices = notices.unwrap_or_else(|| std::mem::take(&mut self.notices));
                 for service in services {

@@ -90,13 +90,22 @@ pub async fn all(client: &Client, deed: Deed, names: &[String], act: &Act, wait:
     }
 }
 
-/// `drain`, `undrain`: instances, or every instance of a service.
-pub async fn each_instance(client: &Client, verb: InstanceVerb, names: &[String]) -> Outcome {
+/// `drain`, `undrain`: instances, or every instance of a service. With `guard` the daemon asks before the last
+/// one of a service goes out.
+pub async fn each_instance(
+    client: &Client,
+    verb: InstanceVerb,
+    names: &[String],
+    guard: bool,
+) -> Outcome {
     let deck = client.brief().await?;
     for name in names {
         for (name, _) in instances(&deck, &meaning(&deck, name)?) {
-            let request = Request::Instance { name, verb, act: Act::default() };
-            tell(&client.send(&request).await?)?;
+            let act = Act { guard, ..Act::default() };
+            let request = Request::Instance { name: name.clone(), verb, act };
+            if !confirmed(client, &name, &request).await? {
+                return Ok(Exit::Confirm);
+            }
         }
     }
     Ok(Exit::Done)

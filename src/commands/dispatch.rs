@@ -59,10 +59,10 @@ pub fn run(cli: Cli) -> ExitCode {
         }),
         Command::Reload(args) => ask(place, async move |it| reload::run(&it, &args).await),
         Command::Drain(args) => ask(place, async move |it| {
-            act::each_instance(&it, InstanceVerb::Drain, &args.names).await
+            act::each_instance(&it, InstanceVerb::Drain, &args.names, !args.yes).await
         }),
         Command::Undrain(args) => ask(place, async move |it| {
-            act::each_instance(&it, InstanceVerb::Undrain, &args.names).await
+            act::each_instance(&it, InstanceVerb::Undrain, &args.names, false).await
         }),
         Command::Signal(args) => ask(place, async move |it| act::signal(&it, &args).await),
         Command::Roll(args) => ask(place, async move |it| roll::run(&it, &args).await),

@@ -1,5 +1,9 @@
 //! `opsdeck status`: what is running, as a table or as the API's snapshot.
 
+use std::fmt::Write;
+
+use jiff::Timestamp;
+
 use super::act::unknown;
 use super::{Outcome, json_line, notice, out, printer, unprinted};
 use crate::api::{Deck, Goal, Instance, Service, State};
@@ -16,14 +20,66 @@ pub async fn run(client: &Client, args: &StatusArgs) -> Outcome {
     if let Some(name) = args.names.iter().find(|it| !is_there(&deck, it)) {
         return Err(unknown(&deck, name));
     }
+    // The others of a service count, whoever is named.
+    let concerned = |it: &&Service| is_named(it, &args.names);
+    let served = !deck.services.iter().filter(concerned).any(is_unserved);
+    let remarks = remarks(&deck, &args.names);
     keep_only(&mut deck, &args.names);
-    let text = if args.json { json_line(&deck, "the snapshot")? } else { printable_table(&deck) };
+    let text = match args.json {
+        true => json_line(&deck, "the snapshot")?,
+        false => printable_table(&deck, deck.now),
+    };
     out(&text).map_err(|err| unprinted(&err))?;
     // Whoever reads JSON has them there.
-    for it in deck.notices.iter().filter(|_| !args.json) {
+    for it in remarks.iter().filter(|_| !args.json) {
         notice(&format!("opsdeck: {}", printer()(it)));
     }
-    Ok(if deck.services.iter().all(is_as_wanted) { Exit::Done } else { Exit::NotAsWanted })
+    let is_well = served && deck.services.iter().all(is_as_wanted);
+    Ok(if is_well { Exit::Done } else { Exit::NotAsWanted })
+}
+
+fn is_named(service: &Service, names: &[String]) -> bool {
+    let mut own = std::iter::once(&service.name).chain(service.instances.iter().map(|it| &it.name));
+    names.is_empty() || own.any(|it| names.contains(it))
+}
+
+/// What the table does not show: of the deck, and of rollouts.
+fn remarks(deck: &Deck, names: &[String]) -> Vec<String> {
+    let config = &deck.config;
+    let error = config.error.iter().map(|it| format!("the configuration was not applied: {it}"));
+    let pending = (!config.pending.is_empty()).then(|| {
+        let waits = config.pending.join(", ");
+        format!("an edit of the configuration waits: {waits}; `opsdeck config apply` applies it")
+    });
+    let concerned = deck.services.iter().filter(|it| is_named(it, names));
+    let services = concerned.flat_map(|it| rollout_remark(it).into_iter().chain(unserved(it)));
+    deck.notices.iter().cloned().chain(error).chain(pending).chain(services).collect()
+}
+
+fn rollout_remark(service: &Service) -> Option<String> {
+    let (name, rollout) = (&service.name, service.rollout.as_ref()?);
+    match &rollout.halted {
+        Some(why) => Some(format!("the rolling restart of {name} has halted: {why}")),
+        None if rollout.paused && rollout.ended.is_none() => Some(format!(
+            "the rolling restart of {name} is paused; `opsdeck roll --resume {name}` goes on with it"
+        )),
+        None => None,
+    }
+}
+
+fn unserved(service: &Service) -> Option<String> {
+    let name = &service.name;
+    is_unserved(service).then(|| {
+        format!(
+            "nobody of {name} is in rotation: all are held; `opsdeck undrain {name}` puts them back"
+        )
+    })
+}
+
+/// All that is wanted up is held out of rotation.
+fn is_unserved(service: &Service) -> bool {
+    let mut wanted = service.instances.iter().filter(|it| it.goal == Goal::Up).peekable();
+    wanted.peek().is_some() && wanted.all(|it| it.held_by.is_some())
 }
 
 pub(super) fn is_there(deck: &Deck, name: &str) -> bool {
@@ -55,9 +111,10 @@ fn is_as_wanted(service: &Service) -> bool {
         })
 }
 
-pub(super) fn printable_table(deck: &Deck) -> String {
+/// `now`: where the table is looked at once, so that it may tell what is to come.
+pub(super) fn printable_table(deck: &Deck, now: Option<Timestamp>) -> String {
     let print = printer();
-    let rows = deck.services.iter().flat_map(|it| &it.instances).map(|it| row(it, print));
+    let rows = deck.services.iter().flat_map(|it| &it.instances).map(|it| row(it, now, print));
     let header = ["NAME", "STATE", "PID", "READY", "RESTARTS", "WHY"].map(str::to_owned);
     let all: Vec<_> = std::iter::once(header).chain(rows).collect();
     let mut widths = [0; 6];
@@ -79,13 +136,19 @@ pub(super) fn printable_table(deck: &Deck) -> String {
     text
 }
 
-fn row(it: &Instance, print: fn(&str) -> String) -> [String; 6] {
+fn row(it: &Instance, now: Option<Timestamp>, print: fn(&str) -> String) -> [String; 6] {
     let ready = match it.ready {
         Some(true) => "yes",
         Some(false) => "no",
         None => "-",
     };
     let mut why = it.why.clone();
+    if let Some((at, now)) = it.retry_at.zip(now) {
+        let _ = write!(why, "; again in {}s", at.duration_since(now).as_secs().max(0));
+    }
+    if let Some(by) = &it.held_by {
+        let _ = write!(why, " (held by {by})");
+    }
     if it.stale {
         why.push_str(" (stale: runs an older configuration)");
     }
@@ -121,7 +184,7 @@ mod tests {
     #[test]
     fn the_table_is_aligned_and_ends_without_blanks() {
         let deck = deck(vec![instance("web1", State::Running), instance("w", State::Backoff)]);
-        insta::assert_snapshot!(printable_table(&deck), @r"
+        insta::assert_snapshot!(printable_table(&deck, None), @r"
         NAME  STATE    PID  READY  RESTARTS  WHY
         web1  RUNNING  -    yes    0         since 10:42
         w     BACKOFF  -    no     0         since 10:42
@@ -134,5 +197,45 @@ mod tests {
         let bad = deck(vec![instance("web1", State::Running), instance("web2", State::Fatal)]);
         assert!(good.services.iter().all(is_as_wanted));
         assert!(!bad.services.iter().all(is_as_wanted));
+    }
+
+    #[test]
+    fn whom_nobody_reaches_is_not_as_wanted() {
+        let held = |name: &str| Instance {
+            held_by: Some("root".into()),
+            ..instance(name, State::Running)
+        };
+        let free = instance("web2", State::Running);
+        let one = deck(vec![held("web1"), free]);
+        let all = deck(vec![held("web1"), held("web2")]);
+        assert!(!is_unserved(&one.services[0]) && is_unserved(&all.services[0]));
+        assert!(!is_unserved(&deck(vec![]).services[0]));
+        assert!(printable_table(&one, None).contains("since 10:42 (held by root)\n"));
+        assert_eq!(remarks(&one, &[]), Vec::<String>::new());
+        assert!(remarks(&all, &["web1".into()])[0].starts_with("nobody of web is in rotation"));
+        assert_eq!(remarks(&all, &["other".into()]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_the_table_does_not_show_is_said_below() {
+        let mut deck = deck(vec![instance("web1", State::Backoff)]);
+        deck.config.error = Some("line 3: unknown key".into());
+        deck.config.pending = vec!["stops queue".into(), "stops a".into()];
+        let rollout = crate::api::Rollout { paused: true, ..Default::default() };
+        deck.services[0].rollout = Some(rollout.clone());
+        insta::assert_snapshot!(remarks(&deck, &[]).join("\n"), @r"
+        the configuration was not applied: line 3: unknown key
+        an edit of the configuration waits: stops queue, stops a; `opsdeck config apply` applies it
+        the rolling restart of web is paused; `opsdeck roll --resume web` goes on with it
+        ");
+        let halted = Some("web1 was not ready".into());
+        deck.services[0].rollout = Some(crate::api::Rollout { halted, ..rollout });
+        let told = remarks(&deck, &["web1".into()]);
+        assert_eq!(told[2], "the rolling restart of web has halted: web1 was not ready");
+
+        let now = Timestamp::UNIX_EPOCH;
+        deck.services[0].instances[0].retry_at = Some(now + jiff::SignedDuration::from_secs(8));
+        assert!(printable_table(&deck, Some(now)).contains("since 10:42; again in 8s"));
+        assert!(!printable_table(&deck, None).contains("again"), "it would soon be wrong");
     }
 }

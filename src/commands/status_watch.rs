@@ -125,8 +125,11 @@ impl Page {
     fn show(&mut self, deck: &Deck, names: &[String]) -> Result<bool, Problem> {
         let mut deck = deck.clone();
         keep_only(&mut deck, names);
-        let text =
-            if self.json { json_line(&deck, "the snapshot")? } else { printable_table(&deck) };
+        let text = if self.json {
+            json_line(&deck, "the snapshot")?
+        } else {
+            printable_table(&deck, None)
+        };
         if text == self.last {
             return Ok(true);
         }
