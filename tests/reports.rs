@@ -40,7 +40,8 @@ fn record(deck: &Deck) -> RolloutRecord {
 
 #[test]
 fn a_rollout_is_remembered_with_its_times_also_by_the_next_daemon() {
-    let mut deck = Deck::start(&web(""));
+    let services = web("").replace("echo built", "echo built {version} {api_token}");
+    let mut deck = Deck::start(&services);
     deck.wait_ready(&["web1", "web2"]);
     let none = deck.opsdeck(&["report", "web", "--last-rollout"]);
     let told = String::from_utf8_lossy(&none.stderr).into_owned();

@@ -451,3 +451,91 @@ fn a_build_and_a_probe_that_outlive_their_daemon_are_ended_by_the_next() {
     other.kill().unwrap();
     other.wait().unwrap();
 }
+
+/// Two that sleep, with what comes to their table.
+fn sleepers(more: &str) -> String {
+    format!(
+        "[service.web]\nstart_seconds = \"50ms\"\ninstance = {{ web1 = {{}}, web2 = {{}} }}\n{more}\n"
+    )
+}
+
+#[test]
+fn what_could_not_start_again_is_not_taken_down() {
+    let mut deck = Deck::start(&sleepers("command = \"sleep 1000\""));
+    deck.wait_ready(&["web1", "web2"]);
+    let before = ["web1", "web2"].map(|it| deck.pid(it));
+    let hopeless = [
+        (
+            "command = \"sleep 1000\"\nenvironment.F = \"{feature}\"",
+            "`{feature}` has no value yet: opsdeck roll web --set feature=…",
+        ),
+        ("command = \"sleepx 1000\"", "could not execute sleepx: not found in PATH"),
+        ("command = \"sleep {prot}\"", "did you mean `{port}`?"),
+        ("command = \"sleep 1000\"\ndirectory = \"/no/such\"", "could not enter /no/such"),
+    ];
+    for (text, why) in hopeless {
+        deck.write_config(&sleepers(text));
+        deck.ok(&["config", "apply"]);
+        let why = format!("web1 could not start again: {why}");
+        for args in [&["roll", "web"][..], &["roll", "web", "--yes"], &["restart", "web"]] {
+            let refused = deck.opsdeck(args);
+            assert_eq!(refused.status.code(), Some(1), "{}", self::text(&refused));
+            assert!(self::text(&refused).contains(&why), "{args:?}: {}", self::text(&refused));
+        }
+        let one = self::text(&deck.opsdeck(&["restart", "web2"]));
+        assert!(one.contains("web2 could not start again"), "{one}");
+        let plan = deck.opsdeck(&["roll", "web", "--dry-run"]);
+        assert_eq!(plan.status.code(), Some(1), "{}", self::text(&plan));
+        assert!(self::text(&plan).contains(&why), "{}", self::text(&plan));
+    }
+    assert_eq!(["web1", "web2"].map(|it| deck.pid(it)), before, "{}", deck.story());
+
+    // What is missing is said as it is applied, and a value of the rollout helps.
+    let valued = "command = \"sleep {long}\"";
+    deck.write_config(&sleepers(valued));
+    let told = text(&deck.opsdeck(&["config", "diff"]));
+    assert!(
+        told.contains("warning: web: `{long}` has no value until a rollout sets one"),
+        "{told}"
+    );
+    let told = text(&deck.opsdeck(&["config", "apply"]));
+    assert!(
+        told.contains("warning: web: `{long}` has no value until a rollout sets one"),
+        "{told}"
+    );
+    let refused = deck.opsdeck(&["roll", "web", "--set", "logn=1000"]);
+    assert_eq!(refused.status.code(), Some(1), "{}", text(&refused));
+    assert!(text(&refused).contains("did you mean `long`?"), "{}", text(&refused));
+    deck.ok(&["roll", "web", "--set", "long=1000"]);
+    deck.wait("renewed", |it, _| find(it, "web2").is_some_and(|it| it.generation == 2));
+    for args in [&["config", "check"][..], &["config", "apply"], &["config", "diff"]] {
+        let told = text(&deck.opsdeck(args));
+        assert!(!told.contains("has no value"), "{args:?}: {told}");
+    }
+}
+
+#[test]
+fn what_a_build_does_not_bring_is_known_before_the_instance_is_taken_down() {
+    let mut deck = Deck::start(&sleepers("command = \"sleep 1000\""));
+    deck.wait_ready(&["web1", "web2"]);
+    let before = ["web1", "web2"].map(|it| deck.pid(it));
+    let program = deck.path().join("program");
+    let with_build = |build: &str| {
+        sleepers(&format!(
+            "command = \"{} 1000\"\nrollout.build = [\"{build}\"]",
+            program.display()
+        ))
+    };
+    deck.write_config(&with_build("true"));
+    deck.ok(&["config", "apply"]);
+    let halted = deck.opsdeck(&["roll", "web"]);
+    assert_eq!(halted.status.code(), Some(1), "{}", text(&halted));
+    assert!(text(&halted).contains("web1 could not start again"), "{}", text(&halted));
+    assert!(text(&halted).contains("web1 was not touched"), "{}", text(&halted));
+    assert_eq!(["web1", "web2"].map(|it| deck.pid(it)), before, "{}", deck.story());
+
+    deck.write_config(&with_build(&format!("ln -sf /bin/sleep {}", program.display())));
+    deck.ok(&["config", "apply"]);
+    deck.ok(&["roll", "web"]);
+    deck.wait("renewed", |it, _| find(it, "web2").is_some_and(|it| it.generation == 2));
+}

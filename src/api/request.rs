@@ -99,6 +99,18 @@ pub struct Done {
     pub plan: Option<Plan>,
     /// For `config/diff` and `config/apply`.
     pub diff: Option<Vec<Difference>>,
+    /// Of the file, for `config/check`, `config/diff` and `config/apply`.
+    pub warnings: Option<Vec<Warning>>,
+}
+
+/// What is no mistake in a configuration file and may surprise.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Warning {
+    /// The service, or `deck`.
+    pub name: String,
+    pub message: String,
+    pub help: String,
 }
 
 /// A rolling restart, step by step.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Outcome, local, notice, out, place, printable, themes, unprinted};
-use crate::api::{Act, ConfigVerb, Difference, Done, KeyChange, Problem, Request};
+use crate::api::{Act, ConfigVerb, Difference, Done, KeyChange, Problem, Request, Warning};
 use crate::cli::{ConfigCommand, ImportCommand, Place};
 use crate::config::settings::Settings;
 use crate::config::{self, diff, schema, show};
@@ -12,7 +12,7 @@ use crate::quantity::count;
 
 pub async fn run(place: &Place, command: &ConfigCommand) -> Outcome {
     match command {
-        ConfigCommand::Check { file } => check(&file_of(place, file.as_deref())?),
+        ConfigCommand::Check { file } => check(place, &file_of(place, file.as_deref())?).await,
         ConfigCommand::Show => {
             let settings = load(&file_of(place, None)?)?;
             print(&show::show(&settings))
@@ -22,6 +22,7 @@ pub async fn run(place: &Place, command: &ConfigCommand) -> Outcome {
             let client = place::client(place)?;
             let act = Act { yes: *yes, ..Act::default() };
             let done = client.send(&Request::Config { verb: ConfigVerb::Apply, act }).await?;
+            warn(done.warnings.iter().flatten());
             print(&applied(&done))
         }
         ConfigCommand::Schema => {
@@ -49,11 +50,11 @@ fn load(path: &Path) -> Result<Settings, Problem> {
     config::load(path).map_err(|err| place::mistakes(&err))
 }
 
-fn check(path: &Path) -> Outcome {
+async fn check(place: &Place, path: &Path) -> Outcome {
     let settings = config::check(path).map_err(|err| place::mistakes(&err))?;
-    for warning in config::warnings(&settings) {
-        let (name, message) = (&warning.name, &warning.message);
-        notice(&format!("warning: {name}: {message}\n  help: {}", warning.help));
+    match known_to_daemon(place, path).await {
+        Some(warnings) => warn(&warnings),
+        None => warn(&warnings_of(&settings)),
     }
     themes::check(path, &settings.deck.look.theme)?;
     let instances: usize = settings.services.iter().map(|it| it.instances.len()).sum();
@@ -63,16 +64,43 @@ fn check(path: &Path) -> Outcome {
     print(&format!("{}: {services}, {instances}\n", path.display()))
 }
 
+/// What a daemon that runs by this file warns of: it knows the values of `--set`.
+async fn known_to_daemon(place: &Place, path: &Path) -> Option<Vec<Warning>> {
+    let client = place::client(place).ok()?;
+    let running = client.brief().await.ok()?.config.path?;
+    if path.canonicalize().ok()? != Path::new(&running).canonicalize().ok()? {
+        return None;
+    }
+    let request = Request::Config { verb: ConfigVerb::Check, act: Act::default() };
+    client.send(&request).await.ok()?.warnings
+}
+
+fn warnings_of(settings: &Settings) -> Vec<Warning> {
+    let warning = |config::Warning { name, message, help }| Warning { name, message, help };
+    config::warnings(settings, &config::Valued::new()).into_iter().map(warning).collect()
+}
+
+fn warn<'a>(warnings: impl IntoIterator<Item = &'a Warning>) {
+    for Warning { name, message, help } in warnings {
+        let (message, help) = (printable(message), printable(help));
+        notice(&format!("warning: {name}: {message}\n  help: {help}"));
+    }
+}
+
 /// What the daemon would do with its own file; or what tells another file from it.
 async fn compare(place: &Place, file: Option<&Path>) -> Outcome {
     let lines: Vec<Difference> = match file {
         None => {
             let request = Request::Config { verb: ConfigVerb::Diff, act: Act::default() };
-            place::client(place)?.send(&request).await?.diff.unwrap_or_default()
+            let done = place::client(place)?.send(&request).await?;
+            warn(done.warnings.iter().flatten());
+            done.diff.unwrap_or_default()
         }
         Some(file) => {
             let old = load(&place::config_file(place)?)?;
-            let diff = diff::diff(&old, &load(file)?);
+            let new = load(file)?;
+            warn(&warnings_of(&new));
+            let diff = diff::diff(&old, &new);
             let line = |it: &diff::Change| Difference {
                 name: it.name.clone(),
                 does: it.does.word().into(),

@@ -31,7 +31,7 @@ mod include;
 pub mod keys;
 mod mistake;
 pub mod paths;
-mod placeholder;
+pub(crate) mod placeholder;
 mod profiles;
 mod read;
 mod resolve;
@@ -49,7 +49,7 @@ pub use diff::{Diff, diff, without_stops};
 pub use mistake::ConfigError;
 pub use profiles::{Auto, KnownProfile};
 pub use show::show;
-pub use warnings::{Warning, warnings};
+pub use warnings::{Valued, Warning, warnings};
 
 const READ_HELP: &str = "check the path and who may read it";
 

@@ -4,9 +4,15 @@
 //! values of `opsdeck roll --set`: they stay in commands, environment and `expect`, and are a
 //! mistake elsewhere. `{{` and `}}` are braces, and stay as they are until the last expansion.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::settings::is_name;
+use super::read;
+use super::settings::{Service, Text, is_name};
+use crate::nearest::nearest;
+use crate::probe::Check;
+
+/// Names that have a value by themselves.
+pub(crate) const BUILT_IN: [&str; 3] = ["instance", "port", "service"];
 
 /// A piece of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +79,33 @@ pub(crate) fn replace_all(text: &str, with: &str) -> String {
 /// `{{` and `}}` as single braces.
 pub(crate) fn unescape(text: &str) -> String {
     text.replace("{{", "{").replace("}}", "}")
+}
+
+/// The built-in name that was probably meant.
+pub(crate) fn nearest_built_in(name: &str) -> Option<&'static str> {
+    nearest(name, BUILT_IN)
+}
+
+/// The name that was probably meant, else all of them.
+pub(crate) fn suggestion(name: &str, names: &[&str]) -> String {
+    read::suggestion(name, names, "the names here are")
+}
+
+/// The names of `--set` that a service uses: in what it runs, in its environment, in what it expects.
+pub(crate) fn names_of_set(service: &Service) -> BTreeSet<String> {
+    let written = &service.written;
+    let commands = service.build.iter().chain(&service.rollback).flat_map(|it| &it.argv);
+    let own = service.instances.iter().flat_map(|it| it.launch.environment.values());
+    let texts = written.command.iter().chain(&written.stop_command).chain(commands);
+    let texts = texts.chain(written.environment.values()).chain(own).map(|it: &Text| &*it.0);
+    let probes = service.instances.iter().flat_map(|it| it.probes.values());
+    let expected = probes.flat_map(|it| match &it.check {
+        Check::Http { expect, .. } => expect.status.iter().chain(&expect.body).collect::<Vec<_>>(),
+        Check::Exec { argv, .. } => argv.iter().collect(),
+        Check::Tcp { .. } | Check::Grpc { .. } => vec![],
+    });
+    let all = texts.chain(expected.map(String::as_str)).flat_map(names);
+    all.filter(|it| !BUILT_IN.contains(it)).map(str::to_owned).collect()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What is no mistake and still worth a word, for `opsdeck config check`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use nix::unistd::{Group, User};
@@ -11,7 +11,7 @@ use crate::fleet::rules::Chosen;
 use crate::fleet::words::Signal;
 use crate::probe::{Check, Probe};
 
-use super::placeholder::names;
+use super::placeholder::{BUILT_IN, names, nearest_built_in};
 use super::settings::{Deck, Service, Settings};
 
 /// Something that will work and may surprise.
@@ -29,8 +29,11 @@ impl fmt::Display for Warning {
     }
 }
 
+/// Names of `--set` that have a value, by service.
+pub type Valued = BTreeMap<String, BTreeSet<String>>;
+
 /// Looks at every enabled service.
-pub fn warnings(settings: &Settings) -> Vec<Warning> {
+pub fn warnings(settings: &Settings, valued: &Valued) -> Vec<Warning> {
     let checks = [
         shared_directory,
         spare_directory,
@@ -42,14 +45,15 @@ pub fn warnings(settings: &Settings) -> Vec<Warning> {
         short_budget,
         cutting_signal,
         reload_drain,
-        names_of_set,
         unknown_user,
     ];
     let rules = settings.services.iter().map(|it| &it.rules).filter(|it| !it.enabled);
     let off: BTreeSet<&str> = rules.map(|it| it.name.as_str()).collect();
     let mut warnings: Vec<_> = strangers(&settings.deck).collect();
     for service in settings.services.iter().filter(|it| it.rules.enabled) {
-        let found = checks.iter().filter_map(|check| check(service)).chain(disabled(&off, service));
+        let valued = valued.get(service.rules.name.as_str());
+        let found = checks.iter().filter_map(|check| check(service));
+        let found = found.chain(names_of_set(service, valued)).chain(disabled(&off, service));
         warnings.extend(found.map(|(message, help)| Warning {
             name: service.rules.name.to_string(),
             message,
@@ -236,10 +240,15 @@ fn reload_drain(service: &Service) -> Found {
     }
 }
 
-fn names_of_set(service: &Service) -> Found {
-    let built_in = ["instance", "port", "service"];
+fn names_of_set(service: &Service, valued: Option<&BTreeSet<String>>) -> Found {
     let texts = service.written.command.iter().chain(service.written.environment.values());
-    let name = texts.flat_map(|it| names(&it.0)).find(|it| !built_in.contains(it))?;
+    let has_value =
+        |it: &&str| BUILT_IN.contains(it) || valued.is_some_and(|all| all.contains(*it));
+    let name = texts.flat_map(|it| names(&it.0)).find(|it| !has_value(it))?;
+    if let Some(meant) = nearest_built_in(name) {
+        let message = format!("`{{{name}}}` has no value: it cannot start");
+        return found(message, format!("did you mean `{{{meant}}}`?"));
+    }
     found(
         format!("`{{{name}}}` has no value until a rollout sets one: it cannot start before"),
         format!(
@@ -267,7 +276,11 @@ mod tests {
     fn of(text: &str) -> String {
         let settings =
             parse("config.toml", text).unwrap_or_else(|err| panic!("{}", err.render(false)));
-        warnings(&settings).iter().map(Warning::to_string).collect::<Vec<_>>().join("\n")
+        warnings(&settings, &Valued::new())
+            .iter()
+            .map(Warning::to_string)
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 
     #[test]
@@ -282,6 +295,24 @@ mod tests {
         web: it depends on `redis`, which is not enabled: it will not start; enable `redis`, or remove it from depends_on
         one: a rolling restart means downtime: it has one instance; add a second instance
         "#);
+    }
+
+    #[test]
+    fn a_name_that_has_a_value_or_is_a_slip_is_no_name_of_set() {
+        let text = "[service.a]\ncommand = \"a {version} {flavour}\"\n[service.b]\ncommand = \"b {prot}\"\n";
+        let settings = parse("config.toml", text).expect("no mistakes");
+        let told = |names: &[&str]| {
+            let names = names.iter().map(|it| (*it).to_owned()).collect();
+            let told = warnings(&settings, &Valued::from([("a".to_owned(), names)]));
+            told.iter().map(Warning::to_string).collect::<Vec<_>>().join("\n")
+        };
+        let slip = "b: `{prot}` has no value: it cannot start; did you mean `{port}`?";
+        assert_eq!(told(&["version", "flavour"]), slip);
+        assert!(
+            told(&["version"]).starts_with("a: `{flavour}` has no value until"),
+            "{}",
+            told(&[])
+        );
     }
 
     #[test]

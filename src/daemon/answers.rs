@@ -71,9 +71,11 @@ impl Daemon {
             }
             Question::Plan { service, set, reply } => {
                 let plan = self.fleet.plan(&service);
+                let hopeless = self.foresee_plan(&service, &set);
                 let values = super::rollouts::shown(self.hands.values_with(&service, set));
                 let plan = plan.map(|it| {
                     let mut plan = self.config.plan(&service, &it, &values);
+                    plan.blocked = plan.blocked.or(hopeless);
                     self.rollouts.expect(&mut plan);
                     for step in &mut plan.steps {
                         step.verdicts = self.verdicts(&step.instance);
@@ -100,6 +102,9 @@ impl Daemon {
             }
             Question::Alive { reply } => {
                 let _ = reply.send(());
+            }
+            Question::Valued { reply } => {
+                let _ = reply.send(self.hands.values.names());
             }
             Question::Diff { settings, reply } => {
                 let _ = reply.send(self.config.differences(&settings));

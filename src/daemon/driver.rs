@@ -426,7 +426,8 @@ impl Daemon {
     pub(super) fn order_cutting(&mut self, ordered: Ordered, cuts: &BTreeSet<Name>) {
         let (mut order, target, reply) = ordered;
         let is_member = matches!(order.verb, Verb::SignalMember { .. });
-        let answer = match self.changed(target.filter(|_| !is_member)) {
+        let refusal = self.changed(target.filter(|_| !is_member));
+        let answer = match refusal.or_else(|| self.foresee(&order)) {
             Some(refusal) => Err(refusal),
             None => {
                 self.hands.preflight(&mut order.verb, &self.fleet);

@@ -382,7 +382,7 @@ pub(super) fn switch_to(user: Option<&str>, rights: &Rights) -> Option<Switch> {
 }
 
 /// The account behind `name`, or a number, either with `:group`.
-fn account(user: &str) -> Option<User> {
+pub(super) fn account(user: &str) -> Option<User> {
     let name = user.split(':').next()?;
     let found = match name.parse() {
         Ok(number) => User::from_uid(Uid::from_raw(number)),

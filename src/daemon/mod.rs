@@ -33,6 +33,7 @@ pub mod exposition;
 pub mod facts;
 pub mod foreign;
 mod foreign_start;
+mod foresight;
 pub mod front;
 pub mod gateway;
 pub mod gateway_news;

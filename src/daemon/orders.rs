@@ -15,7 +15,10 @@ use super::turn::{NewSettings, Question, Scope, Turn};
 use crate::api::problem::Kind;
 use crate::api::{
     Act, ConfigVerb, Difference, Done, InstanceVerb, Problem, Role, RolloutVerb, ServiceVerb,
+    Warning,
 };
+use crate::config::settings::Settings;
+use crate::config::warnings;
 use crate::fleet::input::{Disposition, Order, Verb};
 use crate::fleet::{Name, Process, Signal};
 
@@ -103,16 +106,19 @@ pub async fn config(
         return Err(refused("there is nothing to read", why));
     };
     let read = configuration::read(path).await;
+    let warnings = warnings_of(&api, read.as_deref().ok()).await?;
     match verb {
         ConfigVerb::Apply => {
             let (reply, answer) = oneshot::channel();
             let scope = Scope::Order { by: peer.by(), yes: act.yes };
             api.send(Turn::Settings(NewSettings { read, scope, reply: Some(reply) })).await?;
-            Ok(Json(answer.await.map_err(|_| ending())??))
+            let done = answer.await.map_err(|_| ending())??;
+            Ok(Json(Done { warnings, ..done }))
         }
         ConfigVerb::Check => {
             understood(read)?;
-            Ok(Json(Done { message: "the file has no mistakes".into(), ..Done::default() }))
+            let message = "the file has no mistakes".into();
+            Ok(Json(Done { message, warnings, ..Done::default() }))
         }
         ConfigVerb::Diff => {
             let settings = understood(read)?;
@@ -120,9 +126,24 @@ pub async fn config(
             if peer.role() != Some(Role::Operator) {
                 diff.iter_mut().for_each(hide_environment);
             }
-            Ok(Json(Done { diff: Some(diff), ..Done::default() }))
+            Ok(Json(Done { diff: Some(diff), warnings, ..Done::default() }))
         }
     }
+}
+
+/// Looked for beside the driver: they ask the system for users and files.
+async fn warnings_of(
+    api: &Api,
+    settings: Option<&Settings>,
+) -> Result<Option<Vec<Warning>>, Failure> {
+    let Some(settings) = settings.cloned() else { return Ok(None) };
+    let valued = api.ask(|reply| Question::Valued { reply }).await?;
+    let found = tokio::task::spawn_blocking(move || warnings(&settings, &valued)).await;
+    let warning = |it: crate::config::Warning| {
+        let crate::config::Warning { name, message, help } = it;
+        Warning { name, message, help }
+    };
+    Ok(found.ok().map(|it| it.into_iter().map(warning).collect()))
 }
 
 /// The environment is for operators, whatever its names.
@@ -153,7 +174,7 @@ pub async fn replace(
     Ok(Json(answer.await.map_err(|_| ending())??))
 }
 
-fn understood(read: Read) -> Result<Box<crate::config::settings::Settings>, Problem> {
+fn understood(read: Read) -> Result<Box<Settings>, Problem> {
     read.map_err(|mistakes| configuration::problem_of(&mistakes))
 }
 

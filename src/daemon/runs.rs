@@ -22,6 +22,7 @@ use super::launch::{Values, plain_environment, switch_to};
 use super::orphans::{self, RUN};
 use super::state::{Line, Run};
 use super::turn::{Turn, Turns};
+use crate::config::placeholder;
 use crate::config::secret::veiled_arguments;
 use crate::config::settings::{RolloutCommand, Service};
 use crate::config::trust::Trust;
@@ -239,13 +240,25 @@ impl Daemon {
     pub(super) fn on_command(&mut self, news: News) {
         match news {
             News::Began(run) => self.hands.state.append(&Line::Run(run)),
-            News::Ended { run, input } => {
-                if let Input::Ran { service, .. } = &input {
+            News::Ended { run, mut input } => {
+                if let Input::Ran { service, instance, index, outcome } = &mut input {
                     self.hands.state.append(&Line::Ran { service: service.to_string(), run });
+                    let is_last = outcome.is_ok() && self.is_last_build(service, *index);
+                    let hindrance = || self.hands.still_hindered(service, instance);
+                    *outcome = is_last.then(hindrance).flatten().map_or(outcome.clone(), Err);
                 }
                 self.turn(input);
             }
         }
+    }
+}
+
+impl Daemon {
+    /// What comes next is that an instance is taken down.
+    fn is_last_build(&self, service: &Name, index: usize) -> bool {
+        let sheet = self.fleet.service_sheet(service.as_str()).and_then(|it| it.rollout);
+        let builds = self.hands.service(service).map_or(0, |it| it.build.len());
+        sheet.is_some_and(|it| !it.rollback) && index + 1 == builds
     }
 }
 
@@ -279,9 +292,12 @@ fn expand(
     command.argv.iter().map(|it| it.expand(values).map_err(|it| no_value(service, &it))).collect()
 }
 
-/// A name of the configuration that no rollout of this service has given a value.
+/// Why a text cannot be expanded, and what to do.
 pub(super) fn no_value(service: &Name, name: &str) -> String {
-    format!("`{{{name}}}` has no value yet: opsdeck roll {service} --set {name}=…")
+    match placeholder::nearest_built_in(name) {
+        Some(it) => format!("`{{{name}}}` has no value: did you mean `{{{it}}}`?"),
+        None => format!("`{{{name}}}` has no value yet: opsdeck roll {service} --set {name}=…"),
+    }
 }
 
 async fn carry_out(reaper: &Reaper, turns: &Turns, job: &Job) -> Result<(), String> {

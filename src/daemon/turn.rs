@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::api::{Deck, Difference, Done, Event, History, Plan, Problem, Role, RolloutRecord};
+use crate::config::Valued;
 use crate::config::settings::Settings;
 use crate::fleet::input::{Input, Order, Refusal};
 use crate::fleet::{By, Name, Process};
@@ -147,6 +148,10 @@ pub enum Question {
     /// Whether the driver lives.
     Alive {
         reply: Reply<()>,
+    },
+    /// Names of `--set` that have a value.
+    Valued {
+        reply: Reply<Valued>,
     },
     /// What applying these settings would do.
     Diff {

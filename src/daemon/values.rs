@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use super::hands::Hands;
 use super::launch::Values;
 use super::state::{Line, Remembered, Took};
+use crate::config::Valued;
 use crate::fleet::Name;
 
 /// All values that were ever set.
@@ -64,6 +65,12 @@ impl Versions {
     ) -> Vec<Name> {
         self.instances.retain(|name, _| is_instance(name));
         self.services.extract_if(.., |name, _| !is_service(name)).map(|(name, _)| name).collect()
+    }
+
+    /// The names that have a value, by service.
+    pub(super) fn names(&self) -> Valued {
+        let names = |it: &Values| it.keys().cloned().collect();
+        self.services.iter().map(|(service, it)| (service.to_string(), names(it))).collect()
     }
 
     fn set(&mut self, service: &Name, values: Values, members: &[Name]) {

@@ -208,8 +208,10 @@ mod tests {
         let profile = |n: usize| &settings.services[n].rules.profile;
         assert_eq!((profile(0).name.as_str(), profile(1).name.as_str()), ("swoole", "generic"));
         assert_eq!(profile(0).reload, Some(Signal::USR1));
-        let told: Vec<_> =
-            crate::config::warnings(&settings).iter().map(ToString::to_string).collect();
+        let told: Vec<_> = crate::config::warnings(&settings, &crate::config::Valued::new())
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         insta::assert_snapshot!(told.join("\n"), @r#"
         web: its profile is a guess, swoole, from `bin/hyperf.php start` in its command; write profile = "swoole" if that is right
         queue: its command does not tell what it is: its profile is generic; write the name of a profile

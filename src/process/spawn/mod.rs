@@ -29,6 +29,7 @@ pub use limit::{raise_descriptor_limit, restore_descriptor_limit};
 pub use orders::{Output, Step};
 pub use prepared::{Given, Prepared};
 pub(super) use resolve::find_program;
+pub use resolve::look_ahead;
 
 use super::cgroup::Cgroup;
 use super::exec_as::{Refusal, Switch};
