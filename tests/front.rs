@@ -268,6 +268,31 @@ fn the_drain_is_counted_and_waited_for() {
 }
 
 #[test]
+fn the_last_one_goes_out_of_rotation_only_after_a_yes() {
+    let mut shop = Shop::open("--work 10ms", "", "");
+    shop.deck.ok(&["drain", "web1"]);
+    let asked = shop.deck.opsdeck(&["drain", "web2"]);
+    let told = String::from_utf8_lossy(&asked.stderr).into_owned();
+    assert_eq!(asked.status.code(), Some(6), "{told}");
+    assert!(told.contains("web2 is the last ready instance of web"), "{told}");
+    assert_eq!(shop.deck.opsdeck(&["status"]).status.code(), Some(0));
+    shop.deck.ok(&["drain", "web2", "--yes"]);
+    shop.deck.wait("all are held", |deck, _| {
+        ["web1", "web2"].iter().all(|it| find(deck, it).is_some_and(|it| it.held_by.is_some()))
+    });
+    for args in [&["status"][..], &["status", "web1"]] {
+        let status = shop.deck.opsdeck(args);
+        assert_eq!(status.status.code(), Some(3), "{args:?}");
+        assert!(String::from_utf8_lossy(&status.stdout).contains("(held by "));
+        let told = String::from_utf8_lossy(&status.stderr).into_owned();
+        assert!(told.contains("nobody of web is in rotation"), "{told}");
+    }
+    shop.deck.ok(&["undrain", "web"]);
+    shop.wait_in_rotation(&["web1", "web2"]);
+    assert_eq!(shop.deck.opsdeck(&["status"]).status.code(), Some(0));
+}
+
+#[test]
 fn a_dead_daemon_is_not_noticed_and_the_next_one_knows_the_counts() {
     let mut shop = Shop::open("--work 100ms", "", "");
     let load = shop.load(10);

@@ -65,7 +65,8 @@ impl Fleet {
         }
         // SIGTERM begins a stop, whatever the process does with it.
         let ignored = disposition == Disposition::Ignored && signal != Signal::TERM;
-        if harmless && !instance.drains_for(signal) || ignored {
+        let idle = does_nothing(signal, disposition);
+        if harmless && !instance.drains_for(signal) || ignored || idle {
             return None;
         }
         self.last_ready(instance)
@@ -102,9 +103,25 @@ pub(super) fn kills_by_default(signal: Signal) -> bool {
     !matches!(signal.0, 17..=23 | 28)
 }
 
+/// SIGCONT lets go on what was stopped, whoever catches it; CHLD, URG and WINCH go by without a handler.
+fn does_nothing(signal: Signal, disposition: Disposition) -> bool {
+    const CONT: Signal = Signal(18);
+    signal == CONT || disposition == Disposition::Default && matches!(signal.0, 17 | 23 | 28)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cannot_hurt_needs_no_question() {
+        let winch = Signal(28);
+        assert!(does_nothing(Signal(18), Disposition::Caught));
+        assert!(does_nothing(winch, Disposition::Default));
+        assert!(!does_nothing(winch, Disposition::Caught), "php-fpm and httpd end by it");
+        assert!(!does_nothing(Signal(19), Disposition::Default), "SIGSTOP");
+        assert!(!does_nothing(Signal::TERM, Disposition::Default));
+    }
 
     #[test]
     fn most_signals_kill_what_does_not_catch_them() {
