@@ -312,7 +312,7 @@ fn endpoints() -> Vec<String> {
         path if path.contains("{verb}") => panic!("the verbs of {path} are not known here"),
         _ => &[""],
     };
-    let source = include_str!("../src/daemon/http.rs");
+    let source = include_str!("../src/daemon/http/mod.rs");
     let paths = source.split(".route(\"").skip(1).map(|it| it.split('"').next().unwrap());
     let all: Vec<String> = paths
         .flat_map(|path| verbs(path).iter().map(|it| path.replace("{verb}", it)))

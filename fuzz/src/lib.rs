@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use opsdeck::api::{Act, Event};
-use opsdeck::daemon::state::StateFile;
+use opsdeck::daemon::kept::state::StateFile;
 use opsdeck::gateway::control::{FromGateway, decode};
 use opsdeck::logger::{self, LogQuery};
 use opsdeck::probe::{self, Check, Checker, Expect, Haste, Outcome, Probe, Ready};
@@ -85,7 +85,7 @@ pub fn journal(bytes: &[u8]) {
     let directory = room();
     let file = directory.path().join("journal.jsonl");
     std::fs::write(&file, bytes).unwrap();
-    let events = opsdeck::daemon::journal::read(std::slice::from_ref(&file), |_| true);
+    let events = opsdeck::daemon::kept::journal::read(std::slice::from_ref(&file), |_| true);
     assert!(events.len() <= bytes.split(|it| *it == b'\n').count());
     for event in events {
         let text = serde_json::to_vec(&event).unwrap();

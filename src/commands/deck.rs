@@ -13,7 +13,7 @@ use crate::api::Problem;
 use crate::cli::{DeckArgs, Place};
 use crate::client::Client;
 use crate::daemon::host::private_directory;
-use crate::daemon::peer::user_name;
+use crate::daemon::http::peer::user_name;
 use crate::exit::Exit;
 use crate::process::identity;
 use crate::process::spawn::{Launch, Output, spawn};

@@ -15,10 +15,10 @@ use super::boot::BootError;
 use super::clock;
 use super::driver::Daemon;
 use super::hands::{Hands, Known, Living};
-use super::hooks;
+use super::kept::records;
+use super::kept::state::{Line, Remembered, Running, Wanted};
 use super::orphans;
-use super::records;
-use super::state::{Line, Remembered, Running, Wanted};
+use super::runs::hooks;
 use super::strays;
 use super::values::Versions;
 use crate::config::settings::{Instance, Launch, Log, Settings};
@@ -190,7 +190,7 @@ impl Hands {
     pub(super) fn group_left(&self, name: &Name, leader: Process) -> Group {
         let fifo = self.known.get(name).map(|it| self.source(name, it.log).fifo);
         let mark = self.mark(name);
-        let marks = Marks::new(fifo.as_deref(), Some((super::launch::MARK, &mark)));
+        let marks = Marks::new(fifo.as_deref(), Some((super::life::launch::MARK, &mark)));
         Group::new(Identity::from(leader), self.cgroup_left(name, leader.pid), marks)
     }
 

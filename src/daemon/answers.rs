@@ -2,9 +2,10 @@
 
 use super::clock;
 use super::driver::Daemon;
-use super::tree::Tree;
+use super::show::facts;
+use super::show::publish;
+use super::trees::tree::Tree;
 use super::turn::Question;
-use super::{facts, publish};
 use crate::api;
 
 /// Events in a snapshot: more than the tallest screen shows.
@@ -72,7 +73,7 @@ impl Daemon {
             Question::Plan { service, set, reply } => {
                 let plan = self.fleet.plan(&service);
                 let hopeless = self.foresee_plan(&service, &set);
-                let values = super::rollouts::shown(self.hands.values_with(&service, set));
+                let values = super::kept::rollouts::shown(self.hands.values_with(&service, set));
                 let plan = plan.map(|it| {
                     let mut plan = self.config.plan(&service, &it, &values);
                     plan.blocked = plan.blocked.or(hopeless);

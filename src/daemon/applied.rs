@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use super::driver::Daemon;
-use super::remembered::Remembered;
+use super::kept::remembered::Remembered;
 use super::turn::{Mistakes, Scope};
 use crate::config::settings::{ReadFile, Settings, Texts};
 use crate::config::{reread, without_stops};
@@ -285,7 +285,7 @@ mod tests {
         keep(dir.path(), &texts(&format!("{A}{B}")), true).unwrap();
         let mut left = Remembered::default();
         assert_eq!(base(dir.path(), &of(A), &left), None);
-        let running = crate::daemon::state::Running {
+        let running = crate::daemon::kept::state::Running {
             instance: "b".into(),
             port: None,
             generation: 1,

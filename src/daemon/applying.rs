@@ -12,13 +12,13 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use super::clock::millis;
-use super::doorway;
 use super::driver::Daemon;
-use super::guesses::Guesses;
-use super::launch::Values;
-use super::peer::Access;
-use super::publish::Frame;
+use super::http::doorway;
+use super::http::peer::Access;
+use super::life::launch::Values;
 use super::runs::build_for;
+use super::show::publish::Frame;
+use super::trees::guesses::Guesses;
 use super::turn::{Mistakes, NewSettings, Scope};
 use super::{config as file, own_name};
 use crate::api::problem::Kind;

@@ -17,26 +17,28 @@ use tokio_util::task::TaskTracker;
 use tracing::info;
 
 use super::applying::Config;
-use super::doorway::Doorway;
 use super::driver::{Daemon, Ended};
 use super::gateway::Keeper;
-use super::guesses::Guesses;
+use super::gateway::listeners::Listeners;
 use super::hands::{Hands, Places};
-use super::hooks::Hooks;
+use super::http::doorway::Doorway;
+use super::http::metrics;
+use super::http::peer::{Access, Door};
 use super::http::{self, Api};
-use super::journal::Journal;
-use super::listeners::Listeners;
-use super::peer::{Access, Door};
-use super::publish::{Frame, Publisher};
+use super::kept::journal::Journal;
+use super::kept::rollouts::Rollouts;
+use super::kept::state::{Remembered, StateFile};
+use super::nginx::log as nginx_log;
+use super::output::holding;
+use super::output::logging;
 use super::replace::{self, Estate, Heir};
-use super::rollouts::Rollouts;
+use super::runs::hooks::Hooks;
+use super::show::publish::{Frame, Publisher};
 use super::signals::{Around, Children, Signals};
-use super::state::{Remembered, StateFile};
 use super::systemd::Notifier;
+use super::trees::guesses::Guesses;
 use super::turn::{self, Turn, Turns};
-use super::{
-    adopt, applied, config, elsewhere, holding, host, lock, logging, metrics, nginx, nginx_log,
-};
+use super::{adopt, applied, config, elsewhere, host, lock, nginx};
 use crate::config::settings::Settings;
 use crate::fleet::Fleet;
 

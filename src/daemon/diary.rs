@@ -6,8 +6,9 @@ use tracing::info;
 
 use super::clock;
 use super::driver::Daemon;
-use super::state::Line;
-use super::{publish, rollouts};
+use super::kept::rollouts;
+use super::kept::state::Line;
+use super::show::publish;
 use crate::api;
 use crate::fleet::input::{Extra, Record};
 use crate::fleet::{By, Name};

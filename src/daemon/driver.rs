@@ -15,20 +15,20 @@ use tracing::{debug, warn};
 
 use super::applying::Config;
 use super::clock;
-use super::cuts;
-use super::facts::{self, Facts};
 use super::hands::Hands;
-use super::history::History;
-use super::hooks::Hooks;
-use super::journal::Journal;
-use super::logging::News;
-use super::members::Ordered;
-use super::publish::{self, Publisher};
+use super::kept::journal::Journal;
+use super::kept::rollouts::Rollouts;
+use super::kept::state::Line;
+use super::measure::sampling::Measured;
+use super::output::logging::News;
 use super::replace::Succession;
-use super::rollouts::Rollouts;
-use super::sampling::Measured;
+use super::runs::hooks::Hooks;
+use super::show::facts::{self, Facts};
+use super::show::history::History;
+use super::show::publish::{self, Publisher};
 use super::signals::Children;
-use super::state::Line;
+use super::trees::cuts;
+use super::trees::members::Ordered;
 use super::turn::{Reply, Turn};
 use crate::api::problem::Kind;
 use crate::api::{self, Done, Problem};
@@ -343,7 +343,7 @@ impl Daemon {
         }
     }
 
-    fn on_probed(&mut self, it: super::probes::Probed) {
+    fn on_probed(&mut self, it: super::life::probes::Probed) {
         self.facts.probed(&it.instance, it.generation, it.probe, &it.outcome);
         let instance = Name::from(it.instance.as_str());
         self.publisher.mark(self.fleet.service_of(&it.instance).cloned());

@@ -11,7 +11,7 @@ use tracing::warn;
 
 use super::applied;
 use super::boot::BootError;
-use super::launch::MARK;
+use super::life::launch::MARK;
 use super::strays::words;
 use crate::process::group::Member;
 use crate::process::strays::marked;

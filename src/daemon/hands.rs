@@ -14,26 +14,26 @@ use std::sync::Arc;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use super::advice::Last;
 use super::boot::Plan;
 use super::clock;
-use super::facts::Facts;
 use super::foreign::Foreign;
-use super::foreign_start::Begin;
+use super::foreign::start::Begin;
 use super::front::Front;
-use super::gauges::Gauges;
-use super::launch::Values;
-use super::logging::{self, Link};
-use super::probes::Probes;
-use super::publish;
-use super::reloads::Reloads;
+use super::kept::state::{self, Intent, Ladder, Line, Running, StateFile, Wanted};
+use super::life::launch::Values;
+use super::life::probes::Probes;
+use super::life::sockets::{self, Sockets};
+use super::life::trust;
+use super::measure::gauges::Gauges;
+use super::measure::sampling::Sampler;
+use super::output::logging::{self, Link};
 use super::runs::Runs;
-use super::sampling::Sampler;
-use super::sockets::{self, Sockets};
-use super::state::{self, Intent, Ladder, Line, Running, StateFile, Wanted};
-use super::trust;
+use super::show::advice::Last;
+use super::show::facts::Facts;
+use super::show::publish;
+use super::trees::reloads::Reloads;
+use super::trees::turnover::Turnover;
 use super::turn::Turns;
-use super::turnover::Turnover;
 use super::values::Versions;
 use crate::config::settings::{self, Settings};
 use crate::fleet::input::{Disposition, Effect, Input, Record, Verb};
@@ -226,12 +226,12 @@ impl Hands {
             for ((name, fingerprint), instance) in rules.chain(spare).zip(instances) {
                 // One that was picked stays.
                 let picked = self.known.get(&name).and_then(|it| it.settings.port);
-                let instance = super::spare::made(service, &name, picked).unwrap_or(instance);
+                let instance = super::life::spare::made(service, &name, picked).unwrap_or(instance);
                 let old = self.known.remove(&name);
                 if let Some(old) = &old
                     && old.settings.port == instance.port
                 {
-                    changed.extend(super::probes::changed(&name, &old.settings, &instance));
+                    changed.extend(super::life::probes::changed(&name, &old.settings, &instance));
                 }
                 let it = Known {
                     service: service.rules.name.clone(),
@@ -510,12 +510,12 @@ impl Hands {
     }
 
     /// The log files behind a name.
-    pub fn log_files(&self, name: &str) -> Vec<super::logs::File> {
+    pub fn log_files(&self, name: &str) -> Vec<super::http::logs::File> {
         let of_service = |known: &Known| known.service.as_str() == name;
         self.known
             .iter()
             .filter(|(instance, known)| instance.as_str() == name || of_service(known))
-            .map(|(instance, known)| super::logs::File {
+            .map(|(instance, known)| super::http::logs::File {
                 instance: instance.to_string(),
                 path: self.source(instance, known.log).log,
                 link: self.link.clone(),
@@ -543,7 +543,7 @@ impl Hands {
         }
         if let Some(known) = self.known.get(instance) {
             let log = self.source(instance, known.log).log;
-            lines.extend(super::logs::last_lines(&log, 10, None));
+            lines.extend(super::http::logs::last_lines(&log, 10, None));
         }
         lines.extend(
             record.service.as_ref().and_then(|it| self.runs.last_lines(it)).into_iter().flatten(),
@@ -555,7 +555,7 @@ impl Hands {
     fn said_since(&self, instance: &Name, since: Timestamp) -> Vec<String> {
         let Some(known) = self.known.get(instance) else { return vec![] };
         let log = self.source(instance, known.log).log;
-        super::logs::last_lines(&log, 10, Some(clock::wall_of(since)))
+        super::http::logs::last_lines(&log, 10, Some(clock::wall_of(since)))
     }
 
     /// Remembers a process that was just started, or adopted. `ladder`: how it is stopped where the

@@ -16,7 +16,7 @@ use tracing::warn;
 
 use super::driver::Daemon;
 use super::hands::Hands;
-use super::state::{Kept, Line, Run};
+use super::kept::state::{Kept, Line, Run};
 use super::strays::words;
 use crate::fleet::input::{Extra, Record};
 use crate::fleet::{Name, Signal};

@@ -23,25 +23,25 @@ pub type Reply<T> = oneshot::Sender<T>;
 pub enum Turn {
     Input(Input),
     /// A probe answered: the screen keeps all of it, the fleet gets the verdict.
-    Probed(super::probes::Probed),
+    Probed(super::life::probes::Probed),
     /// CPU, memory and connections were measured.
-    Measured(super::sampling::Measured),
+    Measured(super::measure::sampling::Measured),
     /// Trees were looked at.
-    Looked(super::census::Look),
+    Looked(super::trees::census::Look),
     /// A server was asked for its load.
-    Gauged(super::gauges::Reading),
+    Gauged(super::measure::gauges::Reading),
     /// A command of a rollout has begun, or ended.
     Command(super::runs::News),
     /// What the logger said.
-    Logger(super::logging::News),
+    Logger(super::output::logging::News),
     /// What a gateway process said, or that it is there or gone.
     Gateway(super::gateway::News),
     /// What became of what an nginx was told.
     Nginx(super::nginx::News),
     /// What is heard of a hook.
-    Hook(super::hooks::News),
+    Hook(super::runs::hooks::News),
     /// Whether the daemon is found.
-    Doorway(super::doorway::News),
+    Doorway(super::http::doorway::News),
     /// Why Prometheus cannot read, or that it can.
     Metrics(Option<String>),
     /// What the pid file of a foreign instance says by now.
@@ -55,7 +55,7 @@ pub enum Turn {
         generation: u64,
         outcome: Result<super::foreign::Found, String>,
     },
-    AdoptedExit(super::ends::AdoptedExit),
+    AdoptedExit(super::life::ends::AdoptedExit),
     /// `target`: the process the operator saw; another one now is a refusal.
     Order {
         order: Order,
@@ -102,7 +102,7 @@ pub enum Question {
     Trees {
         role: Role,
         names: Vec<String>,
-        reply: Reply<(Deck, Vec<(String, super::tree::Tree)>)>,
+        reply: Reply<(Deck, Vec<(String, super::trees::tree::Tree)>)>,
     },
     /// [`crate::api::BriefService`]s in a snapshot, as JSON.
     Brief {
@@ -117,7 +117,7 @@ pub enum Question {
     /// What there is to look at closely.
     Detail {
         instance: String,
-        reply: Reply<Option<Box<super::detail::Subject>>>,
+        reply: Reply<Option<Box<super::show::detail::Subject>>>,
     },
     /// What was counted of a service or an instance.
     History {
@@ -139,7 +139,7 @@ pub enum Question {
     /// The log files behind a name: an instance's own, or those of all instances of a service.
     Logs {
         name: String,
-        reply: Reply<Vec<super::logs::File>>,
+        reply: Reply<Vec<super::http::logs::File>>,
     },
     /// The journal's files, its last events, and those to come.
     Journal {

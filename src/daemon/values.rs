@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 
 use super::hands::Hands;
-use super::launch::Values;
-use super::state::{Line, Remembered, Took};
+use super::kept::state::{Line, Remembered, Took};
+use super::life::launch::Values;
 use crate::config::Valued;
 use crate::fleet::Name;
 

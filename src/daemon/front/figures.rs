@@ -1,7 +1,7 @@
 //! What was counted, of one instance and of a whole gateway.
 
 use super::{Front, entry};
-use crate::daemon::ledger::Tally;
+use crate::daemon::gateway::ledger::Tally;
 use crate::fleet::Name;
 use crate::gateway::control::InstanceCounts;
 
