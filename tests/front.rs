@@ -268,6 +268,24 @@ fn the_drain_is_counted_and_waited_for() {
 }
 
 #[test]
+fn what_the_gateway_sends_again_after_a_kill_is_not_lost() {
+    let mut shop = Shop::open("--work 300ms", "", "");
+    let url = format!("http://127.0.0.1:{}/", shop.entry);
+    let mut gets = shop.deck.command(&["load", &url, "-c", "3", "--interval", "0", "--json"]);
+    let load = Load(gets.stdout(Stdio::piped()).spawn().unwrap());
+    shop.wait_in_flight("web1", 3);
+    kill(shop.deck.pid("web1"), Signal::SIGKILL);
+    let exited = shop.deck.wait_event("was killed by SIGKILL with");
+    load.end_without_a_failure(&shop.deck);
+    shop.deck.catch_up();
+    assert_eq!((exited.kind.as_str(), exited.lost), ("exited", None), "{}", exited.message);
+    assert!(exited.message.ends_with("in flight"), "{}", exited.message);
+    assert_eq!(shop.deck.instance("web1").last_exit.unwrap().lost, 0);
+    assert!(shop.gateway().traffic.retried > 0, "{:?}", shop.gateway());
+    assert!(!shop.deck.ok(&["why", "web1"]).contains(" lost"));
+}
+
+#[test]
 fn the_last_one_goes_out_of_rotation_only_after_a_yes() {
     let mut shop = Shop::open("--work 10ms", "", "");
     shop.deck.ok(&["drain", "web1"]);

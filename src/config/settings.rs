@@ -59,7 +59,11 @@ impl Settings {
     /// Tells every service whether something stands in front of it.
     pub fn mark_fronted(&mut self) {
         for service in &mut self.services {
-            service.rules.fronted = self.gateways.iter().any(|it| it.service == service.rules.name);
+            let mut own = self.gateways.iter().filter(|it| it.service == service.rules.name);
+            let first = own.next();
+            service.rules.fronted = first.is_some();
+            let is_embedded = |it: &Gateway| matches!(it.provider, Provider::Embedded(_));
+            service.rules.cuts_told = first.is_some_and(is_embedded) && own.all(is_embedded);
         }
     }
 }

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! `driver` is the only task that touches the fleet. Everything else is small tasks that wait for one
-//! thing and report it. `publish` is the only translator into `api` types, `clock` the only place that
+//! thing and report it. `show` translates what the fleet knows into `api` types, `clock` is the only place that
 //! reads the time.
 
 pub mod adopt;

@@ -262,6 +262,7 @@ fn rules_of_a_stray(name: &Name, ladder: Option<Ladder>) -> ServiceRules {
         },
         profile: Profile::plain("generic").into(),
         fronted: ladder.fronted,
+        cuts_told: false,
         gauged: false,
         reload_drain: false,
         foreign: None,

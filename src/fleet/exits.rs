@@ -147,8 +147,8 @@ fn memory(exit: &Exit, ours: bool) -> &'static str {
 }
 
 /// ` with 4 requests in flight (estimated)`, or nothing.
-pub(super) fn loss(lost: Option<InFlight>) -> String {
-    match lost {
+pub(super) fn flight(flight: Option<InFlight>) -> String {
+    match flight {
         Some(InFlight::Exact(n)) => format!(" with {} in flight", count(n.into(), "request")),
         Some(InFlight::Estimated(n)) => {
             format!(" with {} in flight (estimated)", count(n.into(), "request"))
@@ -162,11 +162,11 @@ pub(super) fn told_of_stop(
     now: Timestamp,
     exit: &Exit,
     stop: &Stop,
-    (lost, cut_at): (Option<InFlight>, Option<Timestamp>),
+    (in_flight, cut_at): (Option<InFlight>, Option<Timestamp>),
     profile: &Profile,
 ) -> String {
     let into = elapsed(now.since(stop.began));
-    let limit = lost.and_then(|_| own_limit(cut_at.unwrap_or(now), stop, profile));
+    let limit = in_flight.and_then(|_| own_limit(cut_at.unwrap_or(now), stop, profile));
     let suspicion = limit.map_or(String::new(), |limit| {
         let ours = span(stop.deadline.since(stop.began));
         format!(": its own max_wait_time is probably {}, the deck's is {ours}", span(limit))
@@ -177,7 +177,7 @@ pub(super) fn told_of_stop(
     };
     let memory = memory(exit, stop.killing().is_some());
     let why = stop.errand.occasion();
-    format!("{verb} {into} into its drain {why}{}{memory}{suspicion}", loss(lost))
+    format!("{verb} {into} into its drain {why}{}{memory}{suspicion}", flight(in_flight))
 }
 
 /// How the stop went, where the exit tells something about the server: nobody else had a hand in it.
@@ -185,7 +185,7 @@ pub(super) fn stopped(
     now: Timestamp,
     exit: &Exit,
     stop: &Stop,
-    cut_at: Option<Timestamp>,
+    (in_flight, cut_at): (Option<InFlight>, Option<Timestamp>),
 ) -> Option<Stopped> {
     let killed = stop.killing().is_some();
     let ours = match exit.status {
@@ -202,6 +202,7 @@ pub(super) fn stopped(
     Some(Stopped {
         signal: stop.sent.first().copied(),
         after: now.since(stop.first_signal?),
+        in_flight: in_flight.map_or(0, InFlight::count),
         cut_after: cut_at.map(|it| it.since(stop.first_signal.unwrap_or(it))),
         max_wait_time: stop.deadline.since(stop.began),
         killed,

@@ -61,6 +61,7 @@ pub(super) fn rules(name: &str, instances: &[&str]) -> ServiceRules {
         },
         profile: Arc::new(Profile::plain("generic")),
         fronted: false,
+        cuts_told: false,
         gauged: false,
         reload_drain: false,
         foreign: None,

@@ -236,6 +236,9 @@ impl Fleet {
                     it.descend(turn);
                 });
             }
+            Input::Cut { instance, generation, requests } => {
+                self.touch(&instance, turn, |it, turn| it.on_cut(turn.now, generation, requests));
+            }
             Input::TakenOut { instance } => {
                 self.touch(&instance, turn, |it, turn| {
                     it.takeouts = it.takeouts.saturating_sub(1);

@@ -134,6 +134,12 @@ pub enum Input {
         requests: u32,
         at: Timestamp,
     },
+    /// The gateway could not send these requests again; right before its exit, or after it.
+    Cut {
+        instance: Name,
+        generation: u64,
+        requests: u32,
+    },
     /// From here on the gateway sends it nothing new. What is in flight was told right before.
     TakenOut {
         instance: Name,
@@ -569,6 +575,8 @@ pub struct Stopped {
     pub after: Duration,
     /// From it to the moment when the last request was cut, where that is known.
     pub cut_after: Option<Duration>,
+    /// Requests that it had when it ended. What stood in front may have sent them again.
+    pub in_flight: u32,
     /// From the first moment of the drain to SIGKILL.
     pub max_wait_time: Duration,
     /// SIGKILL was needed: `max_wait_time` was over.

@@ -29,6 +29,13 @@ use super::time::Timestamp;
 use super::turn::{Dice, Turn, elapsed};
 use super::words::{By, Name, Process};
 
+/// Requests that the gateway could not send again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Cut {
+    pub(super) at: Timestamp,
+    pub(super) requests: u32,
+}
+
 pub(super) struct Instance {
     /// The number of its service.
     pub(super) home: usize,
@@ -74,6 +81,8 @@ pub(super) struct Instance {
     pub(super) last_exit: Option<LastExit>,
     /// The generation `last_exit` is about.
     pub(super) ended_generation: u64,
+    /// What the gateway said was cut of the process that runs.
+    pub(super) cut: Option<Cut>,
     /// Why the last start did not come about.
     pub(super) spawn_failure: Option<String>,
     /// Of a foreign one: what its pid file says instead of a process.
@@ -248,6 +257,7 @@ impl Instance {
             restarts: 0,
             last_exit: None,
             ended_generation: 0,
+            cut: None,
             spawn_failure: None,
             absence: None,
             signalled: None,

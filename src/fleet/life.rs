@@ -9,13 +9,16 @@ use std::time::Duration;
 use super::exits::{self, Signalled};
 use super::health::Health;
 use super::input::{Effect, Exit, Extra, InFlight, OutOfMemory, Probe, SpawnFailure, Status};
-use super::instance::{Aftermath, Body, Ending, Instance, Phase, Rest};
+use super::instance::{Aftermath, Body, Cut, Ending, Instance, Phase, Rest};
 use super::ladder::{Errand, Manner, PATIENCE_WITH_KILL, Stop};
 use super::rules::Restart;
 use super::sheet::{Condition, LastExit};
 use super::time::Timestamp;
 use super::turn::{Turn, elapsed};
 use super::words::Process;
+
+/// A cut that was told so long before an exit has to do with it.
+const CUT_BEFORE_EXIT: Duration = Duration::from_secs(1);
 
 impl Instance {
     /// Starts the next generation, if nothing of an earlier one is left.
@@ -174,10 +177,11 @@ impl Instance {
         if ending != Ending::Expected && !self.was_launcher(body.as_ref()) {
             self.mishaps += 1;
         }
-        let lost = self.lost();
+        let flight = self.flight();
+        let lost = self.lost(flight);
         let cause = exits::cause_of_exit(turn.now, &exit, asked_for.as_ref());
         let by = asked_for.as_ref().map(|it| &it.by);
-        let message = format!("{}{}", exits::how(&exit, asked_for.as_ref()), exits::loss(lost));
+        let message = format!("{}{}", exits::how(&exit, asked_for.as_ref()), exits::flight(flight));
         let probing = body.map(|body| body.probing).unwrap_or_default();
         self.note_exit(turn.now, exit, cause, lost);
         self.stop_probes(turn, probing);
@@ -195,11 +199,12 @@ impl Instance {
         let ran = turn.now.since(body.started);
         let sick = stop.errand.is_sickness();
         let ending = if sick { Ending::Sick { ran } } else { Ending::Expected };
-        let lost = self.lost();
-        let cut_at = self.cut_at.filter(|_| lost.is_some());
-        let (cut, profile) = ((lost, cut_at), &self.rules.profile);
+        let flight = self.flight();
+        let lost = self.lost(flight);
+        let cut_at = self.cut_at.filter(|_| flight.is_some());
+        let (cut, profile) = ((flight, cut_at), &self.rules.profile);
         let message = exits::told_of_stop(turn.now, &exit, &stop, cut, profile);
-        let extra = match exits::stopped(turn.now, &exit, &stop, cut_at) {
+        let extra = match exits::stopped(turn.now, &exit, &stop, (flight, cut_at)) {
             Some(stopped) => Extra::Stopped(stopped, lost),
             None => lost.map_or(Extra::Nothing, Extra::Lost),
         };
@@ -221,15 +226,38 @@ impl Instance {
     }
 
     /// What was in flight at the last measurement.
-    fn lost(&self) -> Option<InFlight> {
+    fn flight(&self) -> Option<InFlight> {
         self.in_flight.filter(|it| it.count() > 0)
     }
 
+    /// What of it is lost, as far as that is known at once.
+    fn lost(&self, flight: Option<InFlight>) -> Option<InFlight> {
+        flight.filter(|_| !self.rules.cuts_told)
+    }
+
     fn note_exit(&mut self, now: Timestamp, exit: Exit, cause: String, lost: Option<InFlight>) {
+        let cut = self.cut.take().filter(|it| now.since(it.at) <= CUT_BEFORE_EXIT);
+        let lost = lost.or_else(|| cut.map(|it| InFlight::Exact(it.requests)));
         self.last_exit = Some(LastExit { at: now, exit, lost, cause });
         self.ended_generation = self.generation;
         self.signalled = None;
         (self.in_flight, self.cut_at) = (None, None);
+    }
+
+    /// What the gateway could not send again: it sees an end a moment before or after we do.
+    pub(super) fn on_cut(&mut self, now: Timestamp, generation: u64, requests: u32) {
+        match &mut self.last_exit {
+            Some(last) if generation == self.ended_generation => {
+                let before = last.lost.map_or(0, InFlight::count);
+                last.lost = Some(InFlight::Exact(before.saturating_add(requests)));
+            }
+            _ if generation == self.generation => {
+                let recent = self.cut.filter(|it| now.since(it.at) <= CUT_BEFORE_EXIT);
+                let before = recent.map_or(0, |it| it.requests);
+                self.cut = Some(Cut { at: now, requests: before.saturating_add(requests) });
+            }
+            Some(_) | None => {}
+        }
     }
 
     /// The status of an adopted process may become known later than its end.

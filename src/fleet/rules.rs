@@ -35,6 +35,8 @@ pub struct ServiceRules {
     pub profile: Arc<Profile>,
     /// A gateway stands in front: a drain means something.
     pub fronted: bool,
+    /// What stands in front sends again what an exit cut where it may, and tells of the rest.
+    pub cuts_told: bool,
     /// It is asked what it has in flight, and says so exactly. What stands in front knows better.
     pub gauged: bool,
     /// The profile's reload signal is sent to an instance that is out of rotation and has drained.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::fixture::*;
-use super::input::{Countdown, InFlight, OutOfMemory, Probe, Status, Verb};
+use super::input::{Countdown, InFlight, Input, OutOfMemory, Probe, Status, Verb};
 use super::rules::{Profile, Rung, ServiceRules, Thresholds};
 use super::sheet::Condition;
 use super::words::{Name, Signal};
@@ -143,6 +143,35 @@ fn what_the_gateway_counted_last_is_what_was_lost() {
     rig.exited("web1", code(0));
     insta::assert_snapshot!(rig.diary()[0], @"web1 exited: exited 3.0s into its drain for SIGTERM with 4 requests in flight: its own max_wait_time is probably 3s, the deck's is 10s (alice)");
     assert_eq!(rig.sheet("web1").last_exit.unwrap().lost, Some(InFlight::Exact(4)));
+}
+
+#[test]
+fn what_a_gateway_sends_again_is_not_lost() {
+    let service = ServiceRules { cuts_told: true, ..web(&["web1"]) };
+    let cut = |generation, requests| Input::Cut { instance: "web1".into(), generation, requests };
+    let lost = |rig: &Rig| rig.sheet("web1").last_exit.and_then(|it| it.lost);
+    let mut rig = Rig::ready(vec![service]);
+    rig.load("web1", InFlight::Exact(3));
+    rig.diary();
+    rig.exited("web1", killed_by(Signal::KILL));
+    assert_eq!(rig.diary()[0], "web1 exited: was killed by SIGKILL with 3 requests in flight");
+    assert_eq!(lost(&rig), None);
+
+    // Two of them were no GETs; the gateway says so a moment later.
+    rig.input(cut(1, 1));
+    rig.input(cut(1, 1));
+    assert_eq!(lost(&rig), Some(InFlight::Exact(2)));
+    rig.input(cut(7, 9));
+    assert_eq!(lost(&rig), Some(InFlight::Exact(2)), "of another generation");
+
+    rig.swept("web1");
+    rig.spawned("web1");
+    // Or a moment before. A cut from long ago is another story.
+    rig.input(cut(2, 4));
+    rig.later(Duration::from_secs(5));
+    rig.input(cut(2, 1));
+    rig.exited("web1", killed_by(Signal::KILL));
+    assert_eq!(lost(&rig), Some(InFlight::Exact(1)));
 }
 
 #[test]

@@ -48,7 +48,7 @@ impl Resolver<'_> {
         let listen = if is_nginx { None } else { self.listen(entry, &table, services, taken) };
         let service = self.served(entry, &table, services)?;
         self.refuse_second(entry, service);
-        service.rules.fronted = true;
+        (service.rules.fronted, service.rules.cuts_told) = (true, !is_nginx);
         let max_wait_time = service.rules.max_wait_time;
         let spare = usize::from(service.rules.rollout.spare.is_some());
         let instances = service.instances.len() + spare;

@@ -88,6 +88,7 @@ impl Resolver<'_> {
             rollout,
             profile: profile.profile.clone(),
             fronted: false,
+            cuts_told: false,
             gauged,
             reload_drain: table.inner("reload").boolean("drain").unwrap_or(false),
             foreign,

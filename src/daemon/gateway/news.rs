@@ -87,8 +87,12 @@ impl Daemon {
             FromGateway::Readmitted { instance, .. } => {
                 self.told_by_gateway(&instance, "can be reached again".into());
             }
-            FromGateway::Cut { instance, requests, tunnels, why, .. } => {
+            FromGateway::Cut { instance, generation, requests, tunnels, why, .. } => {
                 let lost = u32::try_from(requests).unwrap_or(u32::MAX);
+                if lost > 0 {
+                    let instance = Name::from(instance.as_str());
+                    self.turn(Input::Cut { instance, generation, requests: lost });
+                }
                 let lost = Extra::Lost(input::InFlight::Exact(lost));
                 self.record_of_gateway(&instance, cut(requests, tunnels, &why), lost);
             }

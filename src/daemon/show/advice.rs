@@ -112,7 +112,7 @@ fn past_stop(event: &Event) -> Option<PastStop> {
         cut_after: stop.cut_after_ms.map(Duration::from_millis),
         max_wait_time: Duration::from_millis(stop.max_wait_time_ms),
         killed: stop.killed,
-        lost: event.lost.unwrap_or(0),
+        lost: stop.in_flight.or(event.lost).unwrap_or(0),
         lived: event.evidence.clone().unwrap_or_default(),
     })
 }

@@ -177,6 +177,8 @@ impl Kept {
                 self.phase("starting", event.at);
             }
             "started" => self.phase("readiness", event.at),
+            // The gateway tells of a cut a moment after the exit.
+            "gateway" => step.lost += event.lost.unwrap_or(0),
             _ => (),
         }
     }
