@@ -96,12 +96,15 @@ fn without_a_daemon_everything_exits_with_4_and_says_what_to_do() {
 fn a_daemon_that_holds_its_lock_and_does_not_answer_is_named() {
     let mut deck = Deck::start(&sleepers(&["a"]));
     deck.wait_ready(&["a"]);
+    // It would bind another one.
+    kill(deck.daemon_pid(), Signal::SIGSTOP);
     std::fs::remove_file(deck.socket()).unwrap();
     for args in [&["status"][..], &["--no-start"], &["stop", "a"]] {
         let told = exits(&deck.opsdeck(args), 4);
         assert!(told.contains(&format!("pid {}", deck.daemon_pid())), "{told}");
         assert!(!told.contains("no daemon is running"), "{told}");
     }
+    kill(deck.daemon_pid(), Signal::SIGCONT);
 }
 
 #[test]

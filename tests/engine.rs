@@ -290,24 +290,6 @@ fn the_command_that_stops_has_the_time_of_the_stop_and_goes_with_all_that_it_beg
 }
 
 #[test]
-fn a_stop_command_of_a_daemon_that_died_is_followed_by_sigterm() {
-    let (theirs, port) = (Theirs::new(), free_port());
-    let first = theirs.start("web1", port);
-    let mut deck = Deck::start(&slow(&theirs, port, "30s"));
-    wait_pid(&mut deck, "web1", first);
-    std::fs::write(theirs.path("web1.deaf"), "").unwrap();
-    deck.ok(&["stop", "--no-wait", "web1"]);
-    let command = ["web1.stopping", "web1.sleeper"].map(|it| number(&theirs.path(it)));
-    deck.restart_daemon(|deck| kill(deck.daemon_pid(), Signal::SIGKILL));
-    deck.wait_event("SIGTERM: the daemon ended while the stop command ran");
-    deck.wait_state("web1", State::Stopped);
-    let exit = deck.instance("web1").last_exit.unwrap();
-    assert!(exit.cause.starts_with("SIGTERM by "), "{exit:?}");
-    assert!(!is_alive(first));
-    wait_until("the command is gone", || command.iter().all(|it| !is_alive(*it)));
-}
-
-#[test]
 fn what_drains_for_a_restart_is_left_running_by_a_shutdown_and_by_its_removal() {
     let (theirs, port) = (Theirs::new(), free_port());
     let first = theirs.start("web1", port);

@@ -32,6 +32,11 @@ fn number(line: &str) -> u64 {
     line.strip_prefix("line ").unwrap().parse().unwrap()
 }
 
+fn parent_of(pid: i32) -> i32 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.rsplit_once(") ").unwrap().1.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
 fn wait_notice(deck: &mut Deck, text: &str) {
     deck.wait("it is said", |it, _| it.notices.iter().any(|it| it.contains(text)));
 }
@@ -61,8 +66,9 @@ fn a_logger_that_hung_before_the_daemon_came_is_replaced_as_well() {
     let (hung, _) = logger(&deck).unwrap();
     deck.restart_daemon(|deck| {
         kill(deck.daemon_pid(), Signal::SIGKILL);
-        wait_until("the daemon is dead", || !is_alive(deck.daemon_pid()));
-        // Not earlier: the kernel wakes whoever stands still and loses his parent.
+        // Not earlier: the kernel wakes whoever stands still and loses his parent. A daemon's first thread may be dead
+        // before the others.
+        wait_until("the logger has another parent", || parent_of(hung) != deck.daemon_pid());
         kill(hung, Signal::SIGSTOP);
     });
     deck.wait_event(&format!("the logger (pid {hung}) ended: it did not answer for 15 s"));

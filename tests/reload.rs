@@ -278,7 +278,7 @@ fn who_waits_for_a_reload_goes_on_with_the_next_program() {
 #[test]
 fn a_signal_that_a_server_does_not_hear_while_it_is_at_it_makes_no_generation() {
     let (mut deck, before, _reload) = under_way();
-    deck.ok(&["reload", "--no-wait", "shop"]);
+    deck.ok(&["signal", "SIGUSR1", "shop"]);
     deck.wait("a second reload", |deck, _| {
         let reload = support::find(deck, "shop").and_then(|it| it.reload.as_ref());
         reload.is_some_and(|it| it.number == 2 && it.of == 2)

@@ -470,7 +470,7 @@ fn what_could_not_start_again_is_not_taken_down() {
             "`{feature}` has no value yet: opsdeck roll web --set feature=…",
         ),
         ("command = \"sleepx 1000\"", "could not execute sleepx: not found in PATH"),
-        ("command = \"sleep {prot}\"", "did you mean `{port}`?"),
+        ("command = \"sleep {prot}\"", "`{prot}` has no value: did you mean `{port}`?"),
         ("command = \"sleep 1000\"\ndirectory = \"/no/such\"", "could not enter /no/such"),
     ];
     for (text, why) in hopeless {

@@ -352,11 +352,13 @@ mod tests {
         let mut journal = Journal::open(dir.path());
         journal.append(event("one"));
         journal.flush();
-        journal.file = Some(Arc::new(OpenOptions::new().write(true).open("/dev/full").unwrap()));
+        let (path, aside) = (dir.path().join("journal.jsonl"), dir.path().join("aside"));
+        std::fs::rename(&path, &aside).unwrap();
+        std::os::unix::fs::symlink("/dev/full", &path).unwrap();
         journal.append(event("two"));
         journal.flush();
         assert!(journal.trouble.is_some());
-        let path = dir.path().join("journal.jsonl");
+        std::fs::rename(&aside, &path).unwrap();
         let mut file = OpenOptions::new().append(true).open(&path).unwrap();
         file.write_all(b"{\"seq\":2,\"at\":\"20").unwrap();
 
