@@ -15,7 +15,7 @@ use crate::api::{self, Detail, ProbePast, ProbeResult, Role};
 use crate::config::secret::{veiled, veiled_arguments};
 use crate::daemon::clock;
 use crate::daemon::driver::Daemon;
-use crate::daemon::hands::on_a_line;
+use crate::daemon::hands::evidence::on_a_line;
 use crate::daemon::http::peer::Peer;
 use crate::daemon::http::{Api, Failure, Path, ending, not_found};
 use crate::daemon::show::advice::Clues;

@@ -1,13 +1,18 @@
 //! Carries out effects. Each one is begun at once; its outcome comes back as an input, either right away
 //! through [`Hands::take_outcome`] or later through the channel of turns.
 //!
-//! What is split off by subject: `launch` starts processes, `ends` sees them die, `sampling` measures,
+//! What is split off by subject: `signals` sends what an order wants, `keeping` writes down what the next daemon
+//! has to know, `evidence` gathers what an event is about; `launch` starts processes, `ends` sees them die, `sampling` measures,
 //! `runs` runs the commands of rollouts, `probes` and `logging` keep their own tasks.
+
+pub(super) mod evidence;
+mod keeping;
+mod signals;
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -19,7 +24,7 @@ use super::clock;
 use super::foreign::Foreign;
 use super::foreign::start::Begin;
 use super::front::Front;
-use super::kept::state::{self, Intent, Ladder, Line, Running, StateFile, Wanted};
+use super::kept::state::{Line, Running, StateFile, Wanted};
 use super::life::launch::Values;
 use super::life::probes::Probes;
 use super::life::sockets::{self, Sockets};
@@ -29,22 +34,20 @@ use super::measure::sampling::Sampler;
 use super::output::logging::{self, Link};
 use super::runs::Runs;
 use super::show::advice::Last;
-use super::show::facts::Facts;
 use super::show::publish;
 use super::trees::reloads::Reloads;
 use super::trees::turnover::Turnover;
 use super::turn::Turns;
 use super::values::Versions;
 use crate::config::settings::{self, Settings};
-use crate::fleet::input::{Disposition, Effect, Input, Record, Verb};
-use crate::fleet::{Fleet, Name, Process, Signal, Timestamp};
+use crate::fleet::input::{Effect, Input};
+use crate::fleet::{Name, Process, Timestamp};
 use crate::logger::{Source, ToLogger};
 use crate::process::cgroup::Cgroups;
 use crate::process::group::Group;
 use crate::process::reaper::Reaper;
 use crate::process::spawn::{Prepared, Spawned};
-use crate::process::{Identity, oom, preflight, signal};
-use crate::roles::Rule;
+use crate::process::{Identity, oom};
 
 /// Directories of this daemon.
 #[derive(Clone, Debug)]
@@ -84,9 +87,6 @@ impl Known {
         self.fifo.as_ref().is_some_and(|it| links(it) > 0)
     }
 }
-
-/// Bytes of a probe's body in evidence.
-const LONGEST_BODY: usize = 1024;
 
 /// A process that runs, or whose group does.
 #[derive(Debug)]
@@ -281,43 +281,6 @@ impl Hands {
         }
     }
 
-    /// Notes what is about to be done: which processes are started, and which signals a stop has sent. It
-    /// is written right before each is done: none of them is sent twice, whenever this daemon ends.
-    pub fn intend(&mut self, effects: &[Effect]) {
-        for effect in effects {
-            match effect {
-                Effect::Record(record) => self.note_rollout(record),
-                Effect::Spawn { instance, generation } => {
-                    let fingerprint = self.known.get(instance).map_or(0, |it| it.fingerprint);
-                    let (instance, generation) = (instance.to_string(), *generation);
-                    self.state.append(&Line::Intent(Intent { instance, generation, fingerprint }));
-                }
-                Effect::Keep(memory) => {
-                    self.state.append(&Line::Kept(Box::new(memory.as_ref().into())));
-                }
-                Effect::KeepRollout { service, rollout } => {
-                    let log_begins = self.runs.log_begins(service);
-                    let service = service.to_string();
-                    self.state.append(&match rollout {
-                        Some(it) => {
-                            let it = state::Rollout::of(service, it, log_begins);
-                            Line::Rollout(Box::new(it))
-                        }
-                        None => Line::NoRollout { service },
-                    });
-                }
-                Effect::KeepRound { service, round } => {
-                    let service = service.to_string();
-                    self.state.append(&match round {
-                        Some(it) => Line::Round(state::Round::of(service, it)),
-                        None => Line::NoRound { service },
-                    });
-                }
-                _ => {}
-            }
-        }
-    }
-
     /// Begins one effect.
     pub fn perform(&mut self, effect: Effect) {
         match effect {
@@ -392,30 +355,6 @@ impl Hands {
         }
     }
 
-    pub(super) fn signal(&mut self, instance: &Name, process: Process, signal: Signal) {
-        self.trust.forget(instance);
-        self.follow_end(instance);
-        // With nothing in between: a signal that is written down and not sent is missed.
-        self.state.write();
-        self.send(instance, process, signal);
-    }
-
-    fn send(&mut self, instance: &Name, process: Process, signal: Signal) {
-        let Some(living) = self.living.get(instance).filter(|it| it.process == process) else {
-            return;
-        };
-        let Some(pidfd) = &living.pidfd else { return };
-        match signal::send(pidfd.as_fd(), signal.0) {
-            // It ended by itself in this very moment; its exit is on the way.
-            Ok(()) => (),
-            Err(err) if err.raw_os_error() == Some(libc::ESRCH) => (),
-            Err(err) => {
-                let why = format!("{signal} could not be sent to pid {}: {err}", process.pid);
-                self.unsent.push((instance.clone(), why));
-            }
-        }
-    }
-
     /// What is known already and nobody had to wait for.
     pub fn take_outcome(&mut self) -> Option<Input> {
         self.outcomes.pop_front()
@@ -452,177 +391,11 @@ impl Hands {
         self.state.trouble.clone()
     }
 
-    /// Reads what the targets of a signal do with it, right before the fleet decides.
-    pub fn preflight(&self, verb: &mut Verb, fleet: &Fleet) {
-        match verb {
-            Verb::Signal { instance, signal, disposition, .. } => {
-                let reload = || self.reload_signal(instance);
-                if let Some(signal) = signal.or_else(reload) {
-                    *disposition = self.disposition(instance, signal);
-                }
-            }
-            Verb::SignalMember { signal, member, disposition, .. } => {
-                *disposition = disposition_of(member.process.pid, *signal);
-            }
-            Verb::SignalService { service, signal, dispositions } => {
-                let Some(sheet) = fleet.service_sheet(service.as_str()) else { return };
-                for it in sheet.instances {
-                    let reload = || self.reload_signal(&it.name);
-                    if let Some(signal) = signal.or_else(reload) {
-                        let disposition = self.disposition(&it.name, signal);
-                        dispositions.insert(it.name, disposition);
-                    }
-                }
-            }
-            _ => (),
-        }
-    }
-
-    fn reload_signal(&self, instance: &Name) -> Option<Signal> {
-        let service = self.service(&self.known.get(instance)?.service)?;
-        service.rules.profile.reload
-    }
-
-    fn disposition(&self, instance: &Name, signal: Signal) -> Disposition {
-        let Some(living) = self.living.get(instance) else { return Disposition::Unknown };
-        match disposition_of(living.process.pid, signal) {
-            Disposition::Caught if self.may_cut(instance, living.process, signal) => {
-                Disposition::MayCut
-            }
-            it => it,
-        }
-    }
-
-    /// By its profile the leader is of a kind that closes its connections then.
-    fn may_cut(&self, instance: &Name, leader: Process, signal: Signal) -> bool {
-        let Some(planted) = self.planted(instance, leader) else { return false };
-        let cuts = |it: &Rule| it.cuts.contains(&signal.0);
-        // Most profiles have none: nobody need look.
-        planted.profile.roles.0.iter().any(cuts)
-            && planted.ruled_at_once().iter().any(|it| it.0 == leader && cuts(it.1))
-    }
-
     /// The values of `--set` that a service has, and what an order would add.
     pub fn values_with(&self, service: &str, set: Values) -> Values {
         let mut values = self.values.of_service(&Name::from(service));
         values.extend(set);
         values
-    }
-
-    /// The log files behind a name.
-    pub fn log_files(&self, name: &str) -> Vec<super::http::logs::File> {
-        let of_service = |known: &Known| known.service.as_str() == name;
-        self.known
-            .iter()
-            .filter(|(instance, known)| instance.as_str() == name || of_service(known))
-            .map(|(instance, known)| super::http::logs::File {
-                instance: instance.to_string(),
-                path: self.source(instance, known.log).log,
-                link: self.link.clone(),
-            })
-            .collect()
-    }
-
-    /// Probe bodies and last lines of what an event is about.
-    pub fn evidence(&self, record: &Record, fleet: &Fleet, facts: &Facts) -> Vec<String> {
-        let Some(instance) = &record.instance else { return vec![] };
-        let mut lines = vec![];
-        let sheet = fleet.instance_sheet(instance.as_str());
-        if record.kind == "reload-incomplete" {
-            let since = sheet.and_then(|it| it.reload).map(|it| it.since);
-            return since.map_or(vec![], |since| self.said_since(instance, since));
-        }
-        let generation = sheet.as_ref().map_or(0, |it| it.generation);
-        for (kind, result) in facts.probes(instance.as_str(), generation) {
-            let error = result.error.unwrap_or_else(|| "passed".into());
-            let body = on_a_line(result.body.as_deref().unwrap_or_default(), LONGEST_BODY);
-            lines.push(format!("{kind} probe: {error} {body}").trim_end().into());
-        }
-        if let Some(exit) = sheet.and_then(|it| it.last_exit) {
-            lines.push(format!("last exit: {}", exit.cause));
-        }
-        if let Some(known) = self.known.get(instance) {
-            let log = self.source(instance, known.log).log;
-            lines.extend(super::http::logs::last_lines(&log, 10, None));
-        }
-        lines.extend(
-            record.service.as_ref().and_then(|it| self.runs.last_lines(it)).into_iter().flatten(),
-        );
-        lines
-    }
-
-    /// What it wrote last, from then on.
-    fn said_since(&self, instance: &Name, since: Timestamp) -> Vec<String> {
-        let Some(known) = self.known.get(instance) else { return vec![] };
-        let log = self.source(instance, known.log).log;
-        super::http::logs::last_lines(&log, 10, Some(clock::wall_of(since)))
-    }
-
-    /// Remembers a process that was just started, or adopted. `ladder`: how it is stopped where the
-    /// configuration does not name it.
-    pub(super) fn keep(
-        &mut self,
-        name: &Name,
-        mut living: Living,
-        (started_ms, fingerprint): (u64, u64),
-        ladder: Option<Ladder>,
-    ) {
-        let own = self.ladder(name).filter(|_| !living.foreign);
-        let record = Running {
-            instance: name.to_string(),
-            port: living.port,
-            generation: living.generation,
-            pid: living.process.pid,
-            start_time: living.process.start_time,
-            started_ms,
-            fingerprint,
-            ladder: own.or(ladder),
-        };
-        let line = if living.foreign { Line::Found } else { Line::Running };
-        self.state.append(&line(record.clone()));
-        living.record = Some(record);
-        self.leaders.insert(living.process.pid, name.clone());
-        self.living.insert(name.clone(), living);
-    }
-
-    /// How an instance is stopped that may not be configured any more when that is to be done.
-    fn ladder(&self, name: &Name) -> Option<Ladder> {
-        let service = self.service(&self.known.get(name)?.service)?;
-        let is_its = |it: &settings::Instance| it.name == name.as_str();
-        let spare = service.rules.rollout.spare.as_ref();
-        let is_member = service.instances.iter().any(is_its) || spare == Some(name);
-        is_member.then(|| Ladder::of(service, &self.settings))
-    }
-
-    /// What is configured now is what the next daemon has to know.
-    fn record_anew(&mut self) {
-        let ours = self.living.iter().filter(|(_, it)| !it.foreign);
-        let ladders = ours.filter_map(|(name, _)| Some((name.clone(), self.ladder(name)?)));
-        for (name, ladder) in ladders.collect::<Vec<_>>() {
-            let living = self.living.get_mut(&name);
-            let Some(record) = living.and_then(|it| it.record.as_mut()) else { continue };
-            if record.ladder.as_ref() != Some(&ladder) {
-                record.ladder = Some(ladder);
-                self.state.append(&Line::Running(record.clone()));
-            }
-        }
-    }
-}
-
-/// A body as one line of at most so many bytes: its lines with blanks between them.
-pub(super) fn on_a_line(body: &str, most: usize) -> String {
-    let lines = body.lines().map(str::trim).filter(|it| !it.is_empty());
-    let mut line = lines.collect::<Vec<_>>().join(" ");
-    line.truncate(line.floor_char_boundary(most));
-    line
-}
-
-fn disposition_of(pid: i32, signal: Signal) -> Disposition {
-    match preflight::disposition(pid, signal.0) {
-        Ok(preflight::Disposition::Caught) => Disposition::Caught,
-        Ok(preflight::Disposition::Ignored) => Disposition::Ignored,
-        Ok(preflight::Disposition::Default) => Disposition::Default,
-        Err(_) => Disposition::Unknown,
     }
 }
 
@@ -657,18 +430,5 @@ pub(super) fn living(
         sweeping: None,
         foreign: false,
         record: None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_body_of_many_lines_is_evidence_as_a_whole() {
-        let body = "{\n  \"status\": \"DOWN\",\n  \"db\": \"gone\"\n}\n";
-        assert_eq!(on_a_line(body, LONGEST_BODY), r#"{ "status": "DOWN", "db": "gone" }"#);
-        let long = on_a_line(&"ä\n".repeat(2000), LONGEST_BODY);
-        assert!(long.len() <= LONGEST_BODY && long.starts_with("ä ä"), "{long}");
     }
 }
