@@ -5,7 +5,7 @@
 //! file with the identity of the daemon.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use std::time::Duration;
 use nix::fcntl::{Flock, FlockArg};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+use tracing::warn;
 
 use super::boot::{BootError, Plan};
 use super::replace::Heir;
@@ -60,8 +61,7 @@ async fn take(plan: &Plan, heir: Option<&Heir>) -> Result<File, BootError> {
     if let Some(left) = heir.and_then(|it| it.lock_of(&state_dir.join(LOCK))) {
         let file = File::from(left.map_err(failed)?);
         // A guardian that became the daemon has a pid of its own.
-        file.set_len(0).map_err(failed)?;
-        file.write_all_at(std::process::id().to_string().as_bytes(), 0).map_err(failed)?;
+        note_pid(&file);
         return Ok(file);
     }
     let held = lock_when_free(plan).await?;
@@ -143,18 +143,25 @@ fn lock(state_dir: &Path) -> Result<Flock<File>, BootError> {
         .open(&path)
         .map_err(failed)?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(mut file) => {
-            file.set_len(0).map_err(failed)?;
-            write!(file, "{}", std::process::id()).map_err(failed)?;
+        Ok(file) => {
+            note_pid(&file);
             Ok(file)
         }
         Err((mut file, nix::Error::EWOULDBLOCK)) => {
             let mut pid = String::new();
-            // The pid is a help to the reader, not a fact we act on.
             let _ = file.read_to_string(&mut pid);
             Err(BootError::Held { path, pid })
         }
         Err((_, err)) => Err(failed(err.into())),
+    }
+}
+
+/// The pid is a help to the reader, not a fact we act on: on a full disk the lock holds all the same.
+fn note_pid(file: &File) {
+    let pid = std::process::id().to_string();
+    let written = file.write_all_at(pid.as_bytes(), 0);
+    if let Err(err) = written.and_then(|()| file.set_len(pid.len() as u64)) {
+        warn!(%err, "the pid could not be written to the lock");
     }
 }
 
@@ -187,6 +194,14 @@ mod tests {
     use tokio::net::UnixListener;
 
     use super::*;
+
+    #[test]
+    fn a_full_disk_takes_the_lock_from_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/dev/full", dir.path().join(LOCK)).unwrap();
+        let held = lock(dir.path());
+        assert!(held.is_ok(), "{held:?}");
+    }
 
     /// What somebody makes of a socket whose owner says this to whoever connects.
     async fn of_one_who_says(words: &'static [u8]) -> bool {
