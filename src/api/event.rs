@@ -98,7 +98,8 @@ pub struct Event {
     /// The evidence, where there is some: probe bodies, last lines, exit status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence: Option<Vec<String>>,
-    /// On `exited`: requests that were in flight then, where there were some.
+    /// On `exited`: requests that were in flight then, where there were some and nobody else tells what became of them.
+    /// On `gateway`: requests that were cut and could not be sent again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<u32>,
     /// On what is told of a rollout: where it is.

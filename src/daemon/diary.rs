@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use tracing::info;
+use tracing::{Level, error, info, warn};
 
 use super::clock;
 use super::driver::Daemon;
 use super::kept::rollouts;
 use super::kept::state::Line;
 use super::show::publish;
-use crate::api;
+use crate::api::{self, Event};
 use crate::fleet::input::{Extra, Record};
 use crate::fleet::{By, Name};
 
@@ -58,13 +58,7 @@ impl Daemon {
             stop: stop_of(&record.extra),
         });
         self.rollouts.note(&event);
-        info!(
-            instance = event.instance,
-            service = event.service,
-            by = event.actor.as_ref().map(|it| it.login.as_str()),
-            "{}",
-            event.message
-        );
+        tell(&event);
         self.facts.noted(&event);
         self.run_hooks(&event);
         // Nobody follows: nothing to do.
@@ -94,6 +88,40 @@ impl Daemon {
     }
 }
 
+/// Writes an event to the log of the daemon, with the priority that it has for whoever is on call.
+fn tell(event: &Event) {
+    macro_rules! at {
+        ($level:ident) => {
+            $level!(
+                instance = event.instance,
+                service = event.service,
+                by = event.actor.as_ref().map(|it| it.login.as_str()),
+                "{}",
+                event.message
+            )
+        };
+    }
+    match priority(event) {
+        Level::ERROR => at!(error),
+        Level::WARN => at!(warn),
+        _ => at!(info),
+    }
+}
+
+/// An error wants somebody, a warning may explain one: what nobody had asked for, and what did not work.
+fn priority(event: &Event) -> Level {
+    match event.kind.as_str() {
+        "fatal" | "rollout-halted" | "output-lost" => Level::ERROR,
+        "backoff" | "config-refused" | "drain-over" | "hook-failed" | "kill-slow"
+        | "live-failed" | "reload-incomplete" | "replace-failed" | "signal-failed"
+        | "signal-halted" | "spawn-failed" | "startup-failed" | "state-file"
+        | "survivors-killed" | "worker-missing" | "worker-stays" => Level::WARN,
+        "exited" if event.actor.is_none() && event.stop.is_none() => Level::WARN,
+        _ if event.lost.is_some_and(|it| it > 0) => Level::WARN,
+        _ => Level::INFO,
+    }
+}
+
 /// How the stop went that an event tells the end of.
 fn stop_of(extra: &Extra) -> Option<Box<api::StopMark>> {
     let Extra::Stopped(it, _) = extra else { return None };
@@ -105,4 +133,28 @@ fn stop_of(extra: &Extra) -> Option<Box<api::StopMark>> {
         max_wait_time_ms: clock::millis(it.max_wait_time),
         killed: it.killed,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::StopMark;
+
+    #[test]
+    fn what_nobody_had_asked_for_has_a_priority() {
+        let of = |kind: &str, change: fn(&mut Event)| {
+            let text = format!(
+                "{{\"seq\":1,\"at\":\"2026-01-01T00:00:00Z\",\"kind\":\"{kind}\",\"message\":\"\"}}"
+            );
+            let mut event: Event = serde_json::from_str(&text).unwrap();
+            change(&mut event);
+            priority(&event)
+        };
+        assert_eq!(of("fatal", |_| ()), Level::ERROR);
+        assert_eq!(of("exited", |_| ()), Level::WARN, "a crash");
+        assert_eq!(of("exited", |it| it.actor = Some(api::Actor::default())), Level::INFO);
+        assert_eq!(of("exited", |it| it.stop = Some(Box::new(StopMark::default()))), Level::INFO);
+        assert_eq!(of("gateway", |it| it.lost = Some(2)), Level::WARN);
+        assert_eq!(of("started", |_| ()), Level::INFO);
+    }
 }
