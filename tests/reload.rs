@@ -376,8 +376,10 @@ fn a_worker_that_still_has_a_connection_makes_no_reload_of_nginx_incomplete() {
     workers(&deck, "shop", 2);
     let mut client = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
     std::io::Write::write_all(&mut client, b"GET / HTTP/1.1\r\nHost: shop\r\n").unwrap();
-    // Accepted and read: nothing of it waits in the kernel any more.
-    wait_until("the half of a request is read", || deck.instance("shop").accept_queue == Some(0));
+    deck.wait("the connection is accepted", |deck, _| {
+        let it = support::find(deck, "shop");
+        it.is_some_and(|it| it.connections == Some(1) && it.accept_queue == Some(0))
+    });
     let told = deck.ok(&["reload", "shop"]);
     assert!(told.contains("shop: new ones run in place of 2 workers; pid "), "{told}");
     assert!(told.contains(" still finishes what was begun"), "{told}");
