@@ -294,11 +294,19 @@ fn a_kept_connection_that_was_closed_costs_no_request() {
         closes.fetch_add(1, Ordering::SeqCst);
     });
     gateway.route(vec![web1.target("web1")]);
+    // `TCP_ESTABLISHED` is 1 (proc_pid_net(5), Linux' include/net/tcp_states.h).
+    let remote = format!(":{:04X}", web1.address.port());
+    let is_open = || {
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let mut sockets = table.lines().map(|it| it.split_whitespace().collect::<Vec<_>>());
+        sockets.any(|it| it[2].ends_with(&remote) && it[3] == "01")
+    };
     for n in 0..20 {
         let reply = if n % 2 == 0 { gateway.post("x") } else { gateway.get("/") };
         assert_eq!(status(&reply), "200", "{reply}");
         // A POST that crosses the end of its connection could not be sent again.
         wait_until("closed", || closed.load(Ordering::SeqCst) == n + 1);
+        wait_until("the end has arrived", || !is_open());
     }
     let counts = gateway.daemon.instance("web1", "twenty answers", |it| it.answered[1] == 20);
     assert_eq!(counts.cut, 0);
