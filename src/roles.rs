@@ -89,6 +89,19 @@ impl PartialEq for Pattern {
     }
 }
 
+impl Rules {
+    /// Whether this rule may take for a worker what no reload renews: its server can do without titles, and that role is
+    /// told by a title alone.
+    pub fn may_be_another(&self, rule: &Rule) -> bool {
+        let is_named = |it: &Rule| it.role == rule.role && it.title.is_some() && !it.leaving;
+        let by_title_alone = |it: &Rule| {
+            let mut own = self.0.iter().filter(|other| other.role == it.role);
+            !it.renewed && own.all(|it| it.title.is_some())
+        };
+        rule.title.is_none() && self.0.iter().any(is_named) && self.0.iter().any(by_title_alone)
+    }
+}
+
 /// The rule that each process falls under, by pid; those without a role are left out.
 pub fn assign<'r>(rules: &'r Rules, leader: i32, processes: &[Process]) -> BTreeMap<i32, &'r Rule> {
     let tree = Family::of(leader, processes);

@@ -191,8 +191,9 @@ pub enum Probe {
 /// What else a look at a tree whose reload is watched has shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Shown {
-    /// No connection of its port waits for an answer.
-    pub idle: bool,
+    /// Some may be none that a reload renews, as only titles would tell, and no connection of its port waits for an
+    /// answer.
+    pub may_spare: bool,
     /// Nothing tells whom the signal renews: all are told that any reload renews.
     pub untitled: bool,
 }

@@ -221,14 +221,15 @@ impl Reload {
         }
     }
 
-    /// Some were renewed, no others are on their way, and nobody waits for those that stayed: as many as stayed in
-    /// an earlier generation, or for so long that a worker would have ended.
+    /// Some were renewed, no others are on their way, and those that stayed may be no workers: nobody waits for them,
+    /// and they are as many as stayed in an earlier generation, or have stayed for so long that a worker would have
+    /// ended.
     fn has_spared(&self, looked: &Looked<'_>, still: Duration) -> bool {
         let gone = self.gone.len();
         let stayed = self.of() - gone;
         let usual = SOON.max(looked.rules.profile.limit + GRAIN);
         let wait = if stayed <= looked.spares { SOON } else { usual + AFTER_LIMIT };
-        gone > 0 && stayed > 0 && self.fresh == gone && looked.shown.idle && still >= wait
+        gone > 0 && stayed > 0 && self.fresh == gone && looked.shown.may_spare && still >= wait
     }
 
     /// How long nothing may move: the time a worker has for what it does, or a new one to be there.

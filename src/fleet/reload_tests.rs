@@ -159,7 +159,7 @@ fn after_a_reload_that_renewed_nobody_the_next_one_watches_them_all() {
 
 #[test]
 fn a_user_process_makes_no_reload_incomplete_and_the_next_tree_is_known_to_have_one() {
-    let idle = Shown { idle: true, untitled: false };
+    let idle = Shown { may_spare: true, untitled: false };
     let mut rig = Rig::ready(vec![web(&["web1", "web2"])]);
     rig.ask(signal("web1", Signal::USR1)).0.unwrap();
     tell(&mut rig, Duration::ZERO, "web1", &[1, 2, 3]);
@@ -188,8 +188,16 @@ fn a_user_process_makes_no_reload_incomplete_and_the_next_tree_is_known_to_have_
 }
 
 #[test]
+fn a_worker_that_is_surely_one_and_stays_makes_a_reload_incomplete_though_nobody_waits_for_it() {
+    let mut rig = reloading();
+    tell(&mut rig, SECOND, "web1", &[3, 4, 5]);
+    tell(&mut rig, 15 * SECOND, "web1", &[3, 4, 5]);
+    assert!(!rig.sheet("web1").reload.unwrap().complete, "{:?}", rig.diary());
+}
+
+#[test]
 fn where_no_title_tells_whom_a_signal_renews_all_are_watched() {
-    let untitled = Shown { idle: false, untitled: true };
+    let untitled = Shown { may_spare: false, untitled: true };
     let reload = |after: &[i32]| {
         let mut rig = Rig::ready(vec![web(&["web1"])]);
         rig.ask(signal("web1", Signal::USR1)).0.unwrap();

@@ -158,6 +158,15 @@ mod tests {
         }
     }
 
+    #[test]
+    fn only_where_titles_may_be_missing_others_may_pass_for_workers() {
+        let is_unsure = |name: &&str| {
+            let roles = &built_in(name).unwrap().roles;
+            roles.0.iter().any(|it| it.renewed && roles.may_be_another(it))
+        };
+        assert_eq!(built_in_names().filter(is_unsure).collect::<Vec<_>>(), ["swoole"]);
+    }
+
     /// Loads a configuration with these files in `profiles/`.
     fn loaded(config: &str, profiles: &[(&str, &str)]) -> Result<Settings, ConfigError> {
         let directory = tempfile::tempdir().unwrap();

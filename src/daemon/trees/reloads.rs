@@ -16,7 +16,7 @@ use crate::fleet::input::{Input, Shown};
 use crate::fleet::{Fleet, Name, Process, Signal, Timestamp};
 use crate::load::sockets::Sockets;
 use crate::process::{Identity, identity};
-use crate::roles::Rule;
+use crate::roles::{Rule, Rules};
 
 /// Between two looks.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -158,7 +158,9 @@ impl Hands {
         let before = known.as_deref().unwrap_or(&[]);
         let Workers { all: workers, shown } = workers.unwrap_or_else(|| {
             let planted = self.planted(&instance, leader);
-            planted.map_or(Workers::default(), |it| renewed(it.ruled_at_once(), &roles, before))
+            planted.map_or(Workers::default(), |it| {
+                renewed(&it.profile.roles, it.ruled_at_once(), &roles, before)
+            })
         });
         // From here on the same are watched.
         let roles = if shown.untitled { vec![] } else { roles };
@@ -224,7 +226,7 @@ impl Hands {
             let began = clock::now();
             let watched = watched.into_iter().map(|(name, number, (it, port), roles, before)| {
                 let mut seen = workers(&it, &roles, &before);
-                seen.shown.idle = port.is_some_and(is_idle);
+                seen.shown.may_spare &= port.is_some_and(is_idle);
                 (name, number, seen)
             });
             let watched = watched.collect();
@@ -275,20 +277,26 @@ pub(in crate::daemon) fn workers(
     roles: &[String],
     before: &[Process],
 ) -> Workers {
-    renewed(planted.ruled(), roles, before)
+    renewed(&planted.profile.roles, planted.ruled(), roles, before)
 }
 
-fn renewed(mut all: Vec<(Process, &Rule)>, roles: &[String], before: &[Process]) -> Workers {
+fn renewed(
+    rules: &Rules,
+    mut all: Vec<(Process, &Rule)>,
+    roles: &[String],
+    before: &[Process],
+) -> Workers {
     all.retain(|it| it.1.renewed);
     let untitled = is_untitled(&all, roles, before);
     all.retain(|(_, it)| roles.is_empty() || untitled || roles.contains(&it.role));
+    let may_spare = all.iter().any(|it| rules.may_be_another(it.1));
     let mut workers: Vec<_> = all.into_iter().map(|it| it.0).collect();
     let still = before.iter().filter(|it| {
         !workers.contains(it) && identity::is_alive(Identity::from(**it)).unwrap_or(false)
     });
     let still: Vec<_> = still.copied().collect();
     workers.extend(still);
-    Workers { all: workers, shown: Shown { idle: false, untitled } }
+    Workers { all: workers, shown: Shown { may_spare, untitled } }
 }
 
 /// No process has one of these roles, and no title tells the others' either. `before`: who was watched so far.
