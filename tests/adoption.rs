@@ -3,12 +3,12 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
 use opsdeck::api::State;
-use support::processes::{logger, pids};
+use support::processes::{instances_of, logger, pids};
 use support::{Deck, OPSDECK, find, free_port, is_alive, kill, output_of, wait_until};
 
 const THREE: &str = r#"
@@ -21,18 +21,6 @@ const THREE: &str = r#"
     [service.mortal]
     command = "opsdeck sample --worker"
 "#;
-
-/// All processes but zombies that carry the mark of this deck's instances.
-fn instances_of(deck: &Path) -> Vec<i32> {
-    let mark = format!("@{}", deck.join("state").display());
-    let carries_mark = |pid: &i32| {
-        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        String::from_utf8_lossy(&environment)
-            .split('\0')
-            .any(|it| it.starts_with("OPSDECK_INSTANCE=") && it.ends_with(&mark))
-    };
-    pids().into_iter().filter(carries_mark).filter(|it| is_alive(*it)).collect()
-}
 
 /// The numbers N of lines `job N done`, as they are in the file.
 fn jobs(deck: &Path) -> Vec<u32> {
@@ -231,56 +219,6 @@ fn a_logger_that_is_killed_is_replaced_and_no_line_is_lost_or_doubled() {
     assert_eq!(text.lines().count(), LINES);
 }
 
-#[test]
-fn shutdown_leaves_no_process_no_runtime_directory_and_no_cgroup() {
-    let mut deck = Deck::start(
-        r#"[defaults]
-        start_seconds = "100ms"
-        [service.family]
-        command = "opsdeck sample --worker --fork-grandchild"
-        [service.loner]
-        command = "opsdeck sample --worker""#,
-    );
-    deck.wait_ready(&["family", "loner"]);
-    deck.wait_line("family", "left the group");
-    let (logger, runtime_dir) = logger(&deck).unwrap();
-    assert!(runtime_dir.join("family.fifo").exists());
-    let cgroup = cgroup_of(deck.pid("family"));
-    assert_eq!(instances_of(deck.path()).len(), 3);
-
-    deck.ok(&["shutdown"]);
-    deck.wait_end();
-    assert_eq!(instances_of(deck.path()), Vec::<i32>::new());
-    wait_until("the logger gone", || !is_alive(logger));
-    assert!(!runtime_dir.exists(), "{} is there", runtime_dir.display());
-    assert!(!deck.socket().exists());
-    assert!(cgroup.is_none_or(|it| !it.exists()));
-}
-
-/// The cgroup that was made for an instance, where this host lets us make any.
-fn cgroup_of(pid: i32) -> Option<PathBuf> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
-    let path = text.lines().find_map(|it| it.strip_prefix("0::/"))?;
-    let roots = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(|it| Path::new(it).join(path));
-    let ours = path.ends_with(".instance");
-    ours.then(|| roots.into_iter().find(|it| it.exists()).unwrap())
-}
-
-#[test]
-fn a_shutdown_that_keeps_leaves_everything_to_the_next_daemon() {
-    let mut deck = Deck::start(THREE);
-    deck.wait_ready(&["chatty", "stopped", "mortal"]);
-    let pids = ["chatty", "stopped", "mortal"].map(|it| deck.pid(it));
-    deck.restart_daemon(|deck| {
-        deck.ok(&["shutdown", "--keep"]);
-        assert!(pids.iter().all(|it| is_alive(*it)));
-        assert!(!deck.socket().exists());
-        assert_eq!(deck.opsdeck(&["status"]).status.code(), Some(4));
-    });
-    deck.wait_ready(&["chatty", "stopped", "mortal"]);
-    assert_eq!(["chatty", "stopped", "mortal"].map(|it| deck.pid(it)), pids);
-}
-
 /// How often `line` is in the log of an instance.
 fn count_in_log(deck: &Path, name: &str, line: &str) -> usize {
     let log = std::fs::read_to_string(deck.join(format!("state/logs/{name}.log"))).unwrap();
@@ -330,133 +268,6 @@ fn what_was_given_up_stays_so_under_the_next_daemon() {
     deck.wait("another try", |it, _| {
         find(it, "broken").is_some_and(|it| it.generation > before.generation)
     });
-}
-
-#[test]
-fn a_rollout_goes_on_under_the_next_daemon() {
-    let mut deck = Deck::start(
-        r#"[service.web]
-        command = ["sh", "-c", "trap 'sleep 1; exit 0' TERM; while :; do sleep 0.05; done"]
-        start_seconds = "200ms"
-        max_wait_time = "20s"
-        rollout = { settle = "200ms" }
-        instance.web1 = {}
-        instance.web2 = {}
-        instance.web3 = {}"#,
-    );
-    deck.wait_ready(&["web1", "web2", "web3"]);
-    deck.ok(&["roll", "--no-wait", "web"]);
-    deck.wait_event("renews web1");
-    deck.restart_daemon(|deck| kill(deck.daemon_pid(), Signal::SIGKILL));
-    deck.wait_event("rolling restart of web goes on under this daemon");
-    deck.wait_event("renews web2");
-    deck.restart_daemon(|deck| kill(deck.daemon_pid(), Signal::SIGKILL));
-    deck.wait_event("rolling restart of web finished");
-    for name in ["web1", "web2", "web3"] {
-        assert_eq!(deck.instance(name).generation, 2, "{}", deck.story());
-    }
-}
-
-#[test]
-fn the_evidence_of_a_rollout_is_its_own_also_under_the_next_daemon() {
-    let mut deck = Deck::start(
-        r#"[service.web]
-        command = "opsdeck sample --worker"
-        start_seconds = "100ms"
-        rollout = { build = ["echo this is {version}"], settle = "100ms" }
-        instance.web1 = {}"#,
-    );
-    deck.wait_ready(&["web1"]);
-    deck.ok(&["roll", "--yes", "--set", "version=41", "web"]);
-    let slow = "settle = \"100ms\"";
-    let text = std::fs::read_to_string(deck.path().join("config.toml")).unwrap();
-    std::fs::write(deck.path().join("config.toml"), text.replace(slow, "settle = \"60s\""))
-        .unwrap();
-    deck.ok(&["config", "apply"]);
-    deck.ok(&["roll", "--yes", "--no-wait", "--set", "version=42", "web"]);
-    deck.wait("it settles for the second time", |_, events| {
-        events.iter().filter(|it| it.message.contains("it settles for")).count() == 2
-    });
-    deck.restart_daemon(|deck| kill(deck.daemon_pid(), Signal::SIGKILL));
-    deck.wait_event("rolling restart of web goes on under this daemon");
-    kill(deck.pid("web1"), Signal::SIGKILL);
-    let halted = deck.wait_event("rolling restart of web halted");
-    let evidence = halted.evidence.unwrap_or_default().join("\n");
-    assert!(evidence.contains("rollout log: this is 42"), "{evidence}");
-    assert!(!evidence.contains("this is 41"), "{evidence}");
-}
-
-#[test]
-fn a_rollout_ends_with_its_service_and_does_not_go_on_with_another_of_that_name() {
-    let web = r#"[service.web]
-        command = ["sh", "-c", "trap 'sleep 1; exit 0' TERM; while :; do sleep 0.05; done"]
-        start_seconds = "200ms"
-        max_wait_time = "20s"
-        instance.web1 = {}
-        instance.web2 = {}
-        "#;
-    let other = "[service.other]\ncommand = \"sleep 1000\"\nstart_seconds = \"100ms\"\n";
-    let mut deck = Deck::start(&format!("{web}{other}"));
-    deck.wait_ready(&["web1", "web2", "other"]);
-    deck.ok(&["roll", "--no-wait", "web"]);
-    deck.wait_event("renews web1");
-    for services in [other.to_owned(), format!("{web}{other}")] {
-        deck.restart_daemon(|deck| {
-            kill(deck.daemon_pid(), Signal::SIGKILL);
-            wait_until("the daemon dead", || !is_alive(deck.daemon_pid()));
-            deck.write_config(&services);
-            // What was applied is not known either: else the edit would wait for a word.
-            std::fs::remove_file(deck.path().join("state/config.jsonl")).unwrap();
-        });
-        deck.wait_ready(&["other"]);
-    }
-    deck.wait_ready(&["web1", "web2"]);
-    deck.catch_up();
-    assert!(!deck.story().contains("rolling restart of web goes on"), "{}", deck.story());
-    let rollout = deck.view.services.iter().find(|it| it.name == "web").unwrap().rollout.clone();
-    assert!(rollout.is_none(), "{rollout:?}");
-}
-
-#[test]
-fn a_shutdown_goes_on_under_the_next_daemon() {
-    let mut deck = Deck::start(
-        r#"[service.deaf]
-        command = "opsdeck sample --worker --ignore-term"
-        start_seconds = "100ms"
-        max_wait_time = "3s"
-        [service.other]
-        command = "opsdeck sample --worker"
-        start_seconds = "100ms""#,
-    );
-    deck.wait_ready(&["deaf", "other"]);
-    let pid = deck.pid("deaf");
-    deck.send(&opsdeck::api::Request::Shutdown { act: opsdeck::api::Act::default() }).unwrap();
-    deck.wait("the countdown", |it, _| find(it, "deaf").is_some_and(|it| it.countdown.is_some()));
-    deck.restart_daemon(|deck| kill(deck.daemon_pid(), Signal::SIGKILL));
-    deck.wait_end();
-    assert!(!is_alive(pid));
-    assert_eq!(instances_of(deck.path()), Vec::<i32>::new());
-}
-
-#[test]
-fn a_shutdown_that_is_under_way_comes_to_its_end_whatever_is_asked_meanwhile() {
-    let mut deck = Deck::start(
-        r#"[service.deaf]
-        command = "opsdeck sample --worker --ignore-term"
-        start_seconds = "100ms"
-        max_wait_time = "3s""#,
-    );
-    deck.wait_ready(&["deaf"]);
-    let pid = deck.pid("deaf");
-    deck.send(&opsdeck::api::Request::Shutdown { act: opsdeck::api::Act::default() }).unwrap();
-    deck.wait("the countdown", |it, _| find(it, "deaf").is_some_and(|it| it.countdown.is_some()));
-    let kept = deck.opsdeck(&["shutdown", "--keep"]);
-    let said = String::from_utf8_lossy(&kept.stderr).into_owned();
-    assert!(!kept.status.success() && said.contains("all services are being stopped"), "{said}");
-    kill(deck.daemon_pid(), Signal::SIGTERM);
-    deck.wait_end();
-    assert!(!is_alive(pid));
-    assert_eq!(instances_of(deck.path()), Vec::<i32>::new());
 }
 
 #[test]
@@ -617,27 +428,4 @@ fn a_daemon_that_cannot_reach_all_that_runs_does_not_begin() {
 
     deck.wait_ready(&all);
     assert_eq!(all.iter().map(|it| deck.pid(it)).collect::<Vec<_>>(), pids, "{}", deck.story());
-}
-
-#[test]
-fn a_shutdown_that_was_over_is_not_gone_on_with_by_a_later_daemon() {
-    let mut deck = Deck::start("[service.one]\ncommand = \"opsdeck sample --worker\"\n");
-    deck.wait_ready(&["one"]);
-    let (daemon, pid) = (deck.daemon_pid(), deck.pid("one"));
-    // As if it had been killed in a shutdown, when everything had ended and it had not yet said so.
-    deck.restart_daemon(|deck| {
-        kill(daemon, Signal::SIGKILL);
-        wait_until("the daemon is dead", || !is_alive(daemon));
-        kill(pid, Signal::SIGKILL);
-        wait_until("the instance is dead", || !is_alive(pid));
-        let path = deck.path().join("state/state.jsonl");
-        let text = std::fs::read_to_string(&path).unwrap();
-        std::fs::write(&path, text + "{\"is\":\"closing\",\"by\":null}\n").unwrap();
-    });
-    deck.wait_ready(&["one"]);
-    let pid = deck.pid("one");
-    deck.restart_daemon(|deck| kill(deck.daemon_pid(), Signal::SIGKILL));
-    deck.wait_ready(&["one"]);
-    assert_eq!(deck.pid("one"), pid, "{}", deck.story());
-    assert!(!deck.story().contains("its shutdown"), "{}", deck.story());
 }

@@ -70,3 +70,26 @@ pub fn holder(fifo: &Path) -> Option<i32> {
     let is_holder = |pid: &i32| role(*pid).is_some_and(|it| it.0 == "holder");
     pids().into_iter().filter(is_holder).find(|it| holds(*it))
 }
+
+/// The child of that process that was started as this part.
+#[track_caller]
+pub fn child_of(pid: i32, role: &str) -> i32 {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    let is_it = |it: &i32| {
+        let line = std::fs::read(format!("/proc/{it}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(&format!("\0{role}\0"))
+    };
+    children.split_whitespace().map(|it| it.parse().unwrap()).find(is_it).unwrap()
+}
+
+/// All processes but zombies that carry the mark of this deck's instances.
+pub fn instances_of(deck: &Path) -> Vec<i32> {
+    let mark = format!("@{}", deck.join("state").display());
+    let carries_mark = |pid: &i32| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        String::from_utf8_lossy(&environment)
+            .split('\0')
+            .any(|it| it.starts_with("OPSDECK_INSTANCE=") && it.ends_with(&mark))
+    };
+    pids().into_iter().filter(carries_mark).filter(|it| is_alive(*it)).collect()
+}

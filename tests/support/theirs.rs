@@ -107,3 +107,9 @@ pub fn wait_pid(deck: &mut Deck, name: &str, pid: i32) {
         find(it, name).is_some_and(|it| it.pid == Some(pid) && it.ready == Some(true))
     });
 }
+
+/// Writes a pid file as a whole: nobody sees half of it.
+pub fn write_pid(path: &Path, text: &str) {
+    std::fs::write(path.with_extension("new"), text).unwrap();
+    std::fs::rename(path.with_extension("new"), path).unwrap();
+}
