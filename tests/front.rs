@@ -157,6 +157,31 @@ fn a_reload_of_one_instance_puts_it_back() {
 }
 
 #[test]
+fn renaming_the_gateway_is_noticed_by_no_client() {
+    let mut shop = Shop::open("--work 50ms", "", "");
+    let load = shop.load(20);
+    shop.wait_in_flight("web1", 10);
+    let (file, pid) = (shop.deck.path().join("config.toml"), shop.gateway_pid());
+    for (old, new) in [("shop", "door"), ("door", "gate"), ("gate", "shop")] {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let renamed = text.replace(&format!("[gateway.{old}]"), &format!("[gateway.{new}]"));
+        std::fs::write(&file, renamed).unwrap();
+        let name = format!("gateway {new}");
+        let told = format!("{name:16} renamed from {old}: no connection is closed\n");
+        assert_eq!(shop.deck.ok(&["config", "diff"]), told);
+        shop.deck.ok(&["config", "apply"]);
+        shop.deck.wait(&format!("{new} is there"), |deck, _| {
+            let gateway = deck.services[0].gateway.as_ref();
+            gateway.is_some_and(|it| it.name == new && it.up && it.connections >= 10)
+        });
+        shop.wait_in_flight("web1", 10);
+    }
+    load.end_without_a_failure(&shop.deck);
+    assert_eq!(shop.gateway_pid(), pid, "{}", shop.deck.story());
+    assert!(!has(&shop.deck.events, "cannot listen"), "{}", shop.deck.story());
+}
+
+#[test]
 fn one_instance_is_bridged_by_holding() {
     let [entry, port] = [free_port(), free_port()];
     let mut deck = Deck::start(&format!(

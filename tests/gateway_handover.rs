@@ -68,6 +68,46 @@ fn listeners_come_and_go_with_the_configuration() {
 }
 
 #[test]
+fn a_gateway_that_is_renamed_keeps_its_connections_and_counts() {
+    let mut gateway = Gateway::start();
+    let (go, wait) = channel::<()>();
+    let wait = Mutex::new(wait);
+    let web1 = Backend::start(move |_, mut stream| {
+        while let Some(request) = request(&mut stream) {
+            if request.line.contains("slow") {
+                wait.lock().unwrap().recv().unwrap();
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nweb1").unwrap();
+        }
+    });
+    gateway.route(vec![web1.target("web1")]);
+    let (mut slow, mut kept) = (gateway.connect(), gateway.connect());
+    kept.write_all(b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    response(&mut kept);
+    slow.write_all(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    gateway.daemon.instance("web1", "one in flight", |it| it.in_flight == 1);
+
+    let order = ToGateway::Listeners { names: vec!["door".into()] };
+    let socket = gateway.listeners[0].1.try_clone().unwrap();
+    gateway.daemon.send_with(&order, &[&socket]);
+    let door = Route { name: "door".into(), instances: vec![web1.target("web1")], ..shop() };
+    let counts = gateway.daemon.apply_all(vec![door]);
+    let names: Vec<_> = counts.gateways.iter().map(|it| it.name.as_str()).collect();
+    assert_eq!((names, counts.gateways[0].connections), (vec!["door"], 2));
+    assert_eq!(find(&counts, "web1").map(|it| (it.requests, it.in_flight)), Some((2, 1)));
+
+    kept.write_all(b"GET /2 HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    assert_eq!(status(&response(&mut kept).0), "200");
+    assert!(gateway.get("/new").ends_with("web1"));
+    go.send(()).unwrap();
+    assert_eq!(status(&response(&mut slow).0), "200");
+    let welcome = Daemon::connect(&gateway.socket())
+        .wait("its word", |it| matches!(it, FromGateway::Welcome { .. }));
+    let FromGateway::Welcome { listeners, .. } = welcome else { unreachable!() };
+    assert_eq!(listeners, ["door"]);
+}
+
+#[test]
 fn a_gateway_that_retires_answers_what_it_has_and_ends() {
     let mut gateway = Gateway::start();
     let (go, wait) = channel::<()>();

@@ -31,7 +31,9 @@ pub enum ToGateway {
     /// Replaces everything that was known: level-triggered, always the whole. Answered at once by
     /// [`FromGateway::Counts`] with this revision: from then on nobody that is out of rotation gets a new request.
     Routes(Routes),
-    /// Listeners to accept on from now on; their descriptors come with it. A name that is there is replaced.
+    /// Listeners to accept on from now on; their descriptors come with it. A name that is there is replaced. A
+    /// socket that is accepted on under another name: that gateway has this name from now on, and keeps its
+    /// connections and counts.
     Listeners { names: Vec<String> },
     /// Stops accepting, answers what is in flight with `Connection: close`, closes what is idle, and exits when the
     /// last connection ends. A connection that was used within `linger_ms` has until then to send its next request,

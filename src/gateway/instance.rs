@@ -19,7 +19,7 @@ use super::window::Window;
 #[derive(Debug)]
 pub(super) struct Instance {
     pub(super) serial: u64,
-    pub(super) gateway: String,
+    pub(super) gateway: Rc<RefCell<String>>,
     pub(super) name: String,
     pub(super) generation: u64,
     pub(super) address: SocketAddr,
@@ -59,7 +59,7 @@ pub(super) fn add(cell: &Cell<u64>, count: u64) {
 /// What an entry of the routes is made of.
 pub(super) struct Entry {
     pub(super) serial: u64,
-    pub(super) gateway: String,
+    pub(super) gateway: Rc<RefCell<String>>,
     pub(super) name: String,
     pub(super) generation: u64,
     pub(super) address: SocketAddr,
@@ -296,7 +296,7 @@ mod tests {
     fn web1() -> Rc<Instance> {
         let entry = Entry {
             serial: 1,
-            gateway: "shop".into(),
+            gateway: Rc::default(),
             name: "web1".into(),
             generation: 1,
             address: "127.0.0.1:1".parse().unwrap(),

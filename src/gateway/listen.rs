@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::TcpListener as Socket;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use tokio::net::TcpListener;
@@ -26,6 +26,12 @@ impl Listening {
         let listener = TcpListener::from_std(socket.try_clone()?)?;
         let task = tokio::task::spawn_local(accept(Rc::clone(table), name.to_owned(), listener));
         Ok(Self { socket, task: task.abort_handle() })
+    }
+
+    /// Whether that is a copy of it.
+    pub(super) fn is(&self, other: &OwnedFd) -> bool {
+        let id = |it: BorrowedFd<'_>| rustix::fs::fstat(it).map(|it| (it.st_dev, it.st_ino)).ok();
+        id(self.socket.as_fd()).is_some_and(|own| Some(own) == id(other.as_fd()))
     }
 
     /// A copy for the daemon.

@@ -49,7 +49,7 @@ impl Reports {
 
     pub(super) fn ejected(&self, it: &Instance, for_ms: u64) {
         self.tell(FromGateway::Ejected {
-            gateway: it.gateway.clone(),
+            gateway: it.gateway.borrow().clone(),
             instance: it.name.clone(),
             generation: it.generation,
             for_ms,
@@ -58,7 +58,7 @@ impl Reports {
 
     pub(super) fn readmitted(&self, it: &Instance) {
         self.tell(FromGateway::Readmitted {
-            gateway: it.gateway.clone(),
+            gateway: it.gateway.borrow().clone(),
             instance: it.name.clone(),
             generation: it.generation,
         });
@@ -66,7 +66,7 @@ impl Reports {
 
     pub(super) fn connect_failed(&self, it: &Instance, why: String) {
         let mut failures = self.failures.borrow_mut();
-        let key = (it.gateway.clone(), it.name.clone(), it.generation, why);
+        let key = (it.gateway.borrow().clone(), it.name.clone(), it.generation, why);
         if failures.len() < MOST {
             *failures.entry(key).or_default() += 1;
         }
@@ -76,7 +76,7 @@ impl Reports {
     pub(super) fn cut(&self, it: &Instance, requests: u64, tunnels: u64, why: String) {
         let mut cuts = self.cuts.borrow_mut();
         if cuts.len() < MOST {
-            let key = (it.gateway.clone(), it.name.clone(), it.generation, why);
+            let key = (it.gateway.borrow().clone(), it.name.clone(), it.generation, why);
             let (all_requests, all_tunnels) = cuts.entry(key).or_default();
             *all_requests += requests;
             *all_tunnels += tunnels;

@@ -186,7 +186,9 @@ impl Process {
                         .reports
                         .notice(format!("{named} listeners were named and {passed} passed"));
                 }
-                for (name, socket) in names.into_iter().zip(descriptors) {
+                let passed: Vec<_> = names.into_iter().zip(descriptors).collect();
+                self.rename(&passed);
+                for (name, socket) in passed {
                     if let Err(err) = self.listen(name.clone(), socket) {
                         self.table.reports.notice(format!("{name} is not listened on: {err}"));
                     }
@@ -198,6 +200,18 @@ impl Process {
                 self.table.reports.notice("a message of an unknown type was skipped".into());
             }
         }
+    }
+
+    /// A socket that is accepted on already comes for another gateway: that one was renamed.
+    fn rename(&mut self, passed: &[(String, OwnedFd)]) {
+        let mut names = BTreeMap::new();
+        for (new, socket) in passed {
+            let old = self.listeners.iter().find(|(_, it)| it.is(socket));
+            names.extend(old.filter(|it| it.0 != new).map(|(old, _)| (old.clone(), new.clone())));
+        }
+        // Nobody accepts until the new name does, which is in the same turn.
+        self.listeners.retain(|name, _| !names.contains_key(name));
+        self.table.rename(&names);
     }
 
     fn listen(&mut self, name: String, socket: OwnedFd) -> io::Result<()> {

@@ -36,7 +36,8 @@ pub(super) struct Table {
 /// One `[gateway.X]`.
 #[derive(Debug)]
 pub(super) struct Gateway {
-    pub(super) name: String,
+    /// Its instances share it: it may be renamed.
+    pub(super) name: Rc<RefCell<String>>,
     /// Without instances. Swapped whole, so that a connection may hold on to the one it began with.
     pub(super) route: RefCell<Rc<Route>>,
     instances: RefCell<Rc<[Rc<Instance>]>>,
@@ -89,10 +90,25 @@ impl Table {
         self.gateways.borrow().values().cloned().collect()
     }
 
+    /// Gateways get other names, from old to new, and keep all that they have; none does where somebody keeps one of
+    /// these names.
+    pub(super) fn rename(&self, names: &BTreeMap<String, String>) {
+        let mut all = self.gateways.borrow_mut();
+        let is_kept = |it: &String| all.contains_key(it) && !names.contains_key(it);
+        if names.values().any(is_kept) {
+            return;
+        }
+        let moved = names.iter().filter_map(|(old, new)| Some((new.clone(), all.remove(old)?)));
+        for (new, gateway) in moved.collect::<Vec<_>>() {
+            gateway.name.borrow_mut().clone_from(&new);
+            all.insert(new, gateway);
+        }
+    }
+
     /// Puts the routes in force. From here on nobody that is out of rotation is asked.
     pub(super) fn apply(&self, routes: Routes) {
         for gateway in self.gateways() {
-            if !routes.gateways.iter().any(|it| it.name == gateway.name) {
+            if !routes.gateways.iter().any(|it| it.name == *gateway.name.borrow()) {
                 self.replace(&gateway, &[]);
                 gateway.is_known.set(false);
             }
@@ -142,7 +158,7 @@ impl Table {
         let instance = before.iter().find(is_same).cloned().unwrap_or_else(|| {
             let entry = Entry {
                 serial: self.serial(),
-                gateway: gateway.name.clone(),
+                gateway: Rc::clone(&gateway.name),
                 name: target.name.clone(),
                 generation: target.generation,
                 address,
@@ -200,7 +216,7 @@ impl Table {
 impl Gateway {
     fn new(name: &str) -> Self {
         Self {
-            name: name.to_owned(),
+            name: Rc::new(RefCell::new(name.to_owned())),
             route: RefCell::default(),
             instances: RefCell::new(Rc::new([])),
             leaving: RefCell::default(),
@@ -259,7 +275,7 @@ impl Gateway {
         let past = self.past.borrow();
         let seen = Seen::of(windows.iter().map(|it| &**it).chain(past.iter()), now);
         GatewayCounts {
-            name: self.name.clone(),
+            name: self.name.borrow().clone(),
             connections: self.connections.get() as u64,
             held: u64::from(self.held.get()),
             held_total: self.held_total.get(),

@@ -8,8 +8,10 @@ use crate::config::settings::{Gateway, Provider, Settings};
 
 pub(super) fn compare(old: &Settings, new: &Settings, diff: &mut Diff) {
     for gateway in &new.gateways {
-        match named(old, gateway) {
-            None => {
+        match (named(old, gateway), renamed_from(gateway, old, new)) {
+            (Some(before), _) => kept(before, gateway, diff),
+            (None, Some(before)) => renamed(before, gateway, diff),
+            (None, None) => {
                 let does = match place(gateway) {
                     Place::Address(address) => format!("it will listen on {address}"),
                     Place::File(file) => format!("nginx will be told by {}", file.display()),
@@ -17,10 +19,10 @@ pub(super) fn compare(old: &Settings, new: &Settings, diff: &mut Diff) {
                 let message = format!("added in front of {}: {does}", gateway.service);
                 diff.push(&label(gateway), Does::Start, message);
             }
-            Some(before) => kept(before, gateway, diff),
         }
     }
-    for gateway in old.gateways.iter().filter(|it| named(new, it).is_none()) {
+    let left = |it: &&Gateway| named(new, it).is_none() && !is_renamed(it, old, new);
+    for gateway in old.gateways.iter().filter(left) {
         let message = match place(gateway) {
             Place::Address(address) => format!("removed: nobody listens on {address} any more"),
             Place::File(_) => "removed: nginx is told nothing any more".into(),
@@ -30,8 +32,29 @@ pub(super) fn compare(old: &Settings, new: &Settings, diff: &mut Diff) {
 }
 
 /// Nobody would listen any more where it listens now.
-pub(super) fn leaves_its_address(gateway: &Gateway, new: &Settings) -> bool {
-    named(new, gateway).is_none_or(|it| place(it) != place(gateway))
+pub(super) fn leaves_its_address(gateway: &Gateway, old: &Settings, new: &Settings) -> bool {
+    match named(new, gateway) {
+        Some(it) => place(it) != place(gateway),
+        None => !is_renamed(gateway, old, new),
+    }
+}
+
+/// The gateway that this one was: its name is gone, a new one is where it was. Clients see no difference.
+fn renamed_from<'a>(gateway: &Gateway, old: &'a Settings, new: &Settings) -> Option<&'a Gateway> {
+    let is_it = |it: &&Gateway| named(new, it).is_none() && is_same_to_clients(it, gateway);
+    old.gateways.iter().find(is_it).filter(|_| named(old, gateway).is_none())
+}
+
+fn is_renamed(gateway: &Gateway, old: &Settings, new: &Settings) -> bool {
+    new.gateways
+        .iter()
+        .any(|it| renamed_from(it, old, new).is_some_and(|it| it.name == gateway.name))
+}
+
+/// An nginx names an upstream besides.
+fn is_same_to_clients(a: &Gateway, b: &Gateway) -> bool {
+    let upstream = |it: &Gateway| it.provider.nginx().map(|it| it.upstream.clone());
+    place(a) == place(b) && upstream(a) == upstream(b)
 }
 
 /// Both cannot be there at once.
@@ -48,6 +71,17 @@ pub(super) fn label(gateway: &Gateway) -> String {
     format!("gateway {}", gateway.name)
 }
 
+fn renamed(before: &Gateway, after: &Gateway, diff: &mut Diff) {
+    let mut parts = vec![format!("renamed from {}: no connection is closed", before.name)];
+    if before.service != after.service {
+        let (service, old) = (&after.service, &before.service);
+        parts.push(format!("stands in front of {service} instead of {old}"));
+    } else if before.provider != after.provider {
+        parts.push(other(after).into());
+    }
+    diff.push(&label(after), Does::AtOnce, parts.join("; "));
+}
+
 fn kept(before: &Gateway, after: &Gateway, diff: &mut Diff) {
     if place(before) != place(after) {
         let message = format!("moves from {} to {}", place(before), place(after));
@@ -56,11 +90,15 @@ fn kept(before: &Gateway, after: &Gateway, diff: &mut Diff) {
         let message = format!("stands in front of {} instead of {}", after.service, before.service);
         diff.push(&label(after), Does::AtOnce, message);
     } else if before != after {
-        let what = match after.provider {
-            Provider::Embedded(_) => "its limits change",
-            Provider::Nginx(_) => "how nginx is told changes",
-        };
-        diff.push(&label(after), Does::AtOnce, what);
+        diff.push(&label(after), Does::AtOnce, other(after));
+    }
+}
+
+/// What changes beside its place and its service.
+fn other(after: &Gateway) -> &'static str {
+    match after.provider {
+        Provider::Embedded(_) => "its limits change",
+        Provider::Nginx(_) => "how nginx is told changes",
     }
 }
 

@@ -8,6 +8,7 @@
 //! | probes, thresholds, limits, names of signals | at once |
 //! | anything of processes that somebody else runs | at once: they are found, or left running |
 //! | a gateway that leaves its address | stop: nobody listens there any more |
+//! | a gateway that stays there under another name | at once |
 //!
 //! Instances are told apart by name. Values of the environment are never part of a message, and secrets never among
 //! the values.

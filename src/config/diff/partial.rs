@@ -41,7 +41,7 @@ pub fn without_stops(old: &Settings, new: &Settings) -> (Settings, Vec<String>) 
 
 /// A gateway stays where it listens. A new one that wants its place waits.
 fn keep_listening(old: &Settings, new: &Settings, out: &mut Settings, pending: &mut Vec<String>) {
-    let stay = |it: &&Gateway| gateways::leaves_its_address(it, new);
+    let stay = |it: &&Gateway| gateways::leaves_its_address(it, old, new);
     for before in old.gateways.iter().filter(stay) {
         pending.push(format!("stops {}", gateways::label(before)));
         let is_other = |it: &Gateway| {

@@ -130,6 +130,20 @@ fn gateways_come_go_and_change() {
 }
 
 #[test]
+fn a_gateway_that_is_renamed_is_the_same_to_its_clients() {
+    let old = format!("{WEB}{QUEUE}{SHOP}");
+    let new = old.replace("shop", "front");
+    assert_snapshot!(lines(&old, &new), @"at-once gateway front: renamed from shop: no connection is closed");
+    assert_snapshot!(lines(&old, &format!("{new}hold = \"1s\"\n")), @"at-once gateway front: renamed from shop: no connection is closed; its limits change");
+    let api = WEB.replace("web", "api").replace("port = ", "port = 1");
+    let (old, new) = (old + &api, new.replace("e = \"web", "e = \"api") + &api);
+    assert_snapshot!(lines(&old, &new), @"at-once gateway front: renamed from shop: no connection is closed; stands in front of api instead of web");
+    let (old, new) = (settings(&old), settings(&new));
+    assert!(!diff(&old, &new).stops_more_than_half());
+    assert_eq!(without_stops(&old, &new), (new, vec![]));
+}
+
+#[test]
 fn an_nginx_comes_goes_and_changes() {
     let bare = format!("{WEB}{QUEUE}");
     let old = format!(
@@ -145,7 +159,8 @@ fn an_nginx_comes_goes_and_changes() {
 #[test]
 fn a_watched_edit_takes_no_address_away() {
     let old = settings(&format!("{WEB}{SHOP}"));
-    let new = settings(&format!("{WEB}{}", SHOP.replace("shop", "other")));
+    let other = SHOP.replace("shop", "other").replace("0.0.0.0", "127.0.0.1");
+    let new = settings(&format!("{WEB}{other}"));
 
     let (part, pending) = without_stops(&old, &new);
 

@@ -1,6 +1,6 @@
 //! What was counted, of one instance and of a whole gateway.
 
-use super::{Front, entry};
+use super::{Front, entries};
 use crate::daemon::gateway::ledger::Tally;
 use crate::fleet::Name;
 use crate::gateway::control::InstanceCounts;
@@ -45,7 +45,7 @@ impl Front {
     /// The numbers of an instance, if a gateway counts it.
     pub fn figures(&self, name: &Name) -> Option<Figures> {
         let place = self.places.get(name)?;
-        let embedded = self.counts.values().filter_map(|it| entry(it, place, name));
+        let embedded = self.counts.values().flat_map(|it| entries(it, place, name));
         let of: Vec<&InstanceCounts> = embedded.chain(self.nginx_count(name, place)).collect();
         let gauges = (!of.is_empty()).then(|| Gauges::sum(of));
         Some(Figures { gauges, tally: self.ledger.of(name.as_str()) })

@@ -276,7 +276,7 @@ impl Front {
             if self.counts.values().any(|it| it.revision < running.since) {
                 continue;
             }
-            let of = self.counts.values().filter_map(|it| entry(it, place, name));
+            let of = self.counts.values().flat_map(|it| entries(it, place, name));
             let n = u32::try_from(of.map(|it| it.in_flight).sum::<u64>()).unwrap_or(u32::MAX);
             inputs.extend(place.give(name, n));
             inputs.extend(taken_out(name, &mut place.takeouts));
@@ -336,8 +336,13 @@ pub(super) fn taken_out(name: &Name, takeouts: &mut u32) -> Vec<Input> {
     (0..times).map(|_| Input::TakenOut { instance: name.clone() }).collect()
 }
 
-fn entry<'c>(counts: &'c Counts, place: &Place, name: &Name) -> Option<&'c InstanceCounts> {
-    let generation = place.running.as_ref()?.generation;
-    let gateway = counts.gateways.iter().find(|it| it.name == place.gateway.as_str())?;
-    gateway.instances.iter().find(|it| it.name == name.as_str() && it.generation == generation)
+/// What a process counts of an instance, under whichever gateway: it may have got another one.
+fn entries<'c>(
+    counts: &'c Counts,
+    place: &Place,
+    name: &'c Name,
+) -> impl Iterator<Item = &'c InstanceCounts> {
+    let generation = place.running.as_ref().map(|it| it.generation);
+    let all = counts.gateways.iter().flat_map(|it| &it.instances);
+    all.filter(move |it| it.name == name.as_str() && Some(it.generation) == generation)
 }

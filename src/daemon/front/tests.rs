@@ -132,6 +132,22 @@ fn what_does_not_run_is_out_at_once() {
     assert_eq!(told(&front.ended(&name("web1"))), ["web1 is out", "web1 is out"]);
 }
 
+#[test]
+fn what_is_in_flight_is_known_while_a_gateway_is_renamed() {
+    let mut front = front();
+    front.up(None);
+    front.lives(&name("web1"), 3, Some(1), false);
+    front.admit(&name("web1"), Haste::AtOnce);
+    let before = sent(&mut front).revision;
+    front.configure(&parse("config.toml", &CONFIG.replace("shop", "door")).unwrap());
+    let renamed = sent(&mut front);
+    assert_eq!(rotation(&renamed), [("web1", 3, true)]);
+    // The gateway has not heard of it yet.
+    let heard = front.heard(7, counts(before, &[("web1", 3, 2)]));
+    assert_eq!(told(&heard), ["web1 Exact(2)"]);
+    assert_eq!(front.figures(&name("web1")).unwrap().gauges.unwrap().in_flight, 2);
+}
+
 fn recorded(is_nginx: bool) -> records::Front {
     records::Front { gateway: "shop".into(), is_nginx }
 }

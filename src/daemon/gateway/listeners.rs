@@ -57,9 +57,8 @@ impl Listeners {
         mut open: impl FnMut(SocketAddr) -> io::Result<OwnedFd>,
         mut held_by: impl FnMut(u16) -> Option<String>,
     ) -> Vec<String> {
-        self.open.retain(|name, (address, _)| wanted.get(name) == Some(address));
+        let mut fresh = self.hand_on(wanted);
         self.troubles.retain(|name, _| wanted.contains_key(name));
-        let mut fresh = vec![];
         for (name, address) in wanted {
             if self.open.contains_key(name) {
                 continue;
@@ -74,6 +73,26 @@ impl Listeners {
             }
         }
         fresh
+    }
+
+    /// What is open goes to whoever wants its address now: a gateway may be renamed. The rest is closed. Returns
+    /// the new names.
+    fn hand_on(&mut self, wanted: &BTreeMap<String, SocketAddr>) -> Vec<String> {
+        let open = std::mem::take(&mut self.open).into_iter();
+        let (open, mut left): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            open.partition(|(name, (address, _))| wanted.get(name) == Some(address));
+        self.open = open;
+        let mut renamed = vec![];
+        for (name, address) in wanted.iter().filter(|it| !self.open.contains_key(it.0)) {
+            let Some(old) = left.iter().find(|(_, it)| it.0 == *address).map(|it| it.0.clone())
+            else {
+                continue;
+            };
+            renamed.extend(left.remove(&old).map(|it| (name.clone(), it)));
+        }
+        let names = renamed.iter().map(|it| it.0.clone()).collect();
+        self.open.extend(renamed);
+        names
     }
 
     fn cannot(
@@ -188,6 +207,24 @@ mod tests {
         assert_eq!(listeners.bind(&wanted(&[("a", a)])), [""; 0]);
         std::net::TcpStream::connect(a).unwrap();
         assert!(std::net::TcpStream::connect(b).is_err());
+    }
+
+    #[test]
+    fn a_gateway_that_is_renamed_keeps_its_socket() {
+        let (a, b) = (free(), free());
+        let mut listeners = Listeners::default();
+        listeners.bind(&wanted(&[("a", a), ("b", b)]));
+        let mut clients = vec![std::net::TcpStream::connect(a).unwrap()];
+        let unopened = |_| panic!("it is open");
+        let fresh = listeners.bind_by(&wanted(&[("b", b), ("c", a)]), unopened, held_by);
+        assert_eq!(fresh, ["c"]);
+        clients.push(std::net::TcpStream::connect(a).unwrap());
+        let fresh = listeners.bind_by(&wanted(&[("b", a), ("c", b)]), unopened, held_by);
+        assert_eq!(fresh, ["b", "c"], "they change places");
+        let listener = std::net::TcpListener::from(listeners.into_open().remove("b").unwrap());
+        for client in clients {
+            assert_eq!(listener.accept().unwrap().1, client.local_addr().unwrap());
+        }
     }
 
     #[test]
