@@ -3,6 +3,11 @@
 
 mod support;
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::thread::JoinHandle;
+
 use nix::sys::signal::Signal;
 use support::processes::{logger, loggers_of};
 use support::{Deck, Following, find, free_port, is_alive, kill, wait_until};
@@ -123,6 +128,163 @@ fn a_logger_whose_directory_was_removed_is_found_by_the_next_daemon() {
     assert_eq!(loggers_of(&runtime_dir), [hidden]);
 }
 
+/// The next daemon takes this logger, whatever became of its directory, and no line is missing.
+fn is_found_by_the_next_daemon(remove: impl Fn(&Path)) {
+    let mut deck = Deck::start(COUNTER);
+    deck.wait_line("counter", "line 1");
+    let (hidden, runtime_dir) = logger(&deck).unwrap();
+    deck.restart_daemon(|deck| {
+        kill(deck.daemon_pid(), Signal::SIGKILL);
+        wait_until("it is dead", || parent_of(hidden) != deck.daemon_pid());
+        remove(&runtime_dir);
+    });
+    deck.wait_ready(&["counter"]);
+    let mut lines = Counted::follow(&deck);
+    lines.read(2_000);
+    assert_eq!(loggers_of(&runtime_dir), [hidden]);
+    let all = deck.ok(&["logs", "-n", "1000000", "counter"]);
+    let whole = all.lines().enumerate().all(|(n, it)| number(it) == n as u64 + 1);
+    assert!(whole, "a line is missing");
+    assert_eq!(deck.instance("counter").generation, 1);
+}
+
+#[test]
+fn a_logger_whose_directory_was_removed_while_no_daemon_was_there_is_found() {
+    is_found_by_the_next_daemon(|directory| std::fs::remove_dir_all(directory).unwrap());
+}
+
+#[test]
+fn a_logger_whose_socket_was_removed_while_no_daemon_was_there_is_found() {
+    is_found_by_the_next_daemon(|directory| {
+        std::fs::remove_file(directory.join("logger.sock")).unwrap();
+    });
+}
+
+#[test]
+fn a_logger_that_hangs_and_cannot_be_found_is_replaced() {
+    let mut deck = Deck::start(COUNTER);
+    deck.wait_line("counter", "line 1");
+    let (hung, runtime_dir) = logger(&deck).unwrap();
+    deck.restart_daemon(|deck| {
+        kill(deck.daemon_pid(), Signal::SIGKILL);
+        wait_until("it is dead", || parent_of(hung) != deck.daemon_pid());
+        kill(hung, Signal::SIGSTOP);
+        std::fs::remove_file(runtime_dir.join("logger.sock")).unwrap();
+    });
+    wait_until("it is replaced", || !is_alive(hung) && loggers_of(&runtime_dir).len() == 1);
+    let first = deck.ok(&["logs", "-n", "100000", "counter"]);
+    assert!(first.starts_with("line 1\nline 2\n"), "{first}");
+    let mut lines = Counted::follow(&deck);
+    lines.read(2_000);
+}
+
+/// One instance behind a gateway that answers after this time.
+struct Shop {
+    deck: Deck,
+    entry: u16,
+    service: String,
+}
+
+impl Shop {
+    fn open(work: &str) -> Self {
+        let [entry, port] = [free_port(), free_port()];
+        let service = format!(
+            "[service.web]\ncommand = \"opsdeck sample --port {{port}} --work {work}\"\nmax_wait_time = \"60s\"\n\
+             instance.web1 = {{ port = {port} }}\n\
+             probe.readiness = {{ http.path = \"/readiness\", period = \"200ms\" }}\n"
+        );
+        let gateway =
+            format!("[gateway.shop]\nservice = \"web\"\nlisten = \"127.0.0.1:{entry}\"\n");
+        let mut deck = Deck::start(&format!("{service}{gateway}"));
+        deck.wait("in rotation", |it, _| find(it, "web1").is_some_and(|it| it.in_rotation));
+        Self { deck, entry, service }
+    }
+
+    fn gateway_pid(&mut self) -> i32 {
+        let started = self.deck.wait_event("the gateway was started, pid ").message;
+        started.rsplit_once(' ').unwrap().1.parse().unwrap()
+    }
+
+    /// A request that is in flight.
+    fn ask(&mut self) -> JoinHandle<String> {
+        let entry = self.entry;
+        let answer = std::thread::spawn(move || {
+            let mut stream = TcpStream::connect(("127.0.0.1", entry)).unwrap();
+            let ask = "GET / HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n";
+            stream.write_all(ask.as_bytes()).unwrap();
+            let mut answer = String::new();
+            // A gateway that is killed may reset it.
+            let _ = stream.read_to_string(&mut answer);
+            answer
+        });
+        self.deck
+            .wait("in flight", |it, _| find(it, "web1").is_some_and(|it| it.in_flight == Some(1)));
+        answer
+    }
+
+    /// Nothing stands in front any more: the gateway retires.
+    fn close(&self) {
+        self.deck.write_config(&self.service);
+        self.deck.ok(&["config", "apply"]);
+        let address = ("127.0.0.1", self.entry);
+        wait_until("nobody listens", || TcpStream::connect(address).is_err());
+    }
+}
+
+#[test]
+fn a_gateway_that_retires_and_hangs_is_told_and_ended() {
+    let mut shop = Shop::open("300s");
+    let answer = shop.ask();
+    let hung = shop.gateway_pid();
+    shop.close();
+    kill(hung, Signal::SIGSTOP);
+    wait_notice(
+        &mut shop.deck,
+        &format!(
+            "the old gateway (pid {hung}) has not answered for 5 s: who is still connected to it waits"
+        ),
+    );
+    assert!(is_alive(hung));
+    let ended = shop.deck.wait_event(&format!("the old gateway (pid {hung}) ended")).message;
+    assert!(
+        ended.ends_with("about 1 request in flight: it did not answer for 15 s and was killed"),
+        "{ended}"
+    );
+    assert!(!is_alive(hung));
+    assert_eq!(answer.join().unwrap(), "");
+    shop.deck.wait("no notice", |it, _| it.notices.is_empty());
+}
+
+#[test]
+fn a_gateway_that_retires_and_hung_before_the_daemon_came_is_ended_too() {
+    let mut shop = Shop::open("300s");
+    let answer = shop.ask();
+    let hung = shop.gateway_pid();
+    shop.close();
+    shop.deck.restart_daemon(|deck| {
+        kill(deck.daemon_pid(), Signal::SIGKILL);
+        wait_until("it has another parent", || parent_of(hung) != deck.daemon_pid());
+        kill(hung, Signal::SIGSTOP);
+    });
+    let ended = shop.deck.wait_event(&format!("the old gateway (pid {hung}) ended")).message;
+    assert!(ended.ends_with("it did not answer for 15 s and was killed"), "{ended}");
+    assert!(!is_alive(hung));
+    assert_eq!(answer.join().unwrap(), "");
+}
+
+#[test]
+fn a_gateway_that_retires_for_long_is_left_in_peace() {
+    let mut shop = Shop::open("20s");
+    let answer = shop.ask();
+    let old = shop.gateway_pid();
+    shop.close();
+    let answer = answer.join().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer:?}");
+    shop.deck.wait_event(&format!("the old gateway (pid {old}) has finished what it had"));
+    let told = shop.deck.events.iter().any(|it| it.message.contains("has not answered"));
+    assert!(!told, "{}", shop.deck.story());
+}
+
 #[test]
 fn a_gateway_that_hangs_is_replaced_and_clients_are_served_again() {
     let [entry, port] = [free_port(), free_port()];
@@ -148,4 +310,26 @@ fn a_gateway_that_hangs_is_replaced_and_clients_are_served_again() {
     assert!(support::ended(&mut waiting).success(), "{}", deck.story());
     deck.wait("no notice", |it, _| it.notices.is_empty());
     assert_eq!(deck.instance("web1").generation, 1);
+}
+
+#[test]
+fn a_gateway_whose_directory_was_removed_while_no_daemon_was_there_finishes_what_it_has() {
+    let mut shop = Shop::open("3s");
+    let answer = shop.ask();
+    let hidden = shop.gateway_pid();
+    let (logger, runtime_dir) = logger(&shop.deck).unwrap();
+    shop.deck.restart_daemon(|deck| {
+        kill(deck.daemon_pid(), Signal::SIGKILL);
+        wait_until("it is dead", || parent_of(logger) != deck.daemon_pid());
+        std::fs::remove_dir_all(&runtime_dir).unwrap();
+    });
+    let load = ["load", &format!("http://127.0.0.1:{}/", shop.entry), "-c", "2", "--requests", "4"];
+    shop.deck.ok(&load);
+    let answer = answer.join().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer:?}");
+    shop.deck.wait_event(&format!("the old gateway (pid {hidden}) has finished what it had"));
+    wait_until("it is gone", || !is_alive(hidden));
+    shop.deck.wait("another one", |it, _| {
+        find(it, "web1").is_some_and(|it| it.in_rotation && it.generation == 1)
+    });
 }

@@ -3,7 +3,7 @@
 //! A broken file replaces nothing. A watched edit applies only what stops nothing; the rest waits,
 //! named, until an operator or a signal says so.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -43,6 +43,8 @@ pub struct Config {
     pub guesses: Guesses,
     pub logger_trouble: Option<String>,
     pub gateway_trouble: Option<String>,
+    /// Of gateways that retire, by their pids.
+    pub retiring_troubles: BTreeMap<u32, String>,
     pub metrics_trouble: Option<String>,
     /// Why nobody finds this daemon.
     pub doorway_trouble: Option<String>,
@@ -166,11 +168,12 @@ impl Daemon {
             self.config.metrics_trouble.clone(),
             self.config.doorway_trouble.clone(),
         ];
+        let retiring = self.config.retiring_troubles.values().cloned().map(Some);
         let listeners = self.hands.front.troubles.iter();
         let listeners = listeners.map(|(name, why)| Some(format!("gateway {name} {why}")));
         let frame = Frame {
             config: self.config.wire(),
-            notices: troubles.into_iter().chain(listeners).flatten().collect(),
+            notices: troubles.into_iter().chain(retiring).chain(listeners).flatten().collect(),
             ..self.config.base.clone()
         };
         if *self.publisher.frame() != frame {

@@ -3,6 +3,7 @@
 //! In this order: nothing is started before the lock is held, nobody is answered before it is known
 //! what runs already.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
@@ -360,6 +361,7 @@ fn assemble(
         guesses: Guesses::default(),
         logger_trouble: None,
         gateway_trouble: None,
+        retiring_troubles: BTreeMap::new(),
         metrics_trouble: None,
         doorway_trouble: None,
         base: base.clone(),

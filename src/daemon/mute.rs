@@ -63,6 +63,24 @@ fn has_open(pid: i32, links: &[String]) -> bool {
     targets.any(|target| links.iter().any(|it| target.as_os_str() == it.as_str()))
 }
 
+/// Sends it a signal, if it still lives.
+pub(super) fn send(process: Identity, signal: i32) -> io::Result<()> {
+    match identity::open(process)? {
+        Some(pidfd) => signal::send(pidfd.as_fd(), signal),
+        None => Ok(()),
+    }
+}
+
+/// Asks it to end, gives it some time, and kills it.
+pub(super) async fn end(process: Identity, patience: Duration) -> io::Result<()> {
+    let Some(pidfd) = identity::open(process)? else { return Ok(()) };
+    signal::send(pidfd.as_fd(), libc::SIGTERM)?;
+    match tokio::time::timeout(patience, pidfd::ended(pidfd)).await {
+        Ok(_) => Ok(()),
+        Err(_) => kill(process).await,
+    }
+}
+
 /// Kills it, and waits until it is gone.
 pub(super) async fn kill(process: Identity) -> io::Result<()> {
     let Some(pidfd) = identity::open(process)? else { return Ok(()) };

@@ -2,6 +2,7 @@
 //!
 //! It starts with what its predecessor had open, takes orders from whatever daemon connects, and stays until it is told
 //! to quit or gets a SIGTERM; then it takes what is in the FIFOs and goes. Daemons come and go; that changes nothing.
+//! One that does not find its socket sends it a SIGHUP: then it makes another one.
 //!
 //! Reports go out at the end of a turn, after the record of what is open has been written: whoever is told that
 //! something is done can rely on the successor of a logger that dies right then.
@@ -26,6 +27,7 @@ use super::clock::{Moment, now};
 use super::mover::{PeerId, Reports};
 use super::protocol::{FromLogger, LOCK_NAME, SOCKET_NAME, ToLogger};
 use super::serve::Peer;
+use super::sink::is_same;
 use super::state;
 use super::table::{FIRST_ID, Table};
 
@@ -44,8 +46,8 @@ const _: () = assert!(SIGNAL < FIRST_ID);
 pub fn run(listener: OwnedFd, runtime_dir: &Path) -> io::Result<()> {
     let lock = lock(runtime_dir, FlockOperation::LockExclusive)?;
     let descriptors = raise_descriptor_limit();
-    let term = signals()?;
-    let mut logger = Logger::new(listener, (runtime_dir, lock), term, descriptors)?;
+    let signals = signals()?;
+    let mut logger = Logger::new(listener, (runtime_dir, lock), signals, descriptors)?;
     logger.resume();
     while !logger.over {
         logger.turn()?;
@@ -71,12 +73,12 @@ pub(super) fn raise_descriptor_limit() -> u64 {
     rustix::process::getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// SIGTERM becomes readable; a closed terminal, a dead peer and a file size limit end nothing.
+/// SIGTERM and SIGHUP become readable; a closed terminal, a dead peer and a file size limit end nothing.
 fn signals() -> io::Result<SignalFd> {
-    for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGPIPE, Signal::SIGXFSZ] {
+    for signal in [Signal::SIGINT, Signal::SIGPIPE, Signal::SIGXFSZ] {
         ignore(signal)?;
     }
-    let mask = SigSet::from(Signal::SIGTERM);
+    let mask: SigSet = [Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
     mask.thread_set_mask()?;
     Ok(SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
 }
@@ -93,8 +95,7 @@ struct Logger {
     listener: OwnedFd,
     /// No descriptor was left for a connection that waits; tried again when anything has happened.
     deaf: bool,
-    /// Kept so that its descriptor stays in the epoll.
-    _term: SignalFd,
+    signals: SignalFd,
     runtime_dir: PathBuf,
     /// As long as this process lives.
     lock: File,
@@ -111,18 +112,18 @@ impl Logger {
     fn new(
         listener: OwnedFd,
         (runtime_dir, lock): (&Path, File),
-        term: SignalFd,
+        signals: SignalFd,
         descriptors: u64,
     ) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&listener, true)?;
         let table = Table::new(descriptors)?;
         epoll::add(table.epoll(), &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
-        epoll::add(table.epoll(), &term, EventData::new_u64(SIGNAL), EventFlags::IN)?;
+        epoll::add(table.epoll(), &signals, EventData::new_u64(SIGNAL), EventFlags::IN)?;
         Ok(Self {
             table,
             listener,
             deaf: false,
-            _term: term,
+            signals,
             runtime_dir: runtime_dir.to_owned(),
             lock,
             peers: BTreeMap::new(),
@@ -171,9 +172,29 @@ impl Logger {
     fn on_event(&mut self, event: &Event, now: Moment) {
         match event.data.u64() {
             LISTENER => self.accept(),
-            SIGNAL => self.over = true,
+            SIGNAL => self.on_signal(),
             id if self.peers.contains_key(&id) => self.converse(id),
             id => self.table.on_ready(id, now, &mut self.reports),
+        }
+    }
+
+    fn on_signal(&mut self) {
+        while let Ok(Some(signal)) = self.signals.read_signal() {
+            match i32::try_from(signal.ssi_signo).ok().and_then(|it| Signal::try_from(it).ok()) {
+                // The end of a terminal is told by it as well: then the socket is there.
+                Some(Signal::SIGHUP) if self.runtime_dir.join(SOCKET_NAME).exists() => {}
+                Some(Signal::SIGHUP) => self.be_found(None),
+                _ => self.over = true,
+            }
+        }
+    }
+
+    /// Makes its socket anew. `peer`: who hears why not; `None`: whoever is connected.
+    fn be_found(&mut self, peer: Option<PeerId>) {
+        if let Err(error) = self.bind_anew() {
+            let dir = self.runtime_dir.display();
+            let message = format!("the logger cannot be found in {dir} any more: {error}");
+            self.reports.push((peer, FromLogger::Notice { message }));
         }
     }
 
@@ -237,13 +258,7 @@ impl Logger {
             Ok(ToLogger::Forget { name }) => self.table.forget(&name),
             Ok(ToLogger::Flush { name, id }) => self.table.flush(&name, peer, id, now(), reports),
             Ok(ToLogger::Watch { name, after }) => self.table.watch(&name, peer, after, reports),
-            Ok(ToLogger::BindAnew) => {
-                if let Err(error) = self.bind_anew() {
-                    let dir = self.runtime_dir.display();
-                    let message = format!("the logger cannot be found in {dir} any more: {error}");
-                    self.reports.push((Some(peer), FromLogger::Notice { message }));
-                }
-            }
+            Ok(ToLogger::BindAnew) => self.be_found(Some(peer)),
             Ok(ToLogger::Quit) => self.over = true,
             Ok(ToLogger::Unknown) => {
                 let message =
@@ -259,7 +274,10 @@ impl Logger {
 
     /// The lock first: who has it is the one that is to be found.
     fn bind_anew(&mut self) -> io::Result<()> {
-        let lock = lock(&self.runtime_dir, FlockOperation::NonBlockingLockExclusive)?;
+        let has_lock = is_same(&self.lock.metadata()?, &self.runtime_dir.join(LOCK_NAME))?;
+        if !has_lock {
+            self.lock = lock(&self.runtime_dir, FlockOperation::NonBlockingLockExclusive)?;
+        }
         let listener = OwnedFd::from(UnixListener::bind(self.runtime_dir.join(SOCKET_NAME))?);
         rustix::io::ioctl_fionbio(&listener, true)?;
         let epoll = self.table.epoll();
@@ -267,7 +285,6 @@ impl Logger {
         // The one before is closed, and with that no longer listened to.
         self.listener = listener;
         self.deaf = false;
-        self.lock = lock;
         self.table.record_anew();
         Ok(())
     }

@@ -270,7 +270,15 @@ impl Front {
     pub fn heard(&mut self, pid: u32, counts: Counts) -> Vec<Input> {
         self.ledger.heard(pid, &counts);
         self.counts.insert(pid, counts);
+        self.settled()
+    }
+
+    /// What the fleet has to hear of the counts as they are; nothing while nobody counts.
+    pub fn settled(&mut self) -> Vec<Input> {
         let mut inputs = vec![];
+        if !self.is_up() {
+            return inputs;
+        }
         for (name, place) in self.places.iter_mut().filter(|(_, it)| !it.is_nginx) {
             let Some(running) = &place.running else { continue };
             if self.counts.values().any(|it| it.revision < running.since) {

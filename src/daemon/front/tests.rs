@@ -76,6 +76,24 @@ fn a_count_from_before_it_was_taken_out_proves_nothing() {
 }
 
 #[test]
+fn who_is_out_is_told_once_the_last_that_did_not_know_has_ended() {
+    let mut front = front();
+    front.up(None);
+    front.lives(&name("web1"), 3, Some(1), false);
+    front.admit(&name("web1"), Haste::AtOnce);
+    let before = sent(&mut front).revision;
+    front.heard(7, counts(before, &[("web1", 3, 2)]));
+    front.heard(8, counts(before, &[("web1", 3, 0)]));
+    front.take_out(&name("web1"), Haste::AtOnce);
+    let after = sent(&mut front).revision;
+    assert_eq!(told(&front.heard(8, counts(after, &[("web1", 3, 0)]))), [""; 0], "7 hangs");
+    front.gone(7);
+    assert_eq!(told(&front.settled()), ["web1 Exact(0)", "web1 is out"]);
+    front.gone(8);
+    assert_eq!(told(&front.settled()), [""; 0], "nobody counts");
+}
+
+#[test]
 fn what_an_old_process_still_has_is_added_and_waited_for() {
     let mut front = front();
     front.up(None);

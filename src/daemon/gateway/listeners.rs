@@ -6,9 +6,10 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
+use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
 
 use crate::daemon::gateway::address_of;
-use crate::process::port;
+use crate::process::{Identity, identity, port};
 
 /// Connections that wait while a gateway is replaced; the kernel caps it at net.core.somaxconn (listen(2)).
 const BACKLOG: i32 = 4096;
@@ -37,6 +38,15 @@ impl Listeners {
             if let Some(address) = address_of(&listener) {
                 self.open.entry(name).or_insert((address, listener));
             }
+        }
+    }
+
+    /// Takes those that are wanted from a process that cannot be asked for them.
+    pub(super) fn take_from(&mut self, who: Identity, wanted: &BTreeMap<String, SocketAddr>) {
+        for listener in of_process(who) {
+            let address = address_of(&listener);
+            let name = wanted.iter().find(|it| Some(*it.1) == address).map(|it| it.0.clone());
+            self.take_back(name.map(|it| (it, listener)).into_iter().collect());
         }
     }
 
@@ -141,6 +151,23 @@ impl Listeners {
     ) -> impl Iterator<Item = (&'a str, BorrowedFd<'a>)> {
         self.all().filter(|(name, _)| names.iter().any(|it| it == name))
     }
+}
+
+/// What a process listens on, as far as that may be taken from it (pidfd_getfd(2)).
+pub(super) fn of_process(who: Identity) -> Vec<OwnedFd> {
+    let Ok(Some(pidfd)) = identity::open(who) else { return vec![] };
+    let open = std::fs::read_dir(format!("/proc/{}/fd", who.pid)).into_iter().flatten();
+    let sockets = open.map_while(Result::ok).filter(|it| {
+        let target = std::fs::read_link(it.path()).unwrap_or_default();
+        target.as_os_str().as_encoded_bytes().starts_with(b"socket:")
+    });
+    let copies = sockets.filter_map(|it| {
+        let number = it.file_name().to_str()?.parse().ok()?;
+        pidfd_getfd(&pidfd, number, PidfdGetfdFlags::empty()).ok()
+    });
+    let listens =
+        |it: &OwnedFd| sockopt::socket_acceptconn(it).unwrap_or(false) && address_of(it).is_some();
+    copies.filter(listens).collect()
 }
 
 /// A socket that listens, blocking as systemd would pass it.

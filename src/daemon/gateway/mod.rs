@@ -9,11 +9,12 @@
 pub mod ledger;
 pub mod listeners;
 pub mod news;
+mod retiring;
 pub(in crate::daemon) mod start;
 pub mod talk;
 
 use std::fs::File;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
@@ -27,6 +28,7 @@ use tracing::{info, warn};
 
 use crate::daemon::front::Wanted;
 use crate::daemon::gateway::listeners::Listeners;
+use crate::daemon::gateway::retiring::{Farewell, RETIRE};
 use crate::daemon::gateway::start::{shared_memory, start_process};
 use crate::daemon::gateway::talk::Talk;
 use crate::daemon::mute;
@@ -44,8 +46,6 @@ const SOCKET: &str = "gateway.sock";
 const PATIENCE: Duration = Duration::from_millis(500);
 /// Between two looks whether its control socket is still there.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
-/// What a client that was promised a kept-alive connection has to send its next request in.
-const LINGER_MS: u64 = 5_000;
 
 /// What the daemon hears of its gateway processes.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,8 +58,8 @@ pub enum News {
     Said { pid: u32, message: FromGateway },
     /// None runs, and none is to.
     Nobody,
-    /// It does not answer; how that is said.
-    Silent { pid: u32, words: String },
+    /// It does not answer; how that is said. `retires`: another one serves.
+    Silent { pid: u32, retires: bool, words: String },
     /// It answers again.
     Answers { pid: u32 },
     /// Why a gateway does not listen; `None`: it does now.
@@ -70,8 +70,10 @@ pub enum News {
 pub struct Down {
     /// `None`: it could not be started.
     pub pid: Option<u32>,
-    /// It has ended as it was told.
+    /// It had to finish what it had, and no more.
     pub retired: bool,
+    /// It hung.
+    pub was_killed: bool,
     pub why: String,
     /// What it had in flight when it ended, by instance, where that can be read.
     pub in_flight: Option<Vec<InFlight>>,
@@ -137,7 +139,7 @@ impl Keeper {
     ///
     /// Returns its listeners in the end, for the program that this process may become.
     pub async fn run(mut self) -> Listeners {
-        let retires = self.find_retiring().await;
+        let retires = self.find_retiring();
         if !retires && !self.is_wanted() && !self.socket().exists() {
             self.tell(News::Nobody).await;
         }
@@ -165,7 +167,13 @@ impl Keeper {
                         End::Lost(why) => {
                             let in_flight =
                                 self.shared.take().and_then(|it| shared::read(&it).ok());
-                            let down = Down { pid: Some(pid), retired: false, why, in_flight };
+                            let down = Down {
+                                pid: Some(pid),
+                                retired: false,
+                                was_killed: false,
+                                why,
+                                in_flight,
+                            };
                             self.tell(News::Down(down)).await;
                         }
                     }
@@ -173,7 +181,8 @@ impl Keeper {
                 Err(err) => {
                     warn!(%err, "the gateway cannot be started");
                     let why = err.to_string();
-                    let down = Down { pid: None, retired: false, why, in_flight: None };
+                    let down =
+                        Down { pid: None, retired: false, was_killed: false, why, in_flight: None };
                     self.tell(News::Down(down)).await;
                     tokio::select! {
                         () = self.stop.cancelled() => return,
@@ -208,7 +217,12 @@ impl Keeper {
                 routes = talk.routes.take();
                 self.retire(talk).await?;
             }
-            Err(err) => self.end_mute(&path, &err).await?,
+            Err(err) => {
+                if matches!(err.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) {
+                    self.succeed_hidden(&path)?;
+                }
+                self.end_mute(&path, &err).await?;
+            }
         }
         self.start(&path)?;
         let mut talk = match self.greet(&path).await {
@@ -227,6 +241,22 @@ impl Keeper {
         Ok(talk)
     }
 
+    /// One whose socket was removed serves and takes no word: the next one has its listeners, and it retires.
+    fn succeed_hidden(&mut self, path: &Path) -> io::Result<()> {
+        for it in mute::behind(path, ROLE)? {
+            let Ok(pid) = u32::try_from(it.pid) else { continue };
+            if self.hidden.contains(&it) {
+                continue;
+            }
+            info!(pid, "a gateway that cannot be found retires");
+            self.listeners.take_from(it, &self.wanted.borrow().listen);
+            mute::send(it, libc::SIGTERM)?;
+            self.hidden.push(it);
+            self.see_off(pid, self.socket_of(pid), None);
+        }
+        Ok(())
+    }
+
     /// Ends those that run and cannot be talked to.
     async fn end_mute(&self, path: &Path, err: &io::Error) -> io::Result<()> {
         for it in mute::behind(path, ROLE)? {
@@ -236,7 +266,14 @@ impl Keeper {
             mute::kill(it).await?;
             let pid = u32::try_from(it.pid).ok();
             let why = format!("it could not be talked to ({err}) and was killed");
-            self.tell(News::Down(Down { pid, retired: false, why, in_flight: None })).await;
+            self.tell(News::Down(Down {
+                pid,
+                retired: false,
+                was_killed: false,
+                why,
+                in_flight: None,
+            }))
+            .await;
         }
         Ok(())
     }
@@ -271,11 +308,14 @@ impl Keeper {
 
     /// Lets another program finish what it has. It goes on being told the routes, and counting.
     async fn retire(&self, talk: Talk) -> io::Result<()> {
-        std::fs::rename(
-            self.socket(),
-            self.runtime_dir.join(format!("gateway.{}.sock", talk.pid)),
-        )?;
-        self.send_away(talk).await
+        std::fs::rename(self.socket(), self.socket_of(talk.pid))?;
+        self.send_away(talk).await;
+        Ok(())
+    }
+
+    /// Of one that retires.
+    fn socket_of(&self, pid: u32) -> PathBuf {
+        self.runtime_dir.join(format!("gateway.{pid}.sock"))
     }
 
     /// Another one can be started where it cannot be found.
@@ -289,31 +329,36 @@ impl Keeper {
         self.hidden.extend(identity::identity_of(pid.cast_signed()));
     }
 
-    async fn send_away(&self, mut talk: Talk) -> io::Result<()> {
-        talk.send(&ToGateway::Retire { linger_ms: LINGER_MS }).await?;
+    async fn send_away(&self, mut talk: Talk) {
+        // One that does not take it hangs or has ended: that is seen there.
+        let _ = talk.send(&RETIRE).await;
+        self.see_off(talk.pid, self.socket_of(talk.pid), Some(talk));
+    }
+
+    fn see_off(&self, pid: u32, path: PathBuf, talk: Option<Talk>) {
         let mut wanted = self.wanted.clone();
         // It may not have been told yet what it retires for.
         wanted.mark_changed();
-        self.tasks.spawn(see_off(talk, wanted, self.turns.clone(), self.stop.clone()));
-        Ok(())
+        let (turns, stop, greeting) = (self.turns.clone(), self.stop.clone(), self.greeting);
+        let farewell = Farewell { pid, path, wanted, turns, stop, greeting };
+        self.tasks.spawn(farewell.run(talk));
     }
 
     /// Those that an earlier daemon told to retire are counted until they end. Returns whether there are any.
-    async fn find_retiring(&self) -> bool {
+    fn find_retiring(&self) -> bool {
         let Ok(entries) = std::fs::read_dir(&self.runtime_dir) else { return false };
         let mut found = false;
         for path in entries.filter_map(|it| Some(it.ok()?.path())) {
-            let name = path.file_name().and_then(|it| it.to_str()).unwrap_or_default();
-            if !name.starts_with("gateway.") || !name.ends_with(".sock") || name == SOCKET {
+            let Some(pid) = path.file_name().and_then(|it| retiring_in(it.to_str()?)) else {
                 continue;
-            }
-            match talk::connect(&path, self.greeting).await {
-                Ok((talk, _)) => {
-                    let (wanted, turns) = (self.wanted.clone(), self.turns.clone());
-                    self.tasks.spawn(see_off(talk, wanted, turns, self.stop.clone()));
+            };
+            // It hangs, or may be about to end: that is not waited for here.
+            match mute::identity_in(ROLE, pid) {
+                Some(_) => {
+                    self.see_off(pid, path, None);
                     found = true;
                 }
-                Err(_) => drop(std::fs::remove_file(&path)),
+                None => drop(std::fs::remove_file(&path)),
             }
         }
         found
@@ -363,10 +408,8 @@ impl Keeper {
                 _ = look.tick() => match self.is_hidden() {
                     true => {
                         self.hide(pid);
-                        return match self.send_away(talk).await {
-                            Ok(()) => End::Hidden,
-                            Err(err) => End::Lost(err.to_string()),
-                        };
+                        self.send_away(talk).await;
+                        return End::Hidden;
                     }
                     false => Ok(()),
                 },
@@ -396,7 +439,7 @@ impl Keeper {
             Verdict::Ask => talk.say(&ToGateway::Ping),
             Verdict::Tell { held } => {
                 warn!(pid, held, "the gateway does not answer");
-                self.tell(News::Silent { pid, words: silence::words(held) }).await;
+                self.tell(News::Silent { pid, retires: false, words: silence::words(held) }).await;
                 Ok(())
             }
             Verdict::End => {
@@ -434,33 +477,9 @@ impl Keeper {
     }
 }
 
-/// Talks to a gateway that retires until it ends.
-async fn see_off(
-    mut talk: Talk,
-    mut wanted: watch::Receiver<Wanted>,
-    turns: Turns,
-    stop: CancellationToken,
-) {
-    let pid = talk.pid;
-    loop {
-        tokio::select! {
-            message = talk.next() => match message {
-                Ok(message) => drop(turns.send(Turn::Gateway(News::Said { pid, message })).await),
-                Err(_) => break,
-            },
-            changed = wanted.changed(), if !talk.is_behind() => {
-                let routes = wanted.borrow_and_update().routes.clone();
-                let told = routes.revision == 0 || talk.say(&ToGateway::Routes(routes)).is_ok();
-                if changed.is_err() || !told {
-                    break;
-                }
-            }
-            () = stop.cancelled() => return,
-        }
-    }
-    let why = "it has finished what it had".to_owned();
-    let down = Down { pid: Some(pid), retired: true, why, in_flight: None };
-    let _ = turns.send(Turn::Gateway(News::Down(down))).await;
+/// Whose socket has this name: one that retires.
+fn retiring_in(name: &str) -> Option<u32> {
+    name.strip_prefix("gateway.")?.strip_suffix(".sock")?.parse().ok()
 }
 
 /// Whether that process executes the file that is at `program` now.

@@ -19,11 +19,8 @@ impl Daemon {
             News::Up { pid, started, routes } => self.on_gateway_up(pid, started, routes.as_ref()),
             News::Down(down) => self.on_gateway_down(&down),
             News::Nobody => self.on_nobody(),
-            News::Silent { pid, words } => self.on_silent_gateway(pid, &words),
-            News::Answers { pid } => {
-                self.config.gateway_trouble = None;
-                self.note("gateway", None, format!("the gateway (pid {pid}) answers again"));
-            }
+            News::Silent { pid, retires, words } => self.on_silent_gateway(pid, retires, &words),
+            News::Answers { pid } => self.on_answer_of_gateway(pid),
             News::Said { pid, message } => self.on_gateway_said(pid, message),
             News::Listening { gateway, trouble } => self.on_listening(&gateway, trouble),
         }
@@ -42,9 +39,22 @@ impl Daemon {
 
     fn on_gateway_down(&mut self, down: &Down) {
         let counted = down.pid.and_then(|it| self.hands.front.gone(it));
+        if let Some(pid) = down.pid {
+            self.config.retiring_troubles.remove(&pid);
+        }
         self.on_nobody();
+        // It counts no more: what the others count may be all that is waited for.
+        for input in self.hands.front.settled() {
+            self.turn(input);
+        }
         let message = match (down.pid, down.retired) {
-            (Some(pid), true) => format!("the old gateway (pid {pid}) has finished what it had"),
+            (Some(pid), true) if counted.is_none_or(|it| it == 0) && !down.was_killed => {
+                format!("the old gateway (pid {pid}) has finished what it had")
+            }
+            (Some(pid), true) => {
+                let cut = in_flight(None, counted);
+                format!("the old gateway (pid {pid}) ended with {cut}: {}", down.why)
+            }
             (Some(pid), false) => {
                 let cut = in_flight(down.in_flight.as_deref(), counted);
                 format!("the gateway (pid {pid}) ended with {cut}: {}; starting it again", down.why)
@@ -67,10 +77,29 @@ impl Daemon {
         }
     }
 
-    fn on_silent_gateway(&mut self, pid: u32, words: &str) {
-        let trouble = format!("the gateway (pid {pid}) {words}: clients wait");
-        self.config.gateway_trouble = Some(trouble.clone());
+    fn on_silent_gateway(&mut self, pid: u32, retires: bool, words: &str) {
+        let trouble = match retires {
+            true => {
+                format!("the old gateway (pid {pid}) {words}: who is still connected to it waits")
+            }
+            false => format!("the gateway (pid {pid}) {words}: clients wait"),
+        };
+        match retires {
+            true => drop(self.config.retiring_troubles.insert(pid, trouble.clone())),
+            false => self.config.gateway_trouble = Some(trouble.clone()),
+        }
         self.note("gateway", None, trouble);
+    }
+
+    fn on_answer_of_gateway(&mut self, pid: u32) {
+        let old = match self.config.retiring_troubles.remove(&pid) {
+            Some(_) => "old ",
+            None => {
+                self.config.gateway_trouble = None;
+                ""
+            }
+        };
+        self.note("gateway", None, format!("the {old}gateway (pid {pid}) answers again"));
     }
 
     fn on_gateway_said(&mut self, pid: u32, message: FromGateway) {

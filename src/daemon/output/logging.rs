@@ -27,6 +27,7 @@ use crate::daemon::mute;
 use crate::daemon::silence::{self, Verdict, Watch};
 use crate::daemon::turn::{Turn, Turns};
 use crate::logger::{self, FromLogger, MESSAGE_LIMIT, SOCKET_NAME, Source, ToLogger};
+use crate::process::{Identity, identity};
 
 /// Batches of orders that wait for a slow logger; beyond them the hands keep the rest for later.
 const ORDERS: usize = 64;
@@ -40,6 +41,11 @@ const QUESTION: u64 = u64::MAX;
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// Between two tries to start a logger that does not stay up.
 const PATIENCE: Duration = Duration::from_millis(200);
+
+/// How long one that lives and cannot be found may need to make another socket, and to end.
+const CALLED: Duration = Duration::from_secs(5);
+/// Between two looks for that socket.
+const SOON: Duration = Duration::from_millis(20);
 
 /// What the daemon hears of the logger.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -189,7 +195,9 @@ struct Keeper {
 impl Keeper {
     async fn run(mut self, mut queue: mpsc::Receiver<Vec<ToLogger>>, stop: CancellationToken) {
         loop {
-            match connect(&self.program, &self.runtime_dir) {
+            let connected = stop.run_until_cancelled(connect(&self.program, &self.runtime_dir));
+            let Some(connected) = connected.await else { return };
+            match connected {
                 Ok(stream) => {
                     let lost = self.speak(stream, &mut queue, &stop).await;
                     if stop.is_cancelled() {
@@ -392,21 +400,57 @@ fn say(outbox: &mut VecDeque<u8>, orders: &[ToLogger]) -> io::Result<()> {
     Ok(())
 }
 
-/// Connects to the logger of this runtime directory, and starts one if none answers.
-fn connect(program: &Path, runtime_dir: &Path) -> io::Result<UnixStream> {
+/// Connects to the logger of this runtime directory, and starts one if there is none.
+async fn connect(program: &Path, runtime_dir: &Path) -> io::Result<UnixStream> {
     let path = runtime_dir.join(SOCKET_NAME);
     let stream = match StdStream::connect(&path) {
         Ok(stream) => stream,
         Err(_) => {
             // Left behind by a logger that is gone; the lock in the directory keeps two apart.
             let _ = std::fs::remove_file(&path);
-            let listener = UnixListener::bind(&path)?;
-            spawn(program, runtime_dir, listener.into())?;
-            StdStream::connect(&path)?
+            match call_back(&path).await? {
+                Some(stream) => stream,
+                None => start_at(program, runtime_dir, &path)?,
+            }
         }
     };
     stream.set_nonblocking(true)?;
     UnixStream::from_std(stream)
+}
+
+/// One that lives and whose socket was removed makes another one: it has pipes open that nobody finds any more. One
+/// that does not, an older release or one that hangs, is ended: two would take from the same pipes.
+async fn call_back(path: &Path) -> io::Result<Option<StdStream>> {
+    for it in mute::behind(path, ROLE)? {
+        mute::send(it, libc::SIGHUP)?;
+        if let Some(stream) = found(path, it).await {
+            info!(pid = it.pid, "the logger can be found again");
+            return Ok(Some(stream));
+        }
+        warn!(pid = it.pid, "a logger that cannot be found is ended");
+        mute::end(it, CALLED).await?;
+    }
+    Ok(None)
+}
+
+/// Waits for the socket that it was asked for.
+async fn found(path: &Path, it: Identity) -> Option<StdStream> {
+    let found = async {
+        while identity::is_alive(it).unwrap_or(false) {
+            if let Ok(stream) = StdStream::connect(path) {
+                return Some(stream);
+            }
+            tokio::time::sleep(SOON).await;
+        }
+        None
+    };
+    tokio::time::timeout(CALLED, found).await.ok().flatten()
+}
+
+fn start_at(program: &Path, runtime_dir: &Path, path: &Path) -> io::Result<StdStream> {
+    let listener = UnixListener::bind(path)?;
+    spawn(program, runtime_dir, listener.into())?;
+    StdStream::connect(path)
 }
 
 /// The listener becomes the logger's standard input: it is the only descriptor it gets.

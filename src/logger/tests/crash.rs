@@ -4,7 +4,7 @@ use nix::sys::signal::Signal;
 
 use super::process::{Deck, child, sizes};
 use super::text;
-use crate::logger::{FromLogger, LogQuery, Source, ToLogger, read};
+use crate::logger::{FromLogger, LogQuery, SOCKET_NAME, Source, ToLogger, read};
 
 fn all(source: &Source) -> String {
     text(read(&source.log, LogQuery::default()).unwrap())
@@ -124,10 +124,10 @@ fn sigterm_and_quit_take_what_is_in_the_fifos_and_the_other_signals_do_nothing()
         let pid = nix::unistd::Pid::from_raw(deck.pid().cast_signed());
         nix::sys::signal::kill(pid, signal).unwrap();
     };
-    for harmless in [nix::sys::signal::SIGHUP, nix::sys::signal::SIGINT, nix::sys::signal::SIGPIPE]
-    {
+    for harmless in [Signal::SIGINT, Signal::SIGPIPE] {
         signal(&deck, harmless);
     }
+    deck.signal(Signal::SIGHUP);
     daemon.flush("web1");
     child(&fifo, "echo one").wait().unwrap();
     deck.signal(Signal::SIGTERM);
@@ -140,6 +140,25 @@ fn sigterm_and_quit_take_what_is_in_the_fifos_and_the_other_signals_do_nothing()
     daemon.say(&ToLogger::Quit);
     assert!(deck.wait());
     assert_eq!(all(&web1), "one|two");
+}
+
+#[test]
+fn a_logger_whose_socket_was_removed_is_found_when_it_is_called_or_told() {
+    let mut deck = Deck::new();
+    let mut daemon = deck.connect();
+    daemon.hear();
+    let socket = deck.dir().join(SOCKET_NAME);
+    for called in [true, false] {
+        std::fs::remove_file(&socket).unwrap();
+        match called {
+            true => deck.signal(Signal::SIGHUP),
+            false => daemon.say(&ToLogger::BindAnew),
+        }
+        daemon.flush("nobody");
+        let ready = FromLogger::Ready { pid: deck.pid(), open: vec![] };
+        assert_eq!(deck.connect().hear(), ready);
+    }
+    deck.kill();
 }
 
 #[test]
