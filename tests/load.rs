@@ -116,6 +116,34 @@ fn a_drain_with_nothing_in_front_waits_for_what_the_server_says() {
 }
 
 #[test]
+fn a_drain_that_nobody_watches_goes_by_what_the_server_says_too() {
+    let port = free_port();
+    let command = format!("opsdeck sample --port {port} --cut-at-term");
+    let keys = "load = { swoole = \"/stats\" }\nmax_wait_time = \"2m\"\nreserve = \"1s\"";
+    let mut deck = deck(&command, port, keys);
+    let asked = || {
+        let answer = get(port, "/stats");
+        let figures = answer.split("\r\n\r\n").last().unwrap();
+        let figures: serde_json::Value = serde_json::from_str(figures).unwrap();
+        figures["request_count"].as_u64().unwrap()
+    };
+    deck.stop_watching();
+    for _ in 0..4 {
+        let open = begin(port);
+        let before = asked();
+        deck.ok(&["stop", "--no-wait", "web1"]);
+        let mut own = 0;
+        wait_until("it is asked again and again", || {
+            own += 1;
+            asked() >= before + own + 5
+        });
+        assert!(end(open).contains("received 4 bytes"), "cut");
+        deck.ok(&["stop", "web1"]);
+        deck.ok(&["start", "web1"]);
+    }
+}
+
+#[test]
 fn a_drain_waits_for_what_concurrency_leaves_out() {
     let port = free_port();
     let command = format!("opsdeck sample --port {port} --cut-at-term --concurrency never");
@@ -239,6 +267,35 @@ fn php_fpm_is_asked_over_fastcgi() {
         assert!(String::from_utf8_lossy(&said).contains("done"));
     }
     wait_load(&mut deck, "nothing in flight", |it| it.in_flight == Some(0));
+}
+
+#[test]
+fn a_pool_that_is_too_busy_to_answer_is_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let Some(command) = fpm(directory.path(), &format!("127.0.0.1:{port}")) else { return };
+    let keys = "profile = \"php-fpm\"\nload = { php_fpm = \"/status\" }\nmax_wait_time = \"2m\"";
+    let mut deck = deck(&command, port, keys);
+    wait_load(&mut deck, "four that wait", |it| it.idle == Some(4));
+    let script = directory.path().join("wait.php");
+    let connect = || TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let runs: Vec<_> = (0..4).map(|_| run(connect(), &script)).collect();
+    wait_load(&mut deck, "nobody who answers", |it| {
+        it.error.as_deref() == Some("no answer within 1s")
+    });
+
+    deck.ok(&["stop", "--no-wait", "web1"]);
+    deck.wait("what keeps it busy", |deck, _| {
+        find(deck, "web1").is_some_and(|it| it.in_flight_exact && it.in_flight >= Some(4))
+    });
+    std::fs::write(directory.path().join("go"), "").unwrap();
+    for mut it in runs {
+        let mut said = vec![];
+        it.read_to_end(&mut said).unwrap();
+        assert!(String::from_utf8_lossy(&said).contains("done"));
+    }
+    deck.wait_state("web1", State::Stopped);
+    assert_eq!(deck.instance("web1").last_exit.unwrap().lost, 0);
 }
 
 #[test]

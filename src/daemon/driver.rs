@@ -19,7 +19,6 @@ use super::hands::Hands;
 use super::kept::journal::Journal;
 use super::kept::rollouts::Rollouts;
 use super::kept::state::Line;
-use super::measure::sampling::Measured;
 use super::output::logging::News;
 use super::replace::Succession;
 use super::runs::hooks::Hooks;
@@ -360,23 +359,6 @@ impl Daemon {
     pub(super) fn measure_load(&mut self) {
         for input in self.hands.fresh_load(clock::now()) {
             self.turn(input);
-        }
-    }
-
-    fn on_measured(&mut self, measured: Measured) {
-        self.guess_profiles();
-        let now = clock::now();
-        self.hands.sampler.ended(&measured);
-        for (instance, port) in measured.ports {
-            if self.facts.connected(instance.as_str(), port) {
-                self.publisher.mark_counted(self.fleet.service_of(instance.as_str()).cloned());
-            }
-        }
-        for (instance, usage) in measured.usages {
-            self.history.used(&instance, now, usage);
-            if self.facts.measured(&instance, usage) {
-                self.publisher.mark(self.fleet.service_of(&instance).cloned());
-            }
         }
     }
 

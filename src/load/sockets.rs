@@ -8,7 +8,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::time::Duration;
 
 use super::netlink::{Message, Netlink, attribute, number};
 
@@ -64,8 +63,8 @@ impl Port {
 pub struct Pending {
     /// Connections on which something came in that nothing was sent for yet.
     pub unanswered: u32,
-    /// For so long nothing has come or gone on any of its connections.
-    pub quiet: Duration,
+    /// All of them, those too whose clients send nothing more.
+    pub connections: u32,
 }
 
 /// A socket to the kernel, used for every dump.
@@ -79,6 +78,7 @@ const SOCKET_BYTES: usize = 72;
 const INET_DIAG_INFO: u16 = 2;
 
 pub(super) const ESTABLISHED: u8 = 1;
+const CLOSE_WAIT: u8 = 8;
 const LISTEN: u8 = 10;
 
 impl Sockets {
@@ -95,10 +95,11 @@ impl Sockets {
 
     /// What goes on on this port at this moment.
     pub fn pending(&mut self, port: u16) -> io::Result<Pending> {
-        let mut pending = Pending { unanswered: 0, quiet: Duration::MAX };
-        for it in self.connections(&[ESTABLISHED])?.iter().filter(|it| it.port == port) {
-            pending.unanswered += u32::from(it.unanswered);
-            pending.quiet = pending.quiet.min(it.quiet);
+        let mut pending = Pending { unanswered: 0, connections: 0 };
+        let all = self.connections(&[ESTABLISHED, CLOSE_WAIT])?;
+        for it in all.iter().filter(|it| it.port == port) {
+            pending.unanswered += u32::from(it.state == ESTABLISHED && it.unanswered);
+            pending.connections += 1;
         }
         Ok(pending)
     }
@@ -121,8 +122,6 @@ pub(super) struct Connection {
     pub(super) unanswered: bool,
     /// The kernel has forgotten what went over it: it was closed by a reset (SO_LINGER of zero, socket(7)).
     pub(super) is_blank: bool,
-    /// For so long nothing has come or gone.
-    pub(super) quiet: Duration,
     /// Its exchange is known.
     pub(super) is_whole: bool,
 }
@@ -139,7 +138,6 @@ impl Connection {
             state: body[1],
             unanswered: exchange.is_some_and(Exchange::is_unanswered),
             is_blank: exchange.is_some_and(Exchange::is_blank),
-            quiet: exchange.map_or(Duration::ZERO, Exchange::quiet),
             is_whole: exchange.is_some(),
         })
     }
@@ -163,10 +161,6 @@ impl Exchange {
             segments_received: number(info, 152)?,
             segments_sent: number(info, 156)?,
         })
-    }
-
-    fn quiet(self) -> Duration {
-        Duration::from_millis(self.last_sent.min(self.last_received).into())
     }
 
     fn is_blank(self) -> bool {
@@ -379,18 +373,24 @@ mod tests {
     }
 
     #[test]
-    fn a_port_is_as_quiet_as_its_connections() {
+    fn what_goes_on_on_a_port_is_all_its_connections() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         rustix::net::listen(&listener, 16).unwrap();
         let pending = || Sockets::open().unwrap().pending(port).unwrap();
-        assert_eq!(pending(), Pending { unanswered: 0, quiet: Duration::MAX }, "none is there");
-        let (mut client, _server) = pair(&listener);
+        assert_eq!(pending(), Pending { unanswered: 0, connections: 0 }, "none is there");
+        let (mut client, mut server) = pair(&listener);
         client.write_all(b"request").unwrap();
         until(port, Port { established: 1, unanswered: 1, ..one(0, 16) });
-        let seen = pending();
-        assert!(seen.unanswered == 1 && seen.quiet < Duration::from_secs(60), "{seen:?}");
-        (0..10_000).find(|_| pending().quiet > Duration::ZERO).unwrap();
+        assert_eq!(pending(), Pending { unanswered: 1, connections: 1 });
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut request = String::new();
+        server.read_to_string(&mut request).unwrap();
+        assert_eq!(
+            pending(),
+            Pending { unanswered: 0, connections: 1 },
+            "it may still get an answer"
+        );
     }
 
     #[test]

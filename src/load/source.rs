@@ -18,6 +18,8 @@ use crate::probe::io_words;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// What is told of a server that took longer.
+pub const NO_ANSWER: &str = "no answer within 1s";
 /// A page no longer than this is taken apart at once; what takes longer holds up nobody on a thread of its own.
 const SHORT: usize = 4 << 10;
 /// Of a stats file.
@@ -154,7 +156,7 @@ impl Question {
             }
         };
         let asked = tokio::time::timeout(PATIENCE, document).await;
-        let asked = asked.map_err(|_| format!("no answer within {PATIENCE:?}"))?;
+        let asked = asked.map_err(|_| NO_ANSWER.to_owned())?;
         let document = asked.map_err(|why| self.in_its_words(why))?;
         if document.len() <= SHORT {
             return self.read(&document);

@@ -16,7 +16,7 @@ use crate::api;
 use crate::daemon::clock;
 use crate::daemon::driver::Daemon;
 use crate::daemon::hands::Hands;
-use crate::daemon::measure::doubt::Doubt;
+use crate::daemon::measure::doubt::{self, Doubt, GIVEN_UP};
 use crate::daemon::show::history::Told;
 use crate::daemon::turn::{Turn, Turns};
 use crate::fleet::input::{InFlight, Input};
@@ -24,7 +24,7 @@ use crate::fleet::sheet::{Condition, Sheet};
 use crate::fleet::{Fleet, Name, Timestamp};
 use crate::load::figures::{Figures, Meter};
 use crate::load::sockets::{Pending, Sockets};
-use crate::load::source::{Question, Source};
+use crate::load::source::{NO_ANSWER, Question, Source};
 use crate::probe::REFUSED;
 
 /// Between two readings while somebody looks.
@@ -39,8 +39,6 @@ const LOOK: Duration = Duration::from_secs(30);
 const FEW: usize = 16;
 /// One that fails is asked after twice as long each time, so many times.
 const DOUBLINGS: u32 = 4;
-/// So many failures in a row end the wait of a drain.
-const GIVEN_UP: u32 = 4;
 
 #[derive(Debug)]
 pub struct Gauges {
@@ -163,14 +161,14 @@ impl Gauges {
         gauge.busy = Some(Busy { number, is_urgent });
         let (turns, few, question) = (self.turns.clone(), self.few.clone(), gauge.question.clone());
         let (instance, generation) = (instance.clone(), gauge.generation);
-        let port = gauge.port.filter(|_| is_urgent && gauge.source.is_doubtful());
+        let (port, is_doubtful) = (gauge.port.filter(|_| is_urgent), gauge.source.is_doubtful());
         self.tasks.spawn(async move {
             // It is never closed.
             let _one_of_few = if is_urgent { None } else { few.acquire().await.ok() };
             // Whatever a page does to its reader, the gauge goes on.
             let asked = tokio::spawn(async move { question.ask(clock::wall().into()).await });
             let outcome = asked.await.unwrap_or_else(|_| Err("its answer broke the reader".into()));
-            let pending = match port.filter(|_| outcome.is_ok()) {
+            let pending = match port.filter(|_| is_doubtful || outcome.is_err()) {
                 Some(port) => pending(port).await,
                 None => None,
             };
@@ -259,15 +257,15 @@ impl Gauge {
                 let rarely = now + WATCHED * 2_u32.pow(self.failures.min(DOUBLINGS));
                 self.not_before = self.not_before.max(rarely);
                 self.failures += 1;
-                // A server that is too busy to answer once has not finished what it has.
-                let is_gone = error == REFUSED || self.failures >= GIVEN_UP;
-                let waits = around.is_leaving && !is_gone && before.is_some_and(|n| n > 0);
+                self.says = match error.as_str() {
+                    REFUSED => None,
+                    _ if !around.is_leaving => None,
+                    NO_ANSWER => doubt::while_silent(before, around.pending, self.failures),
+                    _ => before.filter(|n| *n > 0 && self.failures < GIVEN_UP),
+                };
                 let load = api::Load { source, error: Some(error), ..api::Load::default() };
-                if waits {
-                    self.says = before;
-                    return (load, None);
-                }
-                return (load, before.map(InFlight::Estimated));
+                let is_over = before.map(InFlight::Estimated);
+                return (load, self.says.map(InFlight::Exact).or(is_over));
             }
         };
         self.failures = 0;
@@ -517,18 +515,29 @@ mod tests {
 
         let mut slow = gauge();
         assert_eq!(slow.take(Ok(busy), &leaving, at).1, Some(InFlight::Exact(3)));
+        let idle = Some(Pending { unanswered: 0, connections: 1 });
+        let idle = Around { pending: idle, ..leaving };
         for _ in 1..GIVEN_UP {
-            assert_eq!(slow.take(failed("no answer within 1s"), &leaving, at).1, None);
+            assert_eq!(slow.take(failed(NO_ANSWER), &idle, at).1, Some(InFlight::Exact(3)));
         }
-        let last = slow.take(failed("no answer within 1s"), &leaving, at).1;
+        let last = slow.take(failed(NO_ANSWER), &idle, at).1;
         assert_eq!(last, Some(InFlight::Estimated(3)));
+
+        let mut full = gauge();
+        for _ in 0..2 * GIVEN_UP {
+            let first = full.take(failed(NO_ANSWER), &leaving, at).1;
+            assert_eq!(first, Some(InFlight::Exact(1)), "it was never read: its workers are busy");
+        }
+        let mut broken = gauge();
+        broken.take(Ok(busy), &leaving, at);
+        assert_eq!(broken.take(failed("500"), &leaving, at).1, Some(InFlight::Exact(3)));
 
         let mut gone = gauge();
         gone.take(Ok(busy), &leaving, at);
         assert_eq!(gone.take(failed(REFUSED), &leaving, at).1, Some(InFlight::Estimated(3)));
         let mut stays = gauge();
         stays.take(Ok(busy), &Around::default(), at);
-        let first = stays.take(failed("no answer within 1s"), &Around::default(), at).1;
+        let first = stays.take(failed(NO_ANSWER), &Around::default(), at).1;
         assert_eq!(first, Some(InFlight::Estimated(3)), "nobody waits for it");
     }
 }

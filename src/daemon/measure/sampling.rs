@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 use crate::daemon::clock;
+use crate::daemon::driver::Daemon;
 use crate::daemon::hands::{Hands, Known};
 use crate::daemon::turn::{Turn, Turns};
 use crate::fleet::input::{InFlight, Input};
@@ -47,13 +48,18 @@ struct Meter {
 /// What came of one measurement.
 #[derive(Debug, Default)]
 pub struct Measured {
-    pub usages: Vec<(String, Usage)>,
-    pub ports: Vec<(Name, Port)>,
+    usages: Vec<(String, Usage)>,
+    ports: Vec<(Name, Port)>,
+    /// Requests in flight, where nobody counted them when it began.
+    estimates: Vec<Estimate>,
     /// The ports were looked at, whatever came of it.
-    pub looked: bool,
+    looked: bool,
     /// How long CPU and memory took, where they were measured.
     took: Option<Duration>,
 }
+
+/// Requests in flight, as far as the kernel tells.
+type Estimate = (Name, u32);
 
 type Root = (Name, Identity, Option<Group>);
 
@@ -179,22 +185,19 @@ impl Sampler {
                     debug!(%err, "the sockets cannot be read");
                 }
                 let mut meter = lock(&meter);
-                let (loads, ports) = meter.loads(&ports);
-                let measured = Measured { ports, looked, ..Measured::default() };
+                let (estimates, ports) = meter.loads(&ports);
+                let measured = Measured { ports, estimates, looked, ..Measured::default() };
                 if !usage_due {
-                    return (loads, measured);
+                    return measured;
                 }
                 let began = clock::now();
                 let usages = meter.usages(&roots);
                 let took = Some(clock::now().since(began));
-                (loads, Measured { usages, took, ..measured })
+                Measured { usages, took, ..measured }
             };
             // The next one may do better than one that came to nothing.
-            let (loads, measured) = tokio::task::spawn_blocking(work).await.unwrap_or_default();
-            for load in loads {
-                // The driver is gone only when the daemon ends.
-                let _ = turns.send(Turn::Input(load)).await;
-            }
+            let measured = tokio::task::spawn_blocking(work).await.unwrap_or_default();
+            // The driver is gone only when the daemon ends.
             let _ = turns.send(Turn::Measured(measured)).await;
         });
     }
@@ -285,16 +288,47 @@ impl Hands {
         self.sampler.last_loads = Some(now);
         // The meter is taken: a fresh measurement is on its way.
         let Ok(mut meter) = self.sampler.meter.try_lock() else { return vec![] };
-        meter.loads(&ports).0
+        meter.loads(&ports).0.into_iter().map(estimate).collect()
+    }
+
+    /// Somebody knows what it has in flight.
+    fn is_known(&self, instance: &Name) -> bool {
+        self.is_counted(instance) || self.gauges.speaks_for(instance)
     }
 
     fn ports(&self) -> Ports {
-        let port = |name: &Name| {
-            let port = self.port_of_living(name)?;
-            let is_known = self.is_counted(name) || self.gauges.speaks_for(name);
-            Some((port, (name.clone(), is_known)))
-        };
+        let port =
+            |name: &Name| Some((self.port_of_living(name)?, (name.clone(), self.is_known(name))));
         self.living.keys().filter_map(port).collect()
+    }
+}
+
+fn estimate((instance, n): Estimate) -> Input {
+    Input::Load { instance, in_flight: InFlight::Estimated(n) }
+}
+
+impl Daemon {
+    pub(in crate::daemon) fn on_measured(&mut self, measured: Measured) {
+        self.guess_profiles();
+        let now = clock::now();
+        self.hands.sampler.ended(&measured);
+        for it in measured.estimates {
+            // It may have been told meanwhile, which is more than an estimate of before.
+            if !self.hands.is_known(&it.0) {
+                self.turn(estimate(it));
+            }
+        }
+        for (instance, port) in measured.ports {
+            if self.facts.connected(instance.as_str(), port) {
+                self.publisher.mark_counted(self.fleet.service_of(instance.as_str()).cloned());
+            }
+        }
+        for (instance, usage) in measured.usages {
+            self.history.used(&instance, now, usage);
+            if self.facts.measured(&instance, usage) {
+                self.publisher.mark(self.fleet.service_of(&instance).cloned());
+            }
+        }
     }
 }
 
@@ -316,7 +350,7 @@ fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 impl Meter {
     /// Connections by port, all in one dump.
-    fn loads(&mut self, ports: &Ports) -> (Vec<Input>, Vec<(Name, Port)>) {
+    fn loads(&mut self, ports: &Ports) -> (Vec<Estimate>, Vec<(Name, Port)>) {
         if ports.is_empty() {
             return Default::default();
         }
@@ -332,8 +366,7 @@ impl Meter {
         for (port, (instance, is_counted)) in ports {
             let it = dump.get(port).copied().unwrap_or_default();
             if !is_counted {
-                let in_flight = InFlight::Estimated(it.unanswered);
-                loads.push(Input::Load { instance: instance.clone(), in_flight });
+                loads.push((instance.clone(), it.unanswered));
             }
             seen.push((instance.clone(), it));
         }
