@@ -192,6 +192,38 @@ fn a_stop_command_outlives_its_daemon_and_is_waited_for_by_the_next_one() {
 }
 
 #[test]
+fn what_a_stop_command_has_ended_well_for_has_its_time_although_its_daemon_died() {
+    let (theirs, port) = (Theirs::new(), free_port());
+    let first = theirs.start("web1", port);
+    theirs.script("end", "#!/bin/sh\ncd \"$(dirname \"$0\")\"\necho ran >>runs\n");
+    let stop = format!("stop_command = [{:?}]\n", theirs.path("end").display().to_string());
+    let stop = theirs.started_by() + &stop;
+    let mut deck = Deck::start(&theirs.service(&[("web1", port)], &stop));
+    wait_pid(&mut deck, "web1", first);
+    deck.ok(&["stop", "--no-wait", "web1"]);
+    wait_until("the command has run", || theirs.path("runs").exists());
+    let state = deck.path().join("state/state.jsonl");
+    wait_until("it is known that it began", || {
+        let text = std::fs::read_to_string(&state).unwrap();
+        let last = text.lines().rfind(|it| it.contains("\"is\":\"kept\"")).unwrap_or_default();
+        last.contains("\"sent\"") && !last.contains("unbegun")
+    });
+    deck.restart_daemon(|deck| kill(deck.daemon_pid(), Signal::SIGKILL));
+    deck.wait("the countdown", |it, _| {
+        support::find(it, "web1").is_some_and(|it| it.countdown.is_some())
+    });
+    // Its last request is answered.
+    assert!(is_alive(first));
+    kill(first, Signal::SIGTERM);
+    deck.wait_state("web1", State::Stopped);
+    let cause = deck.instance("web1").last_exit.unwrap().cause;
+    assert!(cause.starts_with("the stop command by "), "{cause}");
+    let signals = deck.events.iter().filter(|it| it.message.contains("SIGTERM"));
+    assert_eq!(signals.count(), 0, "{}", deck.story());
+    assert_eq!(std::fs::read_to_string(theirs.path("runs")).unwrap(), "ran\n");
+}
+
+#[test]
 fn a_start_that_fails_is_told_with_its_last_words() {
     let (theirs, port) = (Theirs::new(), free_port());
     let start = "start = ['sh', '-c', 'echo there is no disk; exit 3']\n";

@@ -494,8 +494,9 @@ fn line(effect: &Effect) -> String {
         Effect::Follow { instance, .. } => format!("follow {instance}"),
         Effect::KillAll { instance, generation } => format!("kill all {instance}#{generation}"),
         Effect::Sweep { instance, generation } => format!("sweep {instance}#{generation}"),
-        Effect::AwaitStop { instance, generation, .. } => {
-            format!("await stop {instance}#{generation}")
+        Effect::AwaitStop { instance, generation, unbegun, .. } => {
+            let else_run = if *unbegun { ", else run it" } else { "" };
+            format!("await stop {instance}#{generation}{else_run}")
         }
         Effect::RunStop { instance, generation, .. } => format!("run stop {instance}#{generation}"),
         Effect::AwaitStart { instance, generation } => {

@@ -199,6 +199,9 @@ impl Fleet {
                 let find = Find { process, generation, started, note };
                 self.touch(&instance, turn, |it, turn| it.find(turn, find));
             }
+            Input::StopBegun { instance, generation } => {
+                self.touch(&instance, turn, |it, _| it.on_stop_begun(generation));
+            }
             Input::StopFailed { instance, generation, why } => {
                 self.touch(&instance, turn, |it, turn| it.on_stop_failed(turn, generation, &why));
             }

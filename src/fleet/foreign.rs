@@ -170,6 +170,16 @@ impl Instance {
         self.say(turn, "left-running", None, format!("left running, pid {}", body.process.pid));
     }
 
+    /// From now on the next daemon need not run the command, whatever it finds of it.
+    pub(super) fn on_stop_begun(&mut self, generation: u64) {
+        let ours = generation == self.generation;
+        if let Phase::Leaving(_, stop) = &mut self.phase
+            && ours
+        {
+            stop.unbegun = false;
+        }
+    }
+
     /// The command that was to stop it has failed: it is told so itself, where there is something to tell.
     pub(super) fn on_stop_failed(&mut self, turn: &mut Turn, generation: u64, why: &str) {
         let ours = generation == self.generation;

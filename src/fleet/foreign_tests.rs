@@ -342,27 +342,42 @@ fn what_runs_stays_what_it_is_whatever_the_configuration_says_of_the_next_one() 
 }
 
 #[test]
-fn a_stop_command_is_waited_for_by_the_next_daemon_and_followed_by_sigterm_only_where_it_is_gone() {
+fn a_stop_command_is_run_once_and_what_it_stops_has_until_the_deadline_whichever_daemon_ends() {
+    let stop_command = vec![Rung { signal: Signal::COMMAND, wait: None }];
+    let service = ServiceRules { stop: stop_command, ..foreign(&["web1"], true, false) };
+    let next = |rig: &Rig| rig.replaced(vec![service.clone()], &["web1"], &[]);
+    let mut rig = running(service.clone());
+    rig.tell(stop("web1"));
+    // Its daemon may have died before it was run.
+    let unbegun = "await stop web1#1, else run it".to_owned();
+    assert!(next(&rig).effects.contains(&unbegun));
+
+    rig.input(Input::StopBegun { instance: "web1".into(), generation: 1 });
+    rig.later(4 * SECOND);
+    for _ in 0..2 {
+        rig = next(&rig);
+        assert!(rig.effects.contains(&"await stop web1#1".to_owned()), "{:?}", rig.effects);
+        assert!(!rig.effects.contains(&"SIGTERM web1".to_owned()), "it may have ended well");
+    }
+    assert_eq!(rig.later(5 * SECOND), NOTHING);
+    assert_eq!(rig.later(SECOND), ["kill all web1#1"], "the time is that of the stop");
+}
+
+#[test]
+fn a_stop_command_that_fails_under_the_next_daemon_is_followed_by_one_sigterm() {
     let stop_command = vec![Rung { signal: Signal::COMMAND, wait: None }];
     let service = ServiceRules { stop: stop_command, ..foreign(&["web1"], true, false) };
     let mut rig = running(service.clone());
     rig.tell(stop("web1"));
-    rig.later(4 * SECOND);
-    for _ in 0..2 {
-        rig = rig.replaced(vec![service.clone()], &["web1"], &[]);
-        assert!(rig.effects.contains(&"await stop web1#1".to_owned()), "{:?}", rig.effects);
-        assert!(!rig.effects.contains(&"SIGTERM web1".to_owned()), "it may run still");
-    }
-    let mut next = rig;
-    let why = "the daemon ended while the stop command ran".to_owned();
+    let mut rig = rig.replaced(vec![service.clone()], &["web1"], &[]);
+    let why = "`ctl stop` exited with 1".to_owned();
     let failed = Input::StopFailed { instance: "web1".into(), generation: 1, why };
-    assert_eq!(next.input(failed), ["SIGTERM web1"]);
-    let told = "web1 signal-sent: SIGTERM: the daemon ended while the stop command ran (alice)";
-    assert!(next.diary().contains(&told.to_owned()));
-    let third = next.replaced(vec![service], &["web1"], &[]);
+    assert_eq!(rig.input(failed), ["SIGTERM web1"]);
+    assert!(
+        rig.diary().contains(&"web1 signal-sent: SIGTERM: `ctl stop` exited with 1 (alice)".into())
+    );
+    let third = rig.replaced(vec![service], &["web1"], &[]);
     assert!(!third.effects.contains(&"SIGTERM web1".to_owned()), "a second one would cut");
-    assert_eq!(next.later(5 * SECOND), NOTHING);
-    assert_eq!(next.later(SECOND), ["kill all web1#1"], "the time is that of the stop");
 }
 
 /// A restart of one that has requests in flight has begun.

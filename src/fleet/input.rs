@@ -82,6 +82,11 @@ pub enum Input {
         /// What else is to be told of it, to be read behind its pid.
         note: String,
     },
+    /// The command that stops a foreign instance runs.
+    StopBegun {
+        instance: Name,
+        generation: u64,
+    },
     /// The command that was to stop a foreign instance could not do that.
     StopFailed {
         instance: Name,
@@ -438,19 +443,22 @@ pub enum Effect {
         instance: Name,
         generation: u64,
     },
-    /// Run the command that stops a foreign instance; report [`Input::StopFailed`] if it fails.
+    /// Run the command that stops a foreign instance; report [`Input::StopBegun`], and [`Input::StopFailed`] if it
+    /// fails.
     /// [`Effect::KillAll`] ends it as well, and so does `deadline` if its process has ended before.
     RunStop {
         instance: Name,
         generation: u64,
         deadline: Timestamp,
     },
-    /// The last daemon has run that command, and nobody saw its end: go on as [`Effect::RunStop`] would if it
-    /// runs still; else report [`Input::StopFailed`].
+    /// The last daemon was to run that command, and nobody saw its end: go on as [`Effect::RunStop`] would if it
+    /// runs still. One that has ended may have done its work: its process has until the deadline. `unbegun`: it was
+    /// not seen to begin either, so without a trace of it it is run now.
     AwaitStop {
         instance: Name,
         generation: u64,
         deadline: Timestamp,
+        unbegun: bool,
     },
     /// The last daemon has begun to start a foreign instance: wait until its process is there, without
     /// beginning anew; report [`Input::Spawned`] or [`Input::SpawnFailed`].

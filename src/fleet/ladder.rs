@@ -188,6 +188,8 @@ pub struct Stop {
     pub sent: Vec<Signal>,
     /// Signals that an operator passed on meanwhile; the ladder does not repeat them.
     pub passed: Vec<Signal>,
+    /// Its command is about to be run, and nobody has seen it begin.
+    pub unbegun: bool,
     pub rungs: Vec<Rung>,
     pub drain_delay: Duration,
     pub reserve: Duration,
@@ -210,6 +212,7 @@ impl Stop {
             killed_by: None,
             sent: Vec::new(),
             passed: Vec::new(),
+            unbegun: false,
             rungs: rules.stop.clone(),
             drain_delay: rules.drain_delay,
             reserve: rules.reserve,
@@ -302,6 +305,7 @@ impl Stop {
         }
         self.first_signal.get_or_insert(now);
         self.sent.push(rung.signal);
+        self.unbegun = rung.signal == Signal::COMMAND;
         vec![Move::Signal(rung.signal)]
     }
 

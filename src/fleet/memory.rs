@@ -283,7 +283,8 @@ impl Instance {
         self.descend(turn);
         if let Some(stop) = self.stop().filter(|it| it.last_signal() == Some(Signal::COMMAND)) {
             let (instance, generation) = (self.own.name.clone(), self.generation);
-            turn.push(Effect::AwaitStop { instance, generation, deadline: stop.deadline });
+            let (deadline, unbegun) = (stop.deadline, stop.unbegun);
+            turn.push(Effect::AwaitStop { instance, generation, deadline, unbegun });
         }
     }
 }

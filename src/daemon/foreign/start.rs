@@ -23,7 +23,7 @@ use crate::daemon::hands::{Hands, Known};
 use crate::daemon::life::launch::{plain_environment, switch_to};
 use crate::daemon::orphans::{self, RUN};
 use crate::daemon::runs::{no_value, verdict};
-use crate::daemon::turn::Turn;
+use crate::daemon::turn::{Turn, Turns};
 use crate::fleet::input::Input;
 use crate::fleet::{Name, Timestamp};
 use crate::probe::Rights;
@@ -61,6 +61,8 @@ struct Order {
     marks: Marks,
     /// Of a start: for the command, and once more for the file.
     patience: Duration,
+    /// Who is told that it runs.
+    begun: Option<(Turns, Input)>,
 }
 
 impl Hands {
@@ -114,6 +116,8 @@ impl Hands {
             let mark = orphans::stop_mark(name, &self.places.state_dir);
             order.marks = Marks::new(None, Some((RUN, &mark)));
             order.environment.push((RUN.into(), mark));
+            let begun = Input::StopBegun { instance: name.clone(), generation };
+            order.begun = Some((self.turns.clone(), begun));
             Ok(order)
         });
         let instance = name.clone();
@@ -139,17 +143,21 @@ impl Hands {
         });
     }
 
-    /// Goes on with a stop command that the last daemon has begun, should it run still.
+    /// Goes on with a stop command of the last daemon, should it run still. What one that has ended was to stop may
+    /// be about to end: it has its deadline. One that was not seen to begin is run now.
     pub(in crate::daemon) fn await_stop(
         &mut self,
         name: &Name,
         generation: u64,
         deadline: Timestamp,
+        unbegun: bool,
     ) {
         let instance = name.clone();
         let Some(left) = self.foreign.outlived.remove(name) else {
-            let why = "the daemon ended while the stop command ran".to_owned();
-            return self.outcomes.push_back(Input::StopFailed { instance, generation, why });
+            if unbegun {
+                self.stop_foreign(name, generation, deadline);
+            }
+            return;
         };
         let command = self.known.get(name).map(|it| {
             it.settings.stop_command.iter().map(|it| it.0.as_str()).collect::<Vec<_>>().join(" ")
@@ -204,6 +212,7 @@ impl Hands {
             log: self.source(name, known.log).log,
             marks: Marks::default(),
             patience,
+            begun: None,
         })
     }
 }
@@ -304,6 +313,10 @@ impl Order {
             cgroup: None,
         });
         let (mut spawned, mut death) = begun.map_err(|err| err.to_string())?;
+        if let Some((turns, begun)) = &self.begun {
+            // The driver is gone only when the daemon ends.
+            let _ = turns.send(Turn::Input(begun.clone())).await;
+        }
         let death = tokio::select! {
             biased;
             death = &mut death => death,

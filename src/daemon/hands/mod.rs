@@ -311,8 +311,8 @@ impl Hands {
                 self.state.write();
                 self.stop_foreign(&instance, generation, deadline);
             }
-            Effect::AwaitStop { instance, generation, deadline } => {
-                self.await_stop(&instance, generation, deadline);
+            Effect::AwaitStop { instance, generation, deadline, unbegun } => {
+                self.await_stop(&instance, generation, deadline, unbegun);
             }
             Effect::AwaitStart { instance, generation } => {
                 let begun = self.start_foreign(&instance, generation, Begin::Awaited);

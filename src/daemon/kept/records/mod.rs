@@ -262,6 +262,8 @@ struct Stop {
     sent: Vec<i32>,
     #[serde(default, skip_serializing_if = "is_default")]
     passed: Vec<i32>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    unbegun: bool,
     /// Signals, and how long each may take.
     rungs: Vec<(i32, Option<u64>)>,
     drain_delay: u64,
@@ -442,6 +444,7 @@ impl Stop {
             killed_by: it.killed_by.as_ref().map(actor),
             sent: it.sent.iter().map(|it| it.0).collect(),
             passed: it.passed.iter().map(|it| it.0).collect(),
+            unbegun: it.unbegun,
             rungs: it.rungs.iter().map(|it| (it.signal.0, it.wait.map(millis))).collect(),
             drain_delay: millis(it.drain_delay),
             reserve: millis(it.reserve),
@@ -472,6 +475,7 @@ impl From<Stop> for memory::Stop {
             killed_by: it.killed_by.map(by),
             sent: it.sent.into_iter().map(Signal).collect(),
             passed: it.passed.into_iter().map(Signal).collect(),
+            unbegun: it.unbegun,
             rungs: it.rungs.into_iter().map(rung).collect(),
             drain_delay: Duration::from_millis(it.drain_delay),
             reserve: Duration::from_millis(it.reserve),

@@ -20,6 +20,7 @@ fn stop() -> memory::Stop {
         killed_by: None,
         sent: vec![Signal::QUIT],
         passed: vec![Signal::USR1],
+        unbegun: true,
         rungs: vec![
             Rung { signal: Signal::QUIT, wait: Some(Duration::from_secs(5)) },
             Rung { signal: Signal::TERM, wait: None },
