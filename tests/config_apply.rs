@@ -71,6 +71,70 @@ fn sigusr1_stops_what_is_no_longer_enabled_and_starts_it_again_later() {
 }
 
 #[test]
+fn a_service_that_is_renamed_runs_on_with_its_values() {
+    let service = |name: &str| {
+        format!(
+            "watch = true\n{QUICK}[service.{name}]\ncommand = \"sleep 1000\"\nrollout.settle = \"10ms\"\n\
+             environment = {{ VERSION = \"{{version}}\" }}\ninstance = {{ one = {{}}, two = {{}} }}\n"
+        )
+    };
+    let mut deck = Deck::start(&service("web"));
+    deck.ok(&["roll", "web", "--set", "version=43"]);
+    deck.wait_ready(&["one", "two"]);
+    let before = ["one", "two"].map(|it| deck.pid(it));
+
+    // An edit that is seen stops nothing, and this one waits for nothing.
+    deck.write_config(&service("api"));
+    deck.wait_event("configuration applied: api: renamed from web: what runs goes on");
+    deck.wait("api is shown", |deck, _| deck.services.iter().map(|it| &*it.name).eq(["api"]));
+    assert_eq!(["one", "two"].map(|it| deck.pid(it)), before, "{}", deck.story());
+
+    // Once more while nobody looks.
+    deck.restart_daemon(|deck| {
+        kill(deck.daemon_pid(), Signal::SIGKILL);
+        deck.write_config(&service("shop"));
+    });
+    deck.wait("shop is shown", |deck, _| deck.services.iter().map(|it| &*it.name).eq(["shop"]));
+    deck.wait_ready(&["one", "two"]);
+    assert_eq!(["one", "two"].map(|it| deck.pid(it)), before, "{}", deck.story());
+
+    deck.ok(&["roll", "shop"]);
+    deck.catch_up();
+    for (name, old) in ["one", "two"].iter().zip(before) {
+        let pid = deck.pid(name);
+        assert_ne!(pid, old);
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
+        assert!(String::from_utf8_lossy(&environment).contains("VERSION=43"), "{}", deck.story());
+    }
+}
+
+#[test]
+fn a_service_keeps_its_name_while_it_is_rolled() {
+    let dir = tempfile::tempdir().unwrap();
+    let go = dir.path().join("go").display().to_string();
+    let service = |name: &str| {
+        format!(
+            "{QUICK}[service.{name}]\ncommand = \"sleep 1000\"\ninstance = {{ one = {{}}, two = {{}} }}\n\
+             rollout = {{ build = [\"sh -c 'until test -e {go}; do sleep 0.02; done'\"], settle = \"10ms\" }}\n"
+        )
+    };
+    let mut deck = Deck::start(&service("web"));
+    deck.wait_ready(&["one", "two"]);
+    deck.ok(&["roll", "--no-wait", "web"]);
+    deck.write_config(&service("api"));
+    let refused = deck.opsdeck(&["config", "apply"]);
+    assert!(!refused.status.success());
+    let told = stderr(&refused);
+    assert!(told.contains("web becomes api, and a rolling restart"), "{told}");
+    std::fs::write(&go, "").unwrap();
+    deck.wait_event("rolling restart of web finished");
+    deck.ok(&["config", "apply"]);
+    deck.wait("api is shown", |deck, _| deck.services.iter().map(|it| &*it.name).eq(["api"]));
+    let last = deck.view.services[0].rollout.as_ref().unwrap();
+    assert_eq!((last.done, last.of), (2, 2), "it is known under the new name");
+}
+
+#[test]
 fn the_death_of_a_daemon_applies_no_edit() {
     let watched = |names: &[&str]| "watch = true\n".to_owned() + &sleepers(names);
     let mut deck = Deck::start(&watched(&["a", "b", "c"]));

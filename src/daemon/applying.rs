@@ -16,6 +16,7 @@ use super::driver::Daemon;
 use super::http::doorway;
 use super::http::peer::Access;
 use super::life::launch::Values;
+use super::renames::renames;
 use super::runs::build_for;
 use super::show::publish::Frame;
 use super::trees::guesses::Guesses;
@@ -86,7 +87,7 @@ impl Config {
     /// What applying these settings would do.
     pub fn differences(&self, new: &Settings) -> Vec<Difference> {
         let mut new = new.clone();
-        self.guesses.put_into(&mut new);
+        self.guesses.put_into(&self.settings, &mut new);
         diff::diff(&self.settings, &new)
             .changes
             .iter()
@@ -244,10 +245,31 @@ impl Daemon {
         Problem::new(Kind::RefusedYet, "the configuration was not applied", detail).with_help(help)
     }
 
+    /// Whose name would be another one while a rollout or a signal goes through its instances: whoever follows
+    /// that would lose it.
+    fn renamed_midway(&self, new: &Settings) -> Option<(Name, Name)> {
+        let mut all = renames(&self.config.settings, new).into_iter();
+        all.find(|(from, _)| self.fleet.is_engaged(from.as_str()))
+    }
+
+    fn refuse_name(&mut self, from: &Name, to: &Name, scope: &Scope) -> Problem {
+        let detail = format!(
+            "{from} becomes {to}, and a rolling restart or a reload goes through its instances"
+        );
+        let help = format!(
+            "wait until it has ended (opsdeck roll --abort {from} ends a rolling restart), then: opsdeck config apply"
+        );
+        self.note_refusal(format!("{detail}; {help}"), scope);
+        Problem::new(Kind::RefusedYet, "the configuration was not applied", detail).with_help(help)
+    }
+
     pub(super) fn apply(&mut self, mut new: Settings, scope: &Scope) -> Result<Done, Problem> {
-        self.config.guesses.put_into(&mut new);
+        self.config.guesses.put_into(&self.config.settings, &mut new);
         if let Some(taken) = self.taken_from_under(&new) {
             return Err(self.refuse_engine(&taken, scope));
+        }
+        if let Some((from, to)) = self.renamed_midway(&new) {
+            return Err(self.refuse_name(&from, &to, scope));
         }
         self.config.error = None;
         let whole = diff::diff(&self.config.settings, &new);
@@ -300,6 +322,7 @@ impl Daemon {
     }
 
     pub(super) fn take_settings(&mut self, settings: Settings) {
+        self.rename_services(&settings);
         let settings = Arc::new(settings);
         let rules = settings.services.iter().map(|it| it.rules.clone()).collect();
         self.hands.configure(&settings);

@@ -73,6 +73,11 @@ impl Versions {
         self.services.iter().map(|(service, it)| (service.to_string(), names(it))).collect()
     }
 
+    fn rename(&mut self, from: &Name, to: &Name) -> bool {
+        let moved = self.services.remove(from).map(|it| self.services.insert(to.clone(), it));
+        moved.is_some()
+    }
+
     fn set(&mut self, service: &Name, values: Values, members: &[Name]) {
         let old = self.of_service(service);
         for member in members {
@@ -122,6 +127,16 @@ impl Hands {
         let Some(service) = self.known.get(instance).map(|it| it.service.clone()) else { return };
         self.values.take(&service, instance, back);
         self.keep_values(&service, std::slice::from_ref(instance));
+    }
+
+    /// A service has another name, and the values that were set for it.
+    pub(super) fn rename_values(&mut self, from: &Name, to: &Name) {
+        if self.values.rename(from, to) {
+            for name in [to, from] {
+                let (service, values) = (name.to_string(), self.values.of_service(name));
+                self.state.append(&Line::Set { service, values });
+            }
+        }
     }
 
     /// Forgets what was said of names that are configured no more, and that nothing runs under.

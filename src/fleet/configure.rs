@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use super::depends::Depends;
 use super::fleet::Fleet;
-use super::input::Goal;
+use super::input::{Effect, Goal};
 use super::instance::{Instance, Phase, Spare};
-use super::memory::Ladder;
+use super::memory::{Ladder, Rollout};
 use super::roster::Named;
 use super::rules::{Backoff, InstanceRules, Profile, Restart, RolloutRules, Rung, ServiceRules};
 use super::service::Service;
@@ -44,6 +44,41 @@ impl Fleet {
             self.configure_service(rules, turn);
         }
         self.remove(&gone, turn);
+    }
+
+    /// A service keeps what is known of it under another name.
+    pub(super) fn rename(&mut self, from: &Name, to: &Name, turn: &mut Turn) {
+        let Some(number) = self.services.number(from.as_str()) else { return };
+        if self.services.number(to.as_str()).is_some() {
+            return;
+        }
+        // Whoever shows the old name hears that nobody has it.
+        self.mark_changed(from);
+        self.services.rename(number, |it| {
+            it.rules = Arc::new(ServiceRules { name: to.clone(), ..(*it.rules).clone() });
+            it.changed = false;
+            if std::mem::take(&mut it.kept) != 0 {
+                turn.push(Effect::KeepRollout { service: from.clone(), rollout: None });
+            }
+        });
+        self.keep_rollout(to, turn);
+        self.mark_changed(to);
+        let Some(service) = self.services.at(number) else { return };
+        let (rules, members) = (Arc::clone(&service.rules), service.members.clone());
+        for member in members {
+            if let Some(it) = self.instances.get_mut(&member) {
+                it.rules = Arc::clone(&rules);
+            }
+        }
+    }
+
+    /// Whether the name of a service must stay as it is: somebody waits for an answer under it.
+    pub fn is_engaged(&self, service: &str) -> bool {
+        let engaged = |it: &Service| {
+            let rolls = it.rollout.as_ref().is_some_and(Rollout::is_under_way);
+            rolls || it.wave.is_some() || it.spare.is_some()
+        };
+        self.services.get(service).is_some_and(engaged)
     }
 
     /// What each service names that it depends on. What is on its way out keeps its order, but nothing

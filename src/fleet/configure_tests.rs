@@ -52,6 +52,31 @@ fn what_is_added_is_started_and_what_is_removed_is_stopped_and_forgotten() {
 }
 
 #[test]
+fn a_service_that_is_renamed_keeps_what_is_known_of_it() {
+    let mut web = web(&["web1", "web2"]);
+    web.rollout.build = 1;
+    let mut rig = Rig::ready(vec![web.clone()]);
+    rig.tell(roll("web"));
+    assert!(rig.fleet.is_engaged("web"));
+    rig.ran("web1", 0, Err("exit code 2"));
+    rig.fleet.take_changed();
+    let ended = rig.fleet.service_sheet("web").unwrap().rollout;
+    assert!(ended.is_some() && !rig.fleet.is_engaged("web"));
+    assert_eq!(rig.input(Input::Renamed { from: "web".into(), to: "api".into() }), NOTHING);
+    let api = ServiceRules { name: "api".into(), ..web };
+    assert_eq!(configure(&mut rig, vec![api]), NOTHING);
+    assert_eq!(rig.fleet.take_changed(), names(&["web", "api"]));
+    let sheet = rig.fleet.service_sheet("api").unwrap();
+    assert_eq!((sheet.rollout, sheet.ready, sheet.instances.len()), (ended, 2, 2));
+    assert!(sheet.instances.iter().all(|it| it.generation == 1));
+    assert!(rig.fleet.service_sheet("web").is_none());
+    assert_eq!(rig.fleet.service_of("web1"), Some(&"api".into()));
+    rig.tell(roll("api"));
+    rig.ran("web1", 0, Ok(()));
+    assert_eq!(rig.condition("web1"), Condition::Stopping, "it follows its service");
+}
+
+#[test]
 fn a_service_that_is_gone_is_shown_until_its_last_process_is() {
     let mut rig = Rig::ready(vec![web(&["web1"]), rules("cron", &["cron"])]);
     configure(&mut rig, vec![rules("cron", &["cron"])]);

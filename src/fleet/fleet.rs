@@ -154,6 +154,7 @@ impl Fleet {
     fn route(&mut self, input: Input, turn: &mut Turn) {
         match input {
             Input::Configured(rules) => self.configure(rules, turn),
+            Input::Renamed { from, to } => self.rename(&from, &to, turn),
             Input::WasReady { instance, generation } => {
                 self.touch(&instance, turn, |it, _| it.was_ready = Some(generation));
             }

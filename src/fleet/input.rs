@@ -13,6 +13,11 @@ use super::words::{By, Name, Process, Signal};
 pub enum Input {
     /// The configuration: the first one, or one that replaces another. In file order.
     Configured(Vec<ServiceRules>),
+    /// A service has another name in the configuration that comes next.
+    Renamed {
+        from: Name,
+        to: Name,
+    },
     /// Kept from the last daemon, before [`Input::Begin`]: what the operator wanted of an instance.
     Remembered {
         instance: Name,

@@ -48,6 +48,14 @@ impl<T: Named> Roster<T> {
         Some(thing)
     }
 
+    /// Changes the name of a thing, by `rename`.
+    pub(super) fn rename(&mut self, number: usize, rename: impl FnOnce(&mut T)) {
+        let Some(thing) = self.slots.get_mut(number).and_then(Option::as_mut) else { return };
+        self.index.remove(thing.name());
+        rename(thing);
+        self.index.insert(thing.name().clone(), number);
+    }
+
     pub(super) fn number(&self, name: &str) -> Option<usize> {
         self.index.get(name).copied()
     }

@@ -4,13 +4,22 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use super::{Diff, Does};
-use crate::config::settings::{Gateway, Provider, Settings};
+use crate::config::settings::{Gateway, Provider, Service, Settings};
+
+/// Whether both stand in front of the same service.
+type Same<'a> = dyn Fn(&Gateway, &Gateway) -> bool + 'a;
 
 pub(super) fn compare(old: &Settings, new: &Settings, diff: &mut Diff) {
+    let services = super::renamed(old, new);
+    // A service under a new name is the same one.
+    let same = |before: &Gateway, after: &Gateway| {
+        let is_it = |it: &&Service| it.rules.name == before.service;
+        before.service == after.service || services.get(after.service.as_str()).is_some_and(is_it)
+    };
     for gateway in &new.gateways {
         match (named(old, gateway), renamed_from(gateway, old, new)) {
-            (Some(before), _) => kept(before, gateway, diff),
-            (None, Some(before)) => renamed(before, gateway, diff),
+            (Some(before), _) => kept(before, gateway, &same, diff),
+            (None, Some(before)) => renamed(before, gateway, &same, diff),
             (None, None) => {
                 let does = match place(gateway) {
                     Place::Address(address) => format!("it will listen on {address}"),
@@ -71,9 +80,9 @@ pub(super) fn label(gateway: &Gateway) -> String {
     format!("gateway {}", gateway.name)
 }
 
-fn renamed(before: &Gateway, after: &Gateway, diff: &mut Diff) {
+fn renamed(before: &Gateway, after: &Gateway, same: &Same<'_>, diff: &mut Diff) {
     let mut parts = vec![format!("renamed from {}: no connection is closed", before.name)];
-    if before.service != after.service {
+    if !same(before, after) {
         let (service, old) = (&after.service, &before.service);
         parts.push(format!("stands in front of {service} instead of {old}"));
     } else if before.provider != after.provider {
@@ -82,14 +91,14 @@ fn renamed(before: &Gateway, after: &Gateway, diff: &mut Diff) {
     diff.push(&label(after), Does::AtOnce, parts.join("; "));
 }
 
-fn kept(before: &Gateway, after: &Gateway, diff: &mut Diff) {
+fn kept(before: &Gateway, after: &Gateway, same: &Same<'_>, diff: &mut Diff) {
     if place(before) != place(after) {
         let message = format!("moves from {} to {}", place(before), place(after));
         diff.push(&label(after), Does::Stop, message);
-    } else if before.service != after.service {
+    } else if !same(before, after) {
         let message = format!("stands in front of {} instead of {}", after.service, before.service);
         diff.push(&label(after), Does::AtOnce, message);
-    } else if before != after {
+    } else if before.provider != after.provider {
         diff.push(&label(after), Does::AtOnce, other(after));
     }
 }

@@ -7,10 +7,12 @@
 //! | command, directory, environment, user, rights, port, socket | stale: taken up by the next restart or rollout |
 //! | probes, thresholds, limits, names of signals | at once |
 //! | anything of processes that somebody else runs | at once: they are found, or left running |
+//! | a service under another name, with instances that it had | at once |
 //! | a gateway that leaves its address | stop: nobody listens there any more |
 //! | a gateway that stays there under another name | at once |
 //!
-//! Instances are told apart by name. Values of the environment are never part of a message, and secrets never among
+//! Instances are told apart by name: a service under a new name, with an instance that it had, was renamed, and the
+//! instance goes on. Values of the environment are never part of a message, and secrets never among
 //! the values.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -123,19 +125,54 @@ pub fn diff(old: &Settings, new: &Settings) -> Diff {
     let services_before = old.services.iter().filter(|it| it.rules.enabled).count();
     let mut diff = Diff { services_before, ..Diff::default() };
     changes::deck(old, new, &mut diff);
-    let (before, after) = (by_name(old), by_name(new));
+    let (before, renamed) = (former(old, new), renamed(old, new));
     for service in &new.services {
+        if let Some(was) = renamed.get(name_of(service)) {
+            let what = format!("renamed from {}: what runs goes on", name_of(was));
+            diff.push(name_of(service), Does::AtOnce, what);
+        }
         match before.get(name_of(service)) {
             None => added(service, &mut diff),
             Some(before) => kept(before, service, &mut diff),
         }
     }
-    for service in old.services.iter().filter(|it| !after.contains_key(name_of(it))) {
+    for service in gone(old, new) {
         removed(service, &mut diff);
     }
     gateways::compare(old, new, &mut diff);
     values::explain(old, new, &mut diff);
     diff
+}
+
+/// What each service of the new configuration was in the old one, by its new name.
+fn former<'a>(old: &'a Settings, new: &'a Settings) -> BTreeMap<&'a str, &'a Service> {
+    let mut all = by_name(old);
+    all.extend(renamed(old, new));
+    all
+}
+
+/// The services under a new name, with what they were: the old name is gone, and an instance of it is there.
+pub fn renamed<'a>(old: &'a Settings, new: &'a Settings) -> BTreeMap<&'a str, &'a Service> {
+    let (before, after) = (by_name(old), by_name(new));
+    let mut left: Vec<&Service> =
+        old.services.iter().filter(|it| !after.contains_key(name_of(it))).collect();
+    let mut renamed = BTreeMap::new();
+    for service in new.services.iter().filter(|it| !before.contains_key(name_of(it))) {
+        let has = |it: &Instance| instance(service, &it.name).is_some();
+        if let Some(at) = left.iter().position(|it| it.instances.iter().any(has)) {
+            renamed.insert(name_of(service), left.remove(at));
+        }
+    }
+    renamed
+}
+
+/// The services of the old configuration that the new one has under no name.
+fn gone<'a>(old: &'a Settings, new: &'a Settings) -> Vec<&'a Service> {
+    let moved = renamed(old, new);
+    let moved: BTreeSet<&str> = moved.into_values().map(name_of).collect();
+    let after = by_name(new);
+    let is_gone = |it: &&Service| !after.contains_key(name_of(it)) && !moved.contains(name_of(it));
+    old.services.iter().filter(is_gone).collect()
 }
 
 fn added(service: &Service, diff: &mut Diff) {

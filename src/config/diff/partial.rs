@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{by_name, gateways, instance, name_of};
+use super::{former, gateways, gone, instance, name_of};
 use crate::config::settings::{Gateway, Instance, Service, Settings};
 
 /// What may be applied at once, and what waits for a word: `stops queue`, `starts web3`.
@@ -13,7 +13,7 @@ pub fn without_stops(old: &Settings, new: &Settings) -> (Settings, Vec<String>) 
     let mut out = new.clone();
     let mut pending = vec![];
     let mut held = Held::default();
-    let (before, after) = (by_name(old), by_name(new));
+    let before = former(old, new);
     for service in &mut out.services {
         let runs = |it: &&&Service| it.rules.enabled && !it.is_foreign();
         if let Some(before) = before.get(name_of(service)).filter(runs) {
@@ -21,7 +21,9 @@ pub fn without_stops(old: &Settings, new: &Settings) -> (Settings, Vec<String>) 
         }
     }
     let is_stopped = |it: &Service| it.rules.enabled && !it.is_foreign();
-    let is_removed = |it: &Service| is_stopped(it) && !after.contains_key(name_of(it));
+    let removed: BTreeSet<&str> =
+        gone(old, new).into_iter().filter(|it| is_stopped(it)).map(name_of).collect();
+    let is_removed = |it: &Service| removed.contains(name_of(it));
     for before in old.services.iter().filter(|it| is_removed(it)) {
         pending.push(format!("stops {}", name_of(before)));
         held.names.insert(name_of(before).to_owned());

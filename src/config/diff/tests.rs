@@ -62,6 +62,36 @@ fn instances_come_and_go() {
 }
 
 #[test]
+fn a_service_under_another_name_goes_on() {
+    let (old, new) = (format!("{WEB}{SHOP}"), format!("{WEB}{SHOP}").replace("web]", "api]"));
+    let (old, new) = (old, new.replace("\"web\"", "\"api\""));
+    assert_snapshot!(lines(&old, &new), @"at-once api: renamed from web: what runs goes on");
+    let (before, after) = (settings(&old), settings(&new));
+    assert!(!diff(&before, &after).stops_more_than_half());
+    assert_eq!(without_stops(&before, &after), (after, vec![]));
+
+    let other = new.replace("web2 = { port = 2 }", "web3 = { port = 3 }").replace("php", "php8");
+    assert_snapshot!(lines(&old, &other), @r"
+    at-once api: renamed from web: what runs goes on
+    start web3: added to api: it will be started
+    stop web2: removed from api: it will be drained and stopped
+    stale web1: command changes; taken up by the next restart or rollout
+    ");
+    assert!(values(&old, &other).ends_with("web1: command: php web {port} → php8 web {port}"));
+    let (part, pending) = without_stops(&settings(&old), &settings(&other));
+    assert_eq!(pending, ["stops web2"]);
+    let names: Vec<_> = part.services[0].instances.iter().map(|it| &*it.name).collect();
+    assert_eq!((name_of(&part.services[0]), names), ("api", vec!["web1", "web3", "web2"]));
+
+    let split = "[service.one]\ncommand = \"x\"\ninstance.web1 = { port = 1 }\n[service.two]\ncommand = \"x\"\ninstance.web2 = { port = 2 }\n";
+    assert!(lines(WEB, split).starts_with("at-once one: renamed from web: what runs goes on\n"));
+    assert_snapshot!(lines(QUEUE, &QUEUE.replace("queue]", "jobs]")), @r"
+    start jobs: added: it will be started
+    stop queue: removed: it will be drained and stopped
+    ");
+}
+
+#[test]
 fn the_deck_and_its_keys_change() {
     let new = "[deck]\nwatch = true\nstate_dir = \"/x\"\nsocket = \"/y\"\n[keys]\nterm = \"T\"\n"
         .to_owned()
@@ -109,12 +139,12 @@ fn a_watched_edit_stops_nothing() {
 #[test]
 fn what_needs_the_place_of_a_stop_waits_with_it() {
     let old = settings(&format!("{WEB}{QUEUE}"));
-    let new = "[service.other]\ncommand = \"x\"\ninstance.web1 = { port = 9 }\n[service.third]\ncommand = \"x\"\ninstance.t = { port = 2 }\n[service.free]\ncommand = \"x\"\ndepends_on = [\"third\"]\n";
+    let new = "[service.other]\ncommand = \"x\"\ninstance.web1 = { port = 9 }\n[service.same]\ncommand = \"x\"\ninstance.web2 = { port = 8 }\n[service.third]\ncommand = \"x\"\ninstance.t = { port = 2 }\n[service.free]\ncommand = \"x\"\ndepends_on = [\"third\"]\n";
     let (part, pending) = without_stops(&old, &settings(&format!("{new}{QUEUE}")));
 
-    assert_eq!(pending, ["stops web", "starts other", "starts third"]);
+    assert_eq!(pending, ["stops web2", "starts same", "starts third"]);
     let names: Vec<_> = part.services.iter().map(name_of).collect();
-    assert_eq!(names, ["web", "free", "queue"]);
+    assert_eq!(names, ["other", "free", "queue"]);
     assert!(part.services[1].rules.depends_on.is_empty());
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Change, Diff, Does, by_name};
+use super::{Change, Diff, Does, former, name_of};
 use crate::config::secret::{veiled, veiled_arguments};
 use crate::config::settings::{Service, Settings};
 use crate::config::show::show;
@@ -27,7 +27,8 @@ pub(super) fn explain(old: &Settings, new: &Settings, diff: &mut Diff) {
     if changes.peek().is_none() {
         return;
     }
-    let (before, after) = (Shown::of(old), Shown::of(new));
+    let before = Shown { table: table(old), services: former(old, new) };
+    let after = Shown { table: table(new), services: super::by_name(new) };
     for change in changes {
         let Some(subject) = Subject::of(&change.name, new) else { continue };
         let Some((from, to)) = before.leaves(&subject).zip(after.leaves(&subject)) else {
@@ -108,15 +109,15 @@ fn is_started_with(key: &str) -> bool {
 /// A configuration as it is shown, and the environments, of which secrets would be shown alike.
 struct Shown<'a> {
     table: toml::Table,
+    /// By their new names.
     services: BTreeMap<&'a str, &'a Service>,
 }
 
-impl<'a> Shown<'a> {
-    fn of(settings: &'a Settings) -> Self {
-        let table = show(settings).parse().unwrap_or_default();
-        Self { table, services: by_name(settings) }
-    }
+fn table(settings: &Settings) -> toml::Table {
+    show(settings).parse().unwrap_or_default()
+}
 
+impl Shown<'_> {
     /// Every key below a subject; `None` if it is not there.
     fn leaves(&self, subject: &Subject<'_>) -> Option<Leaves> {
         let mut leaves = Leaves::new();
@@ -129,10 +130,10 @@ impl<'a> Shown<'a> {
                 flatten("", self.table.get("gateway")?.get(name)?, &mut leaves);
             }
             Subject::Service(it) | Subject::Instance(it, _) => {
-                let name = it.rules.name.as_str();
-                flatten("", self.table.get("service")?.get(name)?, &mut leaves);
+                let service = self.services.get(name_of(it))?;
+                flatten("", self.table.get("service")?.get(name_of(service))?, &mut leaves);
                 leaves.retain(|key, _| !key.starts_with("environment."));
-                let environment = &self.services.get(name)?.written.environment;
+                let environment = &service.written.environment;
                 leaves.extend(
                     environment
                         .iter()

@@ -131,6 +131,15 @@ impl Runs {
         self.before.extend(log_begins.map(|it| (service.clone(), it)));
     }
 
+    /// A service has another name, and its log with it. None of its commands runs.
+    pub fn rename(&mut self, from: &Name, to: &Name) {
+        // Where it has never been rolled there is none.
+        let _ = std::fs::rename(self.log(from), self.log(to));
+        if let Some(it) = self.before.remove(from) {
+            self.before.insert(to.clone(), it);
+        }
+    }
+
     /// Forgets services that are gone.
     pub fn retain(&mut self, is_service: impl Fn(&Name) -> bool) {
         self.before.retain(|name, _| is_service(name));

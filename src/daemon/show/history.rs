@@ -113,6 +113,13 @@ impl History {
         self.instances.remove(instance);
     }
 
+    /// A service has another name.
+    pub fn rename(&mut self, from: &str, to: &str) {
+        if let Some(it) = self.services.remove(from) {
+            self.services.insert(to.to_owned(), it);
+        }
+    }
+
     /// Forgets what has no gateway any more, and instances that are gone.
     pub fn retain(
         &mut self,

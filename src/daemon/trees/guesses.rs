@@ -7,6 +7,7 @@ use crate::config::KnownProfile;
 use crate::config::settings::{Service, Settings};
 use crate::daemon::driver::Daemon;
 use crate::daemon::hands::Hands;
+use crate::daemon::renames::{move_key, renames};
 use crate::daemon::trees::census::{self, Look};
 use crate::fleet::input::{Extra, Record};
 use crate::fleet::rules::Chosen;
@@ -44,9 +45,12 @@ pub struct Guesses {
 
 impl Guesses {
     /// Services of which the tree has told what they are are that in other settings too.
-    pub fn put_into(&self, settings: &mut Settings) {
+    pub fn put_into(&self, before: &Settings, settings: &mut Settings) {
+        let names = renames(before, settings);
         for service in &mut settings.services {
-            if let Some(profile) = self.known.get(&service.rules.name) {
+            let name = &service.rules.name;
+            let was = names.iter().find(|(_, to)| to == name).map_or(name, |(from, _)| from);
+            if let Some(profile) = self.known.get(was) {
                 service.turn_out(profile.clone());
             }
         }
@@ -54,6 +58,12 @@ impl Guesses {
 }
 
 impl Guesses {
+    pub(in crate::daemon) fn rename(&mut self, from: &Name, to: &Name) {
+        move_key(&mut self.known, from, to);
+        move_key(&mut self.told, from, to);
+        move_key(&mut self.looked, from, to);
+    }
+
     /// Forgets services that are gone.
     pub(in crate::daemon) fn retain(&mut self, settings: &Settings) {
         let names: BTreeSet<&Name> = settings.services.iter().map(|it| &it.rules.name).collect();
@@ -106,7 +116,7 @@ impl Daemon {
         }
         if is_any {
             let mut settings = (*settings).clone();
-            self.config.guesses.put_into(&mut settings);
+            self.config.guesses.put_into(&self.config.settings, &mut settings);
             self.take_settings(settings);
         }
         self.tell_guesses();

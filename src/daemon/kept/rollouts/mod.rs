@@ -50,6 +50,14 @@ impl Rollouts {
         }
     }
 
+    /// A service has another name: what is kept of it is told under that one.
+    pub fn rename(&mut self, from: &str, to: &str) {
+        if let Some(mut it) = self.services.remove(from) {
+            to.clone_into(&mut it.last.service);
+            self.services.insert(to.to_owned(), it);
+        }
+    }
+
     /// Forgets services and instances that are gone.
     pub fn retain(&mut self, is_service: impl Fn(&str) -> bool, is_known: impl Fn(&str) -> bool) {
         self.services.retain(|name, _| is_service(name));
