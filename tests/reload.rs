@@ -203,6 +203,18 @@ fn a_user_process_makes_no_reload_a_failure() {
 }
 
 #[test]
+fn a_server_that_tells_its_workers_is_renewed_though_others_stay() {
+    let load = "load = { swoole = \"/stats\" }\n";
+    let flags = "--tree swoole --user-process --task-workers 1";
+    let mut deck = Deck::start(&(sample(flags, "swoole") + load));
+    deck.wait_ready(&["shop"]);
+    workers(&deck, "shop", 4);
+    let told = deck.ok(&["reload", "shop"]);
+    assert!(told.contains("renewed 3 of 4 workers"), "{told}");
+    assert!(told.contains("the server counts 3 that a reload renews"), "{told}");
+}
+
+#[test]
 fn without_titles_an_event_tells_how_many_sigusr2_has_renewed() {
     let mut deck = Deck::start(&sample("--tree swoole --task-workers 1", "swoole"));
     deck.wait_ready(&["shop"]);

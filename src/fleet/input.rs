@@ -206,6 +206,8 @@ pub struct Shown {
     pub may_spare: bool,
     /// Nothing tells whom the signal renews: all are told that any reload renews.
     pub untitled: bool,
+    /// How many a reload renews, as the server says itself.
+    pub renewed: Option<usize>,
 }
 
 /// What the operator wants, as opposed to what is the case.

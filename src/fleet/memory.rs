@@ -42,6 +42,8 @@ pub struct Memory {
     pub mishaps: u64,
     /// Restarts that no operator asked for.
     pub restarts: u64,
+    /// How many of its processes a reload has left alone, at most.
+    pub spares: usize,
     /// Why nothing of it runs, where nothing does.
     pub rest: Rest,
     pub since: Option<Since>,
@@ -120,6 +122,7 @@ impl Memory {
             crashes: 0,
             mishaps: 0,
             restarts: 0,
+            spares: 0,
             rest: Rest::Stopped,
             since: None,
             farewell: None,
@@ -147,6 +150,7 @@ impl Instance {
             crashes: self.crashes,
             mishaps: self.mishaps,
             restarts: self.restarts,
+            spares: self.spares,
             rest: match &self.phase {
                 Phase::Idle(rest) => *rest,
                 Phase::Spawning(_) | Phase::Up(_) | Phase::Leaving(..) | Phase::Sweeping(_) => {
@@ -221,6 +225,7 @@ impl Instance {
         self.crashes = memory.crashes;
         self.mishaps = memory.mishaps + unseen;
         self.restarts = memory.restarts;
+        self.spares = memory.spares;
         if memory.dismissed && self.is_spare() {
             self.removed = true;
             self.spare = Spare::Dismissed;

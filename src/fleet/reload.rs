@@ -188,6 +188,13 @@ impl Reload {
             let bare = if self.bare { "; for a moment there was none to serve" } else { "" };
             let told = format!("renewed {of} of {workers} in {took}{slowest}{bare}{leaves}");
             self.end(now, true, told, vec![]);
+        } else if looked.shown.renewed.is_some_and(|all| gone >= all && self.fresh >= gone) {
+            let (stayed, n) = (self.unchanged(), self.renewed());
+            let (pids, all) = (pids(&stayed), looked.shown.renewed.unwrap_or(n));
+            let told = format!(
+                "renewed {n} of {workers} in {took}; pid {pids} did not change: the server counts {all} that a reload renews"
+            );
+            self.end(now, true, told, stayed);
         } else if self.untitled && still >= SETTLED && self.fresh >= gone {
             self.end(now, gone > 0, self.told_untitled(), vec![]);
         } else if gone == of && still >= SETTLED && (self.fresh > 0 || rules.profile.on_demand) {
@@ -440,6 +447,9 @@ impl Instance {
         // Those are not among whom it has to renew.
         let spares = spares.saturating_sub(body.spared.len());
         let unwatched = std::mem::take(&mut body.unwatched);
+        // What the server counts is what its reload renews, not what another signal does.
+        let is_of_all = renewed.is_some_and(<[String]>::is_empty);
+        let shown = Shown { renewed: shown.renewed.filter(|_| is_of_all), ..shown };
         let of = Looked { rules: &rules, unwatched, shown, spares };
         reload.look(turn.now, workers, &body.spared, &of);
         let after = reload.sheet(0);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use insta::assert_snapshot;
 
-use super::fixture::{Rig, SECOND, code, rules, signal, swoole_profile};
+use super::fixture::{Rig, SECOND, code, restart, rules, signal, swoole_profile};
 use super::input::{Input, Shown, Verb};
 use super::rules::{Profile, ServiceRules};
 use super::words::{Process, Signal};
@@ -159,7 +159,7 @@ fn after_a_reload_that_renewed_nobody_the_next_one_watches_them_all() {
 
 #[test]
 fn a_user_process_makes_no_reload_incomplete_and_the_next_tree_is_known_to_have_one() {
-    let idle = Shown { may_spare: true, untitled: false };
+    let idle = Shown { may_spare: true, ..Shown::default() };
     let mut rig = Rig::ready(vec![web(&["web1", "web2"])]);
     rig.ask(signal("web1", Signal::USR1)).0.unwrap();
     tell(&mut rig, Duration::ZERO, "web1", &[1, 2, 3]);
@@ -188,6 +188,55 @@ fn a_user_process_makes_no_reload_incomplete_and_the_next_tree_is_known_to_have_
 }
 
 #[test]
+fn what_an_earlier_reload_left_alone_is_known_to_the_next_daemon_and_generation() {
+    let idle = Shown { may_spare: true, ..Shown::default() };
+    let mut rig = reloading();
+    tell_shown(&mut rig, SECOND, "web1", &[3, 4, 5], idle);
+    tell_shown(&mut rig, 10 * SECOND, "web1", &[3, 4, 5], idle);
+    assert!(rig.sheet("web1").reload.unwrap().complete);
+    rig.ask(restart("web1")).0.unwrap();
+    rig.gone("web1", code(0));
+    rig.later(3 * SECOND);
+
+    let mut next = under_the_next_daemon(&rig);
+    next.ask(signal("web1", Signal::USR1)).0.unwrap();
+    tell(&mut next, Duration::ZERO, "web1", &[7, 8, 9]);
+    tell_shown(&mut next, SECOND / 10, "web1", &[9, 10, 11], idle);
+    assert!(next.fleet.watches_reload("web1"));
+    tell_shown(&mut next, SECOND, "web1", &[9, 10, 11], idle);
+    assert!(next.sheet("web1").reload.unwrap().complete, "as many as stayed before");
+}
+
+#[test]
+fn as_many_as_the_server_says_are_all_that_a_reload_renews() {
+    let counts = Shown { renewed: Some(2), ..Shown::default() };
+    let mut rig = reloading();
+    tell_shown(&mut rig, SECOND / 2, "web1", &[2, 3, 4], counts);
+    tell_shown(&mut rig, SECOND / 2, "web1", &[3, 4], counts);
+    assert!(rig.fleet.watches_reload("web1"), "one more has to come");
+    tell_shown(&mut rig, SECOND / 2, "web1", &[3, 4, 5], counts);
+    assert_snapshot!(rig.diary().join("\n"), @"web1 reloaded: renewed 2 of 3 workers in 1.5s; pid 3 did not change: the server counts 2 that a reload renews (alice)");
+    let reload = rig.sheet("web1").reload.unwrap();
+    assert_eq!((reload.renewed, reload.of, reload.complete), (2, 3, true));
+
+    rig.ask(signal("web1", Signal::USR1)).0.unwrap();
+    tell_shown(&mut rig, Duration::ZERO, "web1", &[3, 4, 5], counts);
+    tell_shown(&mut rig, SECOND, "web1", &[3, 5, 6], counts);
+    assert!(rig.fleet.watches_reload("web1"), "5 is another one");
+    tell_shown(&mut rig, SECOND, "web1", &[3, 6, 7], counts);
+    assert!(rig.sheet("web1").reload.unwrap().complete);
+}
+
+#[test]
+fn a_server_that_counts_more_than_were_renewed_is_waited_for() {
+    let counts = Shown { renewed: Some(3), ..Shown::default() };
+    let mut rig = reloading();
+    tell_shown(&mut rig, SECOND, "web1", &[3, 4, 5], counts);
+    tell_shown(&mut rig, 15 * SECOND, "web1", &[3, 4, 5], counts);
+    assert!(!rig.sheet("web1").reload.unwrap().complete, "{:?}", rig.diary());
+}
+
+#[test]
 fn a_worker_that_is_surely_one_and_stays_makes_a_reload_incomplete_though_nobody_waits_for_it() {
     let mut rig = reloading();
     tell(&mut rig, SECOND, "web1", &[3, 4, 5]);
@@ -197,7 +246,7 @@ fn a_worker_that_is_surely_one_and_stays_makes_a_reload_incomplete_though_nobody
 
 #[test]
 fn where_no_title_tells_whom_a_signal_renews_all_are_watched() {
-    let untitled = Shown { may_spare: false, untitled: true };
+    let untitled = Shown { untitled: true, ..Shown::default() };
     let reload = |after: &[i32]| {
         let mut rig = Rig::ready(vec![web(&["web1"])]);
         rig.ask(signal("web1", Signal::USR1)).0.unwrap();

@@ -19,6 +19,8 @@ pub struct Figures {
     /// Open connections of clients, without the one that asked.
     pub connections: Option<u64>,
     pub workers: Option<u64>,
+    /// Beside the workers, and renewed with them.
+    pub task_workers: Option<u64>,
     pub busy: Option<u64>,
     pub idle: Option<u64>,
     /// What waits inside the server: tasks, requests without a thread.
@@ -29,6 +31,14 @@ pub struct Figures {
     pub backlog_limit: Option<u64>,
     /// When its counters began, in whatever it counts time by: another number is another server.
     pub started: Option<u64>,
+}
+
+impl Figures {
+    /// How many processes a reload renews, where that is told of all of them.
+    pub fn renewed(&self) -> Option<usize> {
+        let all = self.workers?.saturating_add(self.task_workers?);
+        usize::try_from(all).ok().filter(|it| *it > 0)
+    }
 }
 
 /// Makes rates of a counter that is read now and then.

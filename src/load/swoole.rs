@@ -2,7 +2,7 @@
 //!
 //! `idle_worker_num` is not read: a worker whose coroutines all wait for a database counts as idle. What is in
 //! flight is `concurrency`, which Swoole has from 5.1 on: what came over HTTP (`onBeforeRequest`), exact from 5.1.5
-//! on. `tasking_num` counts the tasks that wait: one that begins is taken off it (`onTask`).
+//! on. `worker_num` and `task_worker_num` are what was configured, and together what SIGUSR1 renews. `tasking_num` counts the tasks that wait: one that begins is taken off it (`onTask`).
 
 use std::collections::BTreeMap;
 
@@ -24,6 +24,7 @@ pub(super) fn read(document: &[u8], counts_itself: bool) -> Result<Figures, Stri
         connections: get(&["connection_num", "connections_active"])
             .map(|it| it.saturating_sub(own)),
         workers: get(&["worker_num", "workers_total"]),
+        task_workers: get(&["task_worker_num", "task_workers_total"]),
         busy: None,
         idle: None,
         queued: get(&["tasking_num"]),
@@ -77,6 +78,7 @@ mod tests {
             is_exact: true,
             connections: Some(4),
             workers: Some(2),
+            task_workers: Some(1),
             queued: Some(6),
             coroutines: Some(3),
             started: Some(1_790_000_000),
@@ -98,6 +100,9 @@ mod tests {
         let text = "start_time: 1790000000\nconnection_num: 1\nrequest_count: 7\nconcurrency: 1\nworker_num: 4\n";
         let it = read(text.as_bytes(), false).unwrap();
         assert_eq!((it.requests, it.in_flight, it.workers), (Some(7), Some(1), Some(4)));
+        assert_eq!(it.renewed(), None, "it may have task workers too");
+        let it = read(format!("{text}task_worker_num: 3\n").as_bytes(), true).unwrap();
+        assert_eq!(it.renewed(), Some(7));
     }
 
     #[test]

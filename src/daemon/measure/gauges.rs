@@ -75,6 +75,8 @@ struct Gauge {
     is_wanted_again: bool,
     /// What it said last that was in flight, unless it failed since.
     says: Option<u32>,
+    /// How many processes a reload renews there, as it said.
+    renewed: Option<usize>,
     failures: u32,
     not_before: Timestamp,
     /// It was asked, and something came of it.
@@ -133,6 +135,11 @@ impl Gauges {
     /// It says itself what it has in flight: nobody need estimate that.
     pub(in crate::daemon) fn speaks_for(&self, instance: &Name) -> bool {
         self.read.get(instance).is_some_and(|it| it.says.is_some())
+    }
+
+    /// How many processes a reload renews there, as it says itself.
+    pub(in crate::daemon) fn renewed(&self, instance: &Name) -> Option<usize> {
+        self.read.get(instance)?.renewed
     }
 
     /// Between two readings of one that goes on.
@@ -234,6 +241,7 @@ impl Gauge {
             busy: None,
             is_wanted_again: false,
             says: None,
+            renewed: None,
             failures: 0,
             not_before: Timestamp::default(),
             is_heard: false,
@@ -269,6 +277,7 @@ impl Gauge {
             }
         };
         self.failures = 0;
+        self.renewed = it.renewed().or(self.renewed);
         let says = it.in_flight.map(|n| u32::try_from(n).unwrap_or(u32::MAX));
         let is_believed = says.map(|n| self.believe(n, it.is_exact, around, now));
         self.says = is_believed.map(InFlight::count);

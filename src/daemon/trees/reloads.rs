@@ -248,6 +248,7 @@ impl Hands {
             let it = self.reloads.watched.get_mut(&instance).filter(|it| it.number == number);
             let Some(it) = it else { continue };
             let Workers { all: workers, shown } = workers;
+            let shown = Shown { renewed: self.gauges.renewed(&instance), ..shown };
             it.workers.clone_from(&workers);
             if let Some(lineage) = self.reloads.lineages.get_mut(&instance) {
                 lineage.look(&workers);
@@ -296,7 +297,7 @@ fn renewed(
     });
     let still: Vec<_> = still.copied().collect();
     workers.extend(still);
-    Workers { all: workers, shown: Shown { may_spare, untitled } }
+    Workers { all: workers, shown: Shown { may_spare, untitled, renewed: None } }
 }
 
 /// No process has one of these roles, and no title tells the others' either. `before`: who was watched so far.

@@ -213,6 +213,8 @@ pub struct Kept {
     #[serde(skip_serializing_if = "is_default")]
     restarts: u64,
     #[serde(skip_serializing_if = "is_default")]
+    spares: usize,
+    #[serde(skip_serializing_if = "is_default")]
     rest: Rest,
     #[serde(skip_serializing_if = "is_default")]
     since: Option<Since>,
@@ -357,6 +359,7 @@ impl From<&Memory> for Kept {
             crashes: it.crashes,
             mishaps: it.mishaps,
             restarts: it.restarts,
+            spares: it.spares,
             rest: match it.rest {
                 memory::Rest::Stopped => Rest::Stopped,
                 memory::Rest::Backoff { retry_at } => {
@@ -408,6 +411,7 @@ impl From<Kept> for Memory {
             crashes: it.crashes,
             mishaps: it.mishaps,
             restarts: it.restarts,
+            spares: it.spares,
             rest: match it.rest {
                 Rest::Stopped => memory::Rest::Stopped,
                 Rest::Backoff { retry_at } => memory::Rest::Backoff { retry_at: moment(retry_at) },

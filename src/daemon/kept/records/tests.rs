@@ -39,6 +39,7 @@ fn memory_of(rest: memory::Rest, at: Option<Last>) -> Memory {
         crashes: 2,
         mishaps: 3,
         restarts: 4,
+        spares: 1,
         rest,
         since: Some(memory::Since::Down(moment(77))),
         farewell: at.map(|at| Farewell { generation: 9, at }),
