@@ -77,8 +77,8 @@ fn by_pair(first: &str, second: &str) -> Option<&'static str> {
     match (first, second) {
         ("-m", "gunicorn") => Some("gunicorn"),
         (_, "server" | "s") if is_called(first, "rails") => Some("puma"),
-        // Its other commands are no servers.
-        (_, "start" | "server:watch") if is_called(first, "hyperf.php") => Some("swoole"),
+        // Its other commands are no servers; `server:watch` starts one again and again, and is none.
+        (_, "start") if is_called(first, "hyperf.php") => Some("swoole"),
         ("--tree", "swoole") => Some("swoole"),
         ("--tree", "fpm") => Some("php-fpm"),
         _ => None,
@@ -114,7 +114,6 @@ mod tests {
             ("bundle exec puma -C config/puma.rb", "puma"),
             ("bin/rails server", "puma"),
             ("php bin/hyperf.php start", "swoole"),
-            ("php bin/hyperf.php server:watch", "swoole"),
             ("opsdeck sample --tree fpm", "php-fpm"),
         ] {
             assert_eq!(guessed(line), Some(profile), "{line}");
@@ -155,6 +154,7 @@ mod tests {
             "php artisan octane:start --server=swoole",
             "php artisan octane:swoole --port=8000",
             "php bin/hyperf.php queue:work",
+            "php bin/hyperf.php server:watch",
             "php bin/hyperf.php migrate",
             "/usr/local/bin/php-fpm_exporter server",
         ] {

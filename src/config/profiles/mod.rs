@@ -167,6 +167,40 @@ mod tests {
         assert_eq!(built_in_names().filter(is_unsure).collect::<Vec<_>>(), ["swoole"]);
     }
 
+    #[test]
+    fn a_worker_that_has_its_managers_title_still_is_a_worker() {
+        let swoole = built_in("swoole").unwrap();
+        let process = |pid, parent, title: &str| roles::Process {
+            pid,
+            parent,
+            name: "php".into(),
+            title: title.into(),
+            told: None,
+            threads: 1,
+            polls: None,
+        };
+        let told = |tree: &[roles::Process]| {
+            let found = roles::assign(&swoole.roles, 1, tree);
+            found.into_values().map(|it| it.role.as_str()).collect::<Vec<_>>()
+        };
+        let base = [
+            process(1, 0, "shop.Manager"),
+            process(2, 1, "shop.Worker.0"),
+            process(3, 1, "shop.Manager"),
+            process(4, 1, "shop.Master"),
+            process(5, 1, "shop.TaskWorker.2"),
+        ];
+        assert_eq!(told(&base), ["manager", "worker", "worker", "worker", "task worker"]);
+        let whole = [
+            process(1, 0, "shop.Master"),
+            process(2, 1, "shop.Manager"),
+            process(3, 2, "shop.Worker.0"),
+            process(4, 2, "shop.Manager"),
+            process(5, 2, "shop.crontab.0"),
+        ];
+        assert_eq!(told(&whole), ["master", "manager", "worker", "worker", "user process"]);
+    }
+
     /// Loads a configuration with these files in `profiles/`.
     fn loaded(config: &str, profiles: &[(&str, &str)]) -> Result<Settings, ConfigError> {
         let directory = tempfile::tempdir().unwrap();
