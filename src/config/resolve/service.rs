@@ -18,6 +18,9 @@ use crate::fleet::words::{Name, Signal};
 use crate::probe::Rights;
 use crate::quantity::format_duration;
 
+/// A server ends a moment after its own limit, and SIGKILL must not be faster.
+const AFTER_LIMIT: Duration = Duration::from_secs(1);
+
 /// An instance as it is written.
 pub(super) struct Member<'a> {
     pub(super) name: &'a str,
@@ -240,8 +243,8 @@ impl Resolver<'_> {
         Some(duration)
     }
 
-    /// By default the server's own limit, but never more than half of the budget: the other half is
-    /// for the requests.
+    /// By default the server's own limit and what it needs to end after it, but never more than half of the budget:
+    /// the other half is for the requests.
     fn reserve(
         &mut self,
         table: &Layers<'_>,
@@ -250,7 +253,9 @@ impl Resolver<'_> {
     ) -> Duration {
         let half =
             Duration::from_millis(u64::try_from(max_wait_time.as_millis() / 2).unwrap_or(u64::MAX));
-        self.within(table, "reserve", max_wait_time).unwrap_or(profile.profile.limit.min(half))
+        let limit = profile.profile.limit;
+        let whole = if profile.profile.limit_known { limit + AFTER_LIMIT } else { limit };
+        self.within(table, "reserve", max_wait_time).unwrap_or(whole.min(half))
     }
 
     fn ladder(

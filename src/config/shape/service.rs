@@ -105,7 +105,7 @@ pub(super) const SERVICE: &[Key] = &[
     duration(
         "reserve",
         "",
-        "What the signals need at the end of a drain; by default the server's own limit by profile (3s), at most half of max_wait_time.",
+        "What the signals need at the end of a drain; by default the server's own limit by profile and one second (3s where none is known), at most half of max_wait_time.",
     ),
     duration(
         "drain_delay",
