@@ -201,9 +201,10 @@ pub enum Probe {
 /// What else a look at a tree whose reload is watched has shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Shown {
-    /// Some may be none that a reload renews, as only titles would tell, and no connection of its port waits for an
-    /// answer.
+    /// Some may be none that a reload renews, as only titles would tell.
     pub may_spare: bool,
+    /// No connection of its port waits for an answer.
+    pub is_idle: bool,
     /// Nothing tells whom the signal renews: all are told that any reload renews.
     pub untitled: bool,
     /// How many a reload renews, as the server says itself.

@@ -25,6 +25,8 @@ const SOON: Duration = Duration::from_secs(1);
 const SETTLED: Duration = Duration::from_secs(5);
 /// How much later than its limit the end of a worker may be seen.
 const GRAIN: Duration = Duration::from_millis(400);
+/// New workers that ended so young, for as many as that: they cannot begin.
+const MANY: usize = 3;
 /// Workers that end so soon after a reload may be its work.
 const LATELY: Duration = Duration::from_secs(120);
 
@@ -53,6 +55,10 @@ pub struct Reload {
     pub fresh: usize,
     pub most_fresh: usize,
     pub moved: Timestamp,
+    /// Who of them is there, and since when that is known.
+    pub seen: Vec<(Process, Timestamp)>,
+    /// Those of them that ended within [`SOON`].
+    pub fallen: usize,
     /// All were gone once before another one came.
     pub bare: bool,
     /// Nothing tells whom the signal renews; all are watched that any reload renews.
@@ -81,6 +87,8 @@ impl Reload {
             fresh: 0,
             most_fresh: 0,
             moved: now,
+            seen: vec![],
+            fallen: 0,
             bare: false,
             untitled: false,
             ended: None,
@@ -165,22 +173,59 @@ impl Reload {
             .map(|it| (*it, took))
             .collect();
         let is_fresh = |it: &&Process| !before.contains(it) && !spared.contains(it);
-        self.fresh = workers.iter().filter(is_fresh).count();
+        let fresh: Vec<_> = workers.iter().filter(is_fresh).copied().collect();
+        self.fresh = fresh.len();
         if !newly.is_empty() || self.fresh > self.most_fresh {
             self.moved = now;
         }
         self.gone.extend(newly);
         self.most_fresh = self.most_fresh.max(self.fresh);
+        self.note_young(now, fresh);
         self.bare |= self.most_fresh == 0 && self.gone.len() == self.of();
         self.judge(now, of);
+    }
+
+    /// Notes which of the new ones are there, and who of them has ended at once.
+    fn note_young(&mut self, now: Timestamp, fresh: Vec<Process>) {
+        let is_young = |it: &&(Process, Timestamp)| now.since(it.1) < SOON;
+        let has_ended = |it: &&(Process, Timestamp)| !fresh.contains(&it.0);
+        self.fallen += self.seen.iter().filter(has_ended).filter(is_young).count();
+        let since = |it: Process| {
+            let known = self.seen.iter().find(|(seen, _)| *seen == it);
+            (it, known.map_or(now, |it| it.1))
+        };
+        self.seen = fresh.into_iter().map(since).collect();
+    }
+
+    /// New ones have come, and whether they go on is not seen yet.
+    fn is_unproved(&self, now: Timestamp) -> bool {
+        let is_young = |it: &(Process, Timestamp)| now.since(it.1) < SOON;
+        self.fresh > 0 && now.since(self.moved) < SOON
+            || self.fallen > 0 && self.seen.iter().any(is_young)
+    }
+
+    /// New ones end as soon as they begin, again and again.
+    fn cannot_begin(&self, still: Duration) -> bool {
+        self.fallen >= MANY.max(self.of()) && still >= SETTLED
     }
 
     fn judge(&mut self, now: Timestamp, looked: &Looked<'_>) {
         let rules = looked.rules;
         let (of, gone, still) = (self.of(), self.gone.len(), now.since(self.moved));
-        let took = elapsed(now.since(self.since));
+        // Until the last one came, not until it was sure to stay.
+        let took = elapsed(self.moved.since(self.since));
         let workers = count(of as u64, "worker");
-        if gone == of && self.fresh >= of {
+        if self.is_unproved(now) {
+            if self.cannot_begin(still) {
+                let n = self.fallen;
+                let told = format!(
+                    "{gone} of {workers} gone, and {n} that came in their place ended within {} of their start: they \
+                     cannot begin",
+                    elapsed(SOON)
+                );
+                self.end(now, false, told, vec![]);
+            }
+        } else if gone == of && self.fresh >= of {
             let profile = &rules.profile;
             let leaves = profile.leaves.as_ref().filter(|_| profile.reload == Some(self.signal));
             let leaves = leaves.map_or(String::new(), |it| format!("; not read again is {it}"));
@@ -206,9 +251,10 @@ impl Reload {
         } else if self.has_spared(looked, still) {
             let stayed = self.unchanged();
             let (n, pids) = (self.renewed(), pids(&stayed));
+            let idle =
+                if looked.shown.is_idle { ", and nobody waits there for an answer" } else { "" };
             let told = format!(
-                "renewed {n} of {workers} in {took}; pid {pids} did not change, and nobody waits there for an answer: a \
-                 reload seems to leave it alone"
+                "renewed {n} of {workers} in {took}; pid {pids} did not change{idle}: a reload seems to leave it alone"
             );
             self.end(now, true, told, stayed);
         } else if still >= self.patience(rules) {
@@ -221,21 +267,29 @@ impl Reload {
                 return self.end(now, true, told, vec![]);
             }
             let told = match stayed.len() {
-                0 => format!("{workers} gone, and none came in their place within {took}"),
+                0 => {
+                    let took = elapsed(now.since(self.since));
+                    format!("{workers} gone, and none came in their place within {took}")
+                }
                 _ => self.told_of(&stayed, still),
             };
             self.end(now, false, told, stayed);
         }
     }
 
-    /// Some were renewed, no others are on their way, and those that stayed may be no workers: nobody waits for them,
-    /// and they are as many as stayed in an earlier generation, or have stayed for so long that a worker would have
-    /// ended.
+    /// Some were renewed, no others are on their way, and those that stayed may be no workers: they are as many as
+    /// stayed in an earlier generation, or have stayed for so long that a worker would have ended.
     fn has_spared(&self, looked: &Looked<'_>, still: Duration) -> bool {
         let gone = self.gone.len();
         let stayed = self.of() - gone;
         let usual = SOON.max(looked.rules.profile.limit + GRAIN);
-        let wait = if stayed <= looked.spares { SOON } else { usual + AFTER_LIMIT };
+        // Where somebody waits for an answer, only the time tells that those that stayed are not at it.
+        let wait = match (stayed <= looked.spares, looked.shown.is_idle) {
+            (true, true) => SOON,
+            (true, false) => usual,
+            (false, true) => usual + AFTER_LIMIT,
+            (false, false) => self.patience(looked.rules),
+        };
         gone > 0 && stayed > 0 && self.fresh == gone && looked.shown.may_spare && still >= wait
     }
 

@@ -37,6 +37,12 @@ fn tell_shown(rig: &mut Rig, after: Duration, name: &str, pids: &[i32], shown: S
     rig.input(Input::Workers { instance, process, workers: workers(pids), shown });
 }
 
+/// The same are there for so long that they will stay.
+fn settle(rig: &mut Rig, name: &str, pids: &[i32]) {
+    assert!(rig.fleet.watches_reload(name), "they may end at once");
+    tell(rig, SECOND, name, pids);
+}
+
 /// web1 with the workers 1, 2 and 3, which has just got the signal.
 fn reloading() -> Rig {
     let mut rig = Rig::ready(vec![web(&["web1"])]);
@@ -82,6 +88,7 @@ fn a_second_signal_while_the_server_is_at_it_waits_for_those_that_are_left() {
     let (_, effects) = rig.ask(signal("web1", Signal::USR1));
     assert_eq!(effects, ["survey web1", "SIGUSR1 web1"]);
     tell(&mut rig, SECOND, "web1", &[4, 5, 6]);
+    settle(&mut rig, "web1", &[4, 5, 6]);
     assert!(!rig.fleet.watches_reload("web1"));
     let reload = rig.sheet("web1").reload.unwrap();
     assert_eq!((reload.number, reload.renewed, reload.of, reload.complete), (2, 2, 2, true));
@@ -97,6 +104,7 @@ fn a_reload_is_over_when_every_worker_is_gone_and_another_one_runs() {
     assert_eq!(rig.sheet("web1").why, "reloading 2/3 workers, ready");
     assert!(rig.fleet.watches_reload("web1"));
     tell(&mut rig, SECOND / 2, "web1", &[4, 5, 6]);
+    settle(&mut rig, "web1", &[4, 5, 6]);
     assert_eq!(rig.sheet("web1").why, "ready");
     assert!(!rig.fleet.watches_reload("web1"));
     assert_snapshot!(rig.diary().join("\n"), @"web1 reloaded: renewed 3 of 3 workers in 2.0s; the slowest took 1.5s (alice)");
@@ -109,6 +117,7 @@ fn a_worker_that_ends_at_its_servers_limit_is_named() {
     let mut rig = reloading();
     tell(&mut rig, SECOND, "web1", &[3, 4, 5]);
     tell(&mut rig, 2 * SECOND, "web1", &[4, 5, 6]);
+    settle(&mut rig, "web1", &[4, 5, 6]);
     assert_snapshot!(rig.diary().join("\n"), @"web1 reloaded: renewed 3 of 3 workers in 3.0s; pid 3 took 3.0s and was probably ended by its max_wait_time (3.0s) (alice)");
 }
 
@@ -117,6 +126,7 @@ fn a_worker_whose_server_counts_whole_seconds_may_end_early() {
     let mut rig = reloading();
     tell(&mut rig, SECOND, "web1", &[2, 3, 4]);
     tell(&mut rig, 1250 * SECOND / 1000, "web1", &[4, 5, 6]);
+    settle(&mut rig, "web1", &[4, 5, 6]);
     assert_snapshot!(rig.diary().join("\n"), @"web1 reloaded: renewed 3 of 3 workers in 2.2s; pid 2, 3 may have been ended by their max_wait_time (3.0s, up to 1.0s early) (alice)");
 }
 
@@ -133,6 +143,7 @@ fn a_worker_that_stays_is_told_once_nothing_moves_and_is_left_out_of_the_next_re
     rig.ask(signal("web1", Signal::USR1)).0.unwrap();
     tell(&mut rig, Duration::ZERO, "web1", &[3, 4, 5]);
     tell(&mut rig, SECOND, "web1", &[3, 6, 7]);
+    settle(&mut rig, "web1", &[3, 6, 7]);
     assert!(rig.sheet("web1").reload.unwrap().complete, "3 is no worker");
 }
 
@@ -142,6 +153,7 @@ fn a_server_that_ends_all_of_them_before_it_starts_others_is_told() {
     tell(&mut rig, SECOND, "web1", &[]);
     tell(&mut rig, SECOND, "web1", &[4]);
     tell(&mut rig, SECOND, "web1", &[4, 5, 6]);
+    settle(&mut rig, "web1", &[4, 5, 6]);
     assert_snapshot!(rig.diary().join("\n"), @"web1 reloaded: renewed 3 of 3 workers in 3.0s; the slowest took 1.0s; for a moment there was none to serve (alice)");
 }
 
@@ -153,13 +165,14 @@ fn after_a_reload_that_renewed_nobody_the_next_one_watches_them_all() {
     rig.ask(signal("web1", Signal::USR1)).0.unwrap();
     tell(&mut rig, Duration::ZERO, "web1", &[1, 2, 3]);
     tell(&mut rig, SECOND, "web1", &[4, 5, 6]);
+    settle(&mut rig, "web1", &[4, 5, 6]);
     let reload = rig.sheet("web1").reload.unwrap();
     assert_eq!((reload.renewed, reload.of, reload.complete), (3, 3, true));
 }
 
 #[test]
 fn a_user_process_makes_no_reload_incomplete_and_the_next_tree_is_known_to_have_one() {
-    let idle = Shown { may_spare: true, ..Shown::default() };
+    let idle = Shown { may_spare: true, is_idle: true, ..Shown::default() };
     let mut rig = Rig::ready(vec![web(&["web1", "web2"])]);
     rig.ask(signal("web1", Signal::USR1)).0.unwrap();
     tell(&mut rig, Duration::ZERO, "web1", &[1, 2, 3]);
@@ -167,10 +180,11 @@ fn a_user_process_makes_no_reload_incomplete_and_the_next_tree_is_known_to_have_
     tell_shown(&mut rig, SECOND, "web1", &[3, 4, 5], idle);
     tell_shown(&mut rig, 7 * SECOND, "web1", &[3, 4, 5], idle);
     assert!(rig.fleet.watches_reload("web1"), "its limit and five seconds");
-    tell(&mut rig, 2 * SECOND, "web1", &[3, 4, 5]);
+    let busy = Shown { is_idle: false, ..idle };
+    tell_shown(&mut rig, 2 * SECOND, "web1", &[3, 4, 5], busy);
     assert!(rig.fleet.watches_reload("web1"), "somebody waits for it");
     tell_shown(&mut rig, Duration::ZERO, "web1", &[3, 4, 5], idle);
-    assert_snapshot!(rig.diary().join("\n"), @"web1 reloaded: renewed 2 of 3 workers in 10.0s; pid 3 did not change, and nobody waits there for an answer: a reload seems to leave it alone (alice)");
+    assert_snapshot!(rig.diary().join("\n"), @"web1 reloaded: renewed 2 of 3 workers in 1.0s; pid 3 did not change, and nobody waits there for an answer: a reload seems to leave it alone (alice)");
     assert!(rig.sheet("web1").reload.unwrap().complete);
 
     rig.ask(signal("web1", Signal::USR1)).0.unwrap();
@@ -189,7 +203,7 @@ fn a_user_process_makes_no_reload_incomplete_and_the_next_tree_is_known_to_have_
 
 #[test]
 fn what_an_earlier_reload_left_alone_is_known_to_the_next_daemon_and_generation() {
-    let idle = Shown { may_spare: true, ..Shown::default() };
+    let idle = Shown { may_spare: true, is_idle: true, ..Shown::default() };
     let mut rig = reloading();
     tell_shown(&mut rig, SECOND, "web1", &[3, 4, 5], idle);
     tell_shown(&mut rig, 10 * SECOND, "web1", &[3, 4, 5], idle);
@@ -215,6 +229,8 @@ fn as_many_as_the_server_says_are_all_that_a_reload_renews() {
     tell_shown(&mut rig, SECOND / 2, "web1", &[3, 4], counts);
     assert!(rig.fleet.watches_reload("web1"), "one more has to come");
     tell_shown(&mut rig, SECOND / 2, "web1", &[3, 4, 5], counts);
+    assert!(rig.fleet.watches_reload("web1"), "it may end at once");
+    tell_shown(&mut rig, SECOND, "web1", &[3, 4, 5], counts);
     assert_snapshot!(rig.diary().join("\n"), @"web1 reloaded: renewed 2 of 3 workers in 1.5s; pid 3 did not change: the server counts 2 that a reload renews (alice)");
     let reload = rig.sheet("web1").reload.unwrap();
     assert_eq!((reload.renewed, reload.of, reload.complete), (2, 3, true));
@@ -224,6 +240,71 @@ fn as_many_as_the_server_says_are_all_that_a_reload_renews() {
     tell_shown(&mut rig, SECOND, "web1", &[3, 5, 6], counts);
     assert!(rig.fleet.watches_reload("web1"), "5 is another one");
     tell_shown(&mut rig, SECOND, "web1", &[3, 6, 7], counts);
+    tell_shown(&mut rig, SECOND, "web1", &[3, 6, 7], counts);
+    assert!(rig.sheet("web1").reload.unwrap().complete);
+}
+
+#[test]
+fn new_ones_that_end_at_once_make_no_reload_complete() {
+    let mut rig = reloading();
+    let mut pid = 4;
+    for _ in 0..25 {
+        tell(&mut rig, 3 * SECOND / 10, "web1", &[pid, pid + 1, pid + 2]);
+        pid += 3;
+    }
+    assert!(!rig.fleet.watches_reload("web1"));
+    assert!(!rig.sheet("web1").reload.unwrap().complete);
+    let told = rig.diary().join("\n");
+    assert!(told.contains("reload-incomplete: 3 of 3 workers gone, and "), "{told}");
+    assert!(told.contains(" ended within 1.0s of their start: they cannot begin"), "{told}");
+
+    // A manager that waits before it tries again.
+    let mut rig = reloading();
+    for pid in 4..8 {
+        tell(&mut rig, 3 * SECOND, "web1", &[pid, pid + 4, pid + 8]);
+        tell(&mut rig, SECOND / 10, "web1", &[]);
+    }
+    assert!(!rig.sheet("web1").reload.unwrap().complete, "{:?}", rig.diary());
+
+    // One that had a mishap is no failure.
+    let mut rig = reloading();
+    tell(&mut rig, SECOND, "web1", &[4, 5, 6]);
+    tell(&mut rig, SECOND / 2, "web1", &[4, 5]);
+    tell(&mut rig, SECOND / 2, "web1", &[4, 5, 7]);
+    assert!(rig.fleet.watches_reload("web1"), "the next may end as well");
+    tell(&mut rig, SECOND, "web1", &[4, 5, 7]);
+    assert!(rig.sheet("web1").reload.unwrap().complete, "{:?}", rig.diary());
+}
+
+#[test]
+fn those_that_are_renewed_by_a_limit_of_requests_are_no_failure() {
+    let mut rig = reloading();
+    tell(&mut rig, SECOND, "web1", &[4, 5, 6]);
+    tell(&mut rig, 9 * SECOND / 10, "web1", &[4, 5, 6]);
+    tell(&mut rig, SECOND / 5, "web1", &[5, 6, 7]);
+    assert!(rig.sheet("web1").reload.unwrap().complete, "{:?}", rig.diary());
+}
+
+#[test]
+fn where_somebody_always_waits_for_an_answer_time_tells_who_is_left_alone() {
+    let busy = Shown { may_spare: true, ..Shown::default() };
+    let mut rig = reloading();
+    tell_shown(&mut rig, SECOND, "web1", &[3, 4, 5], busy);
+    tell_shown(&mut rig, 14 * SECOND, "web1", &[3, 4, 5], busy);
+    assert!(rig.fleet.watches_reload("web1"), "max_wait_time and five seconds");
+    tell_shown(&mut rig, SECOND, "web1", &[3, 4, 5], busy);
+    assert_snapshot!(rig.diary().join("\n"), @"web1 reloaded: renewed 2 of 3 workers in 1.0s; pid 3 did not change: a reload seems to leave it alone (alice)");
+
+    // Another generation.
+    rig.ask(restart("web1")).0.unwrap();
+    rig.gone("web1", code(0));
+    rig.come_up("web1");
+    rig.ask(signal("web1", Signal::USR1)).0.unwrap();
+    tell(&mut rig, Duration::ZERO, "web1", &[7, 8, 9]);
+    tell_shown(&mut rig, SECOND / 10, "web1", &[9, 10, 11], busy);
+    tell_shown(&mut rig, 3 * SECOND, "web1", &[9, 10, 11], busy);
+    assert!(rig.fleet.watches_reload("web1"), "the server's limit");
+    tell_shown(&mut rig, SECOND, "web1", &[9, 10, 11], busy);
     assert!(rig.sheet("web1").reload.unwrap().complete);
 }
 
@@ -280,7 +361,7 @@ fn another_number_of_workers_is_what_the_reload_has_brought() {
     tell(&mut rig, 4 * SECOND, "web1", &[4]);
     assert!(rig.fleet.watches_reload("web1"));
     tell(&mut rig, SECOND, "web1", &[4]);
-    assert_snapshot!(rig.diary().join("\n"), @"web1 reloaded: 3 workers gone, 1 in their place after 6.0s (alice)");
+    assert_snapshot!(rig.diary().join("\n"), @"web1 reloaded: 3 workers gone, 1 in their place after 1.0s (alice)");
 }
 
 #[test]
@@ -312,6 +393,7 @@ fn the_next_daemon_watches_on() {
     assert!(next.effects.contains(&"survey web1".to_owned()), "{:?}", next.effects);
     assert!(next.sheet("web1").why.starts_with("reloading 1/3 workers"));
     tell(&mut next, SECOND, "web1", &[4, 5, 6]);
+    settle(&mut next, "web1", &[4, 5, 6]);
     let reload = next.sheet("web1").reload.unwrap();
     assert_eq!((reload.number, reload.renewed, reload.complete), (1, 3, true));
     assert_snapshot!(of_reloads(&mut next), @"
@@ -324,6 +406,7 @@ fn the_next_daemon_watches_on() {
 fn a_reload_that_was_over_is_known_to_the_next_daemon() {
     let mut rig = reloading();
     tell(&mut rig, SECOND, "web1", &[4, 5, 6]);
+    settle(&mut rig, "web1", &[4, 5, 6]);
     let next = under_the_next_daemon(&rig);
     assert_eq!(next.sheet("web1").reload, rig.sheet("web1").reload);
     assert!(!next.fleet.watches_reload("web1"));
@@ -361,6 +444,8 @@ fn the_next_instance_waits_until_the_first_one_is_renewed() {
     tell(&mut rig, Duration::ZERO, "web1", &[1]);
     assert!(rig.later(50 * SECOND).is_empty(), "web1 is ready, and not renewed");
     assert!(rig.later(50 * SECOND).is_empty(), "however long that takes");
+    tell(&mut rig, SECOND, "web1", &[2]);
+    rig.later(SECOND);
     let process = rig.sheet("web1").process.unwrap();
     let workers = workers(&[2]);
     let effects = rig.input(Input::Workers {

@@ -226,7 +226,7 @@ impl Hands {
             let began = clock::now();
             let watched = watched.into_iter().map(|(name, number, (it, port), roles, before)| {
                 let mut seen = workers(&it, &roles, &before);
-                seen.shown.may_spare &= port.is_some_and(is_idle);
+                seen.shown.is_idle = seen.shown.may_spare && port.is_some_and(is_idle);
                 (name, number, seen)
             });
             let watched = watched.collect();
@@ -297,7 +297,7 @@ fn renewed(
     });
     let still: Vec<_> = still.copied().collect();
     workers.extend(still);
-    Workers { all: workers, shown: Shown { may_spare, untitled, renewed: None } }
+    Workers { all: workers, shown: Shown { may_spare, untitled, ..Shown::default() } }
 }
 
 /// No process has one of these roles, and no title tells the others' either. `before`: who was watched so far.

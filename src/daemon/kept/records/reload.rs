@@ -115,6 +115,9 @@ impl From<Reloads> for memory::Reloads {
                 fresh: last.fresh,
                 most_fresh: last.most_fresh,
                 moved: moment(last.moved),
+                // Nobody saw meanwhile who came and went.
+                seen: vec![],
+                fallen: 0,
                 bare: last.bare,
                 untitled: last.untitled,
                 ended: last.ended.map(ended),

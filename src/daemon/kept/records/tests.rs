@@ -58,6 +58,8 @@ fn reloads(ended: Option<memory::ReloadEnded>) -> memory::Reloads {
         fresh: 1,
         most_fresh: 2,
         moved: moment(1300),
+        seen: vec![],
+        fallen: 0,
         bare: true,
         untitled: true,
         ended,
