@@ -239,6 +239,32 @@ fn a_start_that_fails_is_told_with_its_last_words() {
 }
 
 #[test]
+fn a_start_that_is_the_server_itself_is_left_running() {
+    let (theirs, port) = (Theirs::new(), free_port());
+    theirs.script("serve", "#!/bin/sh\necho $$ >\"$1\"\nexec OPSDECK sample --port \"$2\"\n");
+    theirs.script("lead", "#!/bin/sh\n\"${0%lead}serve\" \"$1\" \"$2\" &\nwait\n");
+    let start = |script: &str| {
+        let script = theirs.path(script).display().to_string();
+        let file = theirs.path("{instance}.pid").display().to_string();
+        format!("start = [{script:?}, {file:?}, \"{{port}}\"]\nrollout.ready_timeout = \"500ms\"\n")
+    };
+    let mut deck = Deck::start(&theirs.service(&[("web1", port)], &start("serve")));
+    for script in ["serve", "lead"] {
+        deck.write_config(&theirs.service(&[("web1", port)], &start(script)));
+        deck.ok(&["config", "apply"]);
+        deck.ok(&["start", "web1"]);
+        let pid = theirs.pid("web1");
+        wait_pid(&mut deck, "web1", pid);
+        let told = deck.wait_event("it runs in the foreground, and is left running");
+        assert_eq!((told.kind.as_str(), told.instance.as_deref()), ("foreground", Some("web1")));
+        deck.ok(&["stop", "web1"]);
+        assert!(!is_alive(pid));
+        deck.catch_up();
+        deck.events.clear();
+    }
+}
+
+#[test]
 fn a_rolling_restart_behind_the_gateway_loses_nothing() {
     let (theirs, ports, entry) = (Theirs::new(), [free_port(), free_port()], free_port());
     let before =

@@ -19,6 +19,7 @@ pub const EVENT_KINDS: &[&str] = &[
     "exited",
     "extended",
     "fatal",
+    "foreground",
     "found",
     "gateway",
     "goal",

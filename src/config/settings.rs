@@ -208,7 +208,7 @@ impl Service {
             self.rules.stop = vec![Rung { signal: profile.stop, wait: None }];
         }
         if !auto.has_reserve {
-            self.rules.reserve = profile.profile.limit.min(self.rules.max_wait_time / 2);
+            self.rules.reserve = profile.profile.reserve(self.rules.max_wait_time);
         }
         self.rules.profile = profile.profile.clone();
         self.profile = profile;

@@ -53,7 +53,7 @@ pub enum Turn {
     Begun {
         instance: Name,
         generation: u64,
-        outcome: Result<super::foreign::Found, String>,
+        outcome: Result<super::foreign::start::Started, String>,
     },
     AdoptedExit(super::life::ends::AdoptedExit),
     /// `target`: the process the operator saw; another one now is a refusal.

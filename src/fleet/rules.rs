@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use super::words::{Name, Signal};
 
+/// A server ends a moment after its own limit, and SIGKILL must not be faster.
+const TO_END: Duration = Duration::from_secs(1);
+
 /// The rules of one service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceRules {
@@ -148,6 +151,15 @@ pub struct Profile {
     /// It may end so much before its limit.
     pub limit_early: Duration,
     pub chosen: Chosen,
+}
+
+impl Profile {
+    /// What the signals need at the end of a drain: the server's own limit, and a moment in which it ends then;
+    /// never more than half of the budget, for the other half is for the requests.
+    pub fn reserve(&self, max_wait_time: Duration) -> Duration {
+        let end = if self.limit_known { TO_END } else { Duration::ZERO };
+        (self.limit + end).min(max_wait_time / 2)
+    }
 }
 
 /// Who says that a service has its profile.

@@ -9,8 +9,7 @@ pub(super) struct Guess {
 
 /// Looks at the words of a command; `None`: they tell nothing.
 pub(super) fn guess(command: &[String]) -> Option<Guess> {
-    // Laravel's Octane leads the server as a child of its own, and catches no signal of Swoole's.
-    if command.iter().any(|it| it == "octane:start" || it == "octane:swoole") {
+    if leads_another(command) {
         return None;
     }
     let by_word = command.iter().find_map(|word| {
@@ -32,7 +31,17 @@ pub(super) fn guess_of_tree(leader: &[String], kin: &[Vec<String>]) -> Option<Gu
         let title = words.first()?;
         Some(Guess { profile: by_title(title)?, because: title.clone() })
     };
+    if leads_another(leader) {
+        return None;
+    }
     titled(leader).or_else(|| guess(leader)).or_else(|| kin.iter().find_map(|it| titled(it)))
+}
+
+/// Laravel's Octane and Hyperf's watcher lead the server as a child of their own, and catch no signal of Swoole's.
+fn leads_another(command: &[String]) -> bool {
+    command
+        .iter()
+        .any(|it| ["octane:start", "octane:swoole", "server:watch"].contains(&it.as_str()))
 }
 
 /// setproctitle of nginx, php-fpm and gunicorn, Puma's, Hyperf's InitProcessTitleListener, Tars-PHP.
@@ -137,6 +146,7 @@ mod tests {
             ("php|server.php", vec!["shop.Worker.0"], Some("swoole")),
             ("App.Server: master process", vec![], Some("swoole")),
             ("php|server.php", vec!["php|server.php"], None),
+            ("php|bin/hyperf.php|server:watch", vec!["shop.Master"], None),
             ("sh|run.sh", vec!["1.2.3"], None),
         ] {
             assert_eq!(told(leader, &kin), profile, "{leader}");

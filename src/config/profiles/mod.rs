@@ -227,6 +227,12 @@ mod tests {
         assert_eq!(rules.profile.name.as_str(), "own");
         assert_eq!((rules.profile.reload, rules.stop[0].signal), (Some(Signal::HUP), Signal::QUIT));
         assert_eq!(rules.reserve.as_secs(), 5, "the limit, but no more than half of max_wait_time");
+        let reserve = |profile: &str| {
+            let web = format!("[service.web]\ncommand = \"web\"\nprofile = \"{profile}\"\n");
+            loaded(&web, &[]).unwrap().services[0].rules.reserve.as_secs()
+        };
+        assert_eq!(reserve("swoole"), 4, "it ends some hundredths of a second after its limit");
+        assert_eq!(reserve("generic"), 3, "that is no server's limit");
     }
 
     #[test]

@@ -18,9 +18,6 @@ use crate::fleet::words::{Name, Signal};
 use crate::probe::Rights;
 use crate::quantity::format_duration;
 
-/// A server ends a moment after its own limit, and SIGKILL must not be faster.
-const AFTER_LIMIT: Duration = Duration::from_secs(1);
-
 /// An instance as it is written.
 pub(super) struct Member<'a> {
     pub(super) name: &'a str,
@@ -76,7 +73,9 @@ impl Resolver<'_> {
                 .duration("start_seconds")
                 .map_or(Duration::from_secs(1), |it| it.0),
             max_wait_time,
-            reserve: self.reserve(table, &profile, max_wait_time),
+            reserve: self
+                .within(table, "reserve", max_wait_time)
+                .unwrap_or_else(|| profile.profile.reserve(max_wait_time)),
             drain_delay: self.within(table, "drain_delay", max_wait_time).unwrap_or_default(),
             stop: self.ladder(table, &profile, max_wait_time),
             depends_on: table.texts("depends_on").into_iter().map(|it| Name::from(it.0)).collect(),
@@ -241,21 +240,6 @@ impl Resolver<'_> {
             self.report(mistake.help(format!("raise max_wait_time, or make {key} shorter")));
         }
         Some(duration)
-    }
-
-    /// By default the server's own limit and what it needs to end after it, but never more than half of the budget:
-    /// the other half is for the requests.
-    fn reserve(
-        &mut self,
-        table: &Layers<'_>,
-        profile: &KnownProfile,
-        max_wait_time: Duration,
-    ) -> Duration {
-        let half =
-            Duration::from_millis(u64::try_from(max_wait_time.as_millis() / 2).unwrap_or(u64::MAX));
-        let limit = profile.profile.limit;
-        let whole = if profile.profile.limit_known { limit + AFTER_LIMIT } else { limit };
-        self.within(table, "reserve", max_wait_time).unwrap_or(whole.min(half))
     }
 
     fn ladder(

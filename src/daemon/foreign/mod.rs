@@ -5,7 +5,7 @@
 //! The end of a process is seen through its pidfd, as that of any process that is not our child.
 
 pub mod looks;
-pub(in crate::daemon) mod start;
+pub mod start;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -18,11 +18,13 @@ use tokio_util::task::TaskTracker;
 use tracing::info;
 
 use crate::daemon::clock::{self, millis};
+
 use crate::daemon::driver::Daemon;
 use crate::daemon::foreign::looks::Lookout;
+use crate::daemon::foreign::start::Started;
 use crate::daemon::hands::{Hands, Living};
 use crate::daemon::kept::state::{Line, Running};
-use crate::fleet::input::Input;
+use crate::fleet::input::{Extra, Input, Record};
 use crate::fleet::sheet::Condition;
 use crate::fleet::{Name, Process, Timestamp};
 use crate::process::group::{Group, Marks};
@@ -270,7 +272,7 @@ impl Daemon {
         &mut self,
         instance: &Name,
         generation: u64,
-        outcome: Result<Found, String>,
+        outcome: Result<Started, String>,
     ) {
         let name = instance.as_str();
         let is_awaited = self.fleet.generation_of(name) == Some(generation)
@@ -280,17 +282,39 @@ impl Daemon {
         if !is_awaited {
             return;
         }
-        let input = outcome.and_then(|found| {
+        let mut in_foreground = None;
+        let input = outcome.and_then(|started| {
+            let found = started.found;
             self.hands.belongs_to_nobody_but(instance, &found)?;
             let taken = self.hands.take_up(instance, generation, &found)?;
             let gone = || format!("pid {} ended as soon as it was there", found.process.pid);
             taken.ok_or_else(gone)?;
             self.hands.foreign.note_program(instance, found.program);
+            in_foreground = started.in_foreground;
             Ok(found.process)
         });
         self.turn(match input {
             Ok(process) => Input::Spawned { instance: instance.clone(), generation, process },
             Err(reason) => Input::spawn_failed(instance, generation, reason, false),
+        });
+        if let Some(command) = in_foreground {
+            self.note_foreground(instance, &command);
+        }
+    }
+
+    fn note_foreground(&mut self, instance: &Name, command: &str) {
+        let message = format!(
+            "`{command}` has not come back: it runs in the foreground, and is left running; engine = \"local\" \
+             is for that, or let it go into the background (Swoole: daemonize)"
+        );
+        self.record(Record {
+            kind: "foreground",
+            service: self.fleet.service_of(instance.as_str()).cloned(),
+            instance: Some(instance.clone()),
+            by: None,
+            message,
+            with_evidence: false,
+            extra: Extra::Nothing,
         });
     }
 }

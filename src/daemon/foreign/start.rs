@@ -49,6 +49,22 @@ pub(in crate::daemon) enum Begin {
     Awaited,
 }
 
+/// What came of a start.
+#[derive(Debug)]
+pub struct Started {
+    pub(in crate::daemon) found: Found,
+    /// The command that was to start it and come back.
+    pub(in crate::daemon) in_foreground: Option<String>,
+}
+
+/// Why nobody waits for a command any longer.
+enum Over {
+    /// It is ended; to be read behind what became of it.
+    End(String),
+    /// It is, or has started, what the file names, and is left alone.
+    Serves(Found),
+}
+
 /// A command, ready to run.
 struct Order {
     argv: Vec<String>,
@@ -90,7 +106,10 @@ impl Hands {
                 }
                 match how {
                     Begin::Anew => begin(&order, &pidfile, &reaper).await,
-                    Begin::Awaited => order.found(&pidfile, "was run by the last daemon").await,
+                    Begin::Awaited => {
+                        let found = order.found(&pidfile, "was run by the last daemon").await;
+                        found.map(Started::from)
+                    }
                 }
             };
             let outcome = starts.run_until_cancelled(work).await;
@@ -134,7 +153,8 @@ impl Hands {
         let (reaper, turns) = (self.reaper.clone(), self.turns.clone());
         self.tasks.spawn(async move {
             let ended = stopping.ended.clone().drop_guard();
-            let ran = order.carry_out(&reaper, stopping.is_over(deadline)).await;
+            let over = async |_| Over::End(stopping.is_over(deadline).await);
+            let ran = order.carry_out(&reaper, over).await;
             drop(ended);
             let Err(why) = ran else { return };
             let failed = Input::StopFailed { instance, generation, why };
@@ -230,15 +250,24 @@ fn gone() -> String {
 }
 
 /// Runs the command, then waits until the file names a process.
-async fn begin(order: &Order, pidfile: &Path, reaper: &Reaper) -> Result<Found, String> {
+async fn begin(order: &Order, pidfile: &Path, reaper: &Reaper) -> Result<Started, String> {
     // Their supervisor may have been faster.
     match looks::look_in_time(pidfile).await {
-        Some(Ok(found)) => return Ok(found),
+        Some(Ok(found)) => return Ok(found.into()),
         Some(Err(_)) => (),
         None => return Err(looks::hangs(pidfile).why),
     }
-    order.carry_out(reaper, order.is_too_slow()).await?;
-    order.found(pidfile, "came back").await
+    let serves = order.carry_out(reaper, async |it| order.goes_on(it, pidfile).await).await?;
+    match serves {
+        Some(found) => Ok(Started { found, in_foreground: Some(order.argv.join(" ")) }),
+        None => order.found(pidfile, "came back").await.map(Started::from),
+    }
+}
+
+impl From<Found> for Started {
+    fn from(found: Found) -> Self {
+        Self { found, in_foreground: None }
+    }
 }
 
 async fn look(pidfile: &Path) -> Result<Found, String> {
@@ -262,12 +291,12 @@ impl Stopping {
 }
 
 impl Order {
-    /// `over`: when it is ended, and why, to be read behind what became of it.
+    /// `over`: when it is waited for no longer. Returns what is there where it has not come back.
     async fn carry_out(
         &self,
         reaper: &Reaper,
-        over: impl Future<Output = String>,
-    ) -> Result<(), String> {
+        over: impl AsyncFnOnce(Identity) -> Over,
+    ) -> Result<Option<Found>, String> {
         self.run(reaper, over).await.map_err(|it| format!("`{}` {it}", self.argv.join(" ")))
     }
 
@@ -293,13 +322,32 @@ impl Order {
         Err(format!("`{}` {since}, and {patience} later {why}", self.argv.join(" ")))
     }
 
-    async fn is_too_slow(&self) -> String {
-        tokio::time::sleep(self.patience).await;
+    /// Waits until the file names the command itself, or for as long as it may take: one that does not come back
+    /// may be the server.
+    async fn goes_on(&self, command: Identity, pidfile: &Path) -> Over {
+        let is_it = async {
+            loop {
+                match look(pidfile).await {
+                    Ok(found) if Identity::from(found.process) == command => return found,
+                    _ => tokio::time::sleep(LOOK).await,
+                }
+            }
+        };
+        if let Ok(found) = timeout(self.patience, is_it).await {
+            return Over::Serves(found);
+        }
+        if let Some(Ok(found)) = looks::look_in_time(pidfile).await {
+            return Over::Serves(found);
+        }
         let patience = format_duration(self.patience);
-        format!("it has to come back, and did not within {patience}")
+        Over::End(format!("it has to come back, and did not within {patience}"))
     }
 
-    async fn run(&self, reaper: &Reaper, over: impl Future<Output = String>) -> Result<(), String> {
+    async fn run(
+        &self,
+        reaper: &Reaper,
+        over: impl AsyncFnOnce(Identity) -> Over,
+    ) -> Result<Option<Found>, String> {
         let mut log = self.open_log().map_err(|err| format!("{}: {err}", self.log.display()))?;
         let begin = log.seek(SeekFrom::End(0)).unwrap_or(0);
         let switch = switch_to(self.user.as_deref(), &self.rights);
@@ -320,7 +368,11 @@ impl Order {
         let death = tokio::select! {
             biased;
             death = &mut death => death,
-            why = over => {
+            over = over(spawned.identity) => {
+                let why = match over {
+                    Over::Serves(found) => return Ok(Some(found)),
+                    Over::End(why) => why,
+                };
                 let killed = Group::new(spawned.identity, None, self.marks.clone()).kill();
                 let then = killed.map_or_else(|err| err.to_string(), |_| "was killed".to_owned());
                 // One that sleeps in the kernel is not waited for.
@@ -334,7 +386,7 @@ impl Order {
         let status = death.map_err(|_| "was not waited for".to_owned())?;
         let output = last_of(&mut log, begin).unwrap_or_default();
         let outcome = Outcome { status, output, dropped: 0, timed_out: false };
-        verdict(&outcome, self.patience)
+        verdict(&outcome, self.patience).map(|()| None)
     }
 
     fn open_log(&self) -> io::Result<File> {
