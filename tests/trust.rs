@@ -159,3 +159,59 @@ fn root_reads_no_configuration_that_others_can_change() {
     std::fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).unwrap();
     deck.ok(&["config", "check"]);
 }
+
+/// A place of the daemon's is no subject of whoever owns it.
+#[test]
+fn root_keeps_nothing_where_others_can_put_something() {
+    if !is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let [config, state, secret] = ["c.toml", "state", "secret"].map(|it| dir.path().join(it));
+    std::fs::write(&config, format!("[deck]\nstate_dir = {state:?}\n{WORKER}")).unwrap();
+    std::fs::create_dir(&state).unwrap();
+    std::fs::write(&secret, "mine\n").unwrap();
+    std::os::unix::fs::symlink(&secret, state.join("journal.jsonl")).unwrap();
+    std::os::unix::fs::symlink(dir.path().join("new"), state.join("opsdeck.lock")).unwrap();
+    let run = |words: &[&str]| {
+        let mut command = std::process::Command::new(support::OPSDECK);
+        let output = command.arg("--config").arg(&config).args(words).output().unwrap();
+        assert!(!output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    for (owner, mode, hint) in [(65534, 0o700, "chown root"), (0, 0o777, "chmod go-w")] {
+        std::os::unix::fs::chown(&state, Some(owner), None).unwrap();
+        std::fs::set_permissions(&state, PermissionsExt::from_mode(mode)).unwrap();
+        for words in [&["daemon"][..], &["config", "check"]] {
+            let told = run(words);
+            let what = format!("the state directory {} is open to others", state.display());
+            assert!(told.contains(&what) && told.contains(hint), "{told}");
+        }
+    }
+    // It was somebody's, and what he has put there stays: no link is followed.
+    std::fs::set_permissions(&state, PermissionsExt::from_mode(0o700)).unwrap();
+    let told = run(&["daemon"]);
+    assert!(told.contains("could not lock"), "{told}");
+    assert!(!dir.path().join("new").exists());
+    assert_eq!(std::fs::read_to_string(&secret).unwrap(), "mine\n");
+}
+
+#[test]
+fn root_believes_no_record_that_others_have_written() {
+    if !is_root() {
+        return;
+    }
+    let mut deck = Deck::start(WORKER);
+    deck.wait_ready(&["a"]);
+    let pid = deck.pid("a");
+    let record = deck.path().join("state/config.jsonl");
+    deck.restart_daemon(|deck| {
+        kill(deck.daemon_pid(), Signal::SIGKILL);
+        let text = std::fs::read_to_string(&record).unwrap();
+        std::fs::write(&record, text.replace("[service.a]", "[service.evil]")).unwrap();
+        std::os::unix::fs::chown(&record, Some(65534), None).unwrap();
+    });
+    deck.wait_ready(&["a"]);
+    assert_eq!(deck.pid("a"), pid, "{}", deck.story());
+    assert!(support::find(&deck.view, "evil").is_none(), "{}", deck.story());
+}

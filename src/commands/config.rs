@@ -7,6 +7,7 @@ use crate::api::{Act, ConfigVerb, Difference, Done, KeyChange, Problem, Request,
 use crate::cli::{ConfigCommand, ImportCommand, Place};
 use crate::config::settings::Settings;
 use crate::config::{self, diff, schema, show};
+use crate::daemon::own;
 use crate::exit::Exit;
 use crate::quantity::count;
 
@@ -56,12 +57,28 @@ async fn check(place: &Place, path: &Path) -> Outcome {
         Some(warnings) => warn(&warnings),
         None => warn(&warnings_of(&settings)),
     }
+    check_places(place, &settings)?;
     themes::check(path, &settings.deck.look.theme)?;
     let instances: usize = settings.services.iter().map(|it| it.instances.len()).sum();
     let services = settings.services.len();
     let (services, instances) =
         (count(services as u64, "service"), count(instances as u64, "instance"));
     print(&format!("{}: {services}, {instances}\n", path.display()))
+}
+
+/// Where others may put something a daemon of root's does not begin. Whoever else asks may not be the one who runs it.
+fn check_places(place: &Place, settings: &Settings) -> Result<(), Problem> {
+    let paths = place::paths(place, &settings.deck)?;
+    let Err(err) = own::look(&paths.state_dir, &paths.runtime_dir, &paths.socket) else {
+        return Ok(());
+    };
+    let problem = super::daemon::could_not_begin(&err);
+    if nix::unistd::geteuid().is_root() {
+        return Err(problem);
+    }
+    let (message, help) = (problem.title, problem.help.unwrap_or_default());
+    warn([&Warning { name: "deck".into(), message, help }]);
+    Ok(())
 }
 
 /// What a daemon that runs by this file warns of: it knows the values of `--set`.

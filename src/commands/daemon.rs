@@ -14,7 +14,7 @@ use crate::daemon::kept::state;
 use crate::daemon::replace::Heir;
 use crate::daemon::replace::guardian;
 use crate::daemon::replace::proof::Proof;
-use crate::daemon::{elsewhere, systemd};
+use crate::daemon::{elsewhere, own, systemd};
 use crate::exit::Exit;
 use crate::loadgen::{self, LoadArgs};
 use crate::sample::{self, SampleArgs};
@@ -60,6 +60,8 @@ fn check(place: &Place) -> Outcome {
     let Some(settings) = found.settings else {
         return Err(place::no_configuration(&found.config));
     };
+    own::look(&found.state_dir, &found.runtime_dir, &found.socket)
+        .map_err(|err| could_not_begin(&err))?;
     // The program before would not come up with that either.
     elsewhere::look(settings.path.as_deref(), &found.state_dir)
         .map_err(|err| could_not_begin(&err))?;
@@ -115,7 +117,7 @@ async fn begin(place: &Place, args: &DaemonArgs, heir: Option<Heir>) -> Outcome 
     }
 }
 
-fn could_not_begin(err: &BootError) -> Problem {
+pub(super) fn could_not_begin(err: &BootError) -> Problem {
     let causes = std::iter::successors(std::error::Error::source(err), |it| it.source());
     let detail = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
     let help = match err {
@@ -127,6 +129,7 @@ fn could_not_begin(err: &BootError) -> Problem {
              `[deck] state_dir` back to {0}",
             there.display()
         )),
+        BootError::Distrust { path, why, .. } => Some(own::help(path, why)),
         BootError::Directory { .. } | BootError::Lock { .. } => {
             Some("set `[deck] state_dir` to a directory that this user may write".into())
         }

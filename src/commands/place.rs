@@ -59,7 +59,7 @@ pub fn find_applied(place: &Place) -> Option<(Found, Mistakes)> {
     Some((found, mistakes))
 }
 
-fn paths(place: &Place, deck: &Deck) -> Result<Paths, Problem> {
+pub(super) fn paths(place: &Place, deck: &Deck) -> Result<Paths, Problem> {
     let paths = surroundings().paths(place.socket.as_deref(), deck).map_err(homeless)?;
     Ok(Paths {
         state_dir: absolute(&paths.state_dir)?,

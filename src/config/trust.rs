@@ -106,17 +106,24 @@ pub fn pid_file(path: &Path, users: [u32; 2]) -> Result<(), Distrust> {
 impl Trust {
     /// `None` for everybody but root: others can only be harmed by those who may harm them anyway.
     pub fn of_root() -> Option<Self> {
-        Uid::effective().is_root().then(|| {
-            let mut trust = Self { users: [0].into(), groups: [0].into(), everybody: false };
-            let own = std::env::current_exe().unwrap_or_default();
-            walk(&own, |step| {
-                trust.users.insert(step.owner);
-                trust.groups.extend(step.group);
-                trust.everybody |= step.everybody;
-                true
-            });
-            trust
-        })
+        Uid::effective().is_root().then(Self::of_us)
+    }
+
+    /// For our own places: root, ourselves with our group, and who can replace our program.
+    pub fn of_us() -> Self {
+        let (us, group) = (Uid::effective().as_raw(), Gid::effective().as_raw());
+        let mut trust = match us {
+            0 => Self { users: [0].into(), groups: [0].into(), everybody: false },
+            _ => Self::of_user(us, group),
+        };
+        let own = std::env::current_exe().unwrap_or_default();
+        walk(&own, |step| {
+            trust.users.insert(step.owner);
+            trust.groups.extend(step.group);
+            trust.everybody |= step.everybody;
+            true
+        });
+        trust
     }
 
     /// Whom somebody who is not root lets write what he believes: root, and himself with his group.

@@ -9,7 +9,6 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -17,6 +16,7 @@ use tracing::warn;
 
 use super::driver::Daemon;
 use super::kept::remembered::Remembered;
+use super::own;
 use super::turn::{Mistakes, Scope};
 use crate::config::settings::{ReadFile, Settings, Texts};
 use crate::config::{reread, without_stops};
@@ -41,7 +41,7 @@ struct OneFile {
 
 /// What was applied last of this configuration file; `None`: that is not known, or this release cannot read it.
 pub fn read(state_dir: &Path, path: &Path) -> Option<Settings> {
-    let text = std::fs::read_to_string(state_dir.join(NAME)).ok()?;
+    let text = own::read_text(&state_dir.join(NAME)).ok()?;
     let mut applied: Option<Settings> = None;
     // Where a crash has torn the last one, that edit is seen again.
     let lines = text.lines().filter(|it| *it != CLOSED);
@@ -57,10 +57,12 @@ pub fn read(state_dir: &Path, path: &Path) -> Option<Settings> {
 }
 
 /// Whether that is the state of this configuration file.
-pub(super) fn is_of(state_dir: &Path, path: &Path) -> bool {
-    let text = std::fs::read_to_string(state_dir.join(NAME)).unwrap_or_default();
+pub(super) fn is_of(state_dir: &Path, config: &Path) -> bool {
+    let path = &state_dir.join(NAME);
+    // Anybody may have made that directory.
+    let text = own::read_text(path).ok().filter(|_| own::is_believed(path)).unwrap_or_default();
     let mut lines = text.lines().filter_map(|it| serde_json::from_str::<Line>(it).ok());
-    lines.next_back().is_some_and(|it| it.files.first().is_some_and(|it| it.path == path))
+    lines.next_back().is_some_and(|it| it.files.first().is_some_and(|it| it.path == config))
 }
 
 /// Keeps what was applied as a whole, or the edit of which a part waits.
@@ -85,7 +87,7 @@ fn replace(state_dir: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// Leaves out the edits of which nothing is left, now and then.
 fn compact(state_dir: &Path) -> io::Result<()> {
-    let text = std::fs::read_to_string(state_dir.join(NAME))?;
+    let text = own::read_text(&state_dir.join(NAME))?;
     let lines: Vec<&str> = text.lines().collect();
     if !lines.len().is_multiple_of(AGAIN) {
         return Ok(());
@@ -134,7 +136,7 @@ const CLOSED: &str = "\"closed\"";
 /// The daemon was told to end: the next one goes by the file.
 pub fn close(state_dir: &Path) {
     let path = state_dir.join(NAME);
-    let closed = OpenOptions::new().append(true).open(path);
+    let closed = own::open(OpenOptions::new().append(true), &path);
     let closed = closed.and_then(|mut it| it.write_all(format!("{CLOSED}\n").as_bytes()));
     if let Err(err) = closed {
         warn!(%err, "the next daemon goes on with what is applied now");
@@ -142,13 +144,13 @@ pub fn close(state_dir: &Path) {
 }
 
 fn is_closed(state_dir: &Path) -> bool {
-    let text = std::fs::read_to_string(state_dir.join(NAME)).unwrap_or_default();
+    let text = own::read_text(&state_dir.join(NAME)).unwrap_or_default();
     text.lines().next_back() == Some(CLOSED)
 }
 
 /// There are secrets in it.
 fn open(how: &mut OpenOptions, path: &Path) -> io::Result<File> {
-    how.create(true).mode(0o600).open(path)
+    own::open(how.create(true), path)
 }
 
 impl From<OneFile> for ReadFile {

@@ -39,8 +39,9 @@ use super::signals::{Around, Children, Signals};
 use super::systemd::Notifier;
 use super::trees::guesses::Guesses;
 use super::turn::{self, Turn, Turns};
-use super::{adopt, applied, config, elsewhere, host, lock, nginx};
+use super::{adopt, applied, config, elsewhere, host, lock, nginx, own};
 use crate::config::settings::Settings;
+use crate::config::trust::Distrust;
 use crate::fleet::Fleet;
 
 /// What is still under way has so long to end.
@@ -73,6 +74,8 @@ pub enum BootError {
         #[source]
         source: io::Error,
     },
+    #[error("{what} {path} is open to others: {why}")]
+    Distrust { what: &'static str, path: PathBuf, why: Box<Distrust> },
     #[error("another daemon (pid {pid}) holds {path}")]
     Held { path: PathBuf, pid: String },
     #[error("{running} run by this configuration with its state in {there}, not in {here}")]
@@ -165,6 +168,7 @@ impl Ground {
         host::prepare().map_err(BootError::Prepare)?;
         // Before there is any other thread: one that does not block SIGCHLD would take it from us.
         let children = Children::register().map_err(BootError::Prepare)?;
+        own::look(&plan.state_dir, &plan.runtime_dir, &plan.socket)?;
         // Before anything is made in a new place.
         elsewhere::look(plan.settings.path.as_deref(), &plan.state_dir)?;
         if heir.is_none() {

@@ -5,8 +5,8 @@
 //! file with the identity of the daemon.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use tracing::warn;
 
 use super::boot::{BootError, Plan};
 use super::replace::Heir;
-use super::{clock, host};
+use super::{clock, host, own};
 use crate::process::identity::{self, Identity};
 use crate::process::stat;
 
@@ -134,14 +134,14 @@ fn is_nobody(kind: io::ErrorKind) -> bool {
 fn lock(state_dir: &Path) -> Result<Flock<File>, BootError> {
     let path = state_dir.join(LOCK);
     let failed = |source| BootError::Lock { path: path.clone(), source };
-    let file = OpenOptions::new()
-        .create(true)
-        .read(true)
-        .write(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .map_err(failed)?;
+    let mut how = OpenOptions::new();
+    how.create(true).read(true).write(true).truncate(false);
+    let file = own::open(&mut how, &path).map_err(failed)?;
+    take_hold(file, &path)
+}
+
+fn take_hold(file: File, path: &Path) -> Result<Flock<File>, BootError> {
+    let path = path.to_owned();
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(file) => {
             note_pid(&file);
@@ -152,7 +152,7 @@ fn lock(state_dir: &Path) -> Result<Flock<File>, BootError> {
             let _ = file.read_to_string(&mut pid);
             Err(BootError::Held { path, pid })
         }
-        Err((_, err)) => Err(failed(err.into())),
+        Err((_, err)) => Err(BootError::Lock { path, source: err.into() }),
     }
 }
 
@@ -186,7 +186,9 @@ pub(super) fn is_seated(runtime_dir: &Path) -> bool {
 pub(super) fn sit(runtime_dir: &Path) -> io::Result<()> {
     let Identity { pid, start_time } = identity::identity_of(std::process::id().cast_signed())?;
     let text = format!("{pid} {start_time} {}\n", host::boot_id());
-    std::fs::write(runtime_dir.join(SEAT), text)
+    let mut how = OpenOptions::new();
+    let mut file = own::open(how.create(true).write(true).truncate(true), &runtime_dir.join(SEAT))?;
+    file.write_all(text.as_bytes())
 }
 
 #[cfg(test)]
@@ -197,9 +199,8 @@ mod tests {
 
     #[test]
     fn a_full_disk_takes_the_lock_from_nobody() {
-        let dir = tempfile::tempdir().unwrap();
-        std::os::unix::fs::symlink("/dev/full", dir.path().join(LOCK)).unwrap();
-        let held = lock(dir.path());
+        let full = File::options().read(true).write(true).open("/dev/full").unwrap();
+        let held = take_hold(full, Path::new("/dev/full"));
         assert!(held.is_ok(), "{held:?}");
     }
 

@@ -35,6 +35,7 @@ mod mute;
 pub mod nginx;
 mod orphans;
 pub mod output;
+pub mod own;
 mod renames;
 pub mod replace;
 pub mod runs;

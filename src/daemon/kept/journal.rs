@@ -7,7 +7,6 @@
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,6 +14,7 @@ use tracing::warn;
 
 use crate::api::Event;
 use crate::daemon::kept::state::is_elsewhere;
+use crate::daemon::own;
 
 /// How many events are kept in memory for clients that attach.
 const RECENT: usize = 500;
@@ -69,7 +69,7 @@ impl Journal {
     }
 
     fn reopen(&mut self) {
-        let opened = OpenOptions::new().create(true).append(true).mode(0o600).open(&self.path);
+        let opened = own::open(OpenOptions::new().create(true).append(true), &self.path);
         match opened.and_then(|file| Ok((file.metadata()?.len(), file))) {
             Ok((size, file)) => {
                 self.size = size;
@@ -188,7 +188,7 @@ fn highest_in(path: &Path) -> u64 {
 
 /// The last byte of a file; `None` if it is empty.
 fn last_byte(path: &Path) -> io::Result<Option<u8>> {
-    let mut file = File::open(path)?;
+    let mut file = own::open(OpenOptions::new().read(true), path)?;
     if file.metadata()?.len() == 0 {
         return Ok(None);
     }
@@ -202,7 +202,7 @@ fn last_byte(path: &Path) -> io::Result<Option<u8>> {
 pub fn read(files: &[PathBuf], mut keep: impl FnMut(&Event) -> bool) -> Vec<Event> {
     let mut events = vec![];
     for path in files {
-        let Ok(file) = File::open(path) else { continue };
+        let Ok(file) = own::open(OpenOptions::new().read(true), path) else { continue };
         let lines = BufReader::new(file).split(b'\n').map_while(Result::ok);
         events
             .extend(lines.filter_map(|it| serde_json::from_slice(&it).ok()).filter(|it| keep(it)));
@@ -249,7 +249,7 @@ const PIECE: usize = 256;
 
 impl Pieces {
     pub fn open(files: &[PathBuf]) -> Self {
-        let open = files.iter().filter_map(|it| File::open(it).ok());
+        let open = files.iter().filter_map(|it| own::open(OpenOptions::new().read(true), it).ok());
         Self { files: open.map(BufReader::new).collect() }
     }
 

@@ -9,7 +9,6 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ pub use crate::daemon::kept::records::{
     FORMAT, HookCall, Intent, Kept, Ladder, Line, Rollout, Round, Run, Running, Took, Wanted,
 };
 pub use crate::daemon::kept::remembered::Remembered;
+use crate::daemon::own;
 use crate::fleet::Timestamp;
 use crate::process::table::FileId;
 
@@ -86,7 +86,7 @@ impl StateFile {
     /// Reads what the last daemon left, and rewrites it without its history.
     pub fn open(state_dir: &Path, boot_id: &str) -> (Self, Remembered) {
         let path = state_dir.join("state.jsonl");
-        let (text, damage) = match std::fs::read(&path) {
+        let (text, damage) = match own::read(&path) {
             Ok(bytes) => {
                 let text = String::from_utf8_lossy(&bytes).into_owned();
                 let damage = damage(&text);
@@ -137,8 +137,7 @@ impl StateFile {
         // One that a crash left behind may be half written.
         let _ = std::fs::remove_file(&beside);
         let mut options = OpenOptions::new();
-        let mut file =
-            options.create_new(true).read(true).append(true).mode(0o600).open(&beside)?;
+        let mut file = own::open(options.create_new(true).read(true).append(true), &beside)?;
         file.write_all(&self.pending)?;
         file.sync_data()?;
         std::fs::rename(&beside, &self.path)?;
@@ -293,7 +292,7 @@ impl StateFile {
     /// everything is that follows.
     fn reopen(&self) -> io::Result<File> {
         let mut options = OpenOptions::new();
-        let mut file = options.create(true).read(true).append(true).mode(0o600).open(&self.path)?;
+        let mut file = own::open(options.create(true).read(true).append(true), &self.path)?;
         let boot = Line::Boot { version: FORMAT, boot_id: self.boot_id.clone() };
         let mut head = if file.metadata()?.len() > 0 { vec![b'\n'] } else { vec![] };
         serde_json::to_writer(&mut head, &boot)?;
@@ -319,7 +318,7 @@ impl StateFile {
         let mut text = Vec::new();
         if !self.is_whole {
             // Without what is there its history cannot be told from what still counts.
-            text = match std::fs::read(&self.path) {
+            text = match own::read(&self.path) {
                 Ok(before) => before,
                 Err(err) if err.kind() == io::ErrorKind::NotFound => vec![],
                 Err(_) => return,
@@ -356,7 +355,7 @@ pub(in crate::daemon) fn is_elsewhere(file: &File, path: &Path) -> bool {
 
 /// Whether the next daemon can read what is there; lines that nobody knows are skipped by it.
 pub fn readable(state_dir: &Path) -> io::Result<()> {
-    match std::fs::read(state_dir.join("state.jsonl")) {
+    match own::read(&state_dir.join("state.jsonl")) {
         Err(err) if err.kind() != io::ErrorKind::NotFound => Err(err),
         _ => Ok(()),
     }

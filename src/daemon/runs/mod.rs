@@ -6,9 +6,8 @@
 pub mod hooks;
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +26,7 @@ use crate::daemon::hands::Hands;
 use crate::daemon::kept::state::{Line, Run};
 use crate::daemon::life::launch::{Values, plain_environment, switch_to};
 use crate::daemon::orphans::{self, RUN};
+use crate::daemon::own;
 use crate::daemon::turn::{Turn, Turns};
 use crate::fleet::Name;
 use crate::fleet::input::{Command, Extra, Input, Mark, Record};
@@ -147,7 +147,7 @@ impl Runs {
 
     /// The end of what the last rollout wrote into its log, as evidence.
     pub fn last_lines(&self, service: &Name) -> Option<Vec<String>> {
-        let mut file = File::open(self.log(service)).ok()?;
+        let mut file = own::open(OpenOptions::new().read(true), &self.log(service)).ok()?;
         let length = file.metadata().ok()?.len();
         // It may have been begun anew since: then all of it is of this one.
         let before = self.before.get(service).copied().filter(|it| *it <= length).unwrap_or(0);
@@ -378,8 +378,7 @@ fn log(job: &Job, said: &[u8], result: &Result<(), String>) -> io::Result<()> {
     if std::fs::metadata(&job.log).is_ok_and(|it| it.len() > MAX_LOG) {
         std::fs::rename(&job.log, job.log.with_extension("log.1"))?;
     }
-    let mut file =
-        std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(&job.log)?;
+    let mut file = own::open(OpenOptions::new().create(true).append(true), &job.log)?;
     writeln!(file, "{} {}: {}", clock::wall(), job.instance, job.argv.join(" "))?;
     file.write_all(said)?;
     match result {
