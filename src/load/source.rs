@@ -26,6 +26,8 @@ const SHORT: usize = 4 << 10;
 const FILE_BYTES: u64 = 64 << 10;
 /// Swoole writes its file every second (`stats_timer_interval`) unless it is told otherwise.
 const OLD: Duration = Duration::from_secs(10);
+/// By then a file that was empty or half is whole.
+const WRITTEN: Duration = Duration::from_millis(30);
 
 /// Where the load of an instance is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,9 +151,13 @@ impl Question {
                 }
                 Place::Page(page, _) => fastcgi::get(page).await,
                 Place::File(path) => {
-                    let path = path.clone();
-                    let read = tokio::task::spawn_blocking(move || read_file(&path, now));
-                    read.await.map_err(|err| err.to_string())?
+                    let text = read_aside(path, now).await?;
+                    if self.read(&text).is_ok() {
+                        return Ok(text);
+                    }
+                    // It is being written: Swoole empties it first.
+                    tokio::time::sleep(WRITTEN).await;
+                    read_aside(path, now).await
                 }
             }
         };
@@ -238,6 +244,12 @@ fn place(source: &Source, port: Option<u16>) -> Result<Place, String> {
             Place::Page(Page::parse(&url, Scheme::Http, None)?, who.map(field))
         }
     })
+}
+
+async fn read_aside(path: &Path, now: SystemTime) -> Result<Vec<u8>, String> {
+    let path = path.to_owned();
+    let read = tokio::task::spawn_blocking(move || read_file(&path, now));
+    read.await.map_err(|err| err.to_string())?
 }
 
 fn read_file(path: &Path, now: SystemTime) -> Result<Vec<u8>, String> {
@@ -362,6 +374,28 @@ mod tests {
         };
         let silent = ask(&source(Kind::Puma, "/stats?token=geheim"), port).await;
         assert_eq!(silent, Err("no answer within 1s".into()));
+    }
+
+    /// The clock goes on when nothing else is under way.
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_is_being_written_is_read_once_more() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("stats.json");
+        let question =
+            Question::new(&source(Kind::SwooleFile, &path.display().to_string()), None).unwrap();
+        let whole = r#"{"request_count":7,"connection_num":1}"#;
+        std::fs::write(&path, &whole[..9]).unwrap();
+        let now = std::fs::metadata(&path).unwrap().modified().unwrap();
+        let asked = question.ask(now);
+        let written = async {
+            // The first read comes before, the second one after it.
+            tokio::time::sleep(WRITTEN / 2).await;
+            std::fs::write(&path, whole).unwrap();
+        };
+        let (told, ()) = tokio::join!(asked, written);
+        assert_eq!(told.unwrap().requests, Some(7));
+        std::fs::write(&path, "").unwrap();
+        assert!(question.ask(now).await.is_err());
     }
 
     #[tokio::test]
