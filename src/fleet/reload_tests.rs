@@ -131,6 +131,16 @@ fn a_worker_whose_server_counts_whole_seconds_may_end_early() {
 }
 
 #[test]
+fn workers_that_end_one_after_another_speak_for_no_limit() {
+    let mut rig = reloading();
+    tell(&mut rig, 16 * SECOND / 10, "web1", &[2, 3, 4]);
+    tell(&mut rig, 16 * SECOND / 10, "web1", &[3, 4, 5]);
+    tell(&mut rig, 16 * SECOND / 10, "web1", &[4, 5, 6]);
+    settle(&mut rig, "web1", &[4, 5, 6]);
+    assert_snapshot!(rig.diary().join("\n"), @"web1 reloaded: renewed 3 of 3 workers in 4.8s; the slowest took 4.8s (alice)");
+}
+
+#[test]
 fn a_worker_that_stays_is_told_once_nothing_moves_and_is_left_out_of_the_next_reload() {
     let mut rig = reloading();
     tell(&mut rig, SECOND, "web1", &[3, 4, 5]);
