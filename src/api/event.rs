@@ -122,6 +122,9 @@ pub struct StopMark {
     /// Requests in flight at the exit; a gateway may have sent them again, `lost` of the event knows. Older events lack it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub in_flight: Option<u32>,
+    /// Those of them that came when it was being stopped already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub late: Option<u32>,
     /// From the first signal to the moment when the last request was cut, where the kernel told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cut_after_ms: Option<u64>,

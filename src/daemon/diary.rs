@@ -129,6 +129,7 @@ fn stop_of(extra: &Extra) -> Option<Box<api::StopMark>> {
         signal: it.signal.map(|it| it.to_string()),
         after_ms: clock::millis(it.after),
         in_flight: Some(it.in_flight),
+        late: Some(it.late).filter(|it| *it > 0),
         cut_after_ms: it.cut_after.map(clock::millis),
         max_wait_time_ms: clock::millis(it.max_wait_time),
         killed: it.killed,

@@ -157,16 +157,41 @@ pub(super) fn flight(flight: Option<InFlight>) -> String {
     }
 }
 
-/// What the diary says of an exit within a stop; with what was lost, and when the last of it was cut.
+/// What a stop has cut.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Cuts {
+    pub(super) in_flight: Option<InFlight>,
+    /// When the last of it was cut, where that is known.
+    pub(super) cut_at: Option<Timestamp>,
+    /// What of it came when the stop had begun.
+    pub(super) late: u32,
+}
+
+impl Cuts {
+    /// Something of it was there when the stop began: what ended that may be a limit.
+    fn had_time(self) -> bool {
+        self.in_flight.is_some_and(|it| it.count() > self.late)
+    }
+
+    fn lateness(self) -> String {
+        match self.late {
+            0 => String::new(),
+            late => format!(", {late} begun when it had to stop already"),
+        }
+    }
+}
+
+/// What the diary says of an exit within a stop; with what was lost.
 pub(super) fn told_of_stop(
     now: Timestamp,
     exit: &Exit,
     stop: &Stop,
-    (in_flight, cut_at): (Option<InFlight>, Option<Timestamp>),
+    cuts: Cuts,
     profile: &Profile,
 ) -> String {
     let into = elapsed(now.since(stop.began));
-    let limit = in_flight.and_then(|_| own_limit(cut_at.unwrap_or(now), stop, profile));
+    let limit = own_limit(cuts.cut_at.unwrap_or(now), stop, profile);
+    let limit = limit.filter(|_| cuts.had_time());
     let suspicion = limit.map_or(String::new(), |limit| {
         let ours = span(stop.deadline.since(stop.began));
         format!(": its own max_wait_time is probably {}, the deck's is {ours}", span(limit))
@@ -177,16 +202,12 @@ pub(super) fn told_of_stop(
     };
     let memory = memory(exit, stop.killing().is_some());
     let why = stop.errand.occasion();
-    format!("{verb} {into} into its drain {why}{}{memory}{suspicion}", flight(in_flight))
+    let lost = format!("{}{}", flight(cuts.in_flight), cuts.lateness());
+    format!("{verb} {into} into its drain {why}{lost}{memory}{suspicion}")
 }
 
 /// How the stop went, where the exit tells something about the server: nobody else had a hand in it.
-pub(super) fn stopped(
-    now: Timestamp,
-    exit: &Exit,
-    stop: &Stop,
-    (in_flight, cut_at): (Option<InFlight>, Option<Timestamp>),
-) -> Option<Stopped> {
+pub(super) fn stopped(now: Timestamp, exit: &Exit, stop: &Stop, cuts: Cuts) -> Option<Stopped> {
     let killed = stop.killing().is_some();
     let ours = match exit.status {
         Status::Code(_) | Status::Unknown => true,
@@ -202,8 +223,9 @@ pub(super) fn stopped(
     Some(Stopped {
         signal: stop.sent.first().copied(),
         after: now.since(stop.first_signal?),
-        in_flight: in_flight.map_or(0, InFlight::count),
-        cut_after: cut_at.map(|it| it.since(stop.first_signal.unwrap_or(it))),
+        in_flight: cuts.in_flight.map_or(0, InFlight::count),
+        late: cuts.late,
+        cut_after: cuts.cut_at.map(|it| it.since(stop.first_signal.unwrap_or(it))),
         max_wait_time: stop.deadline.since(stop.began),
         killed,
     })

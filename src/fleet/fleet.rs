@@ -234,9 +234,9 @@ impl Fleet {
                     it.descend(turn);
                 });
             }
-            Input::Lost { instance, requests, at } => {
+            Input::Lost { instance, requests, late, at } => {
                 self.touch(&instance, turn, |it, turn| {
-                    it.on_lost(requests, at);
+                    it.on_lost((requests, late), at);
                     it.descend(turn);
                 });
             }

@@ -86,7 +86,7 @@ impl Instance {
         self.generation = self.generation.max(generation);
         self.runs = Some(self.own.fingerprint);
         (self.rotation, self.told_ready) = (Some(false), None);
-        (self.in_flight, self.cut_at) = (None, None);
+        (self.in_flight, self.cut_at, self.late) = (None, None, 0);
         (self.absence, self.spawn_failure, self.signalled) = (None, None, None);
         self.phase = Phase::Up(Body::new(process, started, Health::fresh(), true));
         self.say(turn, "found", None, message);

@@ -138,10 +138,12 @@ pub enum Input {
         instance: Name,
         in_flight: InFlight,
     },
-    /// Of one that is being stopped: so many requests were cut so far, the last of them then. An estimate.
+    /// Of one that is being stopped: so many requests were cut so far, the last of them then. An estimate. `late`:
+    /// those that came when it was being stopped already.
     Lost {
         instance: Name,
         requests: u32,
+        late: u32,
         at: Timestamp,
     },
     /// The gateway could not send these requests again; right before its exit, or after it.
@@ -594,6 +596,8 @@ pub struct Stopped {
     pub cut_after: Option<Duration>,
     /// Requests that it had when it ended. What stood in front may have sent them again.
     pub in_flight: u32,
+    /// Those of them that came when it was being stopped already.
+    pub late: u32,
     /// From the first moment of the drain to SIGKILL.
     pub max_wait_time: Duration,
     /// SIGKILL was needed: `max_wait_time` was over.

@@ -69,6 +69,8 @@ pub(super) struct Instance {
     pub(super) in_flight: Option<InFlight>,
     /// When its stop cut the last of those, where that is known.
     pub(super) cut_at: Option<Timestamp>,
+    /// How many of them came when it was being stopped already.
+    pub(super) late: u32,
     /// In a row.
     pub(super) crashes: u32,
     /// How often in a row it ended well right after its start and left others behind.
@@ -250,6 +252,7 @@ impl Instance {
             was_ready: None,
             in_flight: None,
             cut_at: None,
+            late: 0,
             crashes: 0,
             detached: 0,
             spares: 0,

@@ -202,9 +202,10 @@ impl Instance {
         let flight = self.flight();
         let lost = self.lost(flight);
         let cut_at = self.cut_at.filter(|_| flight.is_some());
-        let (cut, profile) = ((flight, cut_at), &self.rules.profile);
-        let message = exits::told_of_stop(turn.now, &exit, &stop, cut, profile);
-        let extra = match exits::stopped(turn.now, &exit, &stop, (flight, cut_at)) {
+        let late = flight.map_or(0, |it| self.late.min(it.count()));
+        let cuts = exits::Cuts { in_flight: flight, cut_at, late };
+        let message = exits::told_of_stop(turn.now, &exit, &stop, cuts, &self.rules.profile);
+        let extra = match exits::stopped(turn.now, &exit, &stop, cuts) {
             Some(stopped) => Extra::Stopped(stopped, lost),
             None => lost.map_or(Extra::Nothing, Extra::Lost),
         };
@@ -241,7 +242,7 @@ impl Instance {
         self.last_exit = Some(LastExit { at: now, exit, lost, cause });
         self.ended_generation = self.generation;
         self.signalled = None;
-        (self.in_flight, self.cut_at) = (None, None);
+        (self.in_flight, self.cut_at, self.late) = (None, None, 0);
     }
 
     /// What the gateway could not send again: it sees an end a moment before or after we do.
@@ -374,7 +375,8 @@ impl Instance {
     }
 
     /// Requests were cut: that is what it has in flight, and had at its end.
-    pub(super) fn on_lost(&mut self, requests: u32, at: Timestamp) {
+    pub(super) fn on_lost(&mut self, (requests, late): (u32, u32), at: Timestamp) {
+        self.late = late;
         self.on_load(InFlight::Estimated(requests));
         self.cut_at = Some(at).filter(|_| requests > 0);
     }

@@ -34,16 +34,19 @@ const MOST_ROUNDS: usize = 20;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lost {
     pub requests: u32,
-    /// When the last of them was noticed, by the clock of whoever looks.
+    /// Those of them that were none yet when the stop began.
+    pub late: u32,
+    /// When the last of them was noticed, by the clock of whoever looks; the last that is not late, if there is any.
     pub at: Duration,
 }
 
 impl Lost {
-    fn add(&mut self, requests: u32, now: Duration) {
-        if requests > 0 {
-            self.requests = self.requests.saturating_add(requests);
+    fn add(&mut self, is_late: bool, now: Duration) {
+        if !is_late || self.requests == self.late {
             self.at = now;
         }
+        self.requests = self.requests.saturating_add(1);
+        self.late = self.late.saturating_add(u32::from(is_late));
     }
 }
 
@@ -56,6 +59,8 @@ pub struct Losses {
     lost: BTreeMap<u16, Lost>,
     /// Unanswered when they were seen last, with their ports: open, or gone and not yet told of.
     waiting: BTreeMap<u64, u16>,
+    /// Unanswered when the stop began, with their ports.
+    first: BTreeMap<u64, u16>,
     /// Closed before: by their clients, so that nobody waits for an answer, or by an earlier server.
     settled: BTreeSet<u64>,
     /// The kernel had more to tell than it could keep.
@@ -74,6 +79,7 @@ impl Losses {
             sockets: Sockets::open()?,
             lost: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            first: BTreeMap::new(),
             settled: BTreeSet::new(),
             has_missed: false,
         })
@@ -90,6 +96,9 @@ impl Losses {
         self.settled.extend(closed.map(|it| it.cookie));
         // It may end before anybody looks again.
         self.see(&all);
+        self.first.retain(|_, it| *it != port);
+        let first = self.waiting.iter().filter(|it| *it.1 == port);
+        self.first.extend(first.map(|(cookie, port)| (*cookie, *port)));
         Ok(())
     }
 
@@ -133,10 +142,10 @@ impl Losses {
 
     fn count(&mut self, port: u16, now: Duration) -> Option<Lost> {
         let mut lost = self.lost.remove(&port)?;
-        let before = self.waiting.len();
+        let waiting = self.waiting.iter().filter(|it| *it.1 == port);
+        waiting.for_each(|(cookie, _)| lost.add(!self.first.contains_key(cookie), now));
         self.waiting.retain(|_, it| *it != port);
-        let waiting = before - self.waiting.len();
-        lost.add(u32::try_from(waiting).unwrap_or(u32::MAX), now);
+        self.first.retain(|_, it| *it != port);
         Some(lost)
     }
 
@@ -152,13 +161,13 @@ impl Losses {
 
     /// Takes what the kernel has told of closed connections.
     fn hear(&mut self, now: Duration) -> io::Result<()> {
-        let Self { news, lost, waiting, settled, has_missed, .. } = self;
+        let Self { news, lost, waiting, first, settled, has_missed, .. } = self;
         let heard = news.hear(|message| {
             let Some(it) = Connection::read(message) else { return };
             let Some(lost) = lost.get_mut(&it.port) else { return };
             let is_reset = waiting.remove(&it.cookie).is_some() && it.is_blank;
             if !settled.remove(&it.cookie) && (it.unanswered || is_reset) {
-                lost.add(1, now);
+                lost.add(!first.contains_key(&it.cookie), now);
             }
         });
         match heard {
@@ -268,7 +277,24 @@ mod tests {
             server.losses.look(2 * NOW).unwrap();
         }
         let lost = server.losses.at_end(&[port], 9 * NOW).unwrap();
-        assert_eq!(lost[&port], Lost { requests: 1, at: 2 * NOW });
+        assert_eq!(lost[&port], Lost { requests: 1, late: 1, at: 2 * NOW });
+    }
+
+    #[test]
+    fn what_came_after_the_stop_began_is_late() {
+        let mut server = Server::start("127.0.0.1:0");
+        let first = [server.asked(), server.asked()];
+        server.losses.begin(server.port).unwrap();
+        let later = [server.asked(), server.asked(), server.asked()];
+        server.losses.look(NOW).unwrap();
+        // Some are heard of, some are found at the end.
+        sockopt::set_socket_linger(&first[0].1, Some(Duration::ZERO)).unwrap();
+        sockopt::set_socket_linger(&later[0].1, Some(Duration::ZERO)).unwrap();
+        let ((_one, first), (_two, later)): ((Vec<_>, Vec<_>), (Vec<_>, Vec<_>)) =
+            (first.into_iter().unzip(), later.into_iter().unzip());
+        drop((first, later));
+        let lost = server.losses.at_end(&[server.port], 2 * NOW).unwrap();
+        assert_eq!(lost[&server.port], Lost { requests: 5, late: 3, at: 2 * NOW });
     }
 
     #[test]

@@ -264,6 +264,7 @@ impl Hands {
         self.outcomes.extend(lost.into_iter().map(|(port, lost)| Input::Lost {
             instance: ports[&port].clone(),
             requests: lost.requests,
+            late: lost.late,
             at: Timestamp(lost.at),
         }));
     }

@@ -113,6 +113,7 @@ fn past_stop(event: &Event) -> Option<PastStop> {
         max_wait_time: Duration::from_millis(stop.max_wait_time_ms),
         killed: stop.killed,
         lost: stop.in_flight.or(event.lost).unwrap_or(0),
+        late: stop.late.unwrap_or(0),
         lived: event.evidence.clone().unwrap_or_default(),
     })
 }

@@ -83,6 +83,8 @@ pub struct PastStop {
     pub killed: bool,
     /// Requests that were in flight at the exit.
     pub lost: u32,
+    /// Those of them that came when it was being stopped already.
+    pub late: u32,
     /// Who lived when SIGKILL was due, and what each was at.
     pub lived: Vec<String>,
 }

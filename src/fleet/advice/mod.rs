@@ -39,7 +39,7 @@ impl fmt::Display for Advice {
 
 type Rule = fn(&Evidence) -> Option<Advice>;
 
-const RULES: [Rule; 12] = [
+const RULES: [Rule; 13] = [
     stops::never_ends,
     stops::listens_on,
     port::queue_full,
@@ -51,6 +51,7 @@ const RULES: [Rule; 12] = [
     stops::needed_kill,
     stops::own_limit,
     stops::cuts_at_once,
+    stops::late,
     stops::budget,
 ];
 

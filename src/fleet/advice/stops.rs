@@ -38,8 +38,9 @@ pub(super) fn own_limit(evidence: &Evidence) -> Option<Advice> {
             format!("its last {n} stops all took {took} from {signal} on, of {had}")
         }
         1 => {
-            let lost = count(newest.lost.into(), "request");
-            let verb = if newest.lost == 1 { "was" } else { "were" };
+            let lost = newest.lost - newest.late;
+            let verb = if lost == 1 { "was" } else { "were" };
+            let lost = count(lost.into(), "request");
             format!("{lost} {verb} cut off {after} after {signal}, although it had {had}")
         }
         n => {
@@ -92,7 +93,8 @@ fn cut(evidence: &Evidence) -> Vec<&PastStop> {
         let is_known = !is_cutter || it.cut_after.is_some();
         is_known || cut + GRAIN >= limit && cut.abs_diff(rounded(cut, SECOND)) <= GRAIN
     };
-    let is_cut = |it: &&PastStop| it.lost > 0 && it.cut() >= AT_ONCE && had_time(it);
+    // What came later was cut by the end, whatever brought that.
+    let is_cut = |it: &&PastStop| it.lost > it.late && it.cut() >= AT_ONCE && had_time(it);
     evidence.stops.iter().filter(is_cut).filter(speaks).collect()
 }
 
@@ -246,6 +248,27 @@ pub fn short_budget(
             span(needed)
         ),
         help: format!("set max_wait_time = \"{}\" or more", span(needed + SECOND)),
+    })
+}
+
+/// Requests came to a server that was being stopped, and nothing in front sent them elsewhere.
+pub(super) fn late(evidence: &Evidence) -> Option<Advice> {
+    let case = &evidence.case;
+    let newest = evidence.stops.iter().rev().find(|it| it.late > 0).filter(|_| !case.fronted)?;
+    let (n, signal) = (count(newest.late.into(), "request"), &newest.signal);
+    let (came, were) = if newest.late == 1 { ("it", "was") } else { ("they", "were") };
+    Some(Advice {
+        kind: "late-requests",
+        seen: format!(
+            "{n} came when its last such stop ({signal}) had begun, and {were} cut off by its end"
+        ),
+        means: format!(
+            "its listener stays open until then, and {came} would have been answered elsewhere"
+        ),
+        help: format!(
+            "put a gateway in front, which takes it out before the signal: [gateway.NAME] with service = \"{}\"",
+            case.service
+        ),
     })
 }
 

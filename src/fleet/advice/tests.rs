@@ -97,6 +97,24 @@ fn requests_that_are_cut_with_time_left_speak_for_a_limit() {
 }
 
 #[test]
+fn what_came_after_the_signal_speaks_for_a_gateway_and_for_no_limit() {
+    let late = |lost, late| PastStop { late, ..stop(1_200, lost) };
+    let open = |stops: &[PastStop]| {
+        let it = case(Profile::plain("generic"));
+        told(&Evidence { stops: stops.to_vec(), case: Case { fronted: false, ..it.case }, ..it })
+    };
+    assert_snapshot!(open(&[late(3, 3)]), @r#"[late-requests] 3 requests came when its last such stop (SIGTERM) had begun, and were cut off by its end: its listener stays open until then, and they would have been answered elsewhere; put a gateway in front, which takes it out before the signal: [gateway.NAME] with service = "web""#);
+    assert_eq!(
+        with_stops(Profile::plain("generic"), &[late(3, 3)]),
+        "",
+        "what is in front has them"
+    );
+    let both = open(&[PastStop { late: 2, ..stop(3_040, 3) }]);
+    assert!(both.contains("[own-limit] 1 request was cut off 3.0s after SIGTERM"), "{both}");
+    assert!(both.contains("[late-requests] 2 requests came "), "{both}");
+}
+
+#[test]
 fn a_limit_that_was_set_is_not_called_the_default() {
     for (after, limit) in [(2_020, "2s"), (5_050, "5s"), (4_000, "4s")] {
         let said = with_stops(swoole(), &[stop(after, 1)]);
