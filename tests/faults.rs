@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -441,4 +443,59 @@ fn a_probe_whose_target_trickles_fails_at_its_timeout_and_leaves_the_others_alon
             .is_some_and(|it| it.probes["liveness"].at > before && it.ready == Some(true))
     });
     assert_eq!(deck.instance("steady").generation, 1);
+}
+
+/// A daemon whose standard error is this works and ends like any other.
+fn works_with(wrapper: &[&str]) {
+    let mut deck = Deck::start_in(wrapper, STEADY, |_| ());
+    deck.wait_ready(&["steady"]);
+    deck.ok(&["restart", "steady"]);
+    deck.ok(&["shutdown"]);
+    deck.wait_end();
+}
+
+#[test]
+fn a_log_that_cannot_be_written_ends_nothing() {
+    works_with(&["sh", "-c", "exec \"$0\" \"$@\" 2>/dev/full"]);
+}
+
+#[test]
+fn a_log_that_nobody_reads_stops_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let mut options = std::fs::File::options();
+    options.read(true).write(true).custom_flags(nix::libc::O_NONBLOCK);
+    let mut full = options.open(&pipe).unwrap();
+    while full.write(&[b'.'; 4096]).is_ok() {}
+    let wrapper = format!("exec \"$0\" \"$@\" 2<>{}", pipe.display());
+    works_with(&["sh", "-c", &wrapper]);
+}
+
+#[test]
+fn a_log_on_a_terminal_is_written_without_colours() {
+    let script = "import pty, sys; pty.spawn(sys.argv[1:])";
+    let mut deck = Deck::start_in(&[support::python(), "-c", script], STEADY, |_| ());
+    deck.wait_ready(&["steady"]);
+    deck.ok(&["shutdown"]);
+    deck.wait_end();
+    let log = std::fs::read_to_string(deck.path().join("daemon.log")).unwrap();
+    assert!(log.contains("the daemon is up") && !log.contains('\u{1b}'), "{log}");
+}
+
+#[test]
+fn a_log_of_its_own_is_put_aside_when_it_has_grown() {
+    let grown = |deck: &Path| {
+        std::fs::create_dir(deck.join("state")).unwrap();
+        std::fs::write(deck.join("state/daemon.log"), vec![b'.'; 9 << 20]).unwrap();
+    };
+    let wrapper = "exec \"$0\" \"$@\" 2>>\"${3%/*}/state/daemon.log\"";
+    let mut deck = Deck::start_in(&["sh", "-c", wrapper], STEADY, grown);
+    deck.wait_ready(&["steady"]);
+    let log = deck.path().join("state/daemon.log");
+    wait_until("it is begun anew", || {
+        std::fs::read_to_string(&log).is_ok_and(|it| it.contains("the daemon is up"))
+    });
+    assert!(log.metadata().unwrap().len() < 1 << 20);
+    assert!(deck.path().join("state/daemon.log.1").metadata().unwrap().len() >= 9 << 20);
 }

@@ -1,6 +1,5 @@
 //! The processes that are started in the foreground: daemon, logger, gateway, `exec-as`, sample, load.
 
-use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 
@@ -14,7 +13,7 @@ use crate::daemon::kept::state;
 use crate::daemon::replace::Heir;
 use crate::daemon::replace::guardian;
 use crate::daemon::replace::proof::Proof;
-use crate::daemon::{elsewhere, own, systemd};
+use crate::daemon::{elsewhere, log, own, systemd};
 use crate::exit::Exit;
 use crate::loadgen::{self, LoadArgs};
 use crate::sample::{self, SampleArgs};
@@ -48,6 +47,7 @@ pub async fn run(place: &Place, args: &DaemonArgs, heir: Option<Heir>) -> Outcom
     }
     let trial = heir.as_ref().and_then(|it| it.trial.clone());
     let outcome = begin(place, args, heir).await;
+    log::finish();
     if let (Some(trial), Err(problem)) = (trial, &outcome) {
         trial.fail(&format!("the next program said: {}: {}", problem.title, problem.detail));
     }
@@ -81,13 +81,17 @@ async fn begin(place: &Place, args: &DaemonArgs, heir: Option<Heir>) -> Outcome 
             return Ok(Exit::Usage);
         }
     };
-    let log = tracing_subscriber::fmt().with_env_filter(filter);
-    if systemd::logs_to_journal() {
-        // It has a time and a colour of its own.
-        let log = log.with_ansi(false).with_level(false).without_time();
-        log.with_writer(systemd::JournalWriter).init();
+    let to_journal = systemd::logs_to_journal();
+    let lines = log::begin(to_journal)
+        .map_err(|err| local("the daemon's log cannot be begun", err.to_string()))?;
+    // What cannot be written there is no reason to end.
+    let log = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
+    let log = log.with_ansi(false).with_writer(lines);
+    if to_journal {
+        // It has a time and a level of its own.
+        log.with_level(false).without_time().init();
     } else {
-        log.with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).init();
+        log.init();
     }
     let (found, mistakes) = match place::find(place) {
         Ok(found) => (found, None),
@@ -99,6 +103,7 @@ async fn begin(place: &Place, args: &DaemonArgs, heir: Option<Heir>) -> Outcome 
     let Some(settings) = found.settings else {
         return Err(place::no_configuration(&found.config));
     };
+    log::rotates_in(&found.state_dir);
     let plan = boot::Plan {
         settings: settings.into(),
         mistakes,

@@ -14,6 +14,7 @@ use crate::cli::{DeckArgs, Place};
 use crate::client::Client;
 use crate::daemon::host::private_directory;
 use crate::daemon::http::peer::user_name;
+use crate::daemon::log::rotate;
 use crate::exit::Exit;
 use crate::process::identity;
 use crate::process::spawn::{Launch, Output, spawn};
@@ -92,6 +93,7 @@ pub async fn start(found: &Found, environment: &[(String, String)]) -> Result<()
     private_directory(&found.state_dir)
         .map_err(|err| failed(&found.state_dir.display().to_string(), &err))?;
     let log = found.state_dir.join("daemon.log");
+    rotate(&log);
     let output = OpenOptions::new()
         .create(true)
         .append(true)

@@ -39,7 +39,7 @@ use super::signals::{Around, Children, Signals};
 use super::systemd::Notifier;
 use super::trees::guesses::Guesses;
 use super::turn::{self, Turn, Turns};
-use super::{adopt, applied, config, elsewhere, host, lock, nginx, own};
+use super::{adopt, applied, config, elsewhere, host, lock, log, nginx, own};
 use crate::config::settings::Settings;
 use crate::config::trust::Distrust;
 use crate::fleet::Fleet;
@@ -329,6 +329,7 @@ impl House {
                 |source| BootError::Replace { program: successor.program.clone(), source };
             let door = doorway.leave().map_err(replaced)?;
             let estate = Estate { lock: lock.into(), door, gateways, sockets };
+            log::finish();
             let Err(source) = replace::hand_over(estate, &successor, plan.trial);
             return Err(BootError::Replace { program: successor.program, source });
         }

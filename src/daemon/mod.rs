@@ -30,6 +30,7 @@ pub mod http;
 pub mod kept;
 pub mod life;
 mod lock;
+pub mod log;
 pub mod measure;
 mod mute;
 pub mod nginx;

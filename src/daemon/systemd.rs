@@ -5,7 +5,7 @@
 //! is sent. Services never see these variables: their environment is made from nothing.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, IoSlice, Write};
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
@@ -18,8 +18,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::fstat;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
-use tracing::{Level, Metadata, debug};
-use tracing_subscriber::fmt::MakeWriter;
+use tracing::{Level, debug};
 
 use super::clock;
 use super::turn::{Question, Turn, Turns};
@@ -175,38 +174,10 @@ pub fn logs_to_journal() -> bool {
     fstat(io::stderr().as_fd()).is_ok_and(|it| told == format!("{}:{}", it.st_dev, it.st_ino))
 }
 
-/// Writes events for the journal: their priority before them, which it takes off again (sd-daemon(3)).
-#[derive(Clone, Copy, Debug)]
-pub struct JournalWriter;
-
-#[derive(Debug)]
-pub struct WithPriority(u8);
-
-impl<'a> MakeWriter<'a> for JournalWriter {
-    type Writer = WithPriority;
-
-    fn make_writer(&'a self) -> WithPriority {
-        WithPriority(priority(Level::INFO))
-    }
-
-    fn make_writer_for(&'a self, event: &Metadata<'_>) -> WithPriority {
-        WithPriority(priority(*event.level()))
-    }
-}
-
-impl Write for WithPriority {
-    /// One event is one call.
-    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        io::stderr().lock().write_all(&with_priority(self.0, event)).map(|()| event.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Each line is an entry of its own there.
-fn with_priority(priority: u8, event: &[u8]) -> Vec<u8> {
+/// An event for the journal: the priority before each line, which it takes off again (sd-daemon(3)). Each is an entry
+/// of its own there.
+pub(super) fn with_priority(level: Level, event: &[u8]) -> Vec<u8> {
+    let priority = priority(level);
     let mut text = Vec::with_capacity(event.len() + 8);
     for line in event.split_inclusive(|it| *it == b'\n') {
         text.extend(format!("<{priority}>").as_bytes());
@@ -277,6 +248,6 @@ mod tests {
 
     #[test]
     fn every_line_of_an_event_has_its_priority() {
-        assert_eq!(with_priority(priority(Level::WARN), b"one\ntwo\n"), b"<4>one\n<4>two\n");
+        assert_eq!(with_priority(Level::WARN, b"one\ntwo\n"), b"<4>one\n<4>two\n");
     }
 }
