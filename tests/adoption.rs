@@ -429,3 +429,31 @@ fn a_daemon_that_cannot_reach_all_that_runs_does_not_begin() {
     deck.wait_ready(&all);
     assert_eq!(all.iter().map(|it| deck.pid(it)).collect::<Vec<_>>(), pids, "{}", deck.story());
 }
+
+#[test]
+fn a_record_that_is_older_than_what_runs_ends_nothing() {
+    let mut deck = Deck::start(THREE);
+    deck.wait_ready(&["chatty", "stopped", "mortal"]);
+    let (state, aside) = (deck.path().join("state/state.jsonl"), deck.path().join("backup"));
+    std::fs::copy(&state, &aside).unwrap();
+    deck.ok(&["restart", "chatty", "mortal"]);
+    deck.wait("the next ones", |it, _| {
+        ["chatty", "mortal"].iter().all(|name| {
+            find(it, name).is_some_and(|it| it.generation == 2 && it.ready == Some(true))
+        })
+    });
+    let pids = ["chatty", "stopped", "mortal"].map(|it| deck.pid(it));
+    deck.restart_daemon(|deck| {
+        kill(deck.daemon_pid(), Signal::SIGKILL);
+        wait_until("the daemon is dead", || !is_alive(deck.daemon_pid()));
+        std::fs::rename(&aside, &state).unwrap();
+    });
+    deck.wait_ready(&["chatty", "stopped", "mortal"]);
+    assert_eq!(["chatty", "stopped", "mortal"].map(|it| deck.pid(it)), pids, "{}", deck.story());
+    assert_eq!((deck.instance("chatty").generation, deck.instance("stopped").generation), (2, 1));
+    deck.wait_event("although the state has an older one of it");
+    // The next one is begun as ever.
+    deck.ok(&["restart", "chatty"]);
+    deck.wait("the next one", |it, _| find(it, "chatty").is_some_and(|it| it.generation == 3));
+    assert!(!is_alive(pids[0]));
+}

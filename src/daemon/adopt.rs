@@ -43,8 +43,11 @@ pub fn begin(
     let names = remembered.instances();
     daemon.hands.values = Versions::remembered(&mut remembered);
     daemon.turn(Input::Configured(settings.services.iter().map(|it| it.rules.clone()).collect()));
-    for note in remembered.notes {
+    for note in std::mem::take(&mut remembered.notes) {
         daemon.note("state-file", None, note);
+    }
+    for message in daemon.hands.bring_up_to_date(&mut remembered) {
+        daemon.note("stray", None, message);
     }
     for intent in remembered.intents.values() {
         let instance = Name::from(intent.instance.as_str());

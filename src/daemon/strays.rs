@@ -12,14 +12,14 @@ use super::boot::BootError;
 use super::clock::millis;
 use super::driver::Daemon;
 use super::hands::Hands;
-use super::kept::state::{Intent, Running};
+use super::kept::state::{Intent, Remembered, Running};
 use super::life::launch::MARK;
 use crate::fleet::input::{Extra, Input, Record};
 use crate::fleet::{Name, Process};
 use crate::process::Identity;
 use crate::process::group::{Group, Member};
-use crate::process::stat;
 use crate::process::strays::{Left, Signs};
+use crate::process::{closeup, identity, stat};
 
 /// Looks for them, after what is recorded was adopted.
 ///
@@ -56,6 +56,55 @@ pub(super) fn take_in(
 }
 
 impl Hands {
+    /// A record may be older than what runs: the disk was full, or the file comes from a backup. Where the leader that
+    /// it names is dead and one that was started later leads now, that one is meant. Returns what is to be told.
+    pub(super) fn bring_up_to_date(&self, remembered: &mut Remembered) -> Vec<String> {
+        let is_dead = |it: &&mut Running| {
+            !identity::is_alive(Identity { pid: it.pid, start_time: it.start_time }).unwrap_or(true)
+        };
+        let dead: Vec<&mut Running> = remembered.running.values_mut().filter(is_dead).collect();
+        if dead.is_empty() {
+            return vec![];
+        }
+        let strays = self.strays();
+        let mut told = vec![];
+        for record in dead {
+            let Some(left) = strays.get(&record.instance) else { continue };
+            let name = Name::from(record.instance.as_str());
+            let is_later = |it: &&Member| {
+                it.identity.start_time > record.start_time && self.leads(&name, it.identity.pid)
+            };
+            let Some(leader) = left.members.iter().find(is_later) else { continue };
+            told.push(format!(
+                "{name} found running, {leader}, although the state has an older one of it (pid {})",
+                record.pid
+            ));
+            record.pid = leader.identity.pid;
+            record.start_time = leader.identity.start_time;
+            record.started_ms = millis(stat::time_of(record.start_time));
+            record.generation += 1;
+            record.fingerprint = 0;
+            let intent = remembered.intents.entry(record.instance.clone()).or_default();
+            intent.instance.clone_from(&record.instance);
+            intent.generation = intent.generation.max(record.generation);
+        }
+        told
+    }
+
+    /// Whether this was started as that instance, not by what was: it leads a session and has the command of the
+    /// configuration, or has written a title over it.
+    fn leads(&self, name: &Name, pid: i32) -> bool {
+        let Some(known) = self.known.get(name) else { return false };
+        let values = self.values.of(&known.service, name);
+        let argv = &known.settings.launch.argv;
+        let Ok(argv) = argv.iter().map(|it| it.expand(&values)).collect::<Result<Vec<_>, _>>()
+        else {
+            return false;
+        };
+        let leads_session = stat::read_stat(pid).is_ok_and(|it| it.session == pid);
+        leads_session && closeup::arguments(pid).is_ok_and(|it| is_of_command(&it, &argv))
+    }
+
     fn strays(&self) -> BTreeMap<String, Left> {
         let mut signs = Signs::new(MARK, &format!("@{}", self.places.state_dir.display()));
         for (name, known) in &self.known {
@@ -109,6 +158,16 @@ impl Hands {
     }
 }
 
+/// Whether these are the arguments of that command. An interpreter stands before a script; a title is one word.
+fn is_of_command(arguments: &[String], argv: &[String]) -> bool {
+    let Some((program, rest)) = argv.split_first() else { return false };
+    let of_program = |it: &String| it.rsplit('/').next() == program.rsplit('/').next();
+    match arguments.len().checked_sub(rest.len() + 1) {
+        Some(at) => of_program(&arguments[at]) && arguments[at + 1..] == *rest,
+        None => arguments.len() == 1,
+    }
+}
+
 /// `php (pid 4711), php (pid 4712)`.
 pub(super) fn words(members: &[Member]) -> String {
     const SHOWN: usize = 5;
@@ -117,4 +176,22 @@ pub(super) fn words(members: &[Member]) -> String {
         names.push(format!("{} more", members.len() - SHOWN));
     }
     names.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_known_by_its_arguments_behind_an_interpreter_and_behind_a_title() {
+        let words = |it: &str| it.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let is = |arguments, argv| is_of_command(&words(arguments), &words(argv));
+        assert!(is("/usr/bin/php bin/hyperf.php start", "php bin/hyperf.php start"));
+        assert!(is("/bin/sh ./run.sh -v", "./run.sh -v"));
+        assert!(is("hyperf:master", "php bin/hyperf.php start"), "a title");
+        assert!(!is("sleep 1000", "sh -c left"));
+        assert!(!is("sh -c other thing", "sh -c left"));
+        assert!(!is("sh -c left more", "sh -c left"));
+        assert!(is("/srv/server", "server") && !is("sleep", "server"));
+    }
 }
