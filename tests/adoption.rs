@@ -457,3 +457,25 @@ fn a_record_that_is_older_than_what_runs_ends_nothing() {
     deck.wait("the next one", |it, _| find(it, "chatty").is_some_and(|it| it.generation == 3));
     assert!(!is_alive(pids[0]));
 }
+
+#[test]
+fn an_instance_whose_cgroup_somebody_has_killed_is_started_again() {
+    let mut deck = Deck::start(THREE);
+    deck.wait_ready(&["stopped"]);
+    let pid = deck.pid("stopped");
+    let of = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let path = of.lines().find_map(|it| it.strip_prefix("0::")).unwrap_or_default();
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    let mount = mounts.lines().find(|it| it.split(' ').nth(2) == Some("cgroup2"));
+    let mount = mount.and_then(|it| it.split(' ').nth(1)).unwrap_or_default();
+    let kill_all = Path::new(&format!("{mount}{path}")).join("cgroup.kill");
+    if !path.ends_with(".instance") || std::fs::write(&kill_all, "1").is_err() {
+        return support::skip::skip("cgroups that can be killed");
+    }
+    wait_until("it is dead", || !is_alive(pid));
+    deck.wait("the next one stays", |it, _| {
+        find(it, "stopped").is_some_and(|it| it.pid.is_some_and(|it| it != pid))
+    });
+    deck.wait_ready(&["stopped"]);
+    assert!(deck.instance("stopped").generation <= 3, "{}", deck.story());
+}

@@ -304,6 +304,11 @@ impl Cgroup {
         remove_tree(&self.0.path)
     }
 
+    /// Somebody may have killed it, not we: a kernel from 6.14 on kills whoever is born in it later, too.
+    pub fn spend(&self) {
+        self.0.is_spent.store(true, Ordering::Relaxed);
+    }
+
     fn is_spent(&self) -> bool {
         self.0.is_spent.load(Ordering::Relaxed)
     }

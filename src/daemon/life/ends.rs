@@ -99,6 +99,11 @@ impl Hands {
             self.ask_for_last_words(name);
         }
         let Some(living) = self.living.get(name) else { return };
+        if may_be_killed(status)
+            && let Some(cgroup) = living.group.cgroup()
+        {
+            cgroup.spend();
+        }
         let exit = Exit { status, out_of_memory: out_of_memory(living, status) };
         let (generation, killing) = (living.generation, living.killing);
         self.outcomes.push_back(Input::Exited { instance: name.clone(), generation, exit });
@@ -324,15 +329,19 @@ fn told(status: reaper::Status) -> Status {
     }
 }
 
-/// Whether it was the kernel, for want of memory. Asked only where that is possible: SIGKILL, or the
-/// code by which a shell tells of it.
-fn out_of_memory(living: &Living, status: Status) -> OutOfMemory {
-    let possible = match status {
+/// By SIGKILL, as far as its status tells.
+fn may_be_killed(status: Status) -> bool {
+    match status {
         Status::Signal(signal) => signal == Signal::KILL,
         Status::Code(code) => code == 128 + Signal::KILL.0,
         Status::Unknown => true,
-    };
-    if !possible {
+    }
+}
+
+/// Whether it was the kernel, for want of memory. Asked only where that is possible: SIGKILL, or the
+/// code by which a shell tells of it.
+fn out_of_memory(living: &Living, status: Status) -> OutOfMemory {
+    if !may_be_killed(status) {
         return OutOfMemory::No;
     }
     match living.oom.rise(living.group.cgroup()) {
