@@ -188,3 +188,58 @@ fn a_stranger_on_the_port_is_named() {
     drop(stranger);
     deck.wait_ready(&["web1"]);
 }
+
+/// A second daemon with a state directory of its own and this socket does not begin; what it says.
+fn refused_at(socket: &std::path::Path) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, state) = (dir.path().join("config.toml"), dir.path().join("state"));
+    let text = format!(
+        "[deck]\nstate_dir = {:?}\nsocket = {:?}\n[service.other]\ncommand = \"sleep 1000\"\n",
+        state.display().to_string(),
+        socket.display().to_string()
+    );
+    std::fs::write(&config, text).unwrap();
+    let mut second = std::process::Command::new(support::OPSDECK);
+    second.arg("--config").arg(&config).arg("daemon").stdin(Stdio::null());
+    let output = support::output_of(&mut second);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    said
+}
+
+#[test]
+fn the_socket_of_another_daemon_and_what_is_none_stay_where_they_are() {
+    let mut deck = Deck::start("[service.steady]\ncommand = \"sleep 1000\"\n");
+    deck.wait_ready(&["steady"]);
+    let said = refused_at(&deck.socket());
+    assert!(
+        said.contains(&format!("another process listens there, pid {}", deck.daemon_pid())),
+        "{said}"
+    );
+    deck.ok(&["status"]);
+
+    let file = deck.path().join("precious");
+    std::fs::write(&file, "text").unwrap();
+    let said = refused_at(&file);
+    assert!(said.contains("what is there is no socket, and stays"), "{said}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "text");
+}
+
+#[test]
+fn a_socket_elsewhere_that_nobody_listens_on_is_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("api.sock");
+    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+    let services = "[service.steady]\ncommand = \"sleep 1000\"\n";
+    let elsewhere = format!("socket = {:?}\n{services}", socket.display().to_string());
+    let to_elsewhere = format!("--socket={}", socket.display());
+    let deck = Deck::start(services);
+    deck.ok(&["shutdown", "--keep"]);
+    deck.write_config(&elsewhere);
+    let mut daemon = deck.command(&["daemon"]).stdin(Stdio::null()).spawn().unwrap();
+    wait_until("it answers there", || {
+        deck.opsdeck(&[&to_elsewhere, "status"]).status.code() != Some(4)
+    });
+    deck.ok(&[&to_elsewhere, "shutdown"]);
+    assert!(support::ended(&mut daemon).success());
+}

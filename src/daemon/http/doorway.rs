@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::daemon::boot::Plan;
+use crate::daemon::clock;
 use crate::daemon::host::private_directory;
 use crate::daemon::http::peer::Access;
 use crate::daemon::lock;
@@ -28,6 +29,10 @@ use crate::process::table::FileId;
 
 /// Between two looks.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// How long the kernel may need until the sockets of who was killed are closed.
+const ENDING: Duration = Duration::from_secs(5);
+/// Between two looks for that.
+const SOON: Duration = Duration::from_millis(50);
 /// Who waits to be accepted.
 const BACKLOG: i32 = 1024;
 /// The one that is bound, and one whose directory may come back.
@@ -88,11 +93,7 @@ impl Doorway {
                 if let Some(parent) = it.socket.parent() {
                     private_directory(parent)?;
                 }
-                // The lock is ours, so a socket that is there belongs to nobody.
-                match std::fs::remove_file(&it.socket) {
-                    Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(err),
-                    _ => it.add(bind_private(&it.socket, shared)?, shared)?,
-                }
+                it.add(bind_private(&it.socket, shared)?, shared)?
             }
         };
         Ok((it, listener))
@@ -216,6 +217,51 @@ impl Doorway {
         let last = bound.last().ok_or(io::ErrorKind::NotFound)?;
         Ok((self.socket.clone(), last.listener.try_clone()?))
     }
+}
+
+/// Removes a socket that nobody listens on any more from the place of ours. Whatever else is there stays.
+///
+/// # Errors
+///
+/// Something else is there, or a process that listens; one that is just ending is waited for.
+pub async fn make_room(plan: &Plan) -> io::Result<()> {
+    let give_up = clock::now() + ENDING;
+    loop {
+        match make_room_at(&plan.socket, plan.socket.parent() == Some(&plan.state_dir)) {
+            Err(err) if err.kind() == io::ErrorKind::AddrInUse && clock::now() < give_up => {
+                tokio::time::sleep(SOON).await;
+            }
+            answer => return answer,
+        }
+    }
+}
+
+/// `locked`: the place is below our lock, so a socket that is there belongs to nobody.
+fn make_room_at(socket: &Path, locked: bool) -> io::Result<()> {
+    let found = match std::fs::symlink_metadata(socket) {
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(()),
+        found => found?,
+    };
+    if !found.file_type().is_socket() {
+        let why = "what is there is no socket, and stays; move it away, or set `[deck] socket`";
+        return Err(io::Error::other(why));
+    }
+    let us = rustix::process::geteuid().as_raw();
+    if !locked {
+        match std::os::unix::net::UnixStream::connect(socket) {
+            Ok(there) => {
+                let who = rustix::net::sockopt::socket_peercred(&there)?.pid.as_raw_pid();
+                let why = format!("another process listens there, pid {who}");
+                return Err(io::Error::new(io::ErrorKind::AddrInUse, why));
+            }
+            Err(err) if err.kind() != io::ErrorKind::ConnectionRefused => return Err(err),
+            Err(_) if found.uid() != us && found.uid() != 0 => {
+                return Err(io::Error::other(format!("the socket of uid {} stays", found.uid())));
+            }
+            Err(_) => {}
+        }
+    }
+    std::fs::remove_file(socket)
 }
 
 /// Binds a socket with the mode it is to have: there is no moment in which it is open to more.
