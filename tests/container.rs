@@ -66,3 +66,25 @@ fn the_first_process_reaps_is_replaced_and_takes_everything_with_it() {
     let log = std::fs::read_to_string(deck.path().join("daemon.log")).unwrap();
     assert!(log.contains("ended=AtRest"), "{log}");
 }
+
+#[test]
+fn below_an_init_that_ends_with_it_a_signal_to_end_is_a_full_shutdown() {
+    if !is_allowed() {
+        return;
+    }
+    // The first process waits for the daemon, and has nothing else to do.
+    let init: Vec<&str> =
+        CONTAINER.into_iter().chain(["sh", "-c", "\"$0\" \"$@\"; exit 0"]).collect();
+    let mut deck =
+        Deck::start_in(&init, "[service.worker]\ncommand = \"opsdeck sample --worker\"\n", |_| ());
+    deck.wait_ready(&["worker"]);
+    let [(first, _)] = children(deck.daemon_pid())[..] else { panic!("{}", deck.story()) };
+    let line = |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
+    let is_daemon = |it: &(i32, char)| line(it.0).split('\0').nth(1) == Some("daemon");
+    let (daemon, _) = children(first).into_iter().find(is_daemon).unwrap();
+    kill(daemon, Signal::SIGTERM);
+    deck.wait_event("stopping all services, then the daemon");
+    deck.wait_end();
+    let log = std::fs::read_to_string(deck.path().join("daemon.log")).unwrap();
+    assert!(log.contains("ended=AtRest"), "{log}");
+}

@@ -22,7 +22,7 @@ use super::driver::{Daemon, Ended};
 use super::gateway::Keeper;
 use super::gateway::listeners::Listeners;
 use super::hands::{Hands, Places};
-use super::http::doorway::Doorway;
+use super::http::doorway::{self, Doorway};
 use super::http::metrics;
 use super::http::peer::{Access, Door};
 use super::http::{self, Api};
@@ -137,7 +137,7 @@ pub async fn run(mut plan: Plan, mut heir: Option<Heir>) -> Result<Ended, BootEr
     let (doorway, server) = beside.open(&plan, heir.as_ref(), seen)?;
     let files = daemon.hands.foreign.subscribe();
     beside.tasks.spawn(lookout.keep(files, beside.turns.clone(), beside.stop.clone()));
-    beside.listen(&plan, &daemon, signals);
+    beside.listen(&plan, &daemon, signals, heir.is_some());
     if let Some(heir) = heir {
         // Its first turn: whatever went wrong until then is a way back.
         let _ = beside.turns.send(Turn::TookOver(Box::new(heir))).await;
@@ -179,6 +179,12 @@ impl Ground {
                 .map_err(|source| BootError::Directory { path: path.clone(), source })?;
         }
         let lock = lock::hold(plan, heir).await?;
+        if heir.is_none() {
+            // Before anything is started that nobody could ask about.
+            doorway::make_room(plan)
+                .await
+                .map_err(|source| BootError::Listen { path: plan.socket.clone(), source })?;
+        }
         host::keep_a_thread().await.map_err(BootError::Prepare)?;
         let signals = Signals::register().map_err(BootError::Prepare)?;
         Ok(Self { lock, children, signals })
@@ -271,11 +277,12 @@ impl Beside {
     }
 
     /// Listens to signals and to the configuration file.
-    fn listen(&self, plan: &Plan, daemon: &Daemon, signals: Signals) {
+    fn listen(&self, plan: &Plan, daemon: &Daemon, signals: Signals, is_heir: bool) {
         let Self { turns, tasks, stop, systemd } = self;
         let path = plan.settings.path.clone();
         let reaper = daemon.hands.reaper.clone();
-        let around = Around { path: path.clone(), reaper, systemd: systemd.clone() };
+        let (is_last, systemd) = (host::is_last(is_heir), systemd.clone());
+        let around = Around { path: path.clone(), reaper, is_last, systemd };
         tasks.spawn(signals.listen(around, turns.clone(), stop.clone()));
         if let Some(path) = path {
             let files = plan.settings.files.clone();

@@ -8,6 +8,9 @@ use sysinfo::System;
 
 use crate::process;
 
+/// Of the host itself (PROC_PID_INIT_INO).
+const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";
+
 /// The oldest kernel that has all we use: pidfds, `close_range`, `CLONE_INTO_CGROUP`.
 const OLDEST_KERNEL: (u32, u32) = (5, 10);
 
@@ -64,6 +67,25 @@ pub fn starts_at_boot() -> bool {
         || ["/etc/systemd/system", "/lib/systemd/system", "/usr/lib/systemd/system"]
             .iter()
             .any(|it| Path::new(it).join("opsdeck.service").exists())
+}
+
+/// Whether nothing outlives this process here: it is the first, or the child of a first process that is there to run
+/// it and ends with it (`docker run --init`, tini, an entrypoint that waits for it).
+///
+/// systemd stays, and so does what starts a daemon in the background: that one leads a session of its own, which an
+/// heir can tell no better than by that.
+pub fn is_last(is_heir: bool) -> bool {
+    let is_led = is_heir && nix::unistd::getsid(None).ok() == Some(nix::unistd::getpid());
+    // Zero: its parent is outside.
+    let is_run = nix::unistd::getppid().as_raw() <= 1 && !is_led;
+    std::process::id() == 1 || is_run && is_container()
+}
+
+/// A pid namespace of its own, without systemd.
+fn is_container() -> bool {
+    let namespace = std::fs::read_link("/proc/self/ns/pid");
+    let is_first = namespace.is_ok_and(|it| it.as_os_str() == FIRST_PID_NAMESPACE);
+    !is_first && !Path::new("/run/systemd/system").is_dir()
 }
 
 /// Where the jitter of backoffs begins: another place on each host and at each start.

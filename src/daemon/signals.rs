@@ -1,7 +1,7 @@
 //! What signals to the daemon mean.
 //!
-//! SIGTERM and SIGINT end it and keep the services; as PID 1 of a container there would be nobody left
-//! to keep them, so there it is a full shutdown, and so it is while the host goes down. SIGHUP and SIGUSR1 apply the configuration, SIGUSR2 replaces
+//! SIGTERM and SIGINT end it and keep the services; as PID 1 of a container, or the child of an init that ends with it,
+//! there would be nobody left to keep them, so there it is a full shutdown, and so it is while the host goes down. SIGHUP and SIGUSR1 apply the configuration, SIGUSR2 replaces
 //! the program.
 
 use std::io;
@@ -65,6 +65,8 @@ pub struct Around {
     /// The configuration file.
     pub path: Option<PathBuf>,
     pub reaper: Reaper,
+    /// Nothing outlives this process here.
+    pub is_last: bool,
     pub systemd: Arc<Notifier>,
 }
 
@@ -94,7 +96,7 @@ impl Signals {
     /// Turns signals into turns until `stop`. What came too late for that is left to the next program, if
     /// there is one.
     pub async fn listen(mut self, around: Around, turns: Turns, stop: CancellationToken) {
-        let Around { path, reaper, systemd } = around;
+        let Around { path, reaper, is_last, systemd } = around;
         loop {
             let name = tokio::select! {
                 () = stop.cancelled() => return self.leave(),
@@ -110,7 +112,7 @@ impl Signals {
             };
             match (name, &path) {
                 (None, _) => {
-                    let asked = stop.run_until_cancelled(keeps(&reaper)).await;
+                    let asked = stop.run_until_cancelled(keeps(&reaper, is_last)).await;
                     let Some(keep) = asked else {
                         inherited::hold_back(mask::Signal::SIGTERM);
                         return self.leave();
@@ -147,6 +149,6 @@ impl Signals {
 }
 
 /// Whether services run on after a signal to end.
-async fn keeps(reaper: &Reaper) -> bool {
-    std::process::id() != 1 && !systemd::host_goes_down(reaper).await
+async fn keeps(reaper: &Reaper, is_last: bool) -> bool {
+    !is_last && !systemd::host_goes_down(reaper).await
 }
