@@ -1,11 +1,13 @@
 //! What root reads and runs, and whom it trusts with that.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod support;
 
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 
 use nix::sys::signal::Signal;
-use support::{Deck, is_root, kill};
+use support::{Deck, is_alive, is_root, kill};
 
 const WORKER: &str = "[service.a]\ncommand = \"sleep 1000\"\nstart_seconds = \"100ms\"\n";
 
@@ -214,4 +216,55 @@ fn root_believes_no_record_that_others_have_written() {
     deck.wait_ready(&["a"]);
     assert_eq!(deck.pid("a"), pid, "{}", deck.story());
     assert!(support::find(&deck.view, "evil").is_none(), "{}", deck.story());
+}
+
+/// A process of nobody's that says it is `mark`, and that no parent has any more.
+fn impostor(mark: &str) -> i32 {
+    let mut command = std::process::Command::new("/bin/sh");
+    command
+        .args(["-c", "setsid sleep 600 >/dev/null 2>&1 & echo $!"])
+        .env("OPSDECK_INSTANCE", mark);
+    let output = command.uid(65534).gid(65534).output().unwrap();
+    let pid = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
+    let environ = format!("/proc/{pid}/cmdline");
+    support::wait_until("it sleeps in a session of its own", || {
+        std::fs::read(&environ).is_ok_and(|it| it.starts_with(b"sleep"))
+    });
+    pid
+}
+
+#[test]
+fn what_others_say_of_themselves_is_believed_of_nobody() {
+    if !is_root() {
+        return;
+    }
+    let mut pid = 0;
+    let mut deck = Deck::start_in(&[], WORKER, |dir| {
+        pid = impostor(&format!("a@{}", dir.join("state").display()));
+    });
+    deck.wait_ready(&["a"]);
+    assert_ne!(deck.pid("a"), pid, "{}", deck.story());
+    assert!(is_alive(pid), "nobody has to do with it");
+    kill(pid, Signal::SIGKILL);
+
+    // Nor does he keep root's daemon from beginning somewhere else.
+    deck.ok(&["shutdown"]);
+    deck.wait_end();
+    let config = deck.path().join("config.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let pid = impostor(&format!("a@{}", deck.path().join("state").display()));
+    let other = deck.path().join("other");
+    let moved = text.replace("/state\"", "/other\"");
+    assert_ne!(moved, text);
+    std::fs::write(&config, moved).unwrap();
+    let mut command = deck.command(&["daemon"]);
+    let mut daemon = command.stderr(std::process::Stdio::null()).spawn().unwrap();
+    let socket = other.join("opsdeck.sock");
+    support::wait_until("it begins or ends", || {
+        socket.exists() || daemon.try_wait().unwrap().is_some()
+    });
+    assert_eq!(daemon.try_wait().unwrap(), None, "it has not begun");
+    deck.ok(&["shutdown"]);
+    support::ended(&mut daemon);
+    kill(pid, Signal::SIGKILL);
 }

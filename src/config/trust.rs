@@ -306,7 +306,7 @@ fn find(program: &str, search: Option<String>, directory: Option<&Path>) -> Opti
 }
 
 /// Of `name` or a number, either with `:group`.
-fn uid_of(user: &str) -> Option<u32> {
+pub(crate) fn uid_of(user: &str) -> Option<u32> {
     let name = user.split(':').next()?;
     let known = || User::from_name(name).ok().flatten().map(|it| it.uid.as_raw());
     name.parse().ok().or_else(known)

@@ -13,8 +13,9 @@ use super::applied;
 use super::boot::BootError;
 use super::life::launch::MARK;
 use super::strays::words;
+use crate::config::trust::uid_of;
 use crate::process::group::Member;
-use crate::process::strays::marked;
+use crate::process::strays::{Marked, marked, may_say};
 use crate::process::table::FileId;
 
 /// Looks for it, for a daemon with this configuration and its state in `here`.
@@ -29,8 +30,14 @@ pub fn look(config: Option<&Path>, here: &Path) -> Result<(), BootError> {
         vec![]
     });
     let own = std::env::var(MARK).ok();
-    for (state_dir, members) in by_deck(marked, here, own.as_deref()) {
-        if !is_same(&state_dir, here) && applied::is_of(&state_dir, config) {
+    for (state_dir, marked) in by_deck(marked, here, own.as_deref()) {
+        if is_same(&state_dir, here) || !applied::is_of(&state_dir, config) {
+            continue;
+        }
+        let users = users_in(&state_dir, config);
+        let is_its = |it: &&Marked| may_say(it.users, users.get(instance_of(&it.mark)).copied());
+        let members: Vec<Member> = marked.iter().filter(is_its).map(|it| it.member).collect();
+        if !members.is_empty() {
             let (running, here) = (words(&members), here.to_owned());
             return Err(BootError::Elsewhere { running, there: state_dir, here });
         }
@@ -38,18 +45,26 @@ pub fn look(config: Option<&Path>, here: &Path) -> Result<(), BootError> {
     Ok(())
 }
 
+/// The users of the instances of that deck which have one of their own.
+fn users_in(state_dir: &Path, config: &Path) -> BTreeMap<String, u32> {
+    let services = applied::read(state_dir, config).map_or_else(Vec::new, |it| it.services);
+    let all = services.iter().flat_map(|it| &it.instances);
+    let users = all.filter_map(|it| Some((it.name.clone(), uid_of(it.launch.user.as_deref()?)?)));
+    users.collect()
+}
+
+fn instance_of(mark: &str) -> &str {
+    mark.split('@').next().unwrap_or_default()
+}
+
 /// Who is marked as of which other deck. `own`: the mark of this process, which that deck may have started.
-fn by_deck(
-    marked: Vec<(String, Member)>,
-    here: &Path,
-    own: Option<&str>,
-) -> BTreeMap<PathBuf, Vec<Member>> {
+fn by_deck(marked: Vec<Marked>, here: &Path, own: Option<&str>) -> BTreeMap<PathBuf, Vec<Marked>> {
     let deck = |mark: &str| mark.split_once('@').map(|it| PathBuf::from(it.1));
     let own = own.and_then(deck);
-    let mut decks: BTreeMap<PathBuf, Vec<Member>> = BTreeMap::new();
-    for (mark, member) in marked {
-        if let Some(state_dir) = deck(&mark).filter(|it| it != here && Some(it) != own.as_ref()) {
-            decks.entry(state_dir).or_default().push(member);
+    let mut decks: BTreeMap<PathBuf, Vec<Marked>> = BTreeMap::new();
+    for it in marked {
+        if let Some(at) = deck(&it.mark).filter(|it| it != here && Some(it) != own.as_ref()) {
+            decks.entry(at).or_default().push(it);
         }
     }
     decks
@@ -67,11 +82,14 @@ mod tests {
 
     #[test]
     fn who_is_of_another_deck_is_told_by_his_mark() {
-        let me = Member::from(&read_stat(std::process::id().cast_signed()).unwrap());
+        let member = Member::from(&read_stat(std::process::id().cast_signed()).unwrap());
         let marks = ["web1@/a", "web2@/a", "web1@/b", "web1@/here", "nonsense", "x@/own"];
-        let marked = marks.iter().map(|it| ((*it).to_owned(), me)).collect();
+        let marked = marks
+            .iter()
+            .map(|it| Marked { mark: (*it).to_owned(), member, users: [0; 2] })
+            .collect();
         let decks = by_deck(marked, Path::new("/here"), Some("y@/own"));
-        let count = |(path, members): (&PathBuf, &Vec<Member>)| (path.clone(), members.len());
+        let count = |(path, members): (&PathBuf, &Vec<Marked>)| (path.clone(), members.len());
         assert_eq!(
             decks.iter().map(count).collect::<Vec<_>>(),
             [("/a".into(), 2), ("/b".into(), 1)]

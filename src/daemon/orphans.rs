@@ -62,7 +62,14 @@ pub(super) fn end(
         // One of them has started this daemon: whatever is marked may be its own.
         return BTreeMap::new();
     }
-    let mut found = Signs::new(RUN, &deck).find(|_| false).unwrap_or_else(|err| {
+    let mut signs = Signs::new(RUN, &deck);
+    for (name, uid) in daemon.hands.uids() {
+        signs.user(name.as_str(), uid);
+        signs.user(&format!("{STOP}{name}"), uid);
+        let its = runs.values().filter(|it| it.instance == name.as_str());
+        its.for_each(|it| signs.user(&format!("{}/{}", it.service, it.run), uid));
+    }
+    let mut found = signs.find(|_| false).unwrap_or_else(|err| {
         warn!(%err, "no command of the last daemon was looked for");
         BTreeMap::new()
     });

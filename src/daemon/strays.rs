@@ -14,6 +14,7 @@ use super::driver::Daemon;
 use super::hands::Hands;
 use super::kept::state::{Intent, Remembered, Running};
 use super::life::launch::MARK;
+use crate::config::trust::uid_of;
 use crate::fleet::input::{Extra, Input, Record};
 use crate::fleet::{Name, Process};
 use crate::process::Identity;
@@ -110,6 +111,9 @@ impl Hands {
         for (name, known) in &self.known {
             signs.output(&self.source(name, known.log).fifo, name.as_str());
         }
+        for (name, uid) in self.uids() {
+            signs.user(name.as_str(), uid);
+        }
         let cgroups = self.cgroups.as_ref().and_then(|it| it.existing().ok()).unwrap_or_default();
         for (name, cgroup) in cgroups {
             signs.born_in(cgroup.pids().unwrap_or_default(), &name);
@@ -123,6 +127,20 @@ impl Hands {
         let is_known = |name: &Name| self.living.contains_key(name) || self.is_foreign(name);
         found.retain(|name, _| !is_known(&name.as_str().into()));
         found
+    }
+
+    /// The users of the instances that have one of their own.
+    pub(super) fn uids(&self) -> Vec<(Name, u32)> {
+        let mut numbers: BTreeMap<&str, Option<u32>> = BTreeMap::new();
+        let users = self
+            .known
+            .iter()
+            .filter_map(|(name, it)| Some((name, it.settings.launch.user.as_deref()?)));
+        let uid = |(name, user)| {
+            let uid = *numbers.entry(user).or_insert_with(|| uid_of(user));
+            Some((Name::clone(name), uid?))
+        };
+        users.filter_map(uid).collect()
     }
 
     /// Adopts the leader, or has everything killed.

@@ -3,7 +3,8 @@
 //! A daemon can die between starting a child and writing that down, and its records can be lost. What it
 //! started is recognised all the same: by the cgroup it is in, by the variable in its environment, by the
 //! pipe that is its output. Only what was left behind counts, whose parent is somebody that inherits
-//! orphans: everything else hangs below it, or is none of ours.
+//! orphans: everything else hangs below it, or is none of ours. Anybody may write a variable into his environment:
+//! it is believed of root, of ourselves, and of the user that the instance runs as.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -27,6 +28,8 @@ pub struct Signs {
     pub deck: String,
     /// The output of each instance.
     outputs: BTreeMap<FileId, String>,
+    /// Who may say that he belongs to an instance, beside root and ourselves.
+    users: BTreeMap<String, u32>,
     /// Pids that a cgroup of an instance holds.
     born_in: BTreeMap<i32, String>,
 }
@@ -57,6 +60,11 @@ impl Signs {
         if let Ok(file) = FileId::of(fifo) {
             self.outputs.insert(file, instance.to_owned());
         }
+    }
+
+    /// This instance runs as this user.
+    pub fn user(&mut self, instance: &str, uid: u32) {
+        self.users.insert(instance.to_owned(), uid);
     }
 
     pub fn born_in(&mut self, pids: Vec<i32>, instance: &str) {
@@ -92,7 +100,9 @@ impl Signs {
             let text = std::str::from_utf8(it.strip_prefix(self.variable.as_bytes())?).ok()?;
             text.strip_suffix(&self.deck).map(str::to_owned)
         };
-        environment.split(|it| *it == 0).find_map(value)
+        let instance = environment.split(|it| *it == 0).find_map(value)?;
+        let user = self.users.get(&instance).copied();
+        users_of(pid).is_some_and(|it| may_say(it, user)).then_some(instance)
     }
 
     fn by_output(&self, pid: i32) -> Option<String> {
@@ -101,12 +111,36 @@ impl Signs {
     }
 }
 
-/// What living leaders of sessions have in this variable of their environment.
+/// The real and the effective user of a process.
+pub type Users = [u32; 2];
+
+/// Whether a process of these users may say that it belongs to what runs as `user`.
+pub fn may_say(users: Users, user: Option<u32>) -> bool {
+    let us = nix::unistd::Uid::effective().as_raw();
+    users.iter().all(|it| *it == 0 || *it == us || Some(*it) == user)
+}
+
+/// Of `/proc/PID/status`, proc_pid_status(5).
+fn users_of(pid: i32) -> Option<Users> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let mut numbers = status.lines().find_map(|it| it.strip_prefix("Uid:"))?.split_whitespace();
+    Some([numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?])
+}
+
+/// A living leader of a session, with what a variable of its environment says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Marked {
+    pub mark: String,
+    pub member: Member,
+    pub users: Users,
+}
+
+/// All that have this variable in their environment, whoever they are.
 ///
 /// # Errors
 ///
 /// `/proc` cannot be read.
-pub fn marked(variable: &str) -> io::Result<Vec<(String, Member)>> {
+pub fn marked(variable: &str) -> io::Result<Vec<Marked>> {
     let table = Table::sweep()?;
     let leaders = |it: &&Stat| !it.is_gone() && !it.is_kernel() && it.session == it.identity.pid;
     let leaders: Vec<_> = table.all().filter(leaders).collect();
@@ -119,7 +153,11 @@ pub fn marked(variable: &str) -> io::Result<Vec<(String, Member)>> {
         String::from_utf8(value.to_vec()).ok()
     };
     let all = leaders.into_iter().zip(read);
-    Ok(all.filter_map(|(stat, it)| Some((value(it.ok()?)?, Member::from(stat)))).collect())
+    let marked = |(stat, it): (&Stat, io::Result<slow::Bytes>)| {
+        let (mark, users) = (value(it.ok()?)?, users_of(stat.identity.pid)?);
+        Some(Marked { mark, member: Member::from(stat), users })
+    };
+    Ok(all.filter_map(marked).collect())
 }
 
 fn left(mut all: Vec<Stat>) -> Left {
@@ -132,6 +170,19 @@ fn left(mut all: Vec<Stat>) -> Left {
 mod tests {
     use super::*;
     use crate::process::stat::read_stat;
+
+    #[test]
+    fn only_its_own_user_and_we_may_say_that_they_belong_to_something() {
+        let us = nix::unistd::Uid::effective().as_raw();
+        assert_eq!(users_of(std::process::id().cast_signed()), Some([us, us]));
+        for users in [[us, us], [0, us], [4321, 4321], [4321, 0]] {
+            assert!(may_say(users, Some(4321)), "{users:?}");
+        }
+        for user in [None, Some(4322)] {
+            // Whoever starts a program that becomes root has made its environment.
+            assert!(!may_say([4321, 4321], user) && !may_say([4321, 0], user));
+        }
+    }
 
     #[test]
     fn the_oldest_that_leads_a_session_is_the_leader() {
