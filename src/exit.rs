@@ -22,10 +22,12 @@ pub enum Exit {
     Confirm = 6,
     /// Ctrl-C while it was waited for; the work goes on (128 and the number of SIGINT, as shells have it).
     Interrupted = 130,
+    /// A signal ended the daemon, and its services run on (128 and the number of SIGTERM).
+    Signalled = 143,
 }
 
 /// Code and meaning, for help and README.
-pub const TABLE: [(Exit, &str); 8] = [
+pub const TABLE: [(Exit, &str); 9] = [
     (Exit::Done, "done; `status`: all as wanted; `load`: every request was answered"),
     (Exit::Failed, "not done or not well: refused, halted, timed out, a failed request"),
     (Exit::Usage, "the command line or a configuration file has mistakes"),
@@ -34,6 +36,7 @@ pub const TABLE: [(Exit, &str); 8] = [
     (Exit::Forbidden, "this user may not do that"),
     (Exit::Confirm, "dangerous: say it again with `--yes`"),
     (Exit::Interrupted, "Ctrl-C while it was waited for: the work goes on"),
+    (Exit::Signalled, "`daemon`: a signal ended it, the services run on"),
 ];
 
 impl Exit {

@@ -6,7 +6,7 @@ mod support;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
 use support::{Deck, OPSDECK, PATIENCE, is_alive, kill, output_of, wait_until};
@@ -244,6 +244,9 @@ fn the_unit_lets_services_outlive_the_daemon() {
         "OOMPolicy=continue",
         "TasksMax=infinity",
         "Restart=always",
+        // What an order ends stays down; what a signal ends comes back.
+        "RestartPreventExitStatus=0",
+        "SuccessExitStatus=143",
         "ExecReload=/bin/kill -HUP $MAINPID",
     ] {
         assert!(lines.contains(&line), "{line}");
@@ -254,6 +257,27 @@ fn the_unit_lets_services_outlive_the_daemon() {
         ["Protect", "Private", "NoNewPrivileges", "Restrict", "SystemCall", "CapabilityBounding"]
     {
         assert!(!lines.iter().any(|it| it.starts_with(inherited)), "{inherited}");
+    }
+}
+
+#[test]
+fn a_signal_ends_it_with_another_code_than_an_order() {
+    let deck = Deck::start(ONE);
+    deck.ok(&["shutdown", "--keep"]);
+    let begin = || {
+        let daemon = deck.command(&["daemon"]).stdin(Stdio::null()).spawn().unwrap();
+        wait_until("it answers", || deck.opsdeck(&["status"]).status.code() != Some(4));
+        daemon
+    };
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut daemon = begin();
+        kill(i32::try_from(daemon.id()).unwrap(), signal);
+        assert_eq!(support::ended(&mut daemon).code(), Some(143));
+    }
+    for order in [&["shutdown", "--keep"][..], &["shutdown"]] {
+        let mut daemon = begin();
+        deck.ok(order);
+        assert_eq!(support::ended(&mut daemon).code(), Some(0));
     }
 }
 

@@ -9,6 +9,7 @@ use super::{Outcome, local, notice, place};
 use crate::api::Problem;
 use crate::cli::{DaemonArgs, GatewayArgs, LoggerArgs, Place};
 use crate::daemon::boot::{self, BootError};
+use crate::daemon::driver::Ended;
 use crate::daemon::kept::state;
 use crate::daemon::replace::Heir;
 use crate::daemon::replace::guardian;
@@ -117,7 +118,8 @@ async fn begin(place: &Place, args: &DaemonArgs, heir: Option<Heir>) -> Outcome 
         },
     };
     match boot::run(plan, heir).await {
-        Ok(_) => Ok(Exit::Done),
+        Ok(Ended::Signalled) => Ok(Exit::Signalled),
+        Ok(Ended::AtRest | Ended::Kept | Ended::Replaced) => Ok(Exit::Done),
         Err(err) => Err(could_not_begin(&err)),
     }
 }

@@ -149,7 +149,7 @@ pub async fn run(mut plan: Plan, mut heir: Option<Heir>) -> Result<Ended, BootEr
 
     let ended = daemon.run(queue, children).await;
     info!(?ended, "the daemon ends");
-    if ended == Ended::Kept {
+    if matches!(ended, Ended::Kept | Ended::Signalled) {
         applied::close(&plan.state_dir);
     }
     let house = House { plan, lock, doorway, systemd, stop, tasks, server, keeper };

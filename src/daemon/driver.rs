@@ -50,6 +50,8 @@ pub enum Ended {
     AtRest,
     /// The services run on.
     Kept,
+    /// The same, and nobody has ordered that: a signal ended it.
+    Signalled,
     /// This process is to become another program.
     Replaced,
 }
@@ -121,7 +123,7 @@ impl Daemon {
                 match ended {
                     Ended::AtRest => self.hands.retire(),
                     Ended::Replaced => self.leave_turns(&mut turns),
-                    Ended::Kept => (),
+                    Ended::Kept | Ended::Signalled => (),
                 }
                 self.hands.state.flush_at_last();
                 return ended;
@@ -469,7 +471,8 @@ impl Daemon {
             return self.refuse_to_keep(by, reply);
         }
         let message = if keep {
-            self.ended = Some(Ended::Kept);
+            let is_ordered = by.is_some() || reply.is_some();
+            self.ended = Some(if is_ordered { Ended::Kept } else { Ended::Signalled });
             self.succession.next = None;
             "the daemon ends; the services run on"
         } else {
