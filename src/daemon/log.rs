@@ -8,7 +8,6 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +19,7 @@ use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::kept::state::is_elsewhere;
-use super::systemd;
+use super::{own, systemd};
 
 /// Lines that wait for a reader who is slow.
 const LINES: usize = 1024;
@@ -161,8 +160,7 @@ impl Stderr {
         let is_long = ours.metadata().is_ok_and(|it| it.is_file() && it.len() > MOST);
         if is_long && !is_elsewhere(&ours, path) {
             rotate(path);
-            let mut options = OpenOptions::new();
-            let next = options.create(true).append(true).mode(0o600).open(path);
+            let next = own::open(OpenOptions::new().create(true).append(true), path);
             // What cannot be opened is not written to: the old one goes on.
             let _ = next.map(nix::unistd::dup2_stderr);
         }

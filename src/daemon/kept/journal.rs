@@ -2,11 +2,13 @@
 //!
 //! Appended by one write per turn. What an operator did is synced to the disk as well, in the
 //! background. A torn last line, left by a power cut, is skipped when the file is read. A disk that
-//! cannot be written stops nothing: the events stay in memory and a notice says so.
+//! cannot be written stops nothing: the events stay in memory and a notice says so. Their numbers are not given again
+//! by the next daemon: the last one is written over a file of fixed length, for which a full disk has room.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -33,6 +35,8 @@ pub struct Journal {
     /// Written by the next [`Journal::flush`].
     pending: Vec<u8>,
     sync: bool,
+    /// Has the last number that was given and could not be written with its event.
+    given: Option<File>,
     /// Why nothing can be written.
     pub trouble: Option<String>,
 }
@@ -62,10 +66,32 @@ impl Journal {
             recent,
             pending: vec![],
             sync: false,
+            given: None,
             trouble: None,
         };
+        journal.open_given();
         journal.reopen();
         journal
+    }
+
+    /// What was given without its event counts as well. Made here: on a full disk it could not be.
+    fn open_given(&mut self) {
+        let path = self.path.with_extension("seq");
+        let opened = own::open(OpenOptions::new().create(true).read(true).write(true), &path);
+        // Without it the numbers of what a full disk takes may be given again, no more.
+        let Ok(mut file) = opened else { return };
+        let mut text = String::new();
+        // One that is torn says nothing.
+        let _ = file.read_to_string(&mut text);
+        self.go_beyond(text.trim().parse().unwrap_or(0));
+        self.given = Some(file);
+        self.note_given();
+    }
+
+    fn note_given(&self) {
+        if let Some(file) = &self.given {
+            let _ = file.write_all_at(given(self.next_seq - 1).as_bytes(), 0);
+        }
     }
 
     fn reopen(&mut self) {
@@ -147,6 +173,7 @@ impl Journal {
         self.file = None;
         // Memory is bounded; the newest events stay in `recent`.
         self.pending.clear();
+        self.note_given();
     }
 
     fn rotate(&mut self) {
@@ -170,6 +197,11 @@ impl Journal {
         let rotated = (1..=KEEP).rev().map(|n| rotated(&self.path, n));
         rotated.chain([self.path.clone()]).filter(|it| it.exists()).collect()
     }
+}
+
+/// A number as the file has it, always of the same length.
+fn given(seq: u64) -> String {
+    format!("{seq:020}\n")
 }
 
 fn rotated(path: &Path, n: u32) -> PathBuf {
@@ -391,6 +423,31 @@ mod tests {
         let line = |seq| serde_json::to_string(&Event { seq, ..event("x") }).unwrap();
         std::fs::write(&path, format!("{}\n{}\n", line(30), line(20))).unwrap();
         assert_eq!(Journal::open(dir.path()).append(event("next")).seq, 31);
+    }
+
+    #[test]
+    fn a_number_that_was_given_while_the_disk_was_full_is_not_given_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(dir.path());
+        journal.append(event("one"));
+        journal.flush();
+        let (path, aside) = (dir.path().join("journal.jsonl"), dir.path().join("aside"));
+        std::fs::rename(&path, &aside).unwrap();
+        std::os::unix::fs::symlink("/dev/full", &path).unwrap();
+        for expected in 2..5 {
+            assert_eq!(journal.append(event("lost")).seq, expected);
+            journal.flush();
+        }
+        drop(journal);
+        std::fs::rename(&aside, &path).unwrap();
+        let mut journal = Journal::open(dir.path());
+        assert_eq!(journal.append(event("next")).seq, 5);
+        journal.flush();
+        // One that is torn says nothing, and is made anew.
+        let given_path = dir.path().join("journal.seq");
+        std::fs::write(&given_path, "7x").unwrap();
+        assert_eq!(Journal::open(dir.path()).append(event("next")).seq, 6);
+        assert_eq!(std::fs::read_to_string(&given_path).unwrap(), given(5));
     }
 
     #[test]
