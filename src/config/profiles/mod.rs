@@ -199,6 +199,14 @@ mod tests {
             process(5, 2, "shop.crontab.0"),
         ];
         assert_eq!(told(&whole), ["master", "manager", "worker", "worker", "user process"]);
+
+        // Without titles.
+        let polls =
+            |n, pid, parent| roles::Process { polls: Some(n), ..process(pid, parent, "php") };
+        let plain = [polls(1, 1, 0), polls(0, 2, 1), polls(1, 3, 2), polls(0, 4, 2)];
+        assert_eq!(told(&plain), ["master", "manager", "worker", "task worker"]);
+        let base = [polls(0, 1, 0), polls(1, 2, 1), polls(0, 3, 1), process(4, 1, "php")];
+        assert_eq!(told(&base), ["manager", "worker", "task worker", "worker"]);
     }
 
     /// Loads a configuration with these files in `profiles/`.

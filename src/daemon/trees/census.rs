@@ -36,23 +36,24 @@ pub(in crate::daemon) struct Looked<'r> {
 /// These processes of a leader's tree, in their order. Blocking.
 pub(in crate::daemon) fn look(rules: &Rules, leader: i32, tree: Vec<Stat>) -> Vec<Looked<'_>> {
     let pids: Vec<i32> = tree.iter().map(|it| it.identity.pid).collect();
-    assigned(rules, leader, tree, closeup::arguments_of(&pids))
+    let polls = |it: &Stat| polls(rules, leader, it);
+    assigned(rules, leader, (tree, closeup::arguments_of(&pids)), polls)
 }
 
-/// The same by what `stat` tells alone, which no process can hold up.
+/// The same by what `stat` tells alone, which no process can hold up; and of the leader, what it polls by.
 pub(in crate::daemon) fn glance(rules: &Rules, leader: i32, tree: Vec<Stat>) -> Vec<Looked<'_>> {
     let arguments = vec![vec![]; tree.len()];
-    assigned(rules, leader, tree, arguments)
+    let polls = |it: &Stat| polls(rules, leader, it).filter(|_| it.identity.pid == leader);
+    assigned(rules, leader, (tree, arguments), polls)
 }
 
 fn assigned(
     rules: &Rules,
     leader: i32,
-    tree: Vec<Stat>,
-    arguments: Vec<Vec<String>>,
+    (tree, arguments): (Vec<Stat>, Vec<Vec<String>>),
+    polls: impl Fn(&Stat) -> Option<u32>,
 ) -> Vec<Looked<'_>> {
     let both = || tree.iter().zip(&arguments);
-    let polls = |it: &Stat| if it.identity.pid == leader { polls(rules, it) } else { None };
     let seen: Vec<_> =
         both().map(|(stat, arguments)| observed(stat, arguments, polls(stat))).collect();
     let roles = roles::assign(rules, leader, &seen);
@@ -80,12 +81,16 @@ fn threads(stat: &Stat) -> u32 {
     u32::try_from(stat.threads).unwrap_or(0)
 }
 
-/// How many descriptors of epoll(7) a leader has, where a rule asks for that and nothing else rules it out.
-fn polls(rules: &Rules, leader: &Stat) -> Option<u32> {
-    let asks =
-        |it: &Rule| it.polls.filter(|_| it.threads.is_none_or(|least| threads(leader) >= least));
+/// How many descriptors of epoll(7) a process has, where a rule asks for that and nothing else rules it out.
+fn polls(rules: &Rules, leader: i32, of: &Stat) -> Option<u32> {
+    let pid = of.identity.pid;
+    let asks = |it: &Rule| {
+        let may_be = it.level.is_none_or(|level| (level == 1) == (pid == leader))
+            && it.threads.is_none_or(|least| threads(of) >= least);
+        it.polls.filter(|_| may_be)
+    };
     let most = rules.0.iter().filter_map(asks).max()?;
-    closeup::polls(leader.identity.pid, most).ok()
+    closeup::polls(pid, most).ok()
 }
 
 /// A leader and what is below it.
