@@ -69,7 +69,21 @@ impl Fleet {
         if harmless && !instance.drains_for(signal) || ignored || idle {
             return None;
         }
-        self.last_ready(instance)
+        let last = self.last_ready(instance)?;
+        Some(match effect_of(signal, harmless) {
+            Some(effect) => format!("{signal} {effect} it: {last}"),
+            None => last,
+        })
+    }
+}
+
+/// What a signal may do to whoever gets it; of SIGTERM and of a reload that drains, what follows is on the screen.
+fn effect_of(signal: Signal, harmless: bool) -> Option<&'static str> {
+    match signal {
+        Signal::TERM => None,
+        _ if harmless => None,
+        Signal(19..=22) => Some("may halt"),
+        _ => Some("may end"),
     }
 }
 

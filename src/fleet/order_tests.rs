@@ -66,15 +66,15 @@ fn the_last_ready_instance_is_not_taken_away_unasked() {
         assert_eq!(rig.question(verb.clone()), None, "{verb:?}");
     }
     rig.probed("web1", Probe::Readiness, false);
-    for verb in [
-        stop("web2"),
-        restart("web2"),
-        drain("web2"),
-        signal("web2", Signal::TERM),
-        signal("web2", Signal::USR2),
-    ] {
+    for verb in [stop("web2"), restart("web2"), drain("web2"), signal("web2", Signal::TERM)] {
         let question = rig.question(verb);
         assert_eq!(question.as_deref(), Some("web2 is the last ready instance of web"));
+    }
+    for (number, effect) in
+        [(3, "SIGQUIT may end"), (12, "SIGUSR2 may end"), (20, "SIGTSTP may halt")]
+    {
+        let question = rig.question(signal("web2", Signal(number)));
+        assert_eq!(question, Some(format!("{effect} it: web2 is the last ready instance of web")));
     }
     assert_eq!(rig.question(stop("web1")), None, "it serves nobody anyway");
 }

@@ -111,7 +111,10 @@ fn a_signal_to_a_service_is_guarded_for_each_of_its_instances() {
     }
     rig.probed("web1", Probe::Readiness, false);
     let question = rig.question(wave(Some(Signal::HUP), &[]));
-    assert_eq!(question.as_deref(), Some("web2 is the last ready instance of web"));
+    assert_eq!(
+        question.as_deref(),
+        Some("SIGHUP may end it: web2 is the last ready instance of web")
+    );
     assert_eq!(rig.question(wave(None, &[])), None);
 
     let mut rig = Rig::ready(vec![swoole(&["web1"])]);
