@@ -145,6 +145,16 @@ fn a_server_that_goes_into_the_background_is_told_so() {
 }
 
 #[test]
+fn a_server_that_was_halted_is_told_and_goes_on_as_it_says() {
+    let deck = up(&web(free_port(), "", ""));
+    assert!(!deck.ok(&["why", "web1"]).contains("stands still"));
+    deck.ok(&["signal", "--yes", "SIGSTOP", "web1"]);
+    deck.wait_why("web1", &["stands still: stopped by SIGSTOP", "`opsdeck signal SIGCONT web1`"]);
+    deck.ok(&["signal", "SIGCONT", "web1"]);
+    wait_until("it goes on", || !deck.ok(&["why", "web1"]).contains("stands still"));
+}
+
+#[test]
 fn a_stop_that_does_not_end_names_who_lives_and_afterwards_who_lived() {
     let service = |name: &str, max_wait_time: &str| {
         format!(

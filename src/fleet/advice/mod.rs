@@ -39,8 +39,9 @@ impl fmt::Display for Advice {
 
 type Rule = fn(&Evidence) -> Option<Advice>;
 
-const RULES: [Rule; 13] = [
+const RULES: [Rule; 14] = [
     stops::never_ends,
+    tree::stands_still,
     stops::listens_on,
     port::queue_full,
     port::taken,

@@ -26,6 +26,35 @@ pub(super) fn listed(members: &[Member]) -> String {
     all.join("; ")
 }
 
+/// Somebody has halted it, or holds it with a debugger.
+pub(super) fn stands_still(evidence: &Evidence) -> Option<Advice> {
+    let case = &evidence.case;
+    let still = |it: &&Member| matches!(it.state, 'T' | 't');
+    let all: Vec<&Member> = evidence.tree.iter().filter(still).collect();
+    let first =
+        all.iter().find(|it| it.leads).or(all.first()).filter(|_| case.leaving.is_none())?;
+    let (pid, name) = (first.pid, &case.instance);
+    let others = match all.len() {
+        1 => String::new(),
+        n => format!(", and so does {}", count((n - 1) as u64, "other")),
+    };
+    let how = match first.state {
+        't' => "held by a debugger (state t)",
+        _ => "stopped by SIGSTOP or its like (state T)",
+    };
+    let help = match (first.state, first.leads) {
+        ('t', _) => format!("end the debugger: TracerPid in /proc/{pid}/status names it"),
+        (_, true) => format!("`opsdeck signal SIGCONT {name}` lets it go on"),
+        (_, false) => format!("`opsdeck signal SIGCONT {name} --pid {pid}` lets it go on"),
+    };
+    Some(Advice {
+        kind: "stands-still",
+        seen: format!("{} stands still{others}: {how}", first.title()),
+        means: "it does nothing, and until it goes on it obeys no signal but SIGKILL".into(),
+        help,
+    })
+}
+
 /// Workers that serve on although whoever managed them has died.
 pub(super) fn orphans(evidence: &Evidence) -> Option<Advice> {
     let (case, port) = (&evidence.case, evidence.case.port?);
