@@ -242,3 +242,23 @@ fn every_kind_of_event_is_one_that_events_knows() {
     assert!(said.is_subset(&known), "{:?}", said.difference(&known));
     assert!(EVENT_KINDS.is_sorted());
 }
+
+#[test]
+fn a_stop_that_needed_sigkill_says_so() {
+    let service = |name: &str, flags: &str| {
+        format!(
+            "[service.{name}]\ncommand = \"opsdeck sample --worker {flags}\"\n\
+             start_seconds = \"50ms\"\nmax_wait_time = \"1s\"\n"
+        )
+    };
+    let config = [service("stubborn", "--ignore-term"), service("polite", "")].concat();
+    let mut deck = Deck::start(&config);
+    deck.wait_ready(&["stubborn", "polite"]);
+    deck.wait_line("stubborn", "takes jobs");
+    deck.wait_line("polite", "takes jobs");
+    let output = deck.opsdeck(&["stop", "stubborn"]);
+    let told = stderr(&output);
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    assert!(told.contains("opsdeck: stubborn: killed by SIGKILL "), "{told}");
+    assert_eq!(stderr(&deck.opsdeck(&["stop", "polite"])), "");
+}

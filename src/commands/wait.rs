@@ -8,7 +8,7 @@ use tokio::net::UnixStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Outcome, local, notice};
-use crate::api::{Deck, Goal, Instance, Problem, Service, State, problem};
+use crate::api::{Change, Deck, Goal, Instance, Problem, Service, State, problem};
 use crate::client::Client;
 use crate::exit::Exit;
 use crate::process::identity::{self, Identity};
@@ -48,7 +48,10 @@ pub async fn until(client: &Client, before: &Before, goal: Until) -> Outcome {
     let mut deck = Deck::default();
     loop {
         match changes.next().await {
-            Some(Ok(change)) => deck.follow(change),
+            Some(Ok(change)) => {
+                tell_kills(&change, before);
+                deck.follow(change);
+            }
             Some(Err(_)) | None => {
                 changes = again(|| client.watch()).await.ok_or_else(lost_sight)?.boxed();
                 continue;
@@ -69,6 +72,16 @@ pub async fn until(client: &Client, before: &Before, goal: Until) -> Outcome {
             }
         }
         return Ok(exit);
+    }
+}
+
+/// Says who did not end in its time, where SIGKILL had to end it.
+fn tell_kills(change: &Change, before: &Before) {
+    let Change::Change { events, .. } = change else { return };
+    for event in events.iter().filter(|it| it.stop.as_ref().is_some_and(|it| it.killed)) {
+        if let Some(name) = event.instance.as_ref().filter(|it| before.contains_key(*it)) {
+            notice(&format!("opsdeck: {name}: {}", super::safe(&event.message)));
+        }
     }
 }
 
