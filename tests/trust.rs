@@ -268,3 +268,56 @@ fn what_others_say_of_themselves_is_believed_of_nobody() {
     support::ended(&mut daemon);
     kill(pid, Signal::SIGKILL);
 }
+
+/// Its state has the same path as ours, as that of every daemon in a container has.
+#[test]
+fn what_runs_in_a_container_is_left_alone() {
+    let container = ["--pid", "--fork", "--kill-child"];
+    let can = std::process::Command::new("unshare").args(container).arg("true").output();
+    if !is_root() || !can.is_ok_and(|it| it.status.success()) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let init = dir.path().join("systemd");
+    std::fs::copy("/bin/sleep", &init).unwrap();
+    let script = "export OPSDECK_INSTANCE=\"$1\"; setsid sleep 600 & exec \"$0\" 600";
+    let mut inside = std::process::Command::new("unshare");
+    inside.args(container).args(["sh", "-c", script]).arg(&init);
+    inside.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    let mut running = None;
+    let mut deck = Deck::start_in(&[], WORKER, |at| {
+        // Who brings it in is of the host, and says nothing.
+        inside.arg(format!("a@{}", at.join("state").display()));
+        running = Some(inside.spawn().unwrap());
+        support::wait_until("its init runs", || {
+            let all = all_of(&at.join("state"));
+            ["systemd", "sleep"].iter().all(|name| all.iter().any(|it| it.0 == *name))
+        });
+    });
+    deck.wait_ready(&["a"]);
+    let (own, state) = (deck.pid("a"), deck.path().join("state"));
+    let theirs = |it: &(String, i32)| it.0 == "sleep" && it.1 != own;
+    assert_eq!(all_of(&state).into_iter().filter(theirs).count(), 1, "{}", deck.story());
+    deck.restart_daemon(|deck| kill(deck.daemon_pid(), Signal::SIGKILL));
+    deck.wait_ready(&["a"]);
+    assert_eq!(deck.pid("a"), own);
+    deck.ok(&["shutdown"]);
+    assert_eq!(all_of(&state).into_iter().filter(theirs).count(), 1, "{}", deck.story());
+    let mut running = running.unwrap();
+    running.kill().unwrap();
+    support::ended(&mut running);
+}
+
+/// Names and pids of all that say they are the instance of this state directory.
+fn all_of(state: &std::path::Path) -> Vec<(String, i32)> {
+    let mark = format!("OPSDECK_INSTANCE=a@{}", state.display());
+    let entries = std::fs::read_dir("/proc").unwrap().map_while(Result::ok);
+    let pids = entries.filter_map(|it| it.file_name().to_str()?.parse::<i32>().ok());
+    let named = |pid: i32| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+        let says = environment.split(|it| *it == 0).any(|it| it == mark.as_bytes());
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+        says.then(|| (name.trim().to_owned(), pid))
+    };
+    pids.filter_map(named).collect()
+}

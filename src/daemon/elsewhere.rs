@@ -15,7 +15,8 @@ use super::life::launch::MARK;
 use super::strays::words;
 use crate::config::trust::uid_of;
 use crate::process::group::Member;
-use crate::process::strays::{Marked, marked, may_say};
+use crate::process::owner::may_say;
+use crate::process::strays::{Marked, marked};
 use crate::process::table::FileId;
 
 /// Looks for it, for a daemon with this configuration and its state in `here`.

@@ -29,6 +29,7 @@ pub mod inherited;
 pub mod listener;
 pub mod oom;
 pub mod outlived;
+pub mod owner;
 pub mod peer;
 pub mod pidfd;
 pub mod pidfile;

@@ -4,7 +4,7 @@
 //! started is recognised all the same: by the cgroup it is in, by the variable in its environment, by the
 //! pipe that is its output. Only what was left behind counts, whose parent is somebody that inherits
 //! orphans: everything else hangs below it, or is none of ours. Anybody may write a variable into his environment:
-//! it is believed of root, of ourselves, and of the user that the instance runs as.
+//! it is believed of root, of ourselves, and of the user that the instance runs as, and of nobody in a container.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,6 +12,7 @@ use std::path::Path;
 
 use super::Identity;
 use super::group::Member;
+use super::owner::{Users, may_say, users_of};
 use super::slow;
 use super::stat::Stat;
 use super::table::{FileId, Table};
@@ -111,22 +112,6 @@ impl Signs {
     }
 }
 
-/// The real and the effective user of a process.
-pub type Users = [u32; 2];
-
-/// Whether a process of these users may say that it belongs to what runs as `user`.
-pub fn may_say(users: Users, user: Option<u32>) -> bool {
-    let us = nix::unistd::Uid::effective().as_raw();
-    users.iter().all(|it| *it == 0 || *it == us || Some(*it) == user)
-}
-
-/// Of `/proc/PID/status`, proc_pid_status(5).
-fn users_of(pid: i32) -> Option<Users> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let mut numbers = status.lines().find_map(|it| it.strip_prefix("Uid:"))?.split_whitespace();
-    Some([numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?])
-}
-
 /// A living leader of a session, with what a variable of its environment says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Marked {
@@ -170,19 +155,6 @@ fn left(mut all: Vec<Stat>) -> Left {
 mod tests {
     use super::*;
     use crate::process::stat::read_stat;
-
-    #[test]
-    fn only_its_own_user_and_we_may_say_that_they_belong_to_something() {
-        let us = nix::unistd::Uid::effective().as_raw();
-        assert_eq!(users_of(std::process::id().cast_signed()), Some([us, us]));
-        for users in [[us, us], [0, us], [4321, 4321], [4321, 0]] {
-            assert!(may_say(users, Some(4321)), "{users:?}");
-        }
-        for user in [None, Some(4322)] {
-            // Whoever starts a program that becomes root has made its environment.
-            assert!(!may_say([4321, 4321], user) && !may_say([4321, 0], user));
-        }
-    }
 
     #[test]
     fn the_oldest_that_leads_a_session_is_the_leader() {

@@ -14,6 +14,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use super::Identity;
+use super::owner::{may_say, users_of};
 use super::slow;
 use super::stat::{Stat, sweep};
 
@@ -54,7 +55,11 @@ impl Carried {
         let output = |number: u8| FileId::of(Path::new(&format!("/proc/{pid}/fd/{number}"))).ok();
         Self {
             outputs: [1, 2].into_iter().filter_map(output).collect(),
-            environment: slow::read(pid, "environ").unwrap_or_default(),
+            environment: match users_of(pid) {
+                Some(_) => slow::read(pid, "environ").unwrap_or_default(),
+                // What is said in a container is not meant for us.
+                None => vec![],
+            },
         }
     }
 
@@ -98,9 +103,11 @@ impl Table {
             let Some(stat) = stats.get(&next) else { break };
             next = stat.parent;
         }
-        // The orphans of a dead daemon may have gone to the manager of a user's session.
+        // The orphans of a dead daemon may have gone to the manager of a user's session. That of a container has
+        // its own, and anybody may call himself so.
         let managers = stats.values().filter(|it| it.name.to_string() == "systemd");
-        heirs.extend(managers.map(|it| it.identity.pid));
+        let is_ours = |pid: &i32| users_of(*pid).is_some_and(|it| may_say(it, None));
+        heirs.extend(managers.map(|it| it.identity.pid).filter(is_ours));
         Self { stats, heirs, marks: RefCell::default() }
     }
 
