@@ -224,6 +224,38 @@ fn what_a_stop_command_has_ended_well_for_has_its_time_although_its_daemon_died(
 }
 
 #[test]
+fn what_a_stop_command_has_failed_to_stop_gets_its_signal_although_its_daemon_died() {
+    let (theirs, port) = (Theirs::new(), free_port());
+    let first = theirs.start("web1", port);
+    let end = "#!/bin/sh\ncd \"$(dirname \"$0\")\"\n: >began\nwhile [ ! -e go ]; do sleep 0.05; done\n: >done\nexit 7\n";
+    theirs.script("end", end);
+    let stop = format!(
+        "stop_command = [{:?}]\nreserve = \"19s\"\n",
+        theirs.path("end").display().to_string()
+    );
+    let stop = theirs.started_by() + &stop;
+    let mut deck = Deck::start(&theirs.service(&[("web1", port)], &stop));
+    wait_pid(&mut deck, "web1", first);
+    deck.ok(&["stop", "--no-wait", "web1"]);
+    wait_until("the command runs", || theirs.path("began").exists());
+    let state = deck.path().join("state/state.jsonl");
+    wait_until("it is known that it began", || {
+        let text = std::fs::read_to_string(&state).unwrap();
+        let last = text.lines().rfind(|it| it.contains("\"is\":\"kept\"")).unwrap_or_default();
+        last.contains("\"sent\"") && !last.contains("unbegun")
+    });
+    deck.restart_daemon(|deck| {
+        kill(deck.daemon_pid(), Signal::SIGKILL);
+        wait_until("the daemon dead", || !is_alive(deck.daemon_pid()));
+        std::fs::write(theirs.path("go"), "").unwrap();
+        wait_until("the command has ended", || theirs.path("done").exists());
+    });
+    deck.wait_event("SIGTERM: its stop command ended while no daemon was there");
+    deck.wait_state("web1", State::Stopped);
+    assert!(!is_alive(first));
+}
+
+#[test]
 fn a_start_that_fails_is_told_with_its_last_words() {
     let (theirs, port) = (Theirs::new(), free_port());
     let start = "start = ['sh', '-c', 'echo there is no disk; exit 3']\n";
@@ -242,23 +274,30 @@ fn a_start_that_fails_is_told_with_its_last_words() {
 fn a_start_that_is_the_server_itself_is_left_running() {
     let (theirs, port) = (Theirs::new(), free_port());
     theirs.script("serve", "#!/bin/sh\necho $$ >\"$1\"\nexec OPSDECK sample --port \"$2\"\n");
-    theirs.script("lead", "#!/bin/sh\n\"${0%lead}serve\" \"$1\" \"$2\" &\nwait\n");
+    theirs.script("lead", "#!/bin/sh\n\"${0%lead}serve\" \"$1\" \"$2\" &\necho $$ >\"${0%lead}lead.pid\"\nexec sleep 600\n");
     let start = |script: &str| {
         let script = theirs.path(script).display().to_string();
         let file = theirs.path("{instance}.pid").display().to_string();
         format!("start = [{script:?}, {file:?}, \"{{port}}\"]\nrollout.ready_timeout = \"500ms\"\n")
     };
     let mut deck = Deck::start(&theirs.service(&[("web1", port)], &start("serve")));
-    for script in ["serve", "lead"] {
+    let its_end = "it is left running, and ended with what it has started";
+    for (script, told) in
+        [("serve", "it runs in the foreground, and is left running"), ("lead", its_end)]
+    {
         deck.write_config(&theirs.service(&[("web1", port)], &start(script)));
         deck.ok(&["config", "apply"]);
         deck.ok(&["start", "web1"]);
         let pid = theirs.pid("web1");
         wait_pid(&mut deck, "web1", pid);
-        let told = deck.wait_event("it runs in the foreground, and is left running");
-        assert_eq!((told.kind.as_str(), told.instance.as_deref()), ("foreground", Some("web1")));
+        let told = deck.wait_event(told);
+        assert_eq!((told.kind.as_str(), told.instance.as_deref()), ("start-command", Some("web1")));
         deck.ok(&["stop", "web1"]);
         assert!(!is_alive(pid));
+        if script == "lead" {
+            let lead = theirs.pid("lead");
+            wait_until("the command has ended too", || !is_alive(lead));
+        }
         deck.catch_up();
         deck.events.clear();
     }

@@ -12,10 +12,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::process::{Signal, pidfd_send_signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::daemon::clock::{self, millis};
 
@@ -95,6 +96,8 @@ pub(in crate::daemon) struct Foreign {
     pub(in crate::daemon) outlived: BTreeMap<Name, Left>,
     /// The last commands that stop something, by instance.
     pub(in crate::daemon) stops: BTreeMap<Name, Stopping>,
+    /// Commands that have started something and have not come back.
+    starters: BTreeMap<Name, Identity>,
 }
 
 /// A command that stops something, in its task.
@@ -130,6 +133,16 @@ impl Foreign {
     pub(in crate::daemon) fn end_stop(&self, instance: &Name) {
         if let Some(it) = self.stops.get(instance) {
             it.end.cancel();
+        }
+    }
+
+    /// What it has started has ended, and it has nothing to wait for.
+    pub(in crate::daemon) fn end_starter(&mut self, instance: &Name) {
+        let Some(it) = self.starters.remove(instance) else { return };
+        if let Ok(Some(pidfd)) = identity::open(it)
+            && let Err(err) = pidfd_send_signal(pidfd, Signal::KILL)
+        {
+            warn!(%instance, %err, "the command that has started it could not be ended");
         }
     }
 
@@ -297,18 +310,24 @@ impl Daemon {
             Ok(process) => Input::Spawned { instance: instance.clone(), generation, process },
             Err(reason) => Input::spawn_failed(instance, generation, reason, false),
         });
-        if let Some(command) = in_foreground {
-            self.note_foreground(instance, &command);
+        if let Some((process, command)) = in_foreground {
+            self.note_foreground(instance, process, &command);
         }
     }
 
-    fn note_foreground(&mut self, instance: &Name, command: &str) {
-        let message = format!(
-            "`{command}` has not come back: it runs in the foreground, and is left running; engine = \"local\" \
-             is for that, or let it go into the background (Swoole: daemonize)"
-        );
+    fn note_foreground(&mut self, instance: &Name, process: Identity, command: &str) {
+        let leads = self.hands.living.get(instance).map(|it| Identity::from(it.process));
+        let message = if leads == Some(process) {
+            in_foreground(command)
+        } else {
+            self.hands.foreign.starters.insert(instance.clone(), process);
+            format!(
+                "`{command}` has not come back, pid {}: it is left running, and ended with what it has started",
+                process.pid
+            )
+        };
         self.record(Record {
-            kind: "foreground",
+            kind: "start-command",
             service: self.fleet.service_of(instance.as_str()).cloned(),
             instance: Some(instance.clone()),
             by: None,
@@ -317,6 +336,13 @@ impl Daemon {
             extra: Extra::Nothing,
         });
     }
+}
+
+fn in_foreground(command: &str) -> String {
+    format!(
+        "`{command}` has not come back: it runs in the foreground, and is left running; engine = \"local\" \
+         is for that, or let it go into the background (Swoole: daemonize)"
+    )
 }
 
 impl Hands {

@@ -53,16 +53,16 @@ pub(in crate::daemon) enum Begin {
 #[derive(Debug)]
 pub struct Started {
     pub(in crate::daemon) found: Found,
-    /// The command that was to start it and come back.
-    pub(in crate::daemon) in_foreground: Option<String>,
+    /// The command that was to start it and come back, and has not.
+    pub(in crate::daemon) in_foreground: Option<(Identity, String)>,
 }
 
 /// Why nobody waits for a command any longer.
 enum Over {
     /// It is ended; to be read behind what became of it.
     End(String),
-    /// It is, or has started, what the file names, and is left alone.
-    Serves(Found),
+    /// It is what the file names, or may have started it, and is left alone.
+    Serves(Identity, Found),
 }
 
 /// A command, ready to run.
@@ -174,10 +174,10 @@ impl Hands {
     ) {
         let instance = name.clone();
         let Some(left) = self.foreign.outlived.remove(name) else {
-            if unbegun {
-                self.stop_foreign(name, generation, deadline);
-            }
-            return;
+            return match unbegun {
+                true => self.stop_foreign(name, generation, deadline),
+                false => self.give_time(name, generation, deadline),
+            };
         };
         let command = self.known.get(name).map(|it| {
             it.settings.stop_command.iter().map(|it| it.0.as_str()).collect::<Vec<_>>().join(" ")
@@ -204,6 +204,32 @@ impl Hands {
             let why = format!("`{command}` {why}");
             // The driver is gone only when the daemon ends.
             let _ = turns.send(Turn::Input(Input::StopFailed { instance, generation, why })).await;
+        });
+    }
+
+    /// Nobody knows how its stop command ended: what lives on when only the signals' share of its time is left has
+    /// been told nothing.
+    fn give_time(&mut self, name: &Name, generation: u64, deadline: Timestamp) {
+        let service = self.known.get(name).and_then(|it| self.service(&it.service));
+        let until = deadline - service.map_or(Duration::ZERO, |it| it.rules.reserve);
+        let (instance, turns, stopping) = (name.clone(), self.turns.clone(), Stopping::default());
+        self.foreign.stops.insert(name.clone(), stopping.clone());
+        self.tasks.spawn(async move {
+            let ended = stopping.ended.clone().drop_guard();
+            let is_gone = tokio::select! {
+                () = stopping.end.cancelled() => true,
+                () = stopping.hurry.cancelled() => true,
+                () = clock::sleep_until(Some(until)) => false,
+            };
+            drop(ended);
+            if !is_gone {
+                let why =
+                    "its stop command ended while no daemon was there, and has not stopped it"
+                        .into();
+                let failed = Input::StopFailed { instance, generation, why };
+                // The driver is gone only when the daemon ends.
+                let _ = turns.send(Turn::Input(failed)).await;
+            }
         });
     }
 
@@ -259,7 +285,9 @@ async fn begin(order: &Order, pidfile: &Path, reaper: &Reaper) -> Result<Started
     }
     let serves = order.carry_out(reaper, async |it| order.goes_on(it, pidfile).await).await?;
     match serves {
-        Some(found) => Ok(Started { found, in_foreground: Some(order.argv.join(" ")) }),
+        Some((command, found)) => {
+            Ok(Started { found, in_foreground: Some((command, order.argv.join(" "))) })
+        }
         None => order.found(pidfile, "came back").await.map(Started::from),
     }
 }
@@ -296,7 +324,7 @@ impl Order {
         &self,
         reaper: &Reaper,
         over: impl AsyncFnOnce(Identity) -> Over,
-    ) -> Result<Option<Found>, String> {
+    ) -> Result<Option<(Identity, Found)>, String> {
         self.run(reaper, over).await.map_err(|it| format!("`{}` {it}", self.argv.join(" ")))
     }
 
@@ -334,10 +362,10 @@ impl Order {
             }
         };
         if let Ok(found) = timeout(self.patience, is_it).await {
-            return Over::Serves(found);
+            return Over::Serves(command, found);
         }
         if let Some(Ok(found)) = looks::look_in_time(pidfile).await {
-            return Over::Serves(found);
+            return Over::Serves(command, found);
         }
         let patience = format_duration(self.patience);
         Over::End(format!("it has to come back, and did not within {patience}"))
@@ -347,7 +375,7 @@ impl Order {
         &self,
         reaper: &Reaper,
         over: impl AsyncFnOnce(Identity) -> Over,
-    ) -> Result<Option<Found>, String> {
+    ) -> Result<Option<(Identity, Found)>, String> {
         let mut log = self.open_log().map_err(|err| format!("{}: {err}", self.log.display()))?;
         let begin = log.seek(SeekFrom::End(0)).unwrap_or(0);
         let switch = switch_to(self.user.as_deref(), &self.rights);
@@ -370,7 +398,7 @@ impl Order {
             death = &mut death => death,
             over = over(spawned.identity) => {
                 let why = match over {
-                    Over::Serves(found) => return Ok(Some(found)),
+                    Over::Serves(command, found) => return Ok(Some((command, found))),
                     Over::End(why) => why,
                 };
                 let killed = Group::new(spawned.identity, None, self.marks.clone()).kill();

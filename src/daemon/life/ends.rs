@@ -210,6 +210,7 @@ impl Hands {
         self.reloads.forget(name);
         let generation = living.generation;
         self.foreign.hurry_stop(name);
+        self.foreign.end_starter(name);
         // Somebody may have started the next one already.
         self.foreign.look_again(name);
         self.outcomes.extend(self.front.ended(name));
