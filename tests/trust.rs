@@ -178,22 +178,23 @@ fn root_keeps_nothing_where_others_can_put_something() {
     let run = |words: &[&str]| {
         let mut command = std::process::Command::new(support::OPSDECK);
         let output = command.arg("--config").arg(&config).args(words).output().unwrap();
-        assert!(!output.status.success());
-        String::from_utf8(output.stderr).unwrap()
+        (output.status.success(), String::from_utf8(output.stderr).unwrap())
     };
     for (owner, mode, hint) in [(65534, 0o700, "chown root"), (0, 0o777, "chmod go-w")] {
         std::os::unix::fs::chown(&state, Some(owner), None).unwrap();
         std::fs::set_permissions(&state, PermissionsExt::from_mode(mode)).unwrap();
         for words in [&["daemon"][..], &["config", "check"]] {
-            let told = run(words);
+            let (done, told) = run(words);
+            // Whose it is may run a daemon there.
+            assert_eq!(done, words[0] == "config" && owner != 0, "{told}");
             let what = format!("the state directory {} is open to others", state.display());
             assert!(told.contains(&what) && told.contains(hint), "{told}");
         }
     }
     // It was somebody's, and what he has put there stays: no link is followed.
     std::fs::set_permissions(&state, PermissionsExt::from_mode(0o700)).unwrap();
-    let told = run(&["daemon"]);
-    assert!(told.contains("could not lock"), "{told}");
+    let (done, told) = run(&["daemon"]);
+    assert!(!done && told.contains("opsdeck.lock is a symbolic link"), "{told}");
     assert!(!dir.path().join("new").exists());
     assert_eq!(std::fs::read_to_string(&secret).unwrap(), "mine\n");
 }
@@ -206,16 +207,25 @@ fn root_believes_no_record_that_others_have_written() {
     let mut deck = Deck::start(WORKER);
     deck.wait_ready(&["a"]);
     let pid = deck.pid("a");
-    let record = deck.path().join("state/config.jsonl");
+    let [record, state] =
+        ["config.jsonl", "state.jsonl"].map(|it| deck.path().join("state").join(it));
+    deck.ok(&["stop", "a"]);
     deck.restart_daemon(|deck| {
         kill(deck.daemon_pid(), Signal::SIGKILL);
-        let text = std::fs::read_to_string(&record).unwrap();
-        std::fs::write(&record, text.replace("[service.a]", "[service.evil]")).unwrap();
-        std::os::unix::fs::chown(&record, Some(65534), None).unwrap();
+        support::wait_until("it is dead", || !is_alive(deck.daemon_pid()));
+        let nobody = |to| std::os::unix::fs::chown(&record, Some(to), None).unwrap();
+        nobody(65534);
+        let refused = deck.opsdeck(&["daemon"]);
+        let told = String::from_utf8(refused.stderr).unwrap();
+        assert!(told.contains("(uid 65534)") && told.contains("chown 0 /"), "{told}");
+        nobody(0);
+        // As a copy leaves it: it is ours, and is believed.
+        std::fs::set_permissions(&state, PermissionsExt::from_mode(0o664)).unwrap();
     });
-    deck.wait_ready(&["a"]);
-    assert_eq!(deck.pid("a"), pid, "{}", deck.story());
-    assert!(support::find(&deck.view, "evil").is_none(), "{}", deck.story());
+    deck.wait_state("a", opsdeck::api::State::Stopped);
+    assert!(!is_alive(pid), "{}", deck.story());
+    let mode = std::fs::metadata(&state).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
 }
 
 /// A process of nobody's that says it is `mark`, and that no parent has any more.

@@ -1,5 +1,6 @@
 //! `opsdeck config check|show|diff|apply|schema` and `opsdeck import`.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::{Outcome, local, notice, out, place, printable, themes, unprinted};
@@ -66,17 +67,20 @@ async fn check(place: &Place, path: &Path) -> Outcome {
     print(&format!("{}: {services}, {instances}\n", path.display()))
 }
 
-/// Where others may put something a daemon of root's does not begin. Whoever else asks may not be the one who runs it.
+/// Where others may put something no daemon begins, theirs aside: who asks may not be the one who runs it, and what
+/// is root's, or is not there yet, will be run by root.
 fn check_places(place: &Place, settings: &Settings) -> Result<(), Problem> {
     let paths = place::paths(place, &settings.deck)?;
     let Err(err) = own::look(&paths.state_dir, &paths.runtime_dir, &paths.socket) else {
         return Ok(());
     };
     let problem = super::daemon::could_not_begin(&err);
-    if nix::unistd::geteuid().is_root() {
+    let owner = std::fs::metadata(&paths.state_dir).map_or(0, |it| it.uid());
+    if nix::unistd::geteuid().is_root() && owner == 0 {
         return Err(problem);
     }
-    let (message, help) = (problem.title, problem.help.unwrap_or_default());
+    let message = format!("a daemon of this user would not begin: {}", problem.title);
+    let help = problem.help.unwrap_or_default();
     warn([&Warning { name: "deck".into(), message, help }]);
     Ok(())
 }

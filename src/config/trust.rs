@@ -312,7 +312,7 @@ pub(crate) fn uid_of(user: &str) -> Option<u32> {
     name.parse().ok().or_else(known)
 }
 
-fn user_name(uid: u32) -> String {
+pub(crate) fn user_name(uid: u32) -> String {
     match User::from_uid(Uid::from_raw(uid)) {
         Ok(Some(it)) => format!("{} (uid {uid})", it.name),
         _ => format!("uid {uid}"),

@@ -186,9 +186,12 @@ pub(super) fn is_seated(runtime_dir: &Path) -> bool {
 pub(super) fn sit(runtime_dir: &Path) -> io::Result<()> {
     let Identity { pid, start_time } = identity::identity_of(std::process::id().cast_signed())?;
     let text = format!("{pid} {start_time} {}\n", host::boot_id());
-    let mut how = OpenOptions::new();
-    let mut file = own::open(how.create(true).write(true).truncate(true), &runtime_dir.join(SEAT))?;
-    file.write_all(text.as_bytes())
+    // Whatever is in its place goes: earlier releases let others write it.
+    let beside = runtime_dir.join("daemon.new");
+    let _ = std::fs::remove_file(&beside);
+    let mut file = own::open(OpenOptions::new().create_new(true).write(true), &beside)?;
+    file.write_all(text.as_bytes())?;
+    std::fs::rename(beside, runtime_dir.join(SEAT))
 }
 
 #[cfg(test)]
@@ -202,6 +205,20 @@ mod tests {
         let full = File::options().read(true).write(true).open("/dev/full").unwrap();
         let held = take_hold(full, Path::new("/dev/full"));
         assert!(held.is_ok(), "{held:?}");
+    }
+
+    #[test]
+    fn a_seat_that_others_may_write_is_taken_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let seat = dir.path().join(SEAT);
+        std::fs::write(&seat, "1 1 x\n").unwrap();
+        std::fs::set_permissions(&seat, std::os::unix::fs::PermissionsExt::from_mode(0o664))
+            .unwrap();
+        sit(dir.path()).unwrap();
+        let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&seat).unwrap());
+        assert_eq!(mode & 0o777, 0o600);
+        let own = std::process::id().to_string();
+        assert!(std::fs::read_to_string(&seat).unwrap().starts_with(&own));
     }
 
     /// What somebody makes of a socket whose owner says this to whoever connects.

@@ -1,7 +1,8 @@
 //! The places of the daemon: what is in there is believed, so nobody else may be able to put anything there.
 //!
 //! Each step of the paths is looked at before anything is read or made there. A directory that was somebody's before
-//! may hold links and files of his: no link is followed, and what others own or may write is not opened.
+//! may hold links and files of his: with one of those in the place of a record nothing begins, and none is opened. A
+//! file of our own that others may write, as a copy or an earlier release leaves it, is made private.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
@@ -9,10 +10,10 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::Uid;
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, OFlags};
 
 use super::boot::BootError;
-use crate::config::trust::Trust;
+use crate::config::trust::{Distrust, Trust, user_name};
 
 /// Looks at the state directory, the runtime directory, and where the socket is.
 ///
@@ -34,6 +35,23 @@ pub fn look(state_dir: &Path, runtime_dir: &Path, socket: &Path) -> Result<(), B
             why: Box::new(why),
         })?;
     }
+    records(state_dir)
+}
+
+/// What is read or written there before anything else.
+fn records(state_dir: &Path) -> Result<(), BootError> {
+    for name in ["opsdeck.lock", "state.jsonl", "config.jsonl", "journal.jsonl"] {
+        let path = state_dir.join(name);
+        let Ok(meta) = std::fs::symlink_metadata(&path) else { continue };
+        let Some(who) = why_not(&meta) else { continue };
+        let us = Uid::effective();
+        let help = match meta.is_file() {
+            true => format!("look what is in it, then: chown {us} {}", path.display()),
+            false => format!("rm {}", path.display()),
+        };
+        let why = Box::new(Distrust { at: path.clone(), who, help });
+        return Err(BootError::Distrust { what: "the record", path, why });
+    }
     Ok(())
 }
 
@@ -48,7 +66,14 @@ pub(in crate::daemon) fn open(how: &mut OpenOptions, path: &Path) -> io::Result<
     let file = how.mode(0o600).custom_flags(flags).open(path)?;
     let meta = file.metadata()?;
     match why_not(&meta) {
-        None => Ok(file),
+        None => {
+            // Where it is nobody else comes, and it was never meant to be written by others.
+            let private = Mode::from_raw_mode(meta.mode() & 0o7755);
+            if meta.mode() & 0o022 != 0 && meta.uid() == Uid::effective().as_raw() {
+                rustix::fs::fchmod(&file, private)?;
+            }
+            Ok(file)
+        }
         Some(why) => Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
             format!("{} {why}, and is not believed", path.display()),
@@ -75,12 +100,10 @@ pub(in crate::daemon) fn read_text(path: &Path) -> io::Result<String> {
 fn why_not(meta: &Metadata) -> Option<String> {
     let us = Uid::effective().as_raw();
     if !meta.is_file() {
-        return Some("is no file".into());
+        let link = "is a symbolic link".to_owned();
+        return Some(if meta.is_symlink() { link } else { "is no file".into() });
     }
-    if meta.uid() != us && meta.uid() != 0 {
-        return Some(format!("belongs to uid {}", meta.uid()));
-    }
-    (meta.mode() & 0o022 != 0).then(|| "may be written by others".into())
+    (meta.uid() != us && meta.uid() != 0).then(|| format!("belongs to {}", user_name(meta.uid())))
 }
 
 /// A file that nobody else can have written, in a directory where nobody else can have put it.
@@ -89,9 +112,9 @@ pub(in crate::daemon) fn is_believed(path: &Path) -> bool {
 }
 
 /// What to do about a place that others may write.
-pub fn help(path: &Path, why: &crate::config::trust::Distrust) -> String {
+pub fn help(path: &Path, why: &Distrust) -> String {
     let own: PathBuf = path.to_owned();
-    let inside = match why.at == own {
+    let inside = match why.at == own && own.is_dir() {
         true => " (and look at what is in there first: it is believed)",
         false => "",
     };
@@ -110,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_is_not_followed_and_what_others_may_write_is_not_opened() {
+    fn a_link_is_not_followed_and_what_is_somebody_elses_is_not_opened() {
         let dir = tempfile::tempdir().unwrap();
         let [file, link, target] = ["file", "link", "target"].map(|it| dir.path().join(it));
         assert_eq!(refusal(&file), "");
@@ -120,15 +143,32 @@ mod tests {
         assert!(!target.exists(), "nothing was made behind it");
 
         std::fs::set_permissions(&file, PermissionsExt::from_mode(0o620)).unwrap();
-        assert!(refusal(&file).ends_with("may be written by others, and is not believed"));
-        std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
+        assert_eq!(refusal(&file), "");
+        assert_eq!(std::fs::metadata(&file).unwrap().mode() & 0o777, 0o600, "it is private again");
         if Uid::effective().is_root() {
             chown(&file, Some(65534), None).unwrap();
-            assert!(refusal(&file).contains("belongs to uid 65534"));
+            assert!(refusal(&file).contains("(uid 65534), and is not believed"));
         }
         let pipe = dir.path().join("pipe");
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
         assert!(refusal(&pipe).contains("is no file"));
+    }
+
+    #[test]
+    fn a_record_that_is_a_link_or_somebody_elses_is_told_before_anything_begins() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state.jsonl");
+        let told = || records(dir.path()).map_err(|it| it.to_string());
+        std::fs::write(&state, "").unwrap();
+        std::fs::set_permissions(&state, PermissionsExt::from_mode(0o664)).unwrap();
+        assert_eq!(told(), Ok(()), "it is ours");
+        if Uid::effective().is_root() {
+            chown(&state, Some(65534), None).unwrap();
+            assert!(told().unwrap_err().ends_with("(uid 65534)"));
+        }
+        std::fs::remove_file(&state).unwrap();
+        symlink("/nowhere", &state).unwrap();
+        assert!(told().unwrap_err().ends_with("is a symbolic link"));
     }
 
     #[test]
