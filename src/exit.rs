@@ -6,7 +6,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// Done; for `status`: all as wanted; for `load`: every request was answered.
+    /// Done; for `status`: all as wanted; for `load`: every request was answered with 2xx or 3xx.
     Done = 0,
     /// It was not done, or it did not end well: a refusal, a halted rollout, a failed request.
     Failed = 1,
@@ -28,7 +28,10 @@ pub enum Exit {
 
 /// Code and meaning, for help and README.
 pub const TABLE: [(Exit, &str); 9] = [
-    (Exit::Done, "done; `status`: all as wanted; `load`: every request was answered"),
+    (
+        Exit::Done,
+        "done; `status`: all as wanted; `load`: every request was answered with 2xx or 3xx",
+    ),
     (Exit::Failed, "not done or not well: refused, halted, timed out, a failed request"),
     (Exit::Usage, "the command line or a configuration file has mistakes"),
     (Exit::NotAsWanted, "`status`: something is not as wanted"),
