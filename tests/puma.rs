@@ -143,6 +143,27 @@ fn puma_says_what_its_workers_do_without_showing_its_token() {
 }
 
 #[test]
+fn a_second_sigusr1_in_the_middle_of_a_reload_renews_all_once_more() {
+    if !is_there() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let (mut deck, _) = shop(directory.path());
+    workers(&deck, &BTreeSet::new());
+    deck.ok(&["signal", "SIGUSR1", "shop"]);
+    let reload = |it: &opsdeck::api::Deck| find(it, "shop").and_then(|it| it.reload.clone());
+    deck.wait("one of them renewed", |it, _| reload(it).is_some_and(|it| it.renewed > 0));
+    deck.ok(&["signal", "SIGUSR1", "shop"]);
+    deck.wait("the second reload over", |it, _| {
+        reload(it).is_some_and(|it| it.number == 2 && it.complete)
+    });
+    let last = deck.instance("shop").reload.unwrap();
+    let all = deck.detail("shop").processes;
+    let generations: Vec<u64> = all.iter().filter_map(|it| it.generation).collect();
+    assert_eq!(generations, [3, 3], "{last:?}");
+}
+
+#[test]
 fn one_that_restarts_as_a_whole_is_told() {
     if !is_there() {
         return;

@@ -425,7 +425,8 @@ impl Instance {
         let Phase::Up(body) = &mut self.phase else { return };
         let last = body.reload.take();
         // A server that is at it may not hear the signal again (Swoole): whom it has renewed by now may stay.
-        let left = last.as_ref().filter(|it| it.is_under_way() && it.signal == signal);
+        let is_at_it = |it: &&Reload| it.is_under_way() && it.signal == signal && !profile.again;
+        let left = last.as_ref().filter(is_at_it);
         let left = left.and_then(|it| it.before.as_ref().map(|_| it.unchanged()));
         if let Some(stayed) = last.and_then(|it| it.ended).map(|it| it.stayed) {
             body.spared.extend(stayed);

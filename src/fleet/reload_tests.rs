@@ -95,6 +95,26 @@ fn a_second_signal_while_the_server_is_at_it_waits_for_those_that_are_left() {
 }
 
 #[test]
+fn a_second_signal_to_a_server_that_hears_it_renews_the_new_ones_too() {
+    let mut service = web(&["web1"]);
+    service.profile = Profile { again: true, ..(*service.profile).clone() }.into();
+    let mut rig = Rig::ready(vec![service]);
+    rig.ask(signal("web1", Signal::USR1)).0.unwrap();
+    tell(&mut rig, Duration::ZERO, "web1", &[1, 2]);
+    tell(&mut rig, SECOND, "web1", &[2, 3]);
+    let (_, effects) = rig.ask(signal("web1", Signal::USR1));
+    assert_eq!(effects, ["survey web1", "SIGUSR1 web1"]);
+    tell(&mut rig, Duration::ZERO, "web1", &[2, 3]);
+    tell(&mut rig, SECOND, "web1", &[3, 4]);
+    tell(&mut rig, 2 * SECOND, "web1", &[3, 4]);
+    assert!(rig.fleet.watches_reload("web1"), "3 is to go as well");
+    tell(&mut rig, SECOND, "web1", &[4, 5]);
+    settle(&mut rig, "web1", &[4, 5]);
+    let reload = rig.sheet("web1").reload.unwrap();
+    assert_eq!((reload.number, reload.renewed, reload.of, reload.complete), (2, 2, 2, true));
+}
+
+#[test]
 fn a_reload_is_over_when_every_worker_is_gone_and_another_one_runs() {
     let mut rig = reloading();
     assert_eq!(rig.sheet("web1").why, "reloading 0/3 workers, ready");

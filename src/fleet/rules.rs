@@ -141,6 +141,8 @@ pub struct Profile {
     pub leaves: Option<String>,
     /// What its signal does to a server of a single process, in words: `is ignored there`.
     pub alone: Option<String>,
+    /// It hears the signal of a reload while it is at one, and renews all once more.
+    pub again: bool,
     /// The server's own limit for finishing, where nobody has set it, and what it calls it.
     pub limit: Duration,
     pub limit_name: Option<String>,
@@ -204,6 +206,7 @@ impl Profile {
             renews: false,
             on_demand: false,
             leaves: None,
+            again: false,
             alone: None,
             limit: Duration::from_secs(3),
             limit_name: None,

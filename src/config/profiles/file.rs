@@ -50,6 +50,7 @@ impl Reader {
                 on_demand: roles.0.iter().any(|it| it.renewed && it.on_demand),
                 leaves: text(&root, "leaves"),
                 alone: text(&root, "alone"),
+                again: root.boolean("again").unwrap_or(false),
                 limit: limit.duration("default").map_or(Duration::from_secs(3), |it| it.0),
                 limit_known: limit.find("name").is_some() && limit.find("default").is_some(),
                 limit_name: text(&limit, "name"),

@@ -11,6 +11,12 @@ pub(crate) const PROFILE: &[Key] = &[
     key("load", Kind::Text, "", "Where its load can be read, in words."),
     key("leaves", Kind::Text, "", "What a reload does not read again, in words."),
     key("alone", Kind::Text, "", "What its signal does to a server of one process, in words."),
+    key(
+        "again",
+        Kind::Boolean,
+        "false",
+        "It hears the signal of a reload while it is at one, and renews all once more.",
+    ),
     key("limit", Kind::Table(LIMIT), "", "The server's own limit for finishing."),
     key("signals", Kind::List(&Kind::Table(MEANING)), "[]", "What each signal does."),
     key(
