@@ -7,7 +7,7 @@ use std::path::Path;
 
 use nix::sys::signal::Signal;
 use opsdeck::api::{Deck as Picture, State};
-use support::{Deck, find, is_alive, kill};
+use support::{Deck, find, free_port, is_alive, kill};
 
 const QUICK: &str = "[defaults]\nstart_seconds = \"50ms\"\n";
 
@@ -411,4 +411,37 @@ fn the_schema_is_the_one_in_assets() {
     let printed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let kept = include_str!("../assets/config.schema.json");
     assert_eq!(printed, serde_json::from_str::<serde_json::Value>(kept).unwrap());
+}
+
+#[test]
+fn a_first_gateway_serves_with_what_runs_already() {
+    let [entry, one, two] = [free_port(), free_port(), free_port()];
+    let services = format!(
+        "{QUICK}[service.web]\ncommand = \"opsdeck sample --port {{port}}\"\n\
+         instance = {{ web1 = {{ port = {one} }}, web2 = {{ port = {two} }} }}\n"
+    );
+    let mut deck = Deck::start(&services);
+    deck.wait_ready(&["web1", "web2"]);
+    let before = ["web1", "web2"].map(|it| deck.pid(it));
+    let gateway = format!("[gateway.shop]\nservice = \"web\"\nlisten = \"127.0.0.1:{entry}\"\n");
+    for text in [format!("{services}{gateway}"), services.clone(), format!("{services}{gateway}")] {
+        deck.write_config(&text);
+        deck.ok(&["config", "apply"]);
+        if text == services {
+            continue;
+        }
+        let url = format!("http://127.0.0.1:{entry}/");
+        let asked = ["load", &url, "-c", "2", "--requests", "20", "--interval", "0", "--json"];
+        let told: serde_json::Value = serde_json::from_str(&deck.ok(&asked)).unwrap();
+        assert_eq!(told["failed"], 0, "{told:#}\n{}", deck.story());
+    }
+    assert_eq!(["web1", "web2"].map(|it| deck.pid(it)), before);
+    deck.wait("both serve", |it, _| {
+        let serves = |name| find(it, name).is_some_and(|it| it.in_rotation);
+        serves("web1") && serves("web2")
+    });
+    deck.ok(&["drain", "web2"]);
+    let rotation = |deck: &Deck| ["web1", "web2"].map(|it| deck.instance(it).in_rotation);
+    deck.wait("web2 is out", |it, _| find(it, "web2").is_some_and(|it| !it.in_rotation));
+    assert_eq!(rotation(&deck), [true, false]);
 }

@@ -326,6 +326,10 @@ impl Daemon {
         let settings = Arc::new(settings);
         let rules = settings.services.iter().map(|it| it.rules.clone()).collect();
         self.hands.configure(&settings);
+        for (name, living) in &self.hands.living {
+            let in_rotation = self.fleet.rotation_of(name.as_str());
+            self.hands.front.joins(name, living.generation, living.port, in_rotation);
+        }
         self.config.access.send_replace(Arc::new(Access::of(&settings.deck)));
         self.config.metrics.send_replace(settings.deck.metrics);
         let shared = Access::is_shared(&settings.deck);

@@ -126,6 +126,11 @@ impl Fleet {
         self.instances.get(instance).map(Instance::condition)
     }
 
+    /// Whether it was said to be in rotation; `None`: it was taken over, and nothing was said yet.
+    pub fn rotation_of(&self, instance: &str) -> Option<bool> {
+        self.instances.get(instance)?.rotation
+    }
+
     /// What runs of it.
     pub fn process_of(&self, instance: &str) -> Option<Process> {
         self.instances.get(instance)?.process()

@@ -191,6 +191,23 @@ impl Front {
         self.touch();
     }
 
+    /// A configuration puts a gateway in front of what runs already. The fleet says nothing of it that it has said.
+    pub fn joins(
+        &mut self,
+        name: &Name,
+        generation: u64,
+        port: Option<u16>,
+        in_rotation: Option<bool>,
+    ) {
+        if self.places.get(name).is_none_or(|it| it.running.is_some()) {
+            return;
+        }
+        self.lives(name, generation, port, true);
+        if let Some(it) = self.places.get_mut(name).and_then(|it| it.running.as_mut()) {
+            it.in_rotation = in_rotation;
+        }
+    }
+
     /// Nothing of it is left. Returns what the fleet still waits to hear.
     pub fn ended(&mut self, name: &Name) -> Vec<Input> {
         let Some(place) = self.places.get_mut(name) else { return vec![] };

@@ -43,12 +43,14 @@ impl Front {
         });
     }
 
-    /// Before the first process has told what it knows, it can be told where to listen.
+    /// Before the first process has told what it knows, it can be told where to listen. Routes of a time in which
+    /// there was no gateway would close that again.
     fn publish_listeners(&self) {
-        let (listen, user) = (self.listen(), self.user.clone());
+        let wanted =
+            Wanted { routes: Routes::default(), listen: self.listen(), user: self.user.clone() };
         self.wanted.send_if_modified(|it| {
-            let differs = it.listen != listen || it.user != user;
-            (it.listen, it.user) = (listen, user);
+            let differs = *it != wanted;
+            *it = wanted;
             differs
         });
     }

@@ -56,6 +56,24 @@ fn the_fleet_decides_and_the_whole_is_sent() {
 }
 
 #[test]
+fn a_first_gateway_is_told_nothing_of_the_time_before_it() {
+    let mut front = Front::new(Timestamp(Duration::from_secs(1)));
+    let services = CONFIG.split("[gateway").next().unwrap();
+    front.configure(&parse("config.toml", services).unwrap());
+    assert_eq!(sent(&mut front).gateways, []);
+
+    front.configure(&parse("config.toml", CONFIG).unwrap());
+    front.joins(&name("web1"), 3, Some(1), Some(true));
+    front.joins(&name("web2"), 1, Some(2), Some(false));
+    assert_eq!(sent(&mut front).revision, 0, "it would close what it listens on");
+    assert!(front.wanted.borrow().listen.contains_key("shop"));
+    front.up(None);
+    assert_eq!(rotation(&sent(&mut front)), [("web1", 3, true), ("web2", 1, false)]);
+    front.joins(&name("web1"), 9, Some(9), Some(false));
+    assert_eq!(rotation(&sent(&mut front))[0], ("web1", 3, true), "it is behind it already");
+}
+
+#[test]
 fn a_count_from_before_it_was_taken_out_proves_nothing() {
     let mut front = front();
     front.up(None);
