@@ -84,7 +84,8 @@ impl Hands {
             record.start_time = leader.identity.start_time;
             record.started_ms = millis(stat::time_of(record.start_time));
             record.generation += 1;
-            record.fingerprint = 0;
+            // It has the command of the configuration.
+            record.fingerprint = self.known.get(&name).map_or(0, |it| it.fingerprint);
             let intent = remembered.intents.entry(record.instance.clone()).or_default();
             intent.instance.clone_from(&record.instance);
             intent.generation = intent.generation.max(record.generation);

@@ -52,6 +52,14 @@ fn what_is_added_is_started_and_what_is_removed_is_stopped_and_forgotten() {
 }
 
 #[test]
+fn what_no_record_says_how_it_was_started_is_not_stale() {
+    let mut rig = Rig::configured(vec![web(&["web1", "web2"])]);
+    rig.input(adopted("web1", 0));
+    rig.input(adopted("web2", 7));
+    assert_eq!(["web1", "web2"].map(|it| rig.sheet(it).stale), [false, true]);
+}
+
+#[test]
 fn a_service_that_is_renamed_keeps_what_is_known_of_it() {
     let mut web = web(&["web1", "web2"]);
     web.rollout.build = 1;

@@ -99,7 +99,8 @@ impl Instance {
             return;
         }
         self.generation = self.generation.max(generation);
-        self.runs = Some(fingerprint);
+        // Where no record says what it was started with, nothing says that it was something else.
+        self.runs = Some(if fingerprint == 0 { self.own.fingerprint } else { fingerprint });
         self.rotation = None;
         self.told_ready = (self.was_ready.take() == Some(generation)).then_some(true);
         // Until something better is recalled.
