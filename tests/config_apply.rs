@@ -106,6 +106,24 @@ fn a_service_that_is_renamed_runs_on_with_its_values() {
         let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
         assert!(String::from_utf8_lossy(&environment).contains("VERSION=43"), "{}", deck.story());
     }
+
+    // And while its daemon is told to end: the file is all that the next one begins with. Twice, as the journal of the
+    // first is read again by the second.
+    for name in ["mall", "mall"] {
+        deck.restart_daemon(|deck| {
+            kill(deck.daemon_pid(), Signal::SIGTERM);
+            deck.write_config(&service(name));
+        });
+        deck.wait_ready(&["one", "two"]);
+        let last = deck.ok(&["report", name, "--last-rollout"]);
+        assert!(last.contains("one") && last.contains("renewed"), "{last}");
+    }
+    let before = deck.pid("one");
+    deck.ok(&["roll", "mall"]);
+    deck.catch_up();
+    assert_ne!(deck.pid("one"), before);
+    let environment = std::fs::read(format!("/proc/{}/environ", deck.pid("one"))).unwrap();
+    assert!(String::from_utf8_lossy(&environment).contains("VERSION=43"), "{}", deck.story());
 }
 
 #[test]

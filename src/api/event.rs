@@ -44,6 +44,7 @@ pub const EVENT_KINDS: &[&str] = &[
     "reload-incomplete",
     "reload-resumed",
     "reloaded",
+    "renamed",
     "replace",
     "replace-failed",
     "replaced",

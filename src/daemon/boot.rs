@@ -211,8 +211,9 @@ impl Beside {
         tasks.spawn(holding::keep(program, runtime_dir, stop.clone()));
         let mut rollouts = Rollouts::default();
         let mut journal = Journal::open_and_tell(&plan.state_dir, |event| rollouts.note(event));
-        let (state, remembered) = StateFile::open(&plan.state_dir, &host::boot_id());
+        let (state, mut remembered) = StateFile::open(&plan.state_dir, &host::boot_id());
         journal.go_beyond(remembered.highest_seq);
+        let last = plan.settings.path.as_deref().and_then(|it| applied::read(&plan.state_dir, it));
         if let Some(applied) = applied::base(&plan.state_dir, &plan.settings, &remembered) {
             plan.settings = Arc::new(applied);
         }
@@ -224,6 +225,9 @@ impl Beside {
         let hooks = Hooks::new(reaper, turns.clone(), tasks.clone(), plan.state_dir.clone());
         let mut daemon = assemble(plan, (hands, hooks), journal, access, metrics);
         daemon.rollouts = rollouts;
+        if let Some(last) = last {
+            daemon.rename_remembered(&last, &mut remembered);
+        }
         Ok((daemon, remembered, Seen { access: seen, metrics: readers }))
     }
 

@@ -5,10 +5,12 @@
 use std::collections::BTreeMap;
 
 use super::driver::Daemon;
+use super::kept::remembered::Remembered;
+use super::kept::rollouts::{RENAMED, RENAMED_FROM};
 use crate::config::diff;
 use crate::config::settings::Settings;
 use crate::fleet::Name;
-use crate::fleet::input::Input;
+use crate::fleet::input::{Extra, Input, Record};
 
 /// From what to what.
 pub(super) fn renames(old: &Settings, new: &Settings) -> Vec<(Name, Name)> {
@@ -28,10 +30,33 @@ impl Daemon {
         for (from, to) in renames(&self.config.settings, new) {
             self.config.guesses.rename(&from, &to);
             self.hands.rename_values(&from, &to);
-            self.hands.runs.rename(&from, &to);
-            self.rollouts.rename(from.as_str(), to.as_str());
             self.history.rename(from.as_str(), to.as_str());
+            self.tell_renamed(&from, &to);
             self.turn(Input::Renamed { from, to });
         }
+    }
+
+    /// Before anything is taken over: what the file as it is now names otherwise than what was applied last did.
+    pub(super) fn rename_remembered(&mut self, last: &Settings, left: &mut Remembered) {
+        for (from, to) in renames(last, &self.config.settings.clone()) {
+            for line in left.rename(from.as_str(), to.as_str()) {
+                self.hands.state.append(&line);
+            }
+            self.tell_renamed(&from, &to);
+        }
+    }
+
+    /// The journal has what is remembered of rollouts under its name.
+    fn tell_renamed(&mut self, from: &Name, to: &Name) {
+        self.hands.runs.rename(from, to);
+        self.record(Record {
+            kind: RENAMED,
+            service: Some(to.clone()),
+            instance: None,
+            by: None,
+            message: format!("{RENAMED_FROM}{from}"),
+            with_evidence: false,
+            extra: Extra::Nothing,
+        });
     }
 }

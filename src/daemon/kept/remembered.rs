@@ -130,6 +130,30 @@ impl Remembered {
         lasting.chain(self.kept.keys()).chain(self.ready.keys()).cloned().collect()
     }
 
+    /// A service has another name: what is said of it is said of that. Returns the lines that say so.
+    pub(in crate::daemon) fn rename(&mut self, from: &str, to: &str) -> Vec<Line> {
+        let service = || from.to_owned();
+        let mut lines = vec![];
+        if let Some(values) = self.set.remove(from) {
+            lines.push(Line::Set { service: to.to_owned(), values: values.clone() });
+            lines.push(Line::Set { service: service(), values: BTreeMap::new() });
+            self.set.insert(to.to_owned(), values);
+        }
+        if let Some(mut it) = self.rollouts.remove(from) {
+            to.clone_into(&mut it.service);
+            lines.push(Line::Rollout(Box::new(it.clone())));
+            lines.push(Line::NoRollout { service: service() });
+            self.rollouts.insert(to.to_owned(), it);
+        }
+        if let Some(mut it) = self.rounds.remove(from) {
+            to.clone_into(&mut it.service);
+            lines.push(Line::Round(it.clone()));
+            lines.push(Line::NoRound { service: service() });
+            self.rounds.insert(to.to_owned(), it);
+        }
+        lines
+    }
+
     /// Where the lines between were lost, the later generation is the one not to give again.
     fn count(&mut self, running: &Running) {
         let intent = self.intents.entry(running.instance.clone()).or_default();
@@ -183,6 +207,22 @@ mod tests {
     use std::fmt::Write as _;
 
     use super::*;
+
+    #[test]
+    fn what_is_said_of_a_service_that_is_renamed_is_said_of_its_new_name() {
+        let mut text = String::from(
+            "{\"is\":\"boot\",\"version\":2,\"boot_id\":\"b\"}\n\
+             {\"is\":\"set\",\"service\":\"web\",\"values\":{\"version\":\"43\"}}\n",
+        );
+        let mut it = Remembered::from_lines(&text, "b");
+        let lines = it.rename("web", "api");
+        assert_eq!(it.set.keys().collect::<Vec<_>>(), ["api"]);
+        for line in lines {
+            writeln!(text, "{}", serde_json::to_string(&line).unwrap()).unwrap();
+        }
+        assert_eq!(Remembered::from_lines(&text, "b"), it, "the next daemon reads the same");
+        assert!(it.rename("web", "api").is_empty());
+    }
 
     #[test]
     fn names_that_are_gone_leave_nothing() {

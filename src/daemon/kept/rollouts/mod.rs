@@ -18,6 +18,10 @@ use crate::fleet::Name;
 use crate::fleet::input::{Extra, InFlight, Mark, Record};
 use crate::fleet::sheet::RolloutSheet;
 
+/// The event of a service that has another name: its message is this and the old one.
+pub const RENAMED: &str = "renamed";
+pub const RENAMED_FROM: &str = "renamed from ";
+
 /// Rollouts whose times are remembered, per service.
 const PAST: usize = 5;
 /// Pauses and the like that are remembered of one rollout.
@@ -41,7 +45,10 @@ impl Rollouts {
     /// Takes the next event of the journal.
     pub fn note(&mut self, event: &Event) {
         let Some(service) = &event.service else { return };
-        if event.kind == "rollout-started" {
+        if event.kind == RENAMED {
+            let from = event.message.strip_prefix(RENAMED_FROM).unwrap_or_default();
+            self.rename(from, service);
+        } else if event.kind == "rollout-started" {
             self.services.entry(service.clone()).or_default().begin(event);
         } else if let Some(kept) = self.services.get_mut(service)
             && kept.last.is_under_way()
@@ -51,7 +58,7 @@ impl Rollouts {
     }
 
     /// A service has another name: what is kept of it is told under that one.
-    pub fn rename(&mut self, from: &str, to: &str) {
+    fn rename(&mut self, from: &str, to: &str) {
         if let Some(mut it) = self.services.remove(from) {
             to.clone_into(&mut it.last.service);
             self.services.insert(to.to_owned(), it);
