@@ -325,11 +325,18 @@ fn a_gateway_whose_directory_was_removed_while_no_daemon_was_there_finishes_what
     });
     let load = ["load", &format!("http://127.0.0.1:{}/", shop.entry), "-c", "2", "--requests", "4"];
     shop.deck.ok(&load);
+    // Nobody knows what it has in flight, which is not nothing.
+    shop.deck.ok(&["restart", "--no-wait", "web1"]);
     let answer = answer.join().unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer:?}");
     shop.deck.wait_event(&format!("the old gateway (pid {hidden}) has finished what it had"));
     wait_until("it is gone", || !is_alive(hidden));
     shop.deck.wait("another one", |it, _| {
-        find(it, "web1").is_some_and(|it| it.in_rotation && it.generation == 1)
+        find(it, "web1").is_some_and(|it| it.in_rotation && it.generation == 2)
     });
+    let at = |text: &str| {
+        let all = shop.deck.events.iter();
+        all.map(|it| &it.message).position(|it| it.contains(text)).unwrap()
+    };
+    assert!(at("has finished what it had") < at("SIGTERM"), "{}", shop.deck.story());
 }

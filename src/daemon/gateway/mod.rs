@@ -34,7 +34,7 @@ use crate::daemon::gateway::talk::Talk;
 use crate::daemon::mute;
 use crate::daemon::silence::{self, Verdict, Watch};
 use crate::daemon::turn::{Turn, Turns};
-use crate::gateway::control::{ANSWERS_SINCE, FromGateway, Routes, ToGateway};
+use crate::gateway::control::{ANSWERS_SINCE, Counts, FromGateway, Routes, ToGateway};
 use crate::gateway::shared::{self, InFlight};
 use crate::process::identity::{self, Identity};
 
@@ -139,7 +139,7 @@ impl Keeper {
     ///
     /// Returns its listeners in the end, for the program that this process may become.
     pub async fn run(mut self) -> Listeners {
-        let retires = self.find_retiring();
+        let retires = self.find_retiring().await;
         if !retires && !self.is_wanted() && !self.socket().exists() {
             self.tell(News::Nobody).await;
         }
@@ -219,7 +219,7 @@ impl Keeper {
             }
             Err(err) => {
                 if matches!(err.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) {
-                    self.succeed_hidden(&path)?;
+                    self.succeed_hidden(&path).await?;
                 }
                 self.end_mute(&path, &err).await?;
             }
@@ -242,7 +242,7 @@ impl Keeper {
     }
 
     /// One whose socket was removed serves and takes no word: the next one has its listeners, and it retires.
-    fn succeed_hidden(&mut self, path: &Path) -> io::Result<()> {
+    async fn succeed_hidden(&mut self, path: &Path) -> io::Result<()> {
         for it in mute::behind(path, ROLE)? {
             let Ok(pid) = u32::try_from(it.pid) else { continue };
             if self.hidden.contains(&it) {
@@ -252,7 +252,7 @@ impl Keeper {
             self.listeners.take_from(it, &self.wanted.borrow().listen);
             mute::send(it, libc::SIGTERM)?;
             self.hidden.push(it);
-            self.see_off(pid, self.socket_of(pid), None);
+            self.see_off(pid, self.socket_of(pid), None).await;
         }
         Ok(())
     }
@@ -332,10 +332,15 @@ impl Keeper {
     async fn send_away(&self, mut talk: Talk) {
         // One that does not take it hangs or has ended: that is seen there.
         let _ = talk.send(&RETIRE).await;
-        self.see_off(talk.pid, self.socket_of(talk.pid), Some(talk));
+        self.see_off(talk.pid, self.socket_of(talk.pid), Some(talk)).await;
     }
 
-    fn see_off(&self, pid: u32, path: PathBuf, talk: Option<Talk>) {
+    async fn see_off(&self, pid: u32, path: PathBuf, talk: Option<Talk>) {
+        if talk.is_none() {
+            // What it has in flight is not known, which is not nothing: no drain is over while it says no more.
+            let message = FromGateway::Counts(Counts::default());
+            self.tell(News::Said { pid, message }).await;
+        }
         let mut wanted = self.wanted.clone();
         // It may not have been told yet what it retires for.
         wanted.mark_changed();
@@ -345,7 +350,7 @@ impl Keeper {
     }
 
     /// Those that an earlier daemon told to retire are counted until they end. Returns whether there are any.
-    fn find_retiring(&self) -> bool {
+    async fn find_retiring(&self) -> bool {
         let Ok(entries) = std::fs::read_dir(&self.runtime_dir) else { return false };
         let mut found = false;
         for path in entries.filter_map(|it| Some(it.ok()?.path())) {
@@ -355,7 +360,7 @@ impl Keeper {
             // It hangs, or may be about to end: that is not waited for here.
             match mute::identity_in(ROLE, pid) {
                 Some(_) => {
-                    self.see_off(pid, path, None);
+                    self.see_off(pid, path, None).await;
                     found = true;
                 }
                 None => drop(std::fs::remove_file(&path)),
