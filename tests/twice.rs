@@ -49,6 +49,37 @@ fn a_daemon_does_not_begin_where_the_state_of_what_runs_is_not() {
     assert_eq!(deck.pid("steady"), steady);
 }
 
+/// As `gosu` and `su-exec` do.
+#[test]
+fn who_gives_up_root_by_himself_is_known_by_his_output() {
+    let drop = "setpriv --reuid 65534 --regid 65534 --clear-groups";
+    let mut probe = std::process::Command::new("sh");
+    if !support::is_root()
+        || !probe.args(["-c", &format!("{drop} true")]).status().unwrap().success()
+    {
+        return;
+    }
+    let mut deck = Deck::start(&STEADY.replace("sleep", &format!("{drop} sleep")));
+    deck.wait_ready(&["steady"]);
+    let steady = deck.pid("steady");
+    wait_until("it is nobody's", || {
+        std::fs::read_to_string(format!("/proc/{steady}/status"))
+            .is_ok_and(|it| it.contains("Uid:\t65534\t65534") && it.contains("Name:\tsleep"))
+    });
+    move_state(&deck, "other");
+    let output = deck.opsdeck(&["daemon"]);
+    let notice = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        notice.contains(&format!("sleep (pid {steady}) run by this configuration")),
+        "{notice}"
+    );
+    deck.restart_daemon(|deck| {
+        deck.write_config(STEADY);
+        kill(deck.daemon_pid(), Signal::SIGKILL);
+    });
+    deck.wait_ready(&["steady"]);
+}
+
 #[test]
 fn a_state_directory_that_changes_is_taken_up_after_a_shutdown() {
     let mut deck = Deck::start(STEADY);

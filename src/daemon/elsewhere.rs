@@ -13,10 +13,12 @@ use super::applied;
 use super::boot::BootError;
 use super::life::launch::MARK;
 use super::strays::words;
+use crate::config::paths::Surroundings;
+use crate::config::settings::Deck;
 use crate::config::trust::uid_of;
 use crate::process::group::Member;
 use crate::process::owner::may_say;
-use crate::process::strays::{Marked, marked};
+use crate::process::strays::{Marked, has_output, marked};
 use crate::process::table::FileId;
 
 /// Looks for it, for a daemon with this configuration and its state in `here`.
@@ -35,8 +37,14 @@ pub fn look(config: Option<&Path>, here: &Path) -> Result<(), BootError> {
         if is_same(&state_dir, here) || !applied::is_of(&state_dir, config) {
             continue;
         }
-        let users = users_in(&state_dir, config);
-        let is_its = |it: &&Marked| may_say(it.users, users.get(instance_of(&it.mark)).copied());
+        let (users, pipes) = (users_in(&state_dir, config), pipes_of(&state_dir));
+        let is_its = |it: &&Marked| {
+            let instance = instance_of(&it.mark);
+            // Who gives up root by himself has a user that no configuration names.
+            let pipe = pipes.as_ref().map(|it| it.join(format!("{instance}.fifo")));
+            may_say(it.users, users.get(instance).copied())
+                || pipe.is_some_and(|pipe| has_output(it.member.identity.pid, &pipe))
+        };
         let members: Vec<Member> = marked.iter().filter(is_its).map(|it| it.member).collect();
         if !members.is_empty() {
             let (running, here) = (words(&members), here.to_owned());
@@ -52,6 +60,14 @@ fn users_in(state_dir: &Path, config: &Path) -> BTreeMap<String, u32> {
     let all = services.iter().flat_map(|it| &it.instances);
     let users = all.filter_map(|it| Some((it.name.clone(), uid_of(it.launch.user.as_deref()?)?)));
     users.collect()
+}
+
+/// Where that deck has its pipes.
+fn pipes_of(state_dir: &Path) -> Option<PathBuf> {
+    let root = nix::unistd::geteuid().is_root();
+    let deck = Deck { state_dir: Some(state_dir.to_owned()), ..Deck::default() };
+    let paths = Surroundings::new(root, |name| std::env::var_os(name)).paths(None, &deck);
+    paths.ok().map(|it| it.runtime_dir)
 }
 
 fn instance_of(mark: &str) -> &str {

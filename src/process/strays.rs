@@ -107,9 +107,18 @@ impl Signs {
     }
 
     fn by_output(&self, pid: i32) -> Option<String> {
-        let output = |number: u8| FileId::of(Path::new(&format!("/proc/{pid}/fd/{number}"))).ok();
-        [1, 2].into_iter().filter_map(output).find_map(|it| self.outputs.get(&it).cloned())
+        outputs_of(pid).find_map(|it| self.outputs.get(&it).cloned())
     }
+}
+
+fn outputs_of(pid: i32) -> impl Iterator<Item = FileId> {
+    let output = move |number: u8| FileId::of(Path::new(&format!("/proc/{pid}/fd/{number}"))).ok();
+    [1, 2].into_iter().filter_map(output)
+}
+
+/// Whether this is what the process writes into: nobody else comes to the pipe of an instance.
+pub fn has_output(pid: i32, fifo: &Path) -> bool {
+    FileId::of(fifo).is_ok_and(|it| outputs_of(pid).any(|output| output == it))
 }
 
 /// A living leader of a session, with what a variable of its environment says.
