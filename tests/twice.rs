@@ -3,6 +3,9 @@
 
 mod support;
 
+use std::path::Path;
+use std::process::Command;
+
 use nix::sys::signal::Signal;
 use support::{Deck, is_alive, kill, wait_until};
 
@@ -101,4 +104,58 @@ fn a_state_directory_that_changes_is_taken_up_after_a_shutdown() {
 
     deck.ok(&["--socket", &socket, "shutdown"]);
     deck.wait_end();
+}
+
+#[test]
+fn a_copied_state_directory_touches_nothing_of_the_deck_it_was_copied_from() {
+    let mut deck = Deck::start(STEADY);
+    deck.wait_ready(&["steady"]);
+    let (steady, state) = (deck.pid("steady"), deck.path().join("state"));
+    let copy = |to: &Path| {
+        let copied = Command::new("cp").arg("-a").arg(&state).arg(to.join("state")).status();
+        assert!(copied.unwrap().success());
+    };
+    let mut beside = Deck::start_in(&[], STEADY, copy);
+    beside.wait_ready(&["steady"]);
+    beside.wait_event(&format!("this state was copied from {}, whose", state.display()));
+    let other = beside.pid("steady");
+    assert_ne!(other, steady);
+    let first = beside.instance("steady").generation;
+    beside.ok(&["restart", "steady"]);
+    beside.wait("restarted", |deck, _| {
+        support::find(deck, "steady")
+            .is_some_and(|it| it.generation > first && it.ready == Some(true))
+    });
+
+    // It has forgotten that, whatever becomes of the other daemon.
+    let (renewed, daemon) = (beside.pid("steady"), deck.daemon_pid());
+    kill(daemon, Signal::SIGKILL);
+    wait_until("the daemon is dead", || !is_alive(daemon));
+    beside.restart_daemon(|it| kill(it.daemon_pid(), Signal::SIGKILL));
+    beside.wait_ready(&["steady"]);
+    assert_eq!(beside.pid("steady"), renewed);
+    beside.ok(&["shutdown"]);
+    beside.wait_end();
+    assert!(is_alive(steady) && !is_alive(renewed));
+    deck.restart_daemon(|_| ());
+    deck.wait_ready(&["steady"]);
+    assert_eq!(deck.pid("steady"), steady);
+}
+
+#[test]
+fn a_state_directory_that_was_moved_keeps_what_runs() {
+    let mut deck = Deck::start(STEADY);
+    deck.wait_ready(&["steady"]);
+    let steady = deck.pid("steady");
+    let daemon = deck.daemon_pid();
+    kill(daemon, Signal::SIGKILL);
+    wait_until("the daemon is dead", || !is_alive(daemon));
+    let mut moved = Deck::start_in(&[], STEADY, |to| {
+        std::fs::rename(deck.path().join("state"), to.join("state")).unwrap();
+    });
+    moved.wait_ready(&["steady"]);
+    assert_eq!(moved.pid("steady"), steady);
+    moved.ok(&["shutdown"]);
+    moved.wait_end();
+    assert!(!is_alive(steady));
 }

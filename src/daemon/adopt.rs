@@ -144,13 +144,17 @@ pub fn reachable(remembered: &Remembered) -> Result<(), BootError> {
 
 impl Hands {
     /// The cgroup that a process of the last daemon is in, or was in.
-    pub(super) fn cgroup_left(&self, name: &Name, pid: i32) -> Option<Cgroup> {
+    fn cgroup_left(&self, name: &Name, leader: Process) -> Option<Cgroup> {
         let by_name = || {
             let existing = self.cgroups.as_ref()?.existing().ok()?;
             existing.into_iter().find(|(it, _)| it == name.as_str()).map(|(_, cgroup)| cgroup)
         };
-        // The number may be somebody else's by now, in a cgroup of another instance.
-        Cgroup::of(pid).filter(|it| it.is_of(name.as_str())).or_else(by_name)
+        let is_below_ours = |it: &Cgroup| self.cgroups.as_ref().is_some_and(|ours| ours.have(it));
+        // The number may be somebody else's by now, in a cgroup of another instance, or of another deck.
+        let lives = || identity::is_alive(Identity::from(leader)).unwrap_or(false);
+        Cgroup::of(leader.pid)
+            .filter(|it| it.is_of(name.as_str()) && (is_below_ours(it) || lives()))
+            .or_else(by_name)
     }
 
     /// Takes over one process, if it is still that one.
@@ -194,7 +198,7 @@ impl Hands {
         let fifo = self.known.get(name).map(|it| self.source(name, it.log).fifo);
         let mark = self.mark(name);
         let marks = Marks::new(fifo.as_deref(), Some((super::life::launch::MARK, &mark)));
-        Group::new(Identity::from(leader), self.cgroup_left(name, leader.pid), marks)
+        Group::new(Identity::from(leader), self.cgroup_left(name, leader), marks)
     }
 
     /// Opens a process, if it is alive; and whether it is a child of this one, started by it while it was

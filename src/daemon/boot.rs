@@ -39,7 +39,7 @@ use super::signals::{Around, Children, Signals};
 use super::systemd::Notifier;
 use super::trees::guesses::Guesses;
 use super::turn::{self, Turn, Turns};
-use super::{adopt, applied, config, elsewhere, host, lock, log, nginx, own};
+use super::{adopt, applied, config, copied, elsewhere, host, lock, log, nginx, own};
 use crate::config::settings::Settings;
 use crate::config::trust::Distrust;
 use crate::fleet::Fleet;
@@ -211,7 +211,10 @@ impl Beside {
         tasks.spawn(holding::keep(program, runtime_dir, stop.clone()));
         let mut rollouts = Rollouts::default();
         let mut journal = Journal::open_and_tell(&plan.state_dir, |event| rollouts.note(event));
-        let (state, mut remembered) = StateFile::open(&plan.state_dir, &host::boot_id());
+        let (mut state, mut remembered) = StateFile::open(&plan.state_dir, &host::boot_id());
+        for line in copied::let_go(&mut remembered, &plan.state_dir) {
+            state.append(&line);
+        }
         journal.go_beyond(remembered.highest_seq);
         let last = plan.settings.path.as_deref().and_then(|it| applied::read(&plan.state_dir, it));
         if let Some(applied) = applied::base(&plan.state_dir, &plan.settings, &remembered) {

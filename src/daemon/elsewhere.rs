@@ -74,13 +74,17 @@ fn instance_of(mark: &str) -> &str {
     mark.split('@').next().unwrap_or_default()
 }
 
+/// The state directory that a mark names.
+pub(super) fn deck_of(mark: &str) -> Option<PathBuf> {
+    mark.split_once('@').map(|it| PathBuf::from(it.1))
+}
+
 /// Who is marked as of which other deck. `own`: the mark of this process, which that deck may have started.
 fn by_deck(marked: Vec<Marked>, here: &Path, own: Option<&str>) -> BTreeMap<PathBuf, Vec<Marked>> {
-    let deck = |mark: &str| mark.split_once('@').map(|it| PathBuf::from(it.1));
-    let own = own.and_then(deck);
+    let own = own.and_then(deck_of);
     let mut decks: BTreeMap<PathBuf, Vec<Marked>> = BTreeMap::new();
     for it in marked {
-        if let Some(at) = deck(&it.mark).filter(|it| it != here && Some(it) != own.as_ref()) {
+        if let Some(at) = deck_of(&it.mark).filter(|it| it != here && Some(it) != own.as_ref()) {
             decks.entry(at).or_default().push(it);
         }
     }
@@ -88,7 +92,7 @@ fn by_deck(marked: Vec<Marked>, here: &Path, own: Option<&str>) -> BTreeMap<Path
 }
 
 /// One directory may have two names.
-fn is_same(there: &Path, here: &Path) -> bool {
+pub(super) fn is_same(there: &Path, here: &Path) -> bool {
     FileId::of(there).is_ok_and(|it| FileId::of(here).is_ok_and(|here| here == it))
 }
 

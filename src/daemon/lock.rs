@@ -6,7 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -156,6 +156,20 @@ fn take_hold(file: File, path: &Path) -> Result<Flock<File>, BootError> {
     }
 }
 
+/// Whether a daemon of ours or of root holds the lock of that state directory. It is only looked at.
+pub(super) fn is_held(state_dir: &Path) -> bool {
+    let mut how = OpenOptions::new();
+    // Where the directory is somebody else's it may be anything.
+    how.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    let Ok(file) = how.open(state_dir.join(LOCK)) else { return false };
+    let us = rustix::process::geteuid().as_raw();
+    let is_trusted = |it: std::fs::Metadata| it.is_file() && (it.uid() == 0 || it.uid() == us);
+    if !file.metadata().is_ok_and(is_trusted) {
+        return false;
+    }
+    matches!(Flock::lock(file, FlockArg::LockSharedNonblock), Err((_, nix::Error::EWOULDBLOCK)))
+}
+
 /// The pid is a help to the reader, not a fact we act on: on a full disk the lock holds all the same.
 fn note_pid(file: &File) {
     let pid = std::process::id().to_string();
@@ -219,6 +233,18 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         let own = std::process::id().to_string();
         assert!(std::fs::read_to_string(&seat).unwrap().starts_with(&own));
+    }
+
+    #[test]
+    fn a_lock_that_somebody_has_is_seen_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!is_held(dir.path()) && !dir.path().join(LOCK).exists());
+        let file = File::create(dir.path().join(LOCK)).unwrap();
+        assert!(!is_held(dir.path()));
+        let held = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|it| it.1).unwrap();
+        assert!(is_held(dir.path()) && is_held(dir.path()));
+        drop(held);
+        assert!(!is_held(dir.path()));
     }
 
     /// What somebody makes of a socket whose owner says this to whoever connects.

@@ -18,6 +18,7 @@ pub mod applying;
 pub mod boot;
 pub mod clock;
 pub mod config;
+mod copied;
 mod diary;
 pub mod driver;
 pub mod elsewhere;

@@ -158,6 +158,11 @@ impl Cgroups {
         Ok(found)
     }
 
+    /// Whether it is below our directory.
+    pub fn have(&self, cgroup: &Cgroup) -> bool {
+        cgroup.path().starts_with(&self.root)
+    }
+
     /// Removes our directory once the last instance's is gone.
     pub fn remove(self) -> io::Result<()> {
         remove_tree(&self.root)

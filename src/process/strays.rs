@@ -139,19 +139,24 @@ pub fn marked(variable: &str) -> io::Result<Vec<Marked>> {
     let leaders = |it: &&Stat| !it.is_gone() && !it.is_kernel() && it.session == it.identity.pid;
     let leaders: Vec<_> = table.all().filter(leaders).collect();
     let pids: Vec<_> = leaders.iter().map(|it| it.identity.pid).collect();
-    let read = slow::read_each(&pids, "environ", ENVIRONMENT);
+    let all = leaders.into_iter().zip(marks_of(variable, &pids));
+    let marked = |(stat, mark): (&Stat, Option<String>)| {
+        let (mark, users) = (mark?, users_of(stat.identity.pid)?);
+        Some(Marked { mark, member: Member::from(stat), users })
+    };
+    Ok(all.filter_map(marked).collect())
+}
+
+/// What this variable says in the environment of each of these processes, in their order.
+pub fn marks_of(variable: &str, pids: &[i32]) -> Vec<Option<String>> {
     let prefix = format!("{variable}=");
     let value = |(environment, _): slow::Bytes| {
         let mut variables = environment.split(|it| *it == 0);
         let value = variables.find_map(|it| it.strip_prefix(prefix.as_bytes()))?;
         String::from_utf8(value.to_vec()).ok()
     };
-    let all = leaders.into_iter().zip(read);
-    let marked = |(stat, it): (&Stat, io::Result<slow::Bytes>)| {
-        let (mark, users) = (value(it.ok()?)?, users_of(stat.identity.pid)?);
-        Some(Marked { mark, member: Member::from(stat), users })
-    };
-    Ok(all.filter_map(marked).collect())
+    let read = slow::read_each(pids, "environ", ENVIRONMENT);
+    read.into_iter().map(|it| value(it.ok()?)).collect()
 }
 
 fn left(mut all: Vec<Stat>) -> Left {
