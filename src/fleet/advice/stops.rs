@@ -228,7 +228,7 @@ pub fn short_budget(
     let times = profile.limit_times;
     let limit = seen.or(profile.limit_known.then_some(profile.limit))?;
     let needed = limit * times;
-    if times < 2 || max_wait_time >= needed {
+    if max_wait_time >= needed {
         return None;
     }
     let (is, default) = match seen {
@@ -242,11 +242,16 @@ pub fn short_budget(
             span(max_wait_time),
             span(limit)
         ),
-        means: format!(
-            "a {} may take {times} times its {name} to stop, {}: SIGKILL comes before that",
-            profile.name,
-            span(needed)
-        ),
+        means: match times {
+            0 | 1 => {
+                format!("a {} may take its {name} to stop: SIGKILL comes before that", profile.name)
+            }
+            _ => format!(
+                "a {} may take {times} times its {name} to stop, {}: SIGKILL comes before that",
+                profile.name,
+                span(needed)
+            ),
+        },
         help: format!("set max_wait_time = \"{}\" or more", span(needed + SECOND)),
     })
 }

@@ -273,7 +273,9 @@ fn who_does_not_end_is_named_with_what_it_waits_for() {
 fn stops_that_lost_nothing_and_were_soon_over_speak_for_no_limit() {
     let gunicorn = Profile { limit: ms(30_000), limit_times: 1, ..swoole() };
     let alike = |after: u64| [stop(after, 0), stop(after, 0)];
-    assert_eq!(with_stops(gunicorn, &alike(4_010)), "", "below its default");
+    let below = with_stops(gunicorn, &alike(4_010));
+    assert!(!below.contains("own-limit"), "below its default: {below}");
+    assert!(below.contains("may take its max_wait_time to stop: SIGKILL comes before"), "{below}");
     assert_eq!(with_stops(Profile::plain("generic"), &alike(1_010)), "");
     assert!(with_stops(Profile::plain("generic"), &alike(2_010)).contains("looks like 2s"));
 }
