@@ -237,6 +237,9 @@ fn a_server_that_ends_while_it_is_reloaded_is_a_failure() {
     assert!(deck.instance("shop").why.starts_with("reloading 0/2 workers"), "{}", deck.story());
     kill(deck.pid("shop"), Signal::SIGKILL);
     assert_eq!(support::finish(reload).status.code(), Some(1));
+    let told = deck.wait_event("was killed by SIGKILL in the middle of it (SIGUSR1)");
+    assert_eq!(told.kind, "reload-incomplete");
+    assert!(told.evidence.is_some_and(|it| !it.is_empty()));
 }
 
 /// A deck in the middle of a reload that goes on until somebody kills the workers, which are returned.

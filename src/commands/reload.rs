@@ -13,6 +13,9 @@ use crate::cli::ReloadArgs;
 use crate::client::Client;
 use crate::exit::Exit;
 
+/// Of what a server wrote last, so many lines.
+const WORDS: usize = 3;
+
 type Changes = BoxStream<'static, Result<Change, Problem>>;
 
 /// What was there before the order.
@@ -103,7 +106,9 @@ fn tell_all(standings: &BTreeMap<&String, Standing>) -> Outcome {
     for (name, standing) in standings {
         match standing {
             Standing::Failed(why) => {
-                notice(&format!("opsdeck: {name}: {}", super::safe(why)));
+                let mut lines = why.lines().map(super::safe);
+                notice(&format!("opsdeck: {name}: {}", lines.next().unwrap_or_default()));
+                lines.for_each(|it| notice(&format!("  {it}")));
                 exit = Exit::Failed;
             }
             Standing::Renewed(told) => {
@@ -120,21 +125,37 @@ fn standing(deck: &Deck, name: &str, before: &Before, events: &[Event]) -> Stand
     let Some(it) = find(deck, name) else {
         return Standing::Failed("it is no longer configured".into());
     };
+    let with_words = |why: String| Standing::Failed(why + &last_words(name, events));
     if it.generation > before.generation {
-        return Standing::Failed("it was started anew meanwhile".into());
+        let ended = failure(name, events).map(|it| it.message.clone());
+        return with_words(ended.unwrap_or_else(|| "it was started anew meanwhile".into()));
     }
     if it.pid.is_none() {
-        return Standing::Failed(format!("it ended meanwhile: {}", it.why));
+        return with_words(format!("it ended meanwhile: {}", it.why));
     }
     let reload = it.reload.as_ref().filter(|it| it.number > before.reload);
     match reload {
         Some(reload) if reload.ended.is_some() && reload.complete => {
             Standing::Renewed(reload.told.clone())
         }
-        Some(reload) if reload.ended.is_some() => Standing::Failed(reload.told.clone()),
+        Some(reload) if reload.ended.is_some() => with_words(reload.told.clone()),
         Some(_) => Standing::OnTheWay,
         None => not_begun(it, events),
     }
+}
+
+/// How its reload failed.
+fn failure<'e>(name: &str, events: &'e [Event]) -> Option<&'e Event> {
+    let is_its =
+        |it: &&Event| it.kind == "reload-incomplete" && it.instance.as_deref() == Some(name);
+    events.iter().rev().find(is_its)
+}
+
+/// What the server wrote last, where that is known.
+fn last_words(name: &str, events: &[Event]) -> String {
+    let lines = failure(name, events).and_then(|it| it.evidence.as_deref()).unwrap_or_default();
+    let last = lines.iter().skip(lines.len().saturating_sub(WORDS));
+    last.map(|it| format!("\n{}", it.trim_end())).collect()
 }
 
 /// It waits for its turn, unless the wave of signals has come to its end without it.

@@ -83,6 +83,8 @@ pub(super) struct Instance {
     pub(super) last_exit: Option<LastExit>,
     /// The generation `last_exit` is about.
     pub(super) ended_generation: u64,
+    /// The last generation that ended though no stop was under way.
+    pub(super) ended_alone: u64,
     /// What the gateway said was cut of the process that runs.
     pub(super) cut: Option<Cut>,
     /// Why the last start did not come about.
@@ -260,6 +262,7 @@ impl Instance {
             restarts: 0,
             last_exit: None,
             ended_generation: 0,
+            ended_alone: 0,
             cut: None,
             spawn_failure: None,
             absence: None,

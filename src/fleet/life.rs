@@ -11,6 +11,7 @@ use super::health::Health;
 use super::input::{Effect, Exit, Extra, InFlight, OutOfMemory, Probe, SpawnFailure, Status};
 use super::instance::{Aftermath, Body, Cut, Ending, Instance, Phase, Rest};
 use super::ladder::{Errand, Manner, PATIENCE_WITH_KILL, Stop};
+use super::reload::Reload;
 use super::rules::Restart;
 use super::sheet::{Condition, LastExit};
 use super::time::Timestamp;
@@ -182,11 +183,18 @@ impl Instance {
         let lost = self.lost(flight);
         let cause = exits::cause_of_exit(turn.now, &exit, asked_for.as_ref());
         let by = asked_for.as_ref().map(|it| &it.by);
-        let message = format!("{}{}", exits::how(&exit, asked_for.as_ref()), exits::flight(flight));
+        let how = exits::how(&exit, asked_for.as_ref());
+        let message = format!("{how}{}", exits::flight(flight));
+        let reload = body.as_ref().and_then(|it| it.reload.clone()).filter(Reload::is_under_way);
         let probing = body.map(|body| body.probing).unwrap_or_default();
+        self.ended_alone = self.generation;
         self.note_exit(turn.now, exit, cause, lost);
         self.stop_probes(turn, probing);
         self.sweep(turn, ending, None);
+        if let Some(it) = reload {
+            let told = format!("{how} in the middle of it ({})", it.signal);
+            self.say_with_evidence(turn, "reload-incomplete", Some(&it.by), told, true);
+        }
         self.say_exited(turn, by, message, lost.map_or(Extra::Nothing, Extra::Lost));
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::fleet::Fleet;
+use super::health::Health;
 use super::input::{Effect, Shown};
 use super::instance::{Instance, Phase};
 use super::rules::{Profile, ServiceRules};
@@ -198,10 +199,17 @@ impl Reload {
     }
 
     /// New ones have come, and whether they go on is not seen yet.
-    fn is_unproved(&self, now: Timestamp) -> bool {
+    fn is_unproved(&self, now: Timestamp, looked: &Looked<'_>) -> bool {
         let is_young = |it: &(Process, Timestamp)| now.since(it.1) < SOON;
-        self.fresh > 0 && now.since(self.moved) < SOON
+        let least = SOON.max(looked.rules.start_seconds);
+        self.fresh > 0 && (now.since(self.moved) < least || !self.is_ready_by_probe(looked))
             || self.fallen > 0 && self.seen.iter().any(is_young)
+    }
+
+    /// Its readiness has passed since the last change, where it has a probe for that.
+    fn is_ready_by_probe(&self, looked: &Looked<'_>) -> bool {
+        let has_passed = || looked.health.readiness.has_passed_since(self.moved);
+        looked.rules.readiness.is_none() || has_passed()
     }
 
     /// New ones end as soon as they begin, again and again.
@@ -215,8 +223,14 @@ impl Reload {
         // Until the last one came, not until it was sure to stay.
         let took = elapsed(self.moved.since(self.since));
         let workers = count(of as u64, "worker");
-        if self.is_unproved(now) {
-            if self.cannot_begin(still) {
+        if self.is_unproved(now, looked) {
+            if gone == of && self.fresh >= of && still >= rules.rollout.ready_timeout {
+                let n = elapsed(still);
+                let told = format!(
+                    "renewed {of} of {workers} in {took}, but its readiness has not passed in the {n} since"
+                );
+                self.end(now, false, told, vec![]);
+            } else if self.cannot_begin(still) {
                 let n = self.fallen;
                 let told = format!(
                     "{gone} of {workers} gone, and {n} that came in their place ended within {} of their start: they \
@@ -377,6 +391,7 @@ impl Reload {
 /// What a look goes by.
 struct Looked<'a> {
     rules: &'a ServiceRules,
+    health: &'a Health,
     /// It is the first one of this daemon at what an earlier one has begun.
     unwatched: bool,
     shown: Shown,
@@ -510,7 +525,8 @@ impl Instance {
         // What the server counts is what its reload renews, not what another signal does.
         let is_of_all = renewed.is_some_and(<[String]>::is_empty);
         let shown = Shown { renewed: shown.renewed.filter(|_| is_of_all), ..shown };
-        let of = Looked { rules: &rules, unwatched, shown, spares };
+        let health = &body.health;
+        let of = Looked { rules: &rules, health, unwatched, shown, spares };
         reload.look(turn.now, workers, &body.spared, &of);
         let after = reload.sheet(0);
         let by = reload.by.clone();

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use insta::assert_snapshot;
 
-use super::fixture::{Rig, SECOND, code, restart, rules, signal, swoole_profile};
-use super::input::{Input, Shown, Verb};
+use super::fixture::{Rig, SECOND, code, restart, rules, signal, swoole, swoole_profile};
+use super::input::{Input, Probe, Shown, Verb};
 use super::rules::{Profile, ServiceRules};
 use super::words::{Process, Signal};
 
@@ -304,6 +304,37 @@ fn new_ones_that_end_at_once_make_no_reload_complete() {
     assert!(rig.fleet.watches_reload("web1"), "the next may end as well");
     tell(&mut rig, SECOND, "web1", &[4, 5, 7]);
     assert!(rig.sheet("web1").reload.unwrap().complete, "{:?}", rig.diary());
+}
+
+#[test]
+fn where_there_is_a_probe_it_has_to_pass_after_the_last_change() {
+    let mut service = web(&["web1"]);
+    service.readiness = swoole(&["web1"]).readiness;
+    let mut rig = Rig::ready(vec![service]);
+    rig.ask(signal("web1", Signal::USR1)).0.unwrap();
+    tell(&mut rig, Duration::ZERO, "web1", &[1, 2]);
+    rig.diary();
+    tell(&mut rig, SECOND, "web1", &[3, 4]);
+    tell(&mut rig, 10 * SECOND, "web1", &[3, 4]);
+    assert!(rig.fleet.watches_reload("web1"), "nobody has seen them answer");
+    rig.probed("web1", Probe::Readiness, true);
+    tell(&mut rig, Duration::ZERO, "web1", &[3, 4]);
+    assert!(rig.sheet("web1").reload.unwrap().complete, "{:?}", rig.diary());
+
+    rig.ask(signal("web1", Signal::USR1)).0.unwrap();
+    tell(&mut rig, Duration::ZERO, "web1", &[3, 4]);
+    tell(&mut rig, SECOND, "web1", &[5, 6]);
+    rig.diary();
+    tell(&mut rig, 60 * SECOND, "web1", &[5, 6]);
+    assert_snapshot!(rig.diary().join("\n"), @"web1 reload-incomplete: renewed 2 of 2 workers in 1.0s, but its readiness has not passed in the 1m00s since (alice) [evidence]");
+}
+
+#[test]
+fn one_that_ends_in_the_middle_of_its_reload_is_told_with_what_it_said() {
+    let mut rig = reloading();
+    rig.gone("web1", code(78));
+    let told = of_reloads(&mut rig);
+    assert_snapshot!(told, @"web1 reload-incomplete: exited with code 78 in the middle of it (SIGUSR1) (alice) [evidence]");
 }
 
 #[test]

@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::exits::Signalled;
+use super::exits::{self, Signalled};
 use super::fleet::Fleet;
 use super::guard::meaning;
 use super::instance::{Instance, Phase};
@@ -62,6 +62,7 @@ enum Flow {
 /// The instance that got the signal last.
 pub(super) struct Watched {
     name: Name,
+    generation: u64,
     since: Timestamp,
     wakes_at: Timestamp,
     give_up: Timestamp,
@@ -113,6 +114,13 @@ impl Wave {
         self.queue.len() + usize::from(self.draining.is_some())
     }
 
+    fn rest(&self) -> String {
+        match self.queue.len() {
+            0 => "it was the last".into(),
+            n => format!("{n} more did not get it"),
+        }
+    }
+
     pub(super) fn deadline(&self) -> Option<Timestamp> {
         let watched = self.watched.as_ref().map(|it| it.wakes_at);
         let draining = self.draining.as_ref().map(|it| it.wakes_at);
@@ -154,7 +162,8 @@ impl Watched {
         let timeout = rules.rollout.ready_timeout;
         let soon = if rules.readiness.is_none() { rules.start_seconds } else { timeout };
         let (wakes_at, give_up) = (since + soon.min(timeout), since + timeout.max(soon));
-        Self { name: instance.name().clone(), since, wakes_at, give_up }
+        let (name, generation) = (instance.name().clone(), instance.generation);
+        Self { name, generation, since, wakes_at, give_up }
     }
 
     fn has_come_through(&self, now: Timestamp, instance: &Instance) -> bool {
@@ -174,6 +183,10 @@ impl Fleet {
             return;
         };
         let goes_on = loop {
+            if self.has_ended_it(service, &wave, turn) {
+                self.put_back(&mut wave, turn);
+                break false;
+            }
             if !self.is_through(&mut wave, turn) {
                 let over = self.has_timed_out(service, &wave, turn);
                 if over {
@@ -305,14 +318,31 @@ impl Fleet {
         watched.has_come_through(turn.now, instance)
     }
 
+    /// Whoever got the signal last has ended by itself since then: it may be the signal's work, and would be the
+    /// end of the next one.
+    fn has_ended_it(&self, service: &Name, wave: &Wave, turn: &mut Turn) -> bool {
+        let Some(watched) = &wave.watched else { return false };
+        let instance = self.instances.get(&watched.name).filter(|it| it.is_wanted());
+        let Some(instance) = instance.filter(|it| it.ended_alone >= watched.generation) else {
+            return false;
+        };
+        let how =
+            instance.last_exit.as_ref().map_or("ended".to_owned(), |it| exits::ended(&it.cause));
+        let message = format!(
+            "{} went no further than {}, which {how} after it; {}",
+            wave.signal,
+            watched.name,
+            wave.rest()
+        );
+        turn.say(service, "signal-halted", Some(&wave.by), message);
+        true
+    }
+
     fn has_timed_out(&self, service: &Name, wave: &Wave, turn: &mut Turn) -> bool {
         let Some(watched) = wave.watched.as_ref().filter(|it| turn.now >= it.give_up) else {
             return false;
         };
-        let rest = match wave.queue.len() {
-            0 => "it was the last".into(),
-            n => format!("{n} more did not get it"),
-        };
+        let rest = wave.rest();
         let message = format!(
             "{} went no further than {}, which was not ready within {}; {rest}",
             wave.signal,

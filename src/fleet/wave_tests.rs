@@ -64,19 +64,36 @@ fn without_a_probe_a_signal_waits_for_start_seconds() {
 }
 
 #[test]
-fn a_signal_waits_for_one_that_crashed_by_it() {
+fn a_signal_goes_no_further_than_one_that_it_has_ended() {
     let service =
         ServiceRules { profile: swoole_profile().into(), ..rules("web", &["web1", "web2"]) };
+    let ended = |exit| {
+        let mut rig = Rig::ready(vec![service.clone()]);
+        rig.tell(wave(None, &[]));
+        rig.diary();
+        let effects = rig.gone("web1", exit);
+        assert!(!effects.contains(&"SIGUSR1 web2".to_owned()), "{effects:?}");
+        let diary = rig.diary();
+        rig.come_up("web1");
+        rig.later(60 * SECOND);
+        assert_eq!(rig.fleet.next_deadline(), None);
+        diary.into_iter().find(|it| it.contains("signal-halted")).unwrap()
+    };
+    insta::assert_snapshot!(ended(code(3)), @"web signal-halted: SIGUSR1 went no further than web1, which ended by itself with code 3 after it; 1 more did not get it (alice)");
+    let killed = ended(killed_by(Signal::USR1));
+    assert!(
+        killed.contains("went no further than web1, which ended by SIGUSR1, by alice after it"),
+        "{killed}"
+    );
+
+    // What an operator has restarted meanwhile is waited for.
     let mut rig = Rig::ready(vec![service]);
     rig.tell(wave(None, &[]));
-    rig.gone("web1", killed_by(Signal(11)));
-    assert_eq!(rig.later(20 * SECOND), NOTHING);
+    rig.ask(restart("web1")).0.unwrap();
+    rig.gone("web1", code(0));
     rig.spawned("web1");
-    assert_eq!(rig.later(SECOND), ["admit web1", "SIGUSR1 web2"]);
-    rig.gone("web2", killed_by(Signal(11)));
-    rig.diary();
-    rig.later(60 * SECOND);
-    insta::assert_snapshot!(rig.diary()[0], @"web signal-halted: SIGUSR1 went no further than web2, which was not ready within 1m00s; it was the last (alice)");
+    let effects = rig.later(SECOND);
+    assert!(effects.contains(&"SIGUSR1 web2".to_owned()), "{effects:?}");
 }
 
 #[test]

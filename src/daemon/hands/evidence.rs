@@ -31,8 +31,9 @@ impl Hands {
         let mut lines = vec![];
         let sheet = fleet.instance_sheet(instance.as_str());
         if record.kind == "reload-incomplete" {
+            // What has ended in the middle of it has no reload any more.
             let since = sheet.and_then(|it| it.reload).map(|it| it.since);
-            return since.map_or(vec![], |since| self.said_since(instance, since));
+            return self.said_since(instance, since);
         }
         let generation = sheet.as_ref().map_or(0, |it| it.generation);
         for (kind, result) in facts.probes(instance.as_str(), generation) {
@@ -54,10 +55,10 @@ impl Hands {
     }
 
     /// What it wrote last, from then on.
-    fn said_since(&self, instance: &Name, since: Timestamp) -> Vec<String> {
+    fn said_since(&self, instance: &Name, since: Option<Timestamp>) -> Vec<String> {
         let Some(known) = self.known.get(instance) else { return vec![] };
         let log = self.source(instance, known.log).log;
-        last_lines(&log, 10, Some(clock::wall_of(since)))
+        last_lines(&log, 10, since.map(clock::wall_of))
     }
 }
 
