@@ -21,6 +21,7 @@ use value::{Data, Layers, Table};
 
 use crate::quantity::Wrong;
 
+pub mod accounts;
 mod address;
 pub mod capability;
 mod command_line;

@@ -308,7 +308,7 @@ fn find(program: &str, search: Option<String>, directory: Option<&Path>) -> Opti
 /// Of `name` or a number, either with `:group`.
 pub(crate) fn uid_of(user: &str) -> Option<u32> {
     let name = user.split(':').next()?;
-    let known = || User::from_name(name).ok().flatten().map(|it| it.uid.as_raw());
+    let known = || super::accounts::user(name).map(|it| it.uid.as_raw());
     name.parse().ok().or_else(known)
 }
 

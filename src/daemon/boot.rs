@@ -40,6 +40,7 @@ use super::systemd::Notifier;
 use super::trees::guesses::Guesses;
 use super::turn::{self, Turn, Turns};
 use super::{adopt, applied, config, copied, elsewhere, host, lock, log, nginx, own};
+use crate::config::accounts;
 use crate::config::settings::Settings;
 use crate::config::trust::Distrust;
 use crate::fleet::Fleet;
@@ -186,6 +187,9 @@ impl Ground {
                 .map_err(|source| BootError::Listen { path: plan.socket.clone(), source })?;
         }
         host::keep_a_thread().await.map_err(BootError::Prepare)?;
+        let settings = plan.settings.clone();
+        // What cannot be known now is asked for where it is wanted.
+        let _ = tokio::task::spawn_blocking(move || accounts::learn(&settings)).await;
         let signals = Signals::register().map_err(BootError::Prepare)?;
         Ok(Self { lock, children, signals })
     }

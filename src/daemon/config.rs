@@ -15,6 +15,7 @@ use tracing::warn;
 use super::turn::{Mistakes, NewSettings, Scope, Turn, Turns};
 use crate::api::Problem;
 use crate::api::problem::Kind;
+use crate::config::accounts;
 use crate::config::settings::Settings;
 
 /// Editors write in several steps: the file must have been left alone for so long.
@@ -27,7 +28,10 @@ pub type Read = Result<Box<Settings>, Mistakes>;
 
 /// Reads the file and its includes.
 pub async fn read(path: PathBuf) -> Read {
-    let read = tokio::task::spawn_blocking(move || crate::config::check(&path));
+    let read = tokio::task::spawn_blocking(move || {
+        // Before its services are started: no start waits for a directory of accounts.
+        crate::config::check(&path).inspect(accounts::learn)
+    });
     match read.await {
         Ok(Ok(settings)) => Ok(Box::new(settings)),
         Ok(Err(err)) => {

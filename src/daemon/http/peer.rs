@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::{debug, warn};
 
 use crate::api::Role;
+use crate::config::accounts;
 use crate::config::settings::Deck;
 use crate::daemon::http::haste::Stage;
 use crate::daemon::http::seats::{Connection, Seats};
@@ -244,10 +245,8 @@ fn environment(pid: i32, name: &str) -> Option<String> {
 }
 
 pub fn user_name(uid: u32) -> String {
-    match User::from_uid(Uid::from_raw(uid)) {
-        Ok(Some(user)) => user.name,
-        _ => format!("uid {uid}"),
-    }
+    // Asked for once: every connection wants it.
+    accounts::user(&uid.to_string()).map_or_else(|| format!("uid {uid}"), |it| it.name)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{Uid, User};
 
+use crate::config::accounts;
 use crate::config::capability;
 use crate::config::settings::{self, Socket, Text};
 use crate::daemon::clock::{self, millis};
@@ -348,7 +349,7 @@ pub(in crate::daemon) fn plain_environment(
 pub(in crate::daemon) fn base_environment(user: Option<&str>) -> BTreeMap<String, String> {
     let account = match user {
         Some(user) => account(user),
-        None => User::from_uid(Uid::effective()).ok().flatten(),
+        None => accounts::own(),
     };
     let own = |name: &str| std::env::var(name).ok();
     let mut all = BTreeMap::new();
@@ -365,8 +366,10 @@ pub(in crate::daemon) fn base_environment(user: Option<&str>) -> BTreeMap<String
 
 /// What it takes to run as this user with these rights; `None` if that is who we are already.
 pub(in crate::daemon) fn switch_to(user: Option<&str>, rights: &Rights) -> Option<Switch> {
-    let same =
-        |user: &&str| matches!(User::from_name(user), Ok(Some(it)) if it.uid == Uid::effective());
+    let same = |user: &&str| {
+        let is_name = user.parse::<u32>().is_err() && !user.contains(':');
+        is_name && account(user).is_some_and(|it| it.uid == Uid::effective())
+    };
     let user = user.filter(|it| !same(it));
     if user.is_none() && *rights == Rights::default() {
         return None;
@@ -383,12 +386,7 @@ pub(in crate::daemon) fn switch_to(user: Option<&str>, rights: &Rights) -> Optio
 
 /// The account behind `name`, or a number, either with `:group`.
 pub(in crate::daemon) fn account(user: &str) -> Option<User> {
-    let name = user.split(':').next()?;
-    let found = match name.parse() {
-        Ok(number) => User::from_uid(Uid::from_raw(number)),
-        Err(_) => User::from_name(name),
-    };
-    found.ok()?
+    accounts::user(user)
 }
 
 fn ids(user: &str) -> Option<(u32, u32)> {
