@@ -8,9 +8,11 @@ use std::process::Command;
 
 use nix::sys::signal::Signal;
 use support::skip::{has, is_root};
-use support::{Deck, find, kill, wait_until};
+use support::{Deck, find, is_alive, kill, wait_until};
 
-const CONTAINER: [&str; 4] = ["unshare", "--pid", "--kill-child", "--mount-proc"];
+/// In the foreground, whatever the tests are in.
+const CONTAINER: [&str; 6] =
+    ["env", "--default-signal=INT", "unshare", "--pid", "--kill-child", "--mount-proc"];
 
 /// Whether this host lets us make one.
 fn is_allowed() -> bool {
@@ -32,6 +34,19 @@ fn children(parent: i32) -> Vec<(i32, char)> {
         (words.next()? == parent.to_string()).then_some((pid, state))
     };
     pids.filter_map(child).collect()
+}
+
+/// The first process of the container of a deck, and the daemon in it.
+fn first_and_daemon(deck: &Deck) -> (i32, i32) {
+    let [(first, _)] = children(deck.daemon_pid())[..] else { panic!("{}", deck.story()) };
+    (first, child(first, "daemon"))
+}
+
+/// The child that is called with this word.
+fn child(parent: i32, word: &str) -> i32 {
+    let line = |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
+    let is_it = |it: &(i32, char)| line(it.0).split('\0').nth(1) == Some(word);
+    children(parent).into_iter().find(is_it).unwrap().0
 }
 
 #[test]
@@ -78,13 +93,50 @@ fn below_an_init_that_ends_with_it_a_signal_to_end_is_a_full_shutdown() {
     let mut deck =
         Deck::start_in(&init, "[service.worker]\ncommand = \"opsdeck sample --worker\"\n", |_| ());
     deck.wait_ready(&["worker"]);
-    let [(first, _)] = children(deck.daemon_pid())[..] else { panic!("{}", deck.story()) };
-    let line = |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
-    let is_daemon = |it: &(i32, char)| line(it.0).split('\0').nth(1) == Some("daemon");
-    let (daemon, _) = children(first).into_iter().find(is_daemon).unwrap();
+    let (_, daemon) = first_and_daemon(&deck);
     kill(daemon, Signal::SIGTERM);
     deck.wait_event("stopping all services, then the daemon");
     deck.wait_end();
     let log = std::fs::read_to_string(deck.path().join("daemon.log")).unwrap();
     assert!(log.contains("ended=AtRest"), "{log}");
+}
+
+#[test]
+fn an_init_that_gives_it_a_session_ends_with_the_next_program_too() {
+    if !is_allowed() {
+        return;
+    }
+    // As dumb-init does it.
+    let init: Vec<&str> =
+        CONTAINER.into_iter().chain(["sh", "-c", "setsid \"$0\" \"$@\"; exit 0"]).collect();
+    let mut deck =
+        Deck::start_in(&init, "[service.worker]\ncommand = \"opsdeck sample --worker\"\n", |_| ());
+    deck.wait_ready(&["worker"]);
+    let (_, daemon) = first_and_daemon(&deck);
+    kill(daemon, Signal::SIGUSR2);
+    deck.wait_replacement("replaced");
+    kill(daemon, Signal::SIGTERM);
+    deck.wait_event("stopping all services, then the daemon");
+    deck.wait_end();
+    let log = std::fs::read_to_string(deck.path().join("daemon.log")).unwrap();
+    assert!(log.contains("ended=AtRest"), "{log}");
+}
+
+#[test]
+fn services_of_a_daemon_in_the_background_of_a_container_outlive_it() {
+    if !is_allowed() {
+        return;
+    }
+    let first: Vec<&str> =
+        CONTAINER.into_iter().chain(["sh", "-c", "\"$0\" \"$@\" & exec sleep 1000"]).collect();
+    let mut deck =
+        Deck::start_in(&first, "[service.worker]\ncommand = \"opsdeck sample --worker\"\n", |_| ());
+    deck.wait_ready(&["worker"]);
+    let (first, daemon) = first_and_daemon(&deck);
+    let worker = child(daemon, "sample");
+    kill(daemon, Signal::SIGTERM);
+    wait_until("the daemon has ended", || !is_alive(daemon));
+    let log = std::fs::read_to_string(deck.path().join("daemon.log")).unwrap();
+    assert!(log.contains("ended=Signalled") && is_alive(worker), "{log}");
+    kill(first, Signal::SIGKILL);
 }

@@ -112,6 +112,7 @@ pub enum BootError {
 
 /// Runs the daemon to its end. `heir`: this process was another program before.
 pub async fn run(mut plan: Plan, mut heir: Option<Heir>) -> Result<Ended, BootError> {
+    let is_last = heir.as_ref().and_then(|it| it.estate.is_last).unwrap_or_else(host::is_last);
     let Ground { lock, children, signals } = Ground::prepare(&plan, heir.as_ref()).await?;
     let (turns, queue) = mpsc::channel(turn::BACKLOG);
     let beside = Beside {
@@ -138,7 +139,7 @@ pub async fn run(mut plan: Plan, mut heir: Option<Heir>) -> Result<Ended, BootEr
     let (doorway, server) = beside.open(&plan, heir.as_ref(), seen)?;
     let files = daemon.hands.foreign.subscribe();
     beside.tasks.spawn(lookout.keep(files, beside.turns.clone(), beside.stop.clone()));
-    beside.listen(&plan, &daemon, signals, heir.is_some());
+    beside.listen(&plan, &daemon, signals, is_last);
     if let Some(heir) = heir {
         // Its first turn: whatever went wrong until then is a way back.
         let _ = beside.turns.send(Turn::TookOver(Box::new(heir))).await;
@@ -153,7 +154,7 @@ pub async fn run(mut plan: Plan, mut heir: Option<Heir>) -> Result<Ended, BootEr
     if matches!(ended, Ended::Kept | Ended::Signalled) {
         applied::close(&plan.state_dir);
     }
-    let house = House { plan, lock, doorway, systemd, stop, tasks, server, keeper };
+    let house = House { plan, lock, is_last, doorway, systemd, stop, tasks, server, keeper };
     house.leave(daemon, ended).await
 }
 
@@ -288,12 +289,11 @@ impl Beside {
     }
 
     /// Listens to signals and to the configuration file.
-    fn listen(&self, plan: &Plan, daemon: &Daemon, signals: Signals, is_heir: bool) {
+    fn listen(&self, plan: &Plan, daemon: &Daemon, signals: Signals, is_last: bool) {
         let Self { turns, tasks, stop, systemd } = self;
         let path = plan.settings.path.clone();
         let reaper = daemon.hands.reaper.clone();
-        let (is_last, systemd) = (host::is_last(is_heir), systemd.clone());
-        let around = Around { path: path.clone(), reaper, is_last, systemd };
+        let around = Around { path: path.clone(), reaper, is_last, systemd: systemd.clone() };
         tasks.spawn(signals.listen(around, turns.clone(), stop.clone()));
         if let Some(path) = path {
             let files = plan.settings.files.clone();
@@ -312,6 +312,7 @@ struct Seen {
 struct House {
     plan: Plan,
     lock: File,
+    is_last: bool,
     doorway: Doorway,
     systemd: Arc<Notifier>,
     stop: CancellationToken,
@@ -324,7 +325,7 @@ struct House {
 impl House {
     /// Ends what goes on beside the daemon, and hands everything to its successor if it has one.
     async fn leave(self, daemon: Daemon, ended: Ended) -> Result<Ended, BootError> {
-        let Self { plan, lock, doorway, systemd, stop, tasks, server, keeper } = self;
+        let Self { plan, lock, is_last, doorway, systemd, stop, tasks, server, keeper } = self;
         let (successor, sockets) = daemon.leave();
         if successor.is_some() {
             systemd.reloading();
@@ -346,7 +347,8 @@ impl House {
             let replaced =
                 |source| BootError::Replace { program: successor.program.clone(), source };
             let door = doorway.leave().map_err(replaced)?;
-            let estate = Estate { lock: lock.into(), door, gateways, sockets };
+            let is_last = Some(is_last);
+            let estate = Estate { lock: lock.into(), door, gateways, sockets, is_last };
             log::finish();
             let Err(source) = replace::hand_over(estate, &successor, plan.trial);
             return Err(BootError::Replace { program: successor.program, source });

@@ -72,20 +72,39 @@ pub fn starts_at_boot() -> bool {
 /// Whether nothing outlives this process here: it is the first, or the child of a first process that is there to run
 /// it and ends with it (`docker run --init`, tini, an entrypoint that waits for it).
 ///
-/// systemd stays, and so does what starts a daemon in the background: that one leads a session of its own, which an
-/// heir can tell no better than by that.
-pub fn is_last(is_heir: bool) -> bool {
-    let is_led = is_heir && nix::unistd::getsid(None).ok() == Some(nix::unistd::getpid());
+/// systemd and OpenRC stay, and so does what a daemon was put in the background of. Asked before any signal is listened
+/// to, and by the first program of a process alone: what a guardian has become has another parent.
+pub fn is_last() -> bool {
     // Zero: its parent is outside.
-    let is_run = nix::unistd::getppid().as_raw() <= 1 && !is_led;
+    let is_run = nix::unistd::getppid().as_raw() <= 1 && !is_in_background();
     std::process::id() == 1 || is_run && is_container()
 }
 
-/// A pid namespace of its own, without systemd.
+/// Whether whoever started this process went on without it: a shell lets what it does not wait for ignore ctrl-c, and
+/// what makes a daemon of it ends, with a session that it has led.
+fn is_in_background() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let is_led = |session: nix::unistd::Pid| {
+        // Zero: its session is outside.
+        session.as_raw() == 0
+            || process::stat::read_stat(session.as_raw()).is_ok_and(|it| !it.is_gone())
+    };
+    ignores_interrupt(&status) || !nix::unistd::getsid(None).is_ok_and(is_led)
+}
+
+/// By `/proc/PID/status`, proc_pid_status(5).
+fn ignores_interrupt(status: &str) -> bool {
+    let mask = status.lines().find_map(|it| it.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|it| u64::from_str_radix(it.trim(), 16).ok());
+    mask.is_some_and(|it| it & (1 << (libc::SIGINT - 1)) != 0)
+}
+
+/// A pid namespace of its own, without systemd or OpenRC.
 fn is_container() -> bool {
     let namespace = std::fs::read_link("/proc/self/ns/pid");
     let is_first = namespace.is_ok_and(|it| it.as_os_str() == FIRST_PID_NAMESPACE);
-    !is_first && !Path::new("/run/systemd/system").is_dir()
+    let is_booted = ["/run/systemd/system", "/run/openrc/softlevel"];
+    !is_first && !is_booted.iter().any(|it| Path::new(it).exists())
 }
 
 /// Where the jitter of backoffs begins: another place on each host and at each start.
@@ -102,6 +121,14 @@ pub fn private_directory(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_shell_does_not_wait_for_ignores_ctrl_c() {
+        let status = "Name:\tsh\nSigBlk:\t0000000000000002\nSigIgn:\t";
+        assert!(ignores_interrupt(&format!("{status}0000000000000006\nSigCgt:\t0\n")));
+        assert!(!ignores_interrupt(&format!("{status}0000000000001005\nSigCgt:\t2\n")));
+        assert!(!ignores_interrupt(""));
+    }
 
     #[test]
     fn a_kernel_is_compared_by_its_two_first_numbers() {

@@ -42,6 +42,8 @@ pub struct Estate {
     pub gateways: BTreeMap<String, OwnedFd>,
     /// The sockets of services.
     pub sockets: BTreeMap<String, OwnedFd>,
+    /// Nothing outlives the process, as its first program saw it.
+    pub is_last: Option<bool>,
 }
 
 impl Estate {
@@ -55,6 +57,7 @@ impl Estate {
             door: (path.clone(), door.try_clone()?),
             gateways: all(&self.gateways)?,
             sockets: all(&self.sockets)?,
+            is_last: self.is_last,
         })
     }
 }
@@ -110,6 +113,8 @@ struct List {
     door_path: OsString,
     gateways: BTreeMap<String, i32>,
     sockets: BTreeMap<String, i32>,
+    #[serde(default)]
+    is_last: Option<bool>,
     past: PastLine,
     by: Option<Actor>,
     /// Why this is the program before once more.
@@ -256,6 +261,7 @@ impl WayBack {
             door: (list.door_path.into(), inherited::take(list.door)?),
             gateways: all(list.gateways)?,
             sockets: all(list.sockets)?,
+            is_last: list.is_last,
         };
         let past = Past {
             program: inherited::take(list.past.program)?,
@@ -326,6 +332,7 @@ impl WayBack {
             door_path: self.estate.door.0.clone().into_os_string(),
             gateways: all(&self.estate.gateways)?,
             sockets: all(&self.estate.sockets)?,
+            is_last: self.estate.is_last,
             past: PastLine {
                 program: inherited::leave_open(&self.past.program)?,
                 path: self.past.path.clone().into_os_string(),
