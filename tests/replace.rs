@@ -336,3 +336,42 @@ fn replacements_under_load_lose_no_request_and_change_no_pid() {
         assert!(report["requests"].as_u64().unwrap() > 0, "{report:#}");
     }
 }
+
+/// The same services with the API's socket there.
+fn moved_to(socket: &Path) -> String {
+    format!("socket = {:?}\n{TWO}", socket.display().to_string())
+}
+
+#[test]
+fn a_socket_that_changes_and_comes_back_leaves_nothing_in_the_way() {
+    let mut deck = Deck::start(TWO);
+    deck.wait_ready(&["steady", "mortal"]);
+    let before = pids(&deck);
+    let (here, there) = (deck.socket(), deck.path().join("there.sock"));
+    // What somebody has left there.
+    drop(std::os::unix::net::UnixListener::bind(&there).unwrap());
+    for (old, new, config) in [(&here, &there, moved_to(&there)), (&there, &here, TWO.to_owned())] {
+        deck.write_config(&config);
+        kill(deck.daemon_pid(), Signal::SIGUSR2);
+        let is_found = || deck.opsdeck(&["status"]).status.success();
+        wait_until("it is found at its new place", is_found);
+        wait_until("its old place is empty", || !old.exists() && new.exists());
+    }
+    deck.watch_anew();
+    deck.wait_ready(&["steady", "mortal"]);
+    assert_eq!(pids(&deck), before, "{}", deck.story());
+}
+
+#[test]
+fn a_place_that_somebody_else_has_leaves_the_daemon_at_its_own() {
+    let mut deck = Deck::start(TWO);
+    deck.wait_ready(&["steady", "mortal"]);
+    let (before, there) = (pids(&deck), deck.path().join("there.sock"));
+    let _stranger = std::os::unix::net::UnixListener::bind(&there).unwrap();
+    deck.write_config(&moved_to(&there));
+    kill(deck.daemon_pid(), Signal::SIGUSR2);
+    let event = deck.wait_replacement("replace-failed");
+    assert!(event.message.contains("another process listens there"), "{}", event.message);
+    deck.wait_ready(&["steady", "mortal"]);
+    assert_eq!(pids(&deck), before, "{}", deck.story());
+}

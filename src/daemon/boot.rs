@@ -112,6 +112,9 @@ pub enum BootError {
 
 /// Runs the daemon to its end. `heir`: this process was another program before.
 pub async fn run(mut plan: Plan, mut heir: Option<Heir>) -> Result<Ended, BootError> {
+    if let Some(place) = heir.as_ref().and_then(Heir::own_place) {
+        place.clone_into(&mut plan.socket);
+    }
     let is_last = heir.as_ref().and_then(|it| it.estate.is_last).unwrap_or_else(host::is_last);
     let Ground { lock, children, signals } = Ground::prepare(&plan, heir.as_ref()).await?;
     let (turns, queue) = mpsc::channel(turn::BACKLOG);
@@ -181,7 +184,7 @@ impl Ground {
                 .map_err(|source| BootError::Directory { path: path.clone(), source })?;
         }
         let lock = lock::hold(plan, heir).await?;
-        if heir.is_none() {
+        if !heir.is_some_and(|it| it.has_door_at(&plan.socket)) {
             // Before anything is started that nobody could ask about.
             doorway::make_room(plan)
                 .await

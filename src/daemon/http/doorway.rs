@@ -236,6 +236,18 @@ pub async fn make_room(plan: &Plan) -> io::Result<()> {
     }
 }
 
+/// The door of the program before, where ours is another one: nobody gets in there any more, and its socket goes.
+pub fn forsake((place, listener): &(PathBuf, OwnedFd), ours: &Path) {
+    if place == ours {
+        return;
+    }
+    // A guardian has it open for a moment longer.
+    let _ = rustix::net::shutdown(listener, rustix::net::Shutdown::Both);
+    if let Err(err) = make_room_at(place, false) {
+        tracing::info!(path = %place.display(), %err, "left behind");
+    }
+}
+
 /// `locked`: the place is below our lock, so a socket that is there belongs to nobody.
 fn make_room_at(socket: &Path, locked: bool) -> io::Result<()> {
     let found = match std::fs::symlink_metadata(socket) {

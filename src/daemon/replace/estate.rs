@@ -185,6 +185,16 @@ impl Heir {
         (left == path && path.exists()).then(|| door.try_clone())
     }
 
+    /// Whether that socket is this process's already.
+    pub fn has_door_at(&self, path: &Path) -> bool {
+        self.door_at(path).is_some()
+    }
+
+    /// Where the program before was found, for it alone: what the file says by now did not come up.
+    pub fn own_place(&self) -> Option<&Path> {
+        self.failed.is_some().then_some(self.estate.door.0.as_path())
+    }
+
     /// The listeners of the gateways.
     pub fn take_gateways(&mut self) -> Listeners {
         let mut listeners = Listeners::default();

@@ -28,6 +28,7 @@ pub use trial::Trial;
 
 use super::driver::Daemon;
 use super::hands::Hands;
+use super::http::doorway;
 use super::turn::{Reply, Turn};
 use crate::api::problem::Kind;
 use crate::api::{Done, Problem};
@@ -157,7 +158,7 @@ impl Daemon {
 
     /// Says what became of the replacement that this program is the outcome of.
     pub(super) fn on_taken_over(&mut self, heir: Heir) {
-        let Heir { release, by, failed, trial, past, line, .. } = heir;
+        let Heir { estate, release, by, failed, trial, past, line, .. } = heir;
         let ours = env!("CARGO_PKG_VERSION");
         if let Some(trial) = trial {
             trial.pass();
@@ -165,6 +166,7 @@ impl Daemon {
         if let Some(line) = line {
             line.up();
         }
+        doorway::forsake(&estate.door, &self.config.socket);
         self.succession.past = Some(past);
         match failed {
             None => {
