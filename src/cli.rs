@@ -403,6 +403,10 @@ pub enum ConfigCommand {
     Diff {
         /// [default: the deck's own file]
         file: Option<PathBuf>,
+
+        /// Print what the API says of it; an empty list where nothing changes
+        #[arg(long)]
+        json: bool,
     },
     /// Apply the deck's own file
     Apply {

@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::{Outcome, local, notice, out, place, printable, themes, unprinted};
+use super::{Outcome, json_line, local, notice, out, place, printable, themes, unprinted};
 use crate::api::{Act, ConfigVerb, Difference, Done, KeyChange, Problem, Request, Warning};
 use crate::cli::{ConfigCommand, ImportCommand, Place};
 use crate::config::settings::Settings;
@@ -19,7 +19,10 @@ pub async fn run(place: &Place, command: &ConfigCommand) -> Outcome {
             let settings = load(&file_of(place, None)?)?;
             print(&show::show(&settings))
         }
-        ConfigCommand::Diff { file } => compare(place, file.as_deref()).await,
+        ConfigCommand::Diff { file, json } => {
+            let lines = compare(place, file.as_deref()).await?;
+            print(&shown(&lines, *json)?)
+        }
         ConfigCommand::Apply { yes } => {
             let client = place::client(place)?;
             let act = Act { yes: *yes, ..Act::default() };
@@ -109,8 +112,8 @@ fn warn<'a>(warnings: impl IntoIterator<Item = &'a Warning>) {
 }
 
 /// What the daemon would do with its own file; or what tells another file from it.
-async fn compare(place: &Place, file: Option<&Path>) -> Outcome {
-    let lines: Vec<Difference> = match file {
+async fn compare(place: &Place, file: Option<&Path>) -> Result<Vec<Difference>, Problem> {
+    Ok(match file {
         None => {
             let request = Request::Config { verb: ConfigVerb::Diff, act: Act::default() };
             let done = place::client(place)?.send(&request).await?;
@@ -130,11 +133,17 @@ async fn compare(place: &Place, file: Option<&Path>) -> Outcome {
             };
             diff.changes.iter().map(line).collect()
         }
-    };
-    if lines.is_empty() {
-        return print("no difference\n");
+    })
+}
+
+fn shown(lines: &[Difference], json: bool) -> Result<String, Problem> {
+    if json {
+        return json_line(&lines, "the differences");
     }
-    print(&lines.iter().map(in_lines).collect::<String>())
+    match lines {
+        [] => Ok("no difference\n".into()),
+        lines => Ok(lines.iter().map(in_lines).collect()),
+    }
 }
 
 /// What was applied, change by change as the deck shows it.
@@ -180,6 +189,12 @@ mod tests {
         let all = vec![line("queue", "starts"), line("cron", "stops")];
         let done = Done { message, diff: Some(all), ..Done::default() };
         assert_eq!(applied(&done), "queue            starts\ncron             stops\n");
+        let all = done.diff.clone().unwrap_or_default();
+        assert_eq!(shown(&all, false).ok(), Some(applied(&done)));
+        let json: Vec<Difference> = serde_json::from_str(&shown(&all, true).unwrap()).unwrap();
+        assert_eq!(json, all, "as the API has it");
+        assert_eq!(shown(&[], false).unwrap(), "no difference\n");
+        assert_eq!(shown(&[], true).unwrap(), "[]\n");
         let nothing = Done { message: "nothing to do".into(), ..Done::default() };
         assert_eq!(applied(&nothing), "nothing to do\n");
         assert_eq!(applied(&Done { diff: Some(vec![]), ..nothing }), "nothing to do\n");
