@@ -6,11 +6,12 @@ mod support;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
+use std::process::Command;
 use std::thread::JoinHandle;
 
 use nix::sys::signal::Signal;
-use support::processes::{logger, loggers_of};
-use support::{Deck, Following, find, free_port, is_alive, kill, wait_until};
+use support::processes::{holder, logger, loggers_of};
+use support::{Deck, Following, OPSDECK, find, free_port, is_alive, kill, output_of, wait_until};
 
 const COUNTER: &str = "[service.counter]\ncommand = ['sh', '-c', '''i=0
     while :; do i=$((i+1)); echo line $i; [ $((i % 100)) = 0 ] && sleep 0.02; done''']\nlog = { max_size = \"8MiB\", keep = 9 }\n";
@@ -54,7 +55,10 @@ fn a_logger_that_hangs_is_replaced_and_no_line_is_missing() {
     lines.read(500);
     let (hung, _) = logger(&deck).unwrap();
     kill(hung, Signal::SIGSTOP);
-    wait_notice(&mut deck, "the logger has not answered for 5 s: output waits in the pipes");
+    wait_notice(
+        &mut deck,
+        "the logger has not answered for 5 s: services that write more than 64 KiB wait",
+    );
     assert!(is_alive(hung));
     deck.wait_event(&format!("the logger (pid {hung}) ended: it did not answer for 15 s"));
     assert!(!is_alive(hung));
@@ -336,4 +340,65 @@ fn a_gateway_whose_directory_was_removed_while_no_daemon_was_there_finishes_what
         find(it, "web1").is_some_and(|it| it.in_rotation && it.generation == 2)
     });
     assert!(answer.contains(&format!("pid {first}\n")), "{answer:?}\n{}", shop.deck.story());
+}
+
+/// Gives a deck a program of its own, in a file that can be taken away.
+fn own_program(deck: &Path) {
+    let program = deck.join("bin/opsdeck");
+    std::fs::remove_file(&program).unwrap();
+    // By another process: a child of this one that is just being started could hold it open.
+    let copied = output_of(Command::new("cp").args([Path::new(OPSDECK), &program]));
+    assert!(copied.status.success(), "{copied:?}");
+}
+
+#[test]
+fn logger_holder_and_gateway_begin_though_the_program_is_gone() {
+    let entry = free_port();
+    let config = format!(
+        "{COUNTER}instance.counter = {{ port = {} }}\n[gateway.shop]\nservice = \"counter\"\nlisten = \"127.0.0.1:{entry}\"\n",
+        free_port()
+    );
+    let mut deck = Deck::start_in(&[], &config, own_program);
+    let mut lines = Counted::follow(&deck);
+    lines.read(100);
+    let gateway = |deck: &mut Deck| {
+        let started = deck.wait_event("the gateway was started, pid ").message;
+        started.rsplit_once(' ').unwrap().1.parse::<i32>().unwrap()
+    };
+    let served = gateway(&mut deck);
+    let (first, runtime) = logger(&deck).unwrap();
+    let fifo = std::fs::read_dir(&runtime).unwrap().map_while(Result::ok).map(|it| it.path());
+    let fifo = fifo.into_iter().find(|it| it.to_string_lossy().contains("counter")).unwrap();
+    wait_until("a holder", || holder(&fifo).is_some());
+    let held = holder(&fifo).unwrap();
+    std::fs::remove_file(deck.path().join("bin/opsdeck")).unwrap();
+
+    [first, held, served].into_iter().for_each(|it| kill(it, Signal::SIGKILL));
+    wait_until("another logger", || logger(&deck).is_some_and(|it| it.0 != first));
+    wait_until("another holder", || holder(&fifo).is_some_and(|it| it != held));
+    lines.read(2_000);
+    deck.wait("another gateway", |_, events| {
+        events.iter().filter(|it| it.message.contains("the gateway was started, pid ")).count() > 1
+    });
+    assert_ne!(gateway(&mut deck), served);
+    assert_eq!(deck.instance("counter").generation, 1);
+}
+
+#[test]
+fn a_logger_that_cannot_begin_is_an_event_and_so_is_one_that_is_back() {
+    let mut deck = Deck::start_in(&[], COUNTER, own_program);
+    let mut lines = Counted::follow(&deck);
+    lines.read(100);
+    let (program, first) = (deck.path().join("bin/opsdeck"), logger(&deck).unwrap().0);
+    let aside = deck.path().join("bin/aside");
+    std::fs::rename(&program, &aside).unwrap();
+    std::fs::create_dir(&program).unwrap();
+    kill(first, Signal::SIGKILL);
+    let event = deck.wait_event("the logger is down (");
+    assert!(event.message.ends_with("services that write more than 64 KiB wait"), "{event:?}");
+    std::fs::remove_dir(&program).unwrap();
+    std::fs::rename(&aside, &program).unwrap();
+    deck.wait_event("the logger is up again");
+    lines.read(2_000);
+    deck.wait("no notice", |it, _| it.notices.is_empty());
 }

@@ -16,6 +16,7 @@ use super::driver::Daemon;
 use super::http::doorway;
 use super::http::peer::Access;
 use super::life::launch::Values;
+use super::output::outage::Outage;
 use super::renames::renames;
 use super::runs::build_for;
 use super::show::publish::Frame;
@@ -43,6 +44,7 @@ pub struct Config {
     pub pending: Vec<String>,
     pub guesses: Guesses,
     pub logger_trouble: Option<String>,
+    pub logger_outage: Outage,
     pub gateway_trouble: Option<String>,
     /// Of gateways that retire, by their pids.
     pub retiring_troubles: BTreeMap<u32, String>,

@@ -32,6 +32,7 @@ use super::kept::state::{Remembered, StateFile};
 use super::nginx::log as nginx_log;
 use super::output::holding;
 use super::output::logging;
+use super::output::outage::Outage;
 use super::replace::{self, Estate, Heir};
 use super::runs::hooks::Hooks;
 use super::show::publish::{Frame, Publisher};
@@ -388,6 +389,7 @@ fn assemble(
         pending: vec![],
         guesses: Guesses::default(),
         logger_trouble: None,
+        logger_outage: Outage::default(),
         gateway_trouble: None,
         retiring_troubles: BTreeMap::new(),
         metrics_trouble: None,

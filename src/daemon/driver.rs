@@ -40,6 +40,9 @@ const BATCH: usize = 64;
 /// Events that wait for a slow follower of the journal.
 const EVENTS: usize = 1024;
 
+/// What comes of having no logger: a pipe has room for so much.
+const WAITING: &str = "services that write more than 64 KiB wait";
+
 /// How long hooks that run hold up the end of the daemon.
 const LAST_HOOKS: Duration = Duration::from_secs(10);
 
@@ -366,13 +369,21 @@ impl Daemon {
 
     fn on_logger(&mut self, news: News) {
         match news {
-            News::Up => self.config.logger_trouble = None,
+            News::Up => {
+                self.config.logger_trouble = None;
+                if self.config.logger_outage.ends() {
+                    self.note("logger", None, "the logger is up again".into());
+                }
+            }
             News::Down(why) => {
-                self.config.logger_trouble =
-                    Some(format!("the logger is down ({why}): output waits in the pipes"));
+                let trouble = format!("the logger is down ({why}): {WAITING}");
+                self.config.logger_trouble = Some(trouble.clone());
+                if self.config.logger_outage.goes_on(clock::now()) {
+                    self.note("logger", None, trouble);
+                }
             }
             News::Silent(words) => {
-                let trouble = format!("the logger {words}: output waits in the pipes");
+                let trouble = format!("the logger {words}: {WAITING}");
                 self.config.logger_trouble = Some(trouble.clone());
                 self.note("logger", None, trouble);
             }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sysinfo::System;
 
@@ -49,6 +49,14 @@ fn is_too_old(kernel: &str) -> bool {
         (Some(major), Some(minor)) => (major, minor) < OLDEST_KERNEL,
         _ => false,
     }
+}
+
+/// A file to start this program from: where its own was removed, what the kernel still has of it.
+pub fn program_at_hand(program: &Path) -> PathBuf {
+    if program.exists() {
+        return program.to_owned();
+    }
+    format!("/proc/{}/exe", std::process::id()).into()
 }
 
 /// Names this boot: pids and start times mean nothing beyond it.

@@ -8,6 +8,7 @@ use std::path::Path;
 use rustix::fs::MemfdFlags;
 
 use crate::daemon::gateway::listeners::Listeners;
+use crate::daemon::host::program_at_hand;
 use crate::gateway::shared;
 use crate::process::identity::Identity;
 use crate::process::spawn::{self, Launch, Output};
@@ -31,7 +32,7 @@ pub(in crate::daemon) fn start_process(
     listeners: &Listeners,
     user: &str,
 ) -> io::Result<Identity> {
-    let mut argv = vec![program.display().to_string(), "gateway".into()];
+    let mut argv = vec![program_at_hand(program).display().to_string(), "gateway".into()];
     argv.extend(["--control-fd", "3", "--shared-fd", "4"].map(Into::into));
     let mut passed = vec![control.as_fd(), shared.as_fd()];
     for (name, listener) in listeners.all() {

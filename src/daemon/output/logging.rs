@@ -23,6 +23,7 @@ use tokio_util::codec::{FramedRead, LinesCodec};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::daemon::host;
 use crate::daemon::mute;
 use crate::daemon::silence::{self, Verdict, Watch};
 use crate::daemon::turn::{Turn, Turns};
@@ -464,8 +465,9 @@ fn spawn(program: &Path, runtime_dir: &Path, listener: OwnedFd) -> io::Result<()
 
 /// A process of ours that outlives this one, as what it is for this runtime directory.
 pub(in crate::daemon) fn command(program: &Path, role: &str, runtime_dir: &Path) -> Command {
-    let mut command = Command::new(program);
+    let mut command = Command::new(host::program_at_hand(program));
     command
+        .arg0(program)
         .arg(role)
         .arg(runtime_dir)
         .stdout(Stdio::null())

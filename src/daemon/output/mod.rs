@@ -2,3 +2,4 @@
 
 pub(in crate::daemon) mod holding;
 pub mod logging;
+pub mod outage;
