@@ -29,6 +29,8 @@ pub struct Figures {
     /// Connections that wait to be accepted, and how many may.
     pub backlog: Option<u64>,
     pub backlog_limit: Option<u64>,
+    /// Its counters move only so often.
+    pub every: Option<Duration>,
     /// When its counters began, in whatever it counts time by: another number is another server.
     pub started: Option<u64>,
 }
@@ -79,7 +81,7 @@ impl Meter {
             return None;
         }
         since.reads += 1;
-        if took >= LEAST {
+        if took >= figures.every.map_or(LEAST, |it| LEAST.max(it * 2)) {
             let own = if counts_itself { since.reads } else { 0 };
             let served = (requests - since.requests).saturating_sub(own);
             #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 in a minute")]
@@ -117,6 +119,19 @@ mod tests {
         assert_eq!(read(8000, 45, 2, false), None, "another server that has counted further");
         assert_eq!(read(70_000, 90, 2, false), None, "nobody looked for more than a minute");
         assert_eq!(read(72_000, 91, 2, true), Some(0.0));
+    }
+
+    #[test]
+    fn a_counter_that_moves_seldom_is_measured_over_longer() {
+        let every = Some(Duration::from_secs(5));
+        let mut meter = Meter::default();
+        let mut rates = vec![];
+        for second in (0..=60_u64).step_by(2) {
+            // Twenty a second, told every five.
+            let it = Figures { every, ..figures(second / 5 * 100, 1) };
+            rates.extend(meter.read(Duration::from_secs(second), &it, false));
+        }
+        assert!(rates.len() > 20 && rates.iter().all(|it| (*it - 20.0).abs() < 0.1), "{rates:?}");
     }
 
     #[test]

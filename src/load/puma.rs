@@ -3,9 +3,14 @@
 //! A single Puma says it of its own threads. In a cluster each worker's is what it told the master last, up to
 //! `worker_check_interval` (5 s) ago, so that what is in flight is an estimate there.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::figures::Figures;
+
+/// `worker_check_interval`, where nobody has set it.
+const CHECKS: Duration = Duration::from_secs(5);
 
 /// Reads one document.
 pub(super) fn read(document: &[u8]) -> Result<Figures, String> {
@@ -24,7 +29,7 @@ pub(super) fn read(document: &[u8]) -> Result<Figures, String> {
         ..sum
     });
     let booted = value.get("booted_workers").and_then(Value::as_u64);
-    Ok(Figures { workers: booted, is_exact: false, ..sum })
+    Ok(Figures { workers: booted, is_exact: false, every: Some(CHECKS), ..sum })
 }
 
 /// What one process has: threads, and requests that wait for one.
@@ -73,6 +78,7 @@ mod tests {
     fn a_cluster_is_the_sum_of_its_workers_and_some_seconds_old() {
         let text = r#"{"started_at":"2026-01-14T07:09:17Z","workers":3,"phase":0,"booted_workers":2,"old_workers":0,"worker_status":[{"started_at":"2026-01-14T07:09:24Z","pid":64136,"index":0,"phase":0,"booted":true,"last_checkin":"2026-01-14T07:11:09Z","last_status":{"backlog":0,"running":5,"pool_capacity":3,"max_threads":5,"requests_count":2}},{"started_at":"2026-01-14T07:09:24Z","pid":64137,"index":1,"phase":0,"booted":true,"last_checkin":"2026-01-14T07:11:09Z","last_status":{"backlog":1,"running":5,"pool_capacity":0,"max_threads":5,"requests_count":5}},{"pid":64138,"index":2,"booted":false,"last_status":{}}]}"#;
         let expected = Figures {
+            every: Some(CHECKS),
             requests: Some(7),
             in_flight: Some(8),
             is_exact: false,

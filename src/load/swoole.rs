@@ -31,6 +31,7 @@ pub(super) fn read(document: &[u8], counts_itself: bool) -> Result<Figures, Stri
         coroutines: get(&["coroutine_num"]),
         backlog: None,
         backlog_limit: None,
+        every: None,
         started: get(&["start_time", "start_seconds"]),
     };
     if figures.requests.is_none() && figures.connections.is_none() {
