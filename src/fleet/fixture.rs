@@ -27,7 +27,13 @@ pub(super) fn swoole_profile() -> Profile {
     let does = "reload all workers".into();
     Profile {
         reload: Some(Signal::USR1),
-        signals: vec![Meaning { signal: Signal::USR1, does, harmless: true, renews: vec![] }],
+        signals: vec![Meaning {
+            signal: Signal::USR1,
+            does,
+            harmless: true,
+            cuts: false,
+            renews: vec![],
+        }],
         ..Profile::plain("swoole")
     }
 }

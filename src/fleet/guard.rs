@@ -59,6 +59,11 @@ impl Fleet {
             let name = instance.name();
             return Some(format!("{signal} cuts {requests} in flight at {name}: its {limit} is 0"));
         }
+        if meaning(instance, signal).is_some_and(|it| it.cuts)
+            && let Some(requests) = instance.at_stake()
+        {
+            return Some(format!("{signal} cuts {requests} in flight at {}", instance.name()));
+        }
         let harmless = meaning(instance, signal).is_some_and(|it| it.harmless);
         if harmless && disposition == Disposition::MayCut && !instance.drains_for(signal) {
             return Some(danger_of_threads(signal, instance));

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::fleet::Fleet;
-use super::guard::{ask, kills_by_default};
+use super::guard::{ask, kills_by_default, meaning};
 use super::input::{Disposition, Effect, Member};
 use super::instance::{Instance, Phase};
 use super::orders::{Answer, Asker, refused};
@@ -54,7 +54,7 @@ fn danger(
     signal: Signal,
     disposition: Disposition,
     member: &Member,
-    name: &Name,
+    (name, cuts): (&Name, bool),
 ) -> Option<String> {
     let who = member.words();
     let is_suspension = disposition == Disposition::Default && (19..=22).contains(&signal.0);
@@ -75,7 +75,8 @@ fn danger(
             "nobody is known to put another one in the place of {who}, of {name}"
         ));
     }
-    if let Some(stop) = member.stop.filter(|it| *it != signal) {
+    let gentle = member.stop.or(cuts.then_some(Signal::TERM));
+    if let Some(stop) = gentle.filter(|it| *it != signal) {
         return Some(format!("{signal} cuts what {who}, is working on; {stop} lets it finish"));
     }
     (member.alike == 0).then(|| format!("{who}, is the only one of its kind in {name}"))
@@ -93,10 +94,12 @@ impl Fleet {
     ) -> Answer {
         let who = member.words();
         let what = format!("{signal} was not sent to {who}, of {name}");
-        if self.find(name, &what)?.process().is_none() {
+        let instance = self.find(name, &what)?;
+        if instance.process().is_none() {
             return Err(refused(what, format!("{name} does not run"), None));
         }
-        ask(asker.guard, &what, danger(signal, disposition, &member, name))?;
+        let cuts = meaning(instance, signal).is_some_and(|it| it.cuts);
+        ask(asker.guard, &what, danger(signal, disposition, &member, (name, cuts)))?;
         let is_ignored = disposition == Disposition::Ignored && signal != Signal::KILL;
         self.touch(name, turn, |it, turn| {
             it.signal_member(turn, signal, member, disposition, &asker.by);

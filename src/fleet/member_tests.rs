@@ -6,7 +6,7 @@ use insta::assert_snapshot;
 
 use super::fixture::{Rig, SECOND, rules, swoole_profile};
 use super::input::{Disposition, Input, Member, Verb};
-use super::rules::ServiceRules;
+use super::rules::{Meaning, Profile, ServiceRules};
 use super::words::{Process, Signal};
 
 fn process(pid: i32) -> Process {
@@ -74,6 +74,23 @@ fn one_that_stays_and_one_that_nobody_follows_are_told() {
     web1 signal-sent: SIGTERM to worker, pid 2 (alice)
     web1 worker-missing: worker, pid 2, ended 1.0s after SIGTERM, and none took its place within 1m00s (alice)
     ");
+}
+
+#[test]
+fn a_signal_that_cuts_by_the_profile_asks_at_a_worker_too() {
+    let quit = Meaning {
+        signal: Signal::QUIT,
+        does: "stop at once".into(),
+        harmless: false,
+        cuts: true,
+        renews: vec![],
+    };
+    let profile = Profile { signals: vec![quit], ..swoole_profile() };
+    let web = ServiceRules { profile: profile.into(), ..rules("web", &["web1"]) };
+    let mut rig = Rig::ready(vec![web]);
+    let mut question = |signal| rig.question(to(worker(), signal, Disposition::Caught));
+    assert_snapshot!(question(Signal::QUIT).unwrap(), @"SIGQUIT cuts what worker, pid 2, is working on; SIGTERM lets it finish");
+    assert_eq!(question(Signal::TERM), None);
 }
 
 #[test]

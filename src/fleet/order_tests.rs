@@ -90,6 +90,28 @@ fn one_that_is_held_or_on_its_way_down_does_not_count_as_ready() {
 }
 
 #[test]
+fn a_signal_that_cuts_is_asked_about_while_something_is_in_flight() {
+    let mut service = web(&["web1", "web2"]);
+    let int = Meaning {
+        signal: Signal::INT,
+        does: "stop at once".into(),
+        harmless: false,
+        cuts: true,
+        renews: vec![],
+    };
+    let profile = Profile { signals: vec![int], ..(*service.profile).clone() };
+    service.profile = profile.into();
+    let mut rig = Rig::ready(vec![service]);
+    assert_eq!(rig.question(signal("web1", Signal::INT)), None, "web2 serves");
+    let mut busy = |n| {
+        rig.load("web1", InFlight::Exact(n));
+        rig.question(signal("web1", Signal::INT))
+    };
+    assert_eq!(busy(1).as_deref(), Some("SIGINT cuts 1 request in flight at web1"));
+    assert_eq!(busy(0), None);
+}
+
+#[test]
 fn an_only_instance_is_called_so() {
     let mut rig = Rig::ready(vec![rules("queue", &["queue"])]);
     let question = rig.question(signal("queue", Signal::TERM));
@@ -107,7 +129,7 @@ fn what_the_profile_calls_a_reload_goes_at_once() {
     assert!(rig.question(signal("web1", Signal::HUP)).is_some(), "its effect is unknown");
 
     let (does, renews) = ("upgrade".into(), vec![]);
-    let harmful = Meaning { signal: Signal::USR2, does, harmless: false, renews };
+    let harmful = Meaning { signal: Signal::USR2, does, harmless: false, cuts: false, renews };
     let profile = Profile { signals: vec![harmful], ..Profile::plain("generic") }.into();
     let mut rig = Rig::ready(vec![ServiceRules { profile, ..web(&["web1"]) }]);
     assert!(rig.question(signal("web1", Signal::USR2)).is_some());

@@ -184,6 +184,8 @@ pub struct Meaning {
     pub does: String,
     /// A reload or a log reopening: goes at once, also on the last ready instance.
     pub harmless: bool,
+    /// It cuts what is in flight.
+    pub cuts: bool,
     /// Roles of the processes that it renews, where they are not those of the profile's reload.
     pub renews: Vec<String>,
 }

@@ -84,7 +84,8 @@ impl Reader {
                 _ => None,
             };
             let renews = renews.iter().filter_map(role).collect();
-            found.push(Meaning { signal, does: does.to_owned(), harmless, renews });
+            let cuts = table.boolean("cuts").unwrap_or(false);
+            found.push(Meaning { signal, does: does.to_owned(), harmless, cuts, renews });
         }
         found
     }
@@ -102,7 +103,7 @@ impl Reader {
             }
             None => {
                 let (does, renews) = ("reload".into(), vec![]);
-                signals.push(Meaning { signal: reload, does, harmless: true, renews });
+                signals.push(Meaning { signal: reload, does, harmless: true, cuts: false, renews });
             }
         }
         Some(reload)
@@ -227,7 +228,7 @@ mod tests {
     fn a_reload_that_is_not_explained_is_harmless() {
         let it = read(0, "own", "reload = \"HUP\"").0.unwrap();
         let (does, renews) = ("reload".into(), vec![]);
-        let hup = Meaning { signal: Signal::HUP, does, harmless: true, renews };
+        let hup = Meaning { signal: Signal::HUP, does, harmless: true, cuts: false, renews };
         assert_eq!(it.profile.signals, [hup]);
     }
 

@@ -42,6 +42,7 @@ const MEANING: &[Key] = &[
     key("signal", Kind::AnySignal, "", "SIGUSR1, USR1 or 10."),
     key("does", Kind::Text, "", "What it does there, in a few words."),
     key("harmless", Kind::Boolean, "false", "It takes no instance away: a reload, a log reopened."),
+    key("cuts", Kind::Boolean, "false", "It cuts requests: asked about while some are in flight."),
     key("renews", Kind::List(&Kind::Text), "[]", "Roles that it renews, if not those of `reload`."),
 ];
 
