@@ -329,6 +329,24 @@ fn a_reload_of_php_fpm_that_would_cut_requests_is_asked_about_first() {
     wait_load(&mut deck, "nothing in flight", |it| it.in_flight == Some(0));
     let told = deck.ok(&["reload", "web1"]);
     assert!(told.contains("renewed 4 of 4 workers"), "{told}");
+
+    // It has read its file a moment ago, and that is another one by now.
+    let conf = std::fs::File::options().append(true).open(directory.path().join("fpm.conf"));
+    conf.unwrap().write_all(b";\n").unwrap();
+    std::fs::remove_file(directory.path().join("go")).unwrap();
+    let mut asked = run(TcpStream::connect(("127.0.0.1", port)).unwrap(), &script);
+    deck.wait("one in flight", |deck, _| {
+        find(deck, "web1").is_some_and(|it| it.in_flight == Some(1) && it.in_flight_exact)
+    });
+    let output = deck.opsdeck(&["reload", "web1"]);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(6), "{told}");
+    assert!(
+        told.contains("SIGUSR2 may cut 1 request in flight at web1: its configuration"),
+        "{told}"
+    );
+    std::fs::write(directory.path().join("go"), "").unwrap();
+    asked.read_to_end(&mut said).unwrap();
 }
 
 #[test]

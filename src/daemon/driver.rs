@@ -5,7 +5,7 @@
 //! wait for something, let the fleet decide, carry out the effects. What is known at once (a spawn, an
 //! empty group) comes back from the hands before anything else is waited for.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +33,7 @@ use crate::api::problem::Kind;
 use crate::api::{self, Done, Problem};
 use crate::fleet::input::{Effect, Extra, Input, Order, Record, Refusal, RefusalKind, Verb};
 use crate::fleet::{By, Fleet, Name, Process, Timestamp};
+use crate::process::fpm::Cut;
 use crate::process::inherited;
 
 /// Turns that are taken before clients and children get a word in.
@@ -414,11 +415,11 @@ impl Daemon {
     }
 
     pub(super) fn order(&mut self, ordered: Ordered) {
-        self.order_cutting(ordered, &BTreeSet::new());
+        self.order_cutting(ordered, &BTreeMap::new());
     }
 
     /// `cuts`: where requests are cut if it is a signal.
-    pub(super) fn order_cutting(&mut self, ordered: Ordered, cuts: &BTreeSet<Name>) {
+    pub(super) fn order_cutting(&mut self, ordered: Ordered, cuts: &BTreeMap<Name, Cut>) {
         let (mut order, target, reply) = ordered;
         let is_member = matches!(order.verb, Verb::SignalMember { .. });
         let refusal = self.changed(target.filter(|_| !is_member));

@@ -52,12 +52,8 @@ impl Fleet {
         if disposition == Disposition::Default && kills_by_default(signal) {
             return Some(uncaught(signal, instance.name()));
         }
-        if disposition == Disposition::Cuts
-            && let Some(requests) = instance.at_stake()
-        {
-            let limit = instance.rules.profile.limit_name.as_deref().unwrap_or("limit");
-            let name = instance.name();
-            return Some(format!("{signal} cuts {requests} in flight at {name}: its {limit} is 0"));
+        if let Some(cuts) = cuts_by_limit(instance, signal, disposition) {
+            return Some(cuts);
         }
         if meaning(instance, signal).is_some_and(|it| it.cuts)
             && let Some(requests) = instance.at_stake()
@@ -79,6 +75,25 @@ impl Fleet {
             Some(effect) => format!("{signal} {effect} it: {last}"),
             None => last,
         })
+    }
+}
+
+/// What it has in flight is not given any time, or may not be.
+fn cuts_by_limit(instance: &Instance, signal: Signal, disposition: Disposition) -> Option<String> {
+    let (requests, name) = (instance.at_stake()?, instance.name());
+    let limit = instance.rules.profile.limit_name.as_deref().unwrap_or("limit");
+    match disposition {
+        Disposition::Cuts => {
+            Some(format!("{signal} cuts {requests} in flight at {name}: its {limit} is 0"))
+        }
+        Disposition::CutsPerhaps => Some(format!(
+            "{signal} may cut {requests} in flight at {name}: its configuration was changed since it read its {limit}"
+        )),
+        Disposition::Caught
+        | Disposition::Ignored
+        | Disposition::Default
+        | Disposition::MayCut
+        | Disposition::Unknown => None,
     }
 }
 

@@ -366,6 +366,8 @@ pub enum Disposition {
     Caught,
     /// The same, and what is in flight is cut.
     Cuts,
+    /// The same, and what is in flight may be cut: what limit it goes by has been changed, or will be.
+    CutsPerhaps,
     Ignored,
     /// The kernel's default: for most signals, death.
     Default,

@@ -42,9 +42,11 @@ fn ends(signal: Signal, disposition: Disposition) -> bool {
     let asks_to = matches!(signal, Signal::TERM | Signal::INT | Signal::QUIT | Signal::KILL);
     match disposition {
         Disposition::Default => kills_by_default(signal),
-        Disposition::Caught | Disposition::Cuts | Disposition::MayCut | Disposition::Unknown => {
-            asks_to
-        }
+        Disposition::Caught
+        | Disposition::Cuts
+        | Disposition::CutsPerhaps
+        | Disposition::MayCut
+        | Disposition::Unknown => asks_to,
         Disposition::Ignored => signal == Signal::KILL,
     }
 }

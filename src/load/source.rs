@@ -63,6 +63,11 @@ impl Source {
         matches!(self.kind, Kind::Swoole | Kind::SwooleAdmin)
     }
 
+    /// It counts for good what a worker had that was killed (nginx: its `Writing`).
+    pub fn never_forgets(&self) -> bool {
+        matches!(self.kind, Kind::Nginx)
+    }
+
     /// What it says can end a drain: how much is in flight at this moment.
     pub fn is_exact(&self) -> bool {
         match &self.kind {

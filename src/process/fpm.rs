@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::closeup;
 
@@ -16,13 +16,31 @@ use super::closeup;
 const BYTES: u64 = 256 << 10;
 /// Files that are included.
 const FILES: usize = 256;
+/// No file is changed so long after it was read.
+const EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 const KEY: &str = "process_control_timeout";
 
-/// It certainly gives them none: what this master, which began then, has in flight is cut by its signals. Blocking.
-pub fn cuts(master: i32, began: SystemTime) -> bool {
+/// What a master's signals do to what it has in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// It gives no time.
+    Certain,
+    /// Its configuration was changed since it was read.
+    Perhaps,
+}
+
+/// `None`: it gives time, or there is no telling. `read`: when it read its configuration last. Blocking.
+pub fn cuts(master: i32, read: SystemTime) -> Option<Cut> {
     let title = closeup::arguments(master).ok().and_then(|it| it.into_iter().next());
-    let file = title.as_deref().and_then(config_of);
-    file.and_then(|it| is_zero(&it, began)).unwrap_or(false)
+    cut(&config_of(title.as_deref()?)?, read)
+}
+
+fn cut(file: &Path, read: SystemTime) -> Option<Cut> {
+    match is_zero(file, read) {
+        Some(is_zero) => is_zero.then_some(Cut::Certain),
+        // As it is now it can be understood.
+        None => is_zero(file, read + EVER).map(|_| Cut::Perhaps),
+    }
 }
 
 /// Its configuration, by its title.
@@ -124,8 +142,6 @@ fn read(path: &Path, began: SystemTime) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const DEBIAN: &str = "[global]\npid = /run/php.pid\n;process_control_timeout = 0\n";
@@ -178,6 +194,25 @@ mod tests {
         assert_eq!(certain(&[DEBIAN], 0), None);
         assert_eq!(certain(&["[global]\nprocess_control_timeout = ${LIMIT}\n"], 1), None);
         assert_eq!(certain(&["what is this\n"], 1), None);
+    }
+
+    #[test]
+    fn what_was_changed_since_it_was_read_may_cut() {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("php-fpm.conf");
+        fs::write(&file, "[global]\nprocess_control_timeout = 10\n").unwrap();
+        let written = fs::metadata(&file).unwrap().modified().unwrap();
+        let second = Duration::from_secs(1);
+        assert_eq!(cut(&file, written + second), None);
+        assert_eq!(
+            cut(&file, written - second),
+            Some(Cut::Perhaps),
+            "it was none, for all that is known"
+        );
+        fs::write(&file, DEBIAN).unwrap();
+        assert_eq!(cut(&file, written + 60 * second), Some(Cut::Certain));
+        fs::write(&file, "what is this\n").unwrap();
+        assert_eq!(cut(&file, written - second), None);
     }
 
     #[test]

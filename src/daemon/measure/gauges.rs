@@ -168,7 +168,8 @@ impl Gauges {
         gauge.busy = Some(Busy { number, is_urgent });
         let (turns, few, question) = (self.turns.clone(), self.few.clone(), gauge.question.clone());
         let (instance, generation) = (instance.clone(), gauge.generation);
-        let (port, is_doubtful) = (gauge.port.filter(|_| is_urgent), gauge.source.is_doubtful());
+        let port = gauge.port.filter(|_| is_urgent);
+        let is_doubtful = gauge.source.is_doubtful() || gauge.source.never_forgets();
         self.tasks.spawn(async move {
             // It is never closed.
             let _one_of_few = if is_urgent { None } else { few.acquire().await.ok() };
@@ -295,6 +296,10 @@ impl Gauge {
     fn believe(&mut self, says: u32, is_exact: bool, around: &Around, now: Timestamp) -> InFlight {
         match around.pending.filter(|_| around.is_leaving) {
             _ if !is_exact => InFlight::Estimated(says),
+            Some(it) if self.source.never_forgets() => {
+                // It counts all that is there; connections of HTTP/2 look busy to the kernel.
+                self.doubt.in_drain(says, Pending { unanswered: 0, ..it }, now)
+            }
             _ if !self.source.is_doubtful() => InFlight::Exact(says),
             Some(pending) => self.doubt.in_drain(says, pending, now),
             None => self.doubt.on_screen(says, around.unanswered, around.reloads, now),
@@ -511,6 +516,21 @@ mod tests {
         assert_eq!((load.unwrap().in_flight, inputs.len(), number(&gauges)), (Some(3), 1, Some(3)));
         let (_, inputs) = gauges.heard(says(3, 2), around, now);
         assert!(matches!(inputs[..], [Input::Load { .. }, Input::TakenOut { .. }]), "{inputs:?}");
+    }
+
+    #[test]
+    fn what_a_killed_worker_of_nginx_had_is_not_waited_for() {
+        let source = Source { kind: Kind::Nginx, at: "/status".into(), counts_itself: true };
+        let mut gauge = Gauge::new(source, Some(1), 1).unwrap();
+        let busy = Figures { in_flight: Some(3), is_exact: true, ..Figures::default() };
+        let around = |connections| {
+            let pending = Some(Pending { unanswered: 9, connections });
+            Around { is_leaving: true, pending, ..Around::default() }
+        };
+        let at = |seconds| Timestamp(Duration::from_secs(seconds));
+        assert_eq!(gauge.take(Ok(busy), &around(2), at(0)).1, Some(InFlight::Exact(3)));
+        assert_eq!(gauge.take(Ok(busy), &around(2), at(60)).1, Some(InFlight::Exact(3)));
+        assert_eq!(gauge.take(Ok(busy), &around(0), at(61)).1, Some(InFlight::Exact(0)));
     }
 
     #[test]

@@ -140,6 +140,12 @@ impl Facts {
         exits.drain(..excess);
     }
 
+    /// When its last reload that came to its end did.
+    pub fn reloaded(&self, instance: &str) -> Option<jiff::Timestamp> {
+        let last = self.exits.get(instance)?.iter().rfind(|it| it.kind == "reloaded")?;
+        Some(last.at)
+    }
+
     /// How an instance ended lately, oldest first.
     pub fn exits(&self, instance: &str) -> Vec<Event> {
         self.exits.get(instance).into_iter().flatten().cloned().collect()

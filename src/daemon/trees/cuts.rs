@@ -4,7 +4,7 @@
 //! ([`fpm::cuts`]). An order that wants to be asked waits for a look at it, for at most a second; without an
 //! answer it goes on as ever.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use crate::daemon::clock;
 use crate::daemon::driver::Daemon;
@@ -12,7 +12,7 @@ use crate::daemon::trees::census::Look;
 use crate::daemon::trees::members::Ordered;
 use crate::fleet::input::{Disposition, Verb};
 use crate::fleet::{Name, Timestamp};
-use crate::process::fpm;
+use crate::process::fpm::{self, Cut};
 use crate::process::stat::time_of;
 
 /// What php-fpm calls the time that it gives.
@@ -22,7 +22,7 @@ const LIMIT: &str = "process_control_timeout";
 #[derive(Debug)]
 pub struct Weighed {
     ordered: Ordered,
-    cuts: BTreeSet<Name>,
+    cuts: BTreeMap<Name, Cut>,
 }
 
 impl Daemon {
@@ -36,10 +36,10 @@ impl Daemon {
             return Some(ordered);
         }
         let look = move || {
-            let cuts = masters
-                .into_iter()
-                .filter(|(_, pid, began)| fpm::cuts(*pid, clock::wall_of(*began).into()));
-            cuts.map(|it| it.0).collect()
+            let cut = |(name, pid, read): (Name, i32, jiff::Timestamp)| {
+                Some((name, fpm::cuts(pid, read.into())?))
+            };
+            masters.into_iter().filter_map(cut).collect()
         };
         self.hands.look_soon(look, move |cuts| {
             let cuts = cuts.unwrap_or_default();
@@ -53,7 +53,7 @@ impl Daemon {
     }
 
     /// The instances that are reloaded by this order, have something in flight, and may cut it: their leaders.
-    fn masters_of(&self, verb: &Verb) -> Vec<(Name, i32, Timestamp)> {
+    fn masters_of(&self, verb: &Verb) -> Vec<(Name, i32, jiff::Timestamp)> {
         let (names, signal) = match verb {
             Verb::Signal { instance, signal, .. } => (vec![instance.clone()], *signal),
             Verb::SignalService { service, signal, .. } => {
@@ -71,14 +71,17 @@ impl Daemon {
             let is_busy = sheet.in_flight.is_some_and(|it| it.count() > 0);
             let may_cut = is_reload && is_busy && profile.limit_name.as_deref() == Some(LIMIT);
             let process = sheet.process.filter(|_| may_cut)?;
-            Some((name, process.pid, Timestamp(time_of(process.start_time))))
+            // Each reload reads the configuration anew, in the same process.
+            let began = clock::wall_of(Timestamp(time_of(process.start_time)));
+            let reloaded = self.facts.reloaded(name.as_str());
+            Some((name, process.pid, reloaded.map_or(began, |it| it.max(began))))
         };
         names.into_iter().filter_map(master).collect()
     }
 }
 
 /// Notes at which targets of a signal requests are cut by it.
-pub(in crate::daemon) fn mark(verb: &mut Verb, cuts: &BTreeSet<Name>) {
+pub(in crate::daemon) fn mark(verb: &mut Verb, cuts: &BTreeMap<Name, Cut>) {
     match verb {
         Verb::Signal { instance, disposition, .. } => mark_one(instance, disposition, cuts),
         Verb::SignalService { dispositions, .. } => {
@@ -88,8 +91,13 @@ pub(in crate::daemon) fn mark(verb: &mut Verb, cuts: &BTreeSet<Name>) {
     }
 }
 
-fn mark_one(name: &Name, disposition: &mut Disposition, cuts: &BTreeSet<Name>) {
-    if *disposition == Disposition::Caught && cuts.contains(name) {
-        *disposition = Disposition::Cuts;
+fn mark_one(name: &Name, disposition: &mut Disposition, cuts: &BTreeMap<Name, Cut>) {
+    if *disposition != Disposition::Caught {
+        return;
+    }
+    match cuts.get(name) {
+        Some(Cut::Certain) => *disposition = Disposition::Cuts,
+        Some(Cut::Perhaps) => *disposition = Disposition::CutsPerhaps,
+        None => (),
     }
 }
