@@ -58,7 +58,7 @@ pub struct Reload {
     pub moved: Timestamp,
     /// Who of them is there, and since when that is known.
     pub seen: Vec<(Process, Timestamp)>,
-    /// Those of them that ended within [`SOON`].
+    /// Those of them that ended as soon as they had begun.
     pub fallen: usize,
     /// All were gone once before another one came.
     pub bare: bool,

@@ -312,13 +312,13 @@ impl Daemon {
     pub(in crate::daemon) fn on_measured(&mut self, measured: Measured) {
         self.guess_profiles();
         let now = clock::now();
-        self.hands.sampler.ended(&measured);
-        for it in measured.estimates {
+        for it in &measured.estimates {
             // It may have been told meanwhile, which is more than an estimate of before.
             if !self.hands.is_known(&it.0) {
-                self.turn(estimate(it));
+                self.turn(estimate(it.clone()));
             }
         }
+        self.hands.sampler.ended(&measured);
         for (instance, port) in measured.ports {
             if self.facts.connected(instance.as_str(), port) {
                 self.publisher.mark_counted(self.fleet.service_of(instance.as_str()).cloned());
