@@ -122,7 +122,11 @@ impl Talk {
             let line = tokio::select! {
                 line = self.lines.next() => line,
                 sent = flush(&self.write, &mut self.outbox), if !self.outbox.is_empty() => {
-                    sent?;
+                    match sent {
+                        // It has closed: what it said before is to be heard all the same.
+                        Err(err) if is_closed(&err) => self.outbox.clear(),
+                        sent => sent?,
+                    }
                     continue;
                 }
             };
@@ -165,6 +169,10 @@ impl Talk {
     }
 }
 
+fn is_closed(err: &io::Error) -> bool {
+    matches!(err.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+}
+
 /// Sends all that waits. Whoever stops waiting for it loses nothing.
 async fn flush(write: &OwnedWriteHalf, outbox: &mut VecDeque<Packet>) -> io::Result<()> {
     let stream: &UnixStream = write.as_ref();
@@ -193,4 +201,46 @@ fn send_first(
     }
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
     Ok(sendmsg(socket, &[io::IoSlice::new(bytes)], &mut control, flags)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    /// A gateway that welcomes, says one thing more, and closes.
+    fn says_and_closes(listener: &UnixListener) {
+        let (mut stream, _) = listener.accept().unwrap();
+        BufReader::new(&stream).read_line(&mut String::new()).unwrap();
+        let welcome = FromGateway::Welcome {
+            version: VERSION,
+            release: String::new(),
+            pid: 1,
+            routes: None,
+            listeners: vec![],
+            retiring: false,
+        };
+        for it in [welcome, FromGateway::Pong] {
+            stream.write_all(&encode(&it).unwrap()).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn the_last_words_are_heard_by_who_has_something_to_say() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("gateway.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        // Which of both comes first is chance.
+        for _ in 0..20 {
+            let gateway = listener.try_clone().unwrap();
+            let gateway = tokio::task::spawn_blocking(move || says_and_closes(&gateway));
+            let (mut talk, _) = connect(&path, GREETING).await.unwrap();
+            gateway.await.unwrap();
+            talk.say(&ToGateway::Ping).unwrap();
+            assert_eq!(talk.next().await.unwrap(), FromGateway::Pong);
+            talk.next().await.unwrap_err();
+        }
+    }
 }
