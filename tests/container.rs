@@ -49,6 +49,23 @@ fn child(parent: i32, word: &str) -> i32 {
     children(parent).into_iter().find(is_it).unwrap().0
 }
 
+/// A worker and its daemon, which this line of a shell starts as the first process of a container.
+fn below(line: &str) -> Deck {
+    let first: Vec<&str> = CONTAINER.into_iter().chain(["sh", "-c", line]).collect();
+    let worker = "[service.worker]\ncommand = \"opsdeck sample --worker\"\n";
+    let mut deck = Deck::start_in(&first, worker, |_| ());
+    deck.wait_ready(&["worker"]);
+    deck
+}
+
+#[track_caller]
+fn stops_everything(deck: &mut Deck) {
+    deck.wait_event("stopping all services, then the daemon");
+    deck.wait_end();
+    let log = std::fs::read_to_string(deck.path().join("daemon.log")).unwrap();
+    assert!(log.contains("ended=AtRest"), "{log}");
+}
+
 #[test]
 fn the_first_process_reaps_is_replaced_and_takes_everything_with_it() {
     if !is_allowed() {
@@ -76,10 +93,7 @@ fn the_first_process_reaps_is_replaced_and_takes_everything_with_it() {
     deck.wait("renewed", |it, _| find(it, "worker").is_some_and(|it| it.generation == 2));
 
     kill(first, Signal::SIGTERM);
-    deck.wait_event("stopping all services, then the daemon");
-    deck.wait_end();
-    let log = std::fs::read_to_string(deck.path().join("daemon.log")).unwrap();
-    assert!(log.contains("ended=AtRest"), "{log}");
+    stops_everything(&mut deck);
 }
 
 #[test]
@@ -88,17 +102,10 @@ fn below_an_init_that_ends_with_it_a_signal_to_end_is_a_full_shutdown() {
         return;
     }
     // The first process waits for the daemon, and has nothing else to do.
-    let init: Vec<&str> =
-        CONTAINER.into_iter().chain(["sh", "-c", "\"$0\" \"$@\"; exit 0"]).collect();
-    let mut deck =
-        Deck::start_in(&init, "[service.worker]\ncommand = \"opsdeck sample --worker\"\n", |_| ());
-    deck.wait_ready(&["worker"]);
+    let mut deck = below("\"$0\" \"$@\"; exit 0");
     let (_, daemon) = first_and_daemon(&deck);
     kill(daemon, Signal::SIGTERM);
-    deck.wait_event("stopping all services, then the daemon");
-    deck.wait_end();
-    let log = std::fs::read_to_string(deck.path().join("daemon.log")).unwrap();
-    assert!(log.contains("ended=AtRest"), "{log}");
+    stops_everything(&mut deck);
 }
 
 #[test]
@@ -107,19 +114,12 @@ fn an_init_that_gives_it_a_session_ends_with_the_next_program_too() {
         return;
     }
     // As dumb-init does it.
-    let init: Vec<&str> =
-        CONTAINER.into_iter().chain(["sh", "-c", "setsid \"$0\" \"$@\"; exit 0"]).collect();
-    let mut deck =
-        Deck::start_in(&init, "[service.worker]\ncommand = \"opsdeck sample --worker\"\n", |_| ());
-    deck.wait_ready(&["worker"]);
+    let mut deck = below("setsid \"$0\" \"$@\"; exit 0");
     let (_, daemon) = first_and_daemon(&deck);
     kill(daemon, Signal::SIGUSR2);
     deck.wait_replacement("replaced");
     kill(daemon, Signal::SIGTERM);
-    deck.wait_event("stopping all services, then the daemon");
-    deck.wait_end();
-    let log = std::fs::read_to_string(deck.path().join("daemon.log")).unwrap();
-    assert!(log.contains("ended=AtRest"), "{log}");
+    stops_everything(&mut deck);
 }
 
 #[test]
@@ -127,11 +127,7 @@ fn services_of_a_daemon_in_the_background_of_a_container_outlive_it() {
     if !is_allowed() {
         return;
     }
-    let first: Vec<&str> =
-        CONTAINER.into_iter().chain(["sh", "-c", "\"$0\" \"$@\" & exec sleep 1000"]).collect();
-    let mut deck =
-        Deck::start_in(&first, "[service.worker]\ncommand = \"opsdeck sample --worker\"\n", |_| ());
-    deck.wait_ready(&["worker"]);
+    let deck = below("\"$0\" \"$@\" & exec sleep 1000");
     let (first, daemon) = first_and_daemon(&deck);
     let worker = child(daemon, "sample");
     kill(daemon, Signal::SIGTERM);
