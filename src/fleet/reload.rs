@@ -224,21 +224,7 @@ impl Reload {
         let took = elapsed(self.moved.since(self.since));
         let workers = count(of as u64, "worker");
         if self.is_unproved(now, looked) {
-            if gone == of && self.fresh >= of && still >= rules.rollout.ready_timeout {
-                let n = elapsed(still);
-                let told = format!(
-                    "renewed {of} of {workers} in {took}, but its readiness has not passed in the {n} since"
-                );
-                self.end(now, false, told, vec![]);
-            } else if self.cannot_begin(still) {
-                let n = self.fallen;
-                let told = format!(
-                    "{gone} of {workers} gone, and {n} that came in their place ended within {} of their start: they \
-                     cannot begin",
-                    elapsed(SOON)
-                );
-                self.end(now, false, told, vec![]);
-            }
+            self.judge_unproved(now, rules);
         } else if gone == of && self.fresh >= of {
             let profile = &rules.profile;
             let leaves = profile.leaves.as_ref().filter(|_| profile.reload == Some(self.signal));
@@ -247,9 +233,11 @@ impl Reload {
             let bare = if self.bare { "; for a moment there was none to serve" } else { "" };
             let told = format!("renewed {of} of {workers} in {took}{slowest}{bare}{leaves}");
             self.end(now, true, told, vec![]);
-        } else if looked.shown.renewed.is_some_and(|all| gone >= all && self.fresh >= gone) {
+        } else if let Some(all) = looked.shown.renewed.filter(|all| gone >= *all)
+            && self.fresh >= gone
+        {
             let (stayed, n) = (self.unchanged(), self.renewed());
-            let (pids, all) = (pids(&stayed), looked.shown.renewed.unwrap_or(n));
+            let pids = pids(&stayed);
             let told = format!(
                 "renewed {n} of {workers} in {took}; pid {pids} did not change: the server counts {all} that a reload renews"
             );
@@ -288,6 +276,26 @@ impl Reload {
                 _ => self.told_of(&stayed, still),
             };
             self.end(now, false, told, stayed);
+        }
+    }
+
+    /// It is given up where what has come does not get through.
+    fn judge_unproved(&mut self, now: Timestamp, rules: &ServiceRules) {
+        let (of, gone, still) = (self.of(), self.gone.len(), now.since(self.moved));
+        let workers = count(of as u64, "worker");
+        if gone == of && self.fresh >= of && still >= rules.rollout.ready_timeout {
+            let (took, n) = (elapsed(self.moved.since(self.since)), elapsed(still));
+            let told = format!(
+                "renewed {of} of {workers} in {took}, but its readiness has not passed in the {n} since"
+            );
+            self.end(now, false, told, vec![]);
+        } else if self.cannot_begin(still) {
+            let (n, soon) = (self.fallen, elapsed(SOON));
+            let told = format!(
+                "{gone} of {workers} gone, and {n} that came in their place ended within {soon} of their start: they \
+                 cannot begin"
+            );
+            self.end(now, false, told, vec![]);
         }
     }
 
